@@ -1,0 +1,127 @@
+"""The paper's normalisation, canonical frame and viewpoint, and alignments between point sets.
+
+Camera axes are those of REP 103 optical frames: x right, y down, z forward. A rotation is written
+``rotation_target_source`` and acts on column vectors; on an array of points (rows) that is
+``points_target = points_source @ rotation_target_source.T``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import INDEX_MCP, LITTLE_MCP, MIDDLE_MCP, REFERENCE_BONE, WRIST, Side
+
+
+class DegenerateHandError(InvalidInputError):
+    """The keypoints coincide or are collinear where a length or a frame has to come from them."""
+
+
+def _unit(vectors: np.ndarray, what: str) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if not np.all(length > 1e-9):
+        raise DegenerateHandError(f"{what} has no length: the keypoints coincide or are not finite")
+    return vectors / length
+
+
+def bone_length(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> np.ndarray:
+    """Length of one bone. keypoints: (..., 21, 3); returns (...)."""
+    keypoints = np.asarray(keypoints)
+    return np.linalg.norm(keypoints[..., bone[1], :] - keypoints[..., bone[0], :], axis=-1)
+
+
+def normalise(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> tuple[np.ndarray, np.ndarray]:
+    """Root-relative, scale-normalised keypoints (paper, equation 1).
+
+    keypoints: (..., 21, 3), any unit and frame. Returns (relative, scale): relative has the wrist at
+    zero and the reference bone at length one, scale (...) is that bone's length in the input's unit.
+    Raises DegenerateHandError where the bone has no length.
+    """
+    keypoints = np.asarray(keypoints, dtype=float)
+    scale = bone_length(keypoints, bone)
+    if not np.all(scale > 1e-9):
+        raise DegenerateHandError("the reference bone has no length: its keypoints coincide or are not finite")
+    return (keypoints - keypoints[..., WRIST : WRIST + 1, :]) / scale[..., None, None], scale
+
+
+def canonical_rotation(relative: np.ndarray) -> np.ndarray:
+    """Rotation from the canonical frame to the frame of the keypoints: the viewpoint.
+
+    relative: (..., 21, 3) with the wrist at zero. Returns rotation_camera_canonical (..., 3, 3).
+    In the canonical frame the middle finger's base lies on the -y axis and the little finger's base
+    in the half plane z = 0, x > 0 (paper, section 4.2; signs as in the authors' code).
+    Raises DegenerateHandError when wrist and the two bases are collinear.
+    """
+    relative = np.asarray(relative, dtype=float)
+    y = -_unit(relative[..., MIDDLE_MCP, :], "the line from the wrist to the middle finger's base")
+    little = relative[..., LITTLE_MCP, :]
+    x = _unit(little - np.sum(little * y, -1, keepdims=True) * y, "the little finger's distance from the middle line")
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def to_canonical(relative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split relative keypoints into canonical coordinates and viewpoint.
+
+    relative: (..., 21, 3). Returns (canonical (..., 21, 3), rotation_camera_canonical (..., 3, 3)) with
+    ``relative = canonical @ rotation_camera_canonical.T``.
+    """
+    rotation = canonical_rotation(relative)
+    return np.asarray(relative, dtype=float) @ rotation, rotation
+
+
+def from_canonical(canonical: np.ndarray, rotation_camera_canonical: np.ndarray) -> np.ndarray:
+    """Inverse of :func:`to_canonical`. Shapes (..., 21, 3) and (..., 3, 3); returns (..., 21, 3)."""
+    return canonical @ np.swapaxes(rotation_camera_canonical, -1, -2)
+
+
+def mirror_canonical(canonical: np.ndarray, side: Side) -> np.ndarray:
+    """Canonical coordinates of either side as those of a left hand, which the networks are taught, and back.
+
+    A right hand's z is negated; a left hand is unchanged (paper, section 4.2). Its own inverse.
+    """
+    return canonical * np.array([1.0, 1.0, -1.0]) if side == Side.RIGHT else np.array(canonical, copy=True)
+
+
+def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
+    """Orientation of the wrist frame in the frame of the keypoints.
+
+    relative: (21, 3). Returns rotation_camera_wrist (3, 3): x from the wrist to the middle finger's base,
+    z out of the back of the hand, y completing a right-handed frame (towards the thumb of a right
+    hand, away from the thumb of a left hand). An unknown side is treated as right.
+    """
+    relative = np.asarray(relative, dtype=float) - np.asarray(relative, dtype=float)[WRIST]
+    x = _unit(relative[MIDDLE_MCP], "the line from the wrist to the middle finger's base")
+    across = relative[INDEX_MCP] - relative[LITTLE_MCP]
+    if side == Side.LEFT:
+        across = -across
+    y = _unit(across - (across @ x) * x, "the palm's width")
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def align_rigid(source: np.ndarray, target: np.ndarray, *, scale: bool = False) -> np.ndarray:
+    """Move source onto target by the least-squares rotation and translation, and scale if asked for.
+
+    source, target: (..., N, 3). Returns source aligned, same shape. Umeyama, PAMI 1991; no reflection.
+    """
+    source, target = np.asarray(source, dtype=float), np.asarray(target, dtype=float)
+    mean_s, mean_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+    s, t = source - mean_s, target - mean_t
+    u, singular, vt = np.linalg.svd(np.swapaxes(t, -1, -2) @ s)
+    sign = np.ones(singular.shape)
+    sign[..., 2] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * sign[..., None, :]) @ vt
+    factor = np.sum(singular * sign, -1)[..., None, None] / np.sum(s * s, (-1, -2), keepdims=True) if scale else 1.0
+    return factor * s @ np.swapaxes(rotation, -1, -2) + mean_t
+
+
+def align_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Procrustes alignment: rotation, translation and scale. source, target: (..., N, 3)."""
+    return align_rigid(source, target, scale=True)
+
+
+def align_scale(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Root- and scale-aligned: wrist on wrist and the least-squares scale, no rotation. (..., 21, 3)."""
+    s = source - source[..., WRIST : WRIST + 1, :]
+    t = target - target[..., WRIST : WRIST + 1, :]
+    factor = np.sum(s * t, (-1, -2), keepdims=True) / np.sum(s * s, (-1, -2), keepdims=True)
+    return factor * s + target[..., WRIST : WRIST + 1, :]

@@ -1,0 +1,77 @@
+"""HandPose, the one record of a hand that travels from the estimator to its users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.geometry import wrist_rotation
+from hand_pose_3d.skeleton import Side
+
+
+class ScaleSource(IntEnum):
+    """Where metric size comes from; values are those of HandPose3D.scale_source."""
+
+    NONE = 0
+    ASSUMED = 1
+    CALIBRATED = 2
+    DEPTH = 3
+
+
+@dataclass(frozen=True, eq=False)
+class HandPose:
+    """One hand in one image.
+
+    Frames: pixels (u right, v down) of the received image; camera axes x right, y down, z forward.
+    ``keypoints_relative == keypoints_canonical @ rotation_camera_canonical.T`` holds always.
+
+    keypoints_px: (21, 2) pixels. keypoint_scores: (21,) in 0..1, low where hidden.
+    keypoints_relative: (21, 3) camera axes, wrist at zero, index finger's first bone = 1.
+    keypoints_canonical: (21, 3) the paper's canonical frame, of the hand's own side (not mirrored), same unit.
+    rotation_camera_canonical: (3, 3) the viewpoint. roi_px: (x, y, width, height) box of the hand.
+    keypoints_m: (21, 3) metres in the camera frame, or None when placement is unknown.
+    scale_m: metres per unit of keypoints_relative (the reference bone), 0 when unknown.
+    position_stddev_m: one standard deviation of the wrist's position, metres; nan when unknown.
+    """
+
+    side: Side
+    side_score: float
+    score: float
+    keypoints_px: np.ndarray
+    keypoint_scores: np.ndarray
+    keypoints_relative: np.ndarray
+    keypoints_canonical: np.ndarray
+    rotation_camera_canonical: np.ndarray
+    roi_px: tuple[float, float, float, float]
+    track_id: int = 0
+    keypoints_m: np.ndarray | None = None
+    scale_source: ScaleSource = ScaleSource.NONE
+    scale_m: float = 0.0
+    position_stddev_m: float = float("nan")
+
+    @property
+    def rotation_camera_wrist(self) -> np.ndarray:
+        """(3, 3) wrist orientation; axes as in :func:`hand_pose_3d.geometry.wrist_rotation`."""
+        return wrist_rotation(self.keypoints_relative, self.side)
+
+    def replace(self, **changes: Any) -> HandPose:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entry of one hand in `predict --json`."""
+        return {
+            "side": self.side.label,
+            "side_score": float(self.side_score),
+            "score": float(self.score),
+            "roi": [float(x) for x in self.roi_px],
+            "keypoints_2d": self.keypoints_px.tolist(),
+            "keypoint_scores": self.keypoint_scores.tolist(),
+            "keypoints_relative": self.keypoints_relative.tolist(),
+            "keypoints": None if self.keypoints_m is None else self.keypoints_m.tolist(),
+            "canonical": self.keypoints_canonical.tolist(),
+            "viewpoint": self.rotation_camera_canonical.tolist(),
+        }
