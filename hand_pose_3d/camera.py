@@ -102,7 +102,7 @@ class Camera:
         if self.model == "equidistant" and np.any(coefficients):
             flat = cv2.fisheye.undistortPoints(flat, self.matrix, np.resize(coefficients, 4))
         elif np.any(coefficients):
-            flat = cv2.undistortPointsIter(flat, self.matrix, coefficients, None, None, (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-9))
+            flat = cv2.undistortPoints(flat, self.matrix, coefficients)
         else:
             flat = (flat - [self.cx, self.cy]) / [self.fx, self.fy]
         xy = flat.reshape(*pixels.shape[:-1], 2)
