@@ -1,0 +1,80 @@
+"""Networks as tables: named convolutions and pools that are built and run in order."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hand_pose_3d.networks.tensorflow_ops import pad_same
+
+LEAK = 0.01
+BIAS_INIT = 1e-4
+
+
+class Conv(NamedTuple):
+    """One row of a layer table: a square convolution with TensorFlow's SAME padding and a bias."""
+
+    name: str
+    kernel: int
+    channels: int
+    stride: int = 1
+    relu: bool = True
+
+
+class Pool(NamedTuple):
+    """A 2x2 max pool with stride 2; an odd last row or column is dropped."""
+
+
+Table = tuple[Conv | Pool, ...]
+"""Layers in the order in which they run; names are those of the authors' variables."""
+
+
+def init_layer(layer: nn.Conv2d | nn.Linear) -> None:
+    """Xavier weights and a bias of 1e-4, as the authors start from."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, BIAS_INIT)
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A fully connected layer with the authors' initial values."""
+    layer = nn.Linear(inputs, outputs)
+    init_layer(layer)
+    return layer
+
+
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """Leaky ReLU max(x, 0.01 x)."""
+    return F.leaky_relu(x, LEAK)
+
+
+def build(module: nn.Module, table: Table, channels: int) -> int:
+    """Add a table's convolutions to a module under their names; returns the channels that leave the table.
+
+    channels: channels of the input.
+    """
+    for row in table:
+        if isinstance(row, Conv):
+            padding = row.kernel // 2 if row.stride == 1 else 0
+            layer = nn.Conv2d(channels, row.channels, row.kernel, row.stride, padding)
+            init_layer(layer)
+            module.add_module(row.name, layer)
+            channels = row.channels
+    return channels
+
+
+def run(module: nn.Module, table: Table, x: torch.Tensor) -> torch.Tensor:
+    """Send x (N, C, H, W) through the layers that :func:`build` added."""
+    for row in table:
+        if isinstance(row, Pool):
+            x = F.max_pool2d(x, 2)
+            continue
+        if row.stride > 1:
+            x = pad_same(x, row.kernel, row.stride)
+        x = getattr(module, row.name)(x)
+        if row.relu:
+            x = relu(x)
+    return x
