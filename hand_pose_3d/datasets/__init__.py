@@ -1,0 +1,1 @@
+"""Readers of hand pose data sets, each from its original folder."""

@@ -1,0 +1,80 @@
+"""Reader of folders with a keypoints.json: photographs with 21 keypoints each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+
+
+def read_keypoints(root: str | Path) -> list[Sample]:
+    """Samples of a folder with keypoints.json.
+
+    The file holds ``{"labels": ..., "samples": [{"image", "side", "keypoints_2d" 21x[u, v] in pixels, and
+    optionally "keypoints" 21x[x, y, z] in metres in the camera frame, "K" 3x3, "visible" 21x bool}]}``; keypoints in
+    public order, image paths relative to the folder. Raises InvalidInputError for anything else.
+    """
+    root = Path(root)
+    data = _load(root)
+    samples = []
+    for index, entry in enumerate(data["samples"]):
+        try:
+            samples.append(_sample(root, entry))
+        except (KeyError, TypeError, ValueError) as error:
+            name = entry.get("image", "") if isinstance(entry, dict) else ""
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise InvalidInputError(
+                f"sample {index} {name} of {root / 'keypoints.json'} is malformed: {reason}"
+            ) from error
+    return samples
+
+
+def labels_of(root: str | Path) -> str:
+    """What the labels of the folder are, in its own words: 'ground truth', or whose output."""
+    return str(_load(Path(root)).get("labels", "unknown"))
+
+
+def _load(root: Path) -> dict[str, Any]:
+    path = root / "keypoints.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("samples"), list):
+        raise InvalidInputError(f"{path} has no list named samples")
+    return data
+
+
+def _sample(root: Path, entry: dict[str, Any]) -> Sample:
+    keypoints = np.array(entry["keypoints_2d"], dtype=float)
+    if keypoints.shape != (NUM_KEYPOINTS, 2):
+        raise ValueError(f"keypoints_2d has shape {keypoints.shape}, not (21, 2)")
+    metric = entry.get("keypoints")
+    if metric is not None:
+        metric = np.array(metric, dtype=float)
+        if metric.shape != (NUM_KEYPOINTS, 3):
+            raise ValueError(f"keypoints has shape {metric.shape}, not (21, 3)")
+    size = {"width": int(entry.get("width", 0)), "height": int(entry.get("height", 0))}
+    visible = np.array(entry.get("visible", [True] * NUM_KEYPOINTS), dtype=bool)
+    if visible.shape != (NUM_KEYPOINTS,):
+        raise ValueError(f"visible has shape {visible.shape}, not (21,)")
+    return Sample(
+        name=entry["image"],
+        image_path=root / entry["image"],
+        side=Side[str(entry.get("side", "unknown")).upper()],
+        keypoints_px=keypoints,
+        visible=visible & np.isfinite(keypoints).all(axis=-1),
+        keypoints_m=metric,
+        camera=Camera.from_matrix(np.array(entry["K"]), **size) if "K" in entry else None,
+    )

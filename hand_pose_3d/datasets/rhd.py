@@ -1,0 +1,140 @@
+"""Reader of RHD, the Rendered Hand Pose Dataset (Zimmermann & Brox, ICCV 2017), and of our own renders.
+
+Layout: ``{training,evaluation}/{color,mask,depth}/00000.png`` and ``{split}/anno_{split}.pickle``, a dict
+``{index: {"uv_vis": (42, 3), "xyz": (42, 3) metres, "K": (3, 3)}}`` with the left hand's 21 keypoints first, in the
+paper's order (wrist, then each finger from tip to base).
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.datasets.sample import Sample, missing_data
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
+
+SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html"
+SPLITS = ("training", "evaluation")
+LEFT_CLASSES, RIGHT_CLASSES = range(2, 18), range(18, 34)
+DEPTH_RANGE_M = 5.0
+
+
+def read_rhd(
+    root: str | Path, split: str = "evaluation", hands: Literal["dominant", "all"] = "dominant"
+) -> list[Sample]:
+    """Samples of one split.
+
+    hands: 'dominant' gives one hand per image, that with more pixels in the mask (the authors' rule; a tie is right);
+    'all' gives both hands wherever any of their keypoints is visible. Keypoints stay at the wrist.
+    Raises InvalidInputError that names what is missing, and where to get it.
+    """
+    root = Path(root)
+    annotations = _annotations(root, split)
+    folder = root / split
+    names = {kind: _png_names(folder / kind) for kind in ("color", "mask", "depth")}
+    wanted = [f"{index:05d}.png" for index in sorted(annotations)]
+    missing = [f"{split}/{kind}/{name}" for kind in ("color", "mask") for name in wanted if name not in names[kind]]
+    if missing:
+        raise missing_data("RHD", root, missing, SOURCE)
+
+    samples: list[Sample] = []
+    for index, name in zip(sorted(annotations), wanted, strict=True):
+        sides = [
+            _hand(annotations[index], side, folder, name, name in names["depth"]) for side in (Side.LEFT, Side.RIGHT)
+        ]
+        if hands == "all":
+            samples += [sample for sample in sides if sample.visible.any()]
+        else:
+            mask = read_mask(folder / "mask" / name)
+            left = np.isin(mask, LEFT_CLASSES).sum() > np.isin(mask, RIGHT_CLASSES).sum()
+            samples.append(sides[0 if left else 1])
+    return samples
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Part labels, (H, W) uint8: 0 background, 1 person, 2-17 left hand, 18-33 right hand."""
+    import cv2
+
+    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise InvalidInputError(f"cannot read the mask {path}")
+    return mask
+
+
+def hand_mask(mask: np.ndarray, side: Side = Side.UNKNOWN) -> np.ndarray:
+    """Pixels of hands in a mask of part labels, (H, W) bool: of one side, or of both when it is unknown."""
+    if side == Side.UNKNOWN:
+        return mask > 1
+    return np.isin(mask, LEFT_CLASSES if side == Side.LEFT else RIGHT_CLASSES)
+
+
+def read_depth(path: str | Path) -> np.ndarray:
+    """Depth in metres, (H, W) float32. RHD spreads 16 bits over the red (high) and green (low) channels."""
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InvalidInputError(f"cannot read the depth image {path}")
+    high, low = image[:, :, 2].astype(np.float32), image[:, :, 1].astype(np.float32)
+    return (high * 256 + low) / np.float32(2**16 - 1) * np.float32(DEPTH_RANGE_M)
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Reads pickles of plain containers and numpy arrays; refuses anything that could run code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            import _codecs
+
+            return _codecs.encode
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        if module.startswith(("numpy.core.", "numpy._core.")) and name in ("_reconstruct", "scalar", "_frombuffer"):
+            part = module.rsplit(".", 1)[1]
+            core = getattr(np, "_core", None) or np.core
+            if part in ("multiarray", "numeric") and hasattr(getattr(core, part), name):
+                return getattr(getattr(core, part), name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a numpy array")
+
+
+def _annotations(root: Path, split: str) -> dict[int, dict[str, np.ndarray]]:
+    if split not in SPLITS:
+        raise InvalidInputError(f"RHD has the splits training and evaluation, not {split!r}")
+    relative = f"{split}/anno_{split}.pickle"
+    path = root / relative
+    if not path.is_file():
+        raise missing_data("RHD", root, [relative], SOURCE)
+    try:
+        with path.open("rb") as file:
+            data = _NumpyUnpickler(file, encoding="latin1").load()
+    except Exception as error:
+        raise InvalidInputError(f"{path} is not an RHD annotation file: {error}") from error
+    if not isinstance(data, dict) or not data:
+        raise InvalidInputError(f"{path} is not an RHD annotation file: it holds no dict of images")
+    return data
+
+
+def _png_names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.png")} if folder.is_dir() else set()
+
+
+def _hand(annotation: dict[str, np.ndarray], side: Side, folder: Path, name: str, has_depth: bool) -> Sample:
+    start = NUM_KEYPOINTS if side == Side.RIGHT else 0
+    order = start + FROM_PAPER
+    uv_vis = np.asarray(annotation["uv_vis"], dtype=float)[order]
+    return Sample(
+        name=f"{folder.name}/{name}",
+        image_path=folder / "color" / name,
+        side=side,
+        keypoints_px=uv_vis[:, :2],
+        visible=uv_vis[:, 2] > 0.5,
+        keypoints_m=np.asarray(annotation["xyz"], dtype=float)[order],
+        camera=Camera.from_matrix(annotation["K"]),
+        mask_path=folder / "mask" / name,
+        depth_path=folder / "depth" / name if has_depth else None,
+    )

@@ -1,0 +1,48 @@
+"""Sample, the one record that every data set reader returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import Side
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One labelled hand in one image; an image with two hands may give two samples.
+
+    name: identifies the sample in reports. keypoints_px: (21, 2) pixels in public order, nan where there is
+    no label. visible: (21,) bool, False where hidden, outside or not labelled.
+    keypoints_m: (21, 3) metres in the camera frame, or None. camera: intrinsics, or None.
+    palm: keypoint 0 is labelled at the palm's centre, not at the wrist.
+    mask_path, depth_path: further files of the image where the data set has them.
+    """
+
+    name: str
+    image_path: Path
+    side: Side
+    keypoints_px: np.ndarray
+    visible: np.ndarray
+    keypoints_m: np.ndarray | None = None
+    camera: Camera | None = None
+    palm: bool = False
+    mask_path: Path | None = None
+    depth_path: Path | None = None
+
+    def image(self) -> np.ndarray:
+        """The image, (H, W, 3) uint8 RGB. Raises InvalidInputError when it cannot be read."""
+        from hand_pose_3d.images import read_image
+
+        return read_image(self.image_path)
+
+
+def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> InvalidInputError:
+    """The error for an incomplete data set: what is not there, and where to get it."""
+    shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+    return InvalidInputError(f"{root} is not a complete {name}: it lacks {shown}; get it from {source}")

@@ -1,0 +1,1 @@
+"""Errors, the paper's protocols, and reports of them."""

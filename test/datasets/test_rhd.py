@@ -1,0 +1,92 @@
+"""RHD in its original layout, in miniature."""
+
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from hand_pose_3d.datasets.rhd import hand_mask, read_depth, read_mask, read_rhd
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import FROM_PAPER, KEYPOINT_NAMES, Side
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two images: in the first the right hand is larger, in the second the left."""
+    rng = np.random.default_rng(1)
+    annotations = {}
+    for index in range(2):
+        for kind in ("color", "mask", "depth"):
+            (tmp_path / "evaluation" / kind).mkdir(parents=True, exist_ok=True)
+        mask = np.zeros((32, 32), np.uint8)
+        mask[:4, :4], mask[8 : 20 - 4 * index, 8:16], mask[8:18, 20:28] = 1, 33, 2
+        depth = np.zeros((32, 32, 3), np.uint8)
+        depth[..., 2], depth[..., 1] = 0x80, 0x01  # OpenCV writes BGR: red is the high byte
+        name = f"{index:05d}.png"
+        cv2.imwrite(str(tmp_path / "evaluation/color" / name), np.full((32, 32, 3), (10, 20, 30), np.uint8))
+        cv2.imwrite(str(tmp_path / "evaluation/mask" / name), mask)
+        cv2.imwrite(str(tmp_path / "evaluation/depth" / name), depth)
+        xyz = rng.uniform(0.2, 0.6, (42, 3))
+        k = np.array([[300.0, 0, 16], [0, 300, 16], [0, 0, 1]])
+        uv = (xyz @ k.T)[:, :2] / xyz[:, 2:]
+        annotations[index] = {"uv_vis": np.column_stack([uv, np.arange(42) % 3 > 0]), "xyz": xyz, "K": k}
+    with (tmp_path / "evaluation/anno_evaluation.pickle").open("wb") as file:
+        pickle.dump(annotations, file, protocol=2)
+    return tmp_path
+
+
+def annotations_of(root):
+    return pickle.loads((root / "evaluation/anno_evaluation.pickle").read_bytes())
+
+
+def test_dominant_hand_is_the_one_with_more_pixels(root):
+    first, second = read_rhd(root)
+    assert (first.side, second.side) == (Side.RIGHT, Side.LEFT)
+    np.testing.assert_array_equal(first.keypoints_m, annotations_of(root)[0]["xyz"][21:][FROM_PAPER])
+    np.testing.assert_array_equal(second.keypoints_m, annotations_of(root)[1]["xyz"][:21][FROM_PAPER])
+
+
+def test_order_is_base_to_tip(root):
+    sample = read_rhd(root)[0]
+    raw = annotations_of(root)[0]["uv_vis"][21:]
+    for paper, name in ((0, "wrist"), (1, "thumb_tip"), (4, "thumb_cmc"), (12, "middle_mcp"), (17, "little_tip")):
+        np.testing.assert_array_equal(sample.keypoints_px[KEYPOINT_NAMES.index(name)], raw[paper, :2])
+        assert sample.visible[KEYPOINT_NAMES.index(name)] == bool(raw[paper, 2])
+
+
+def test_projection_by_k_is_uv(root):
+    for sample in read_rhd(root, hands="all"):
+        np.testing.assert_allclose(sample.camera.project(sample.keypoints_m), sample.keypoints_px, atol=1e-9)
+    assert len(read_rhd(root, hands="all")) == 4
+
+
+def test_pictures(root):
+    sample = read_rhd(root)[0]
+    np.testing.assert_array_equal(sample.image()[0, 0], [30, 20, 10])
+    mask = read_mask(sample.mask_path)
+    assert hand_mask(mask).sum() == hand_mask(mask, Side.LEFT).sum() + hand_mask(mask, Side.RIGHT).sum() == 96 + 80
+    np.testing.assert_allclose(read_depth(sample.depth_path), 0x8001 / 65535 * 5, rtol=1e-6)
+
+
+def test_missing_files_are_named_with_where_to_get_them(root):
+    (root / "evaluation/mask/00001.png").unlink()
+    with pytest.raises(InvalidInputError, match="evaluation/mask/00001.png.*lmb.informatik"):
+        read_rhd(root)
+    with pytest.raises(InvalidInputError, match="anno_training.pickle"):
+        read_rhd(root, "training")
+    with pytest.raises(InvalidInputError, match="'test'"):
+        read_rhd(root, "test")
+
+
+class Malicious:
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps(Malicious()), pickle.dumps([1]), pickle.dumps({})])
+def test_bad_annotation_files_are_refused(root, content, capsys):
+    (root / "evaluation/anno_evaluation.pickle").write_bytes(content)
+    with pytest.raises(InvalidInputError, match="not an RHD annotation file"):
+        read_rhd(root)
+    assert "run" not in capsys.readouterr().out
