@@ -74,7 +74,7 @@ def test_lines_grow_with_the_hand():
         draw_skeleton(image, hand.keypoints_px)
         return (image.sum(-1) > 300).mean()
 
-    assert share(512) == pytest.approx(share(1024), rel=0.25)
+    assert share(512) < 1.5 * share(1024)  # twice the share if lines did not grow
 
 
 def test_nearer_bones_cover_farther_ones():
