@@ -1,0 +1,51 @@
+# `make test` and `make demo` need Python 3.10 or newer, a C++ compiler and CMake; they install the rest into .venv.
+#
+#   make demo INPUT=photo.jpg | video.mp4 | /dev/video0    instead of the built-in clip
+#   make TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" ...   torch without CUDA, a far smaller download
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
+INPUT ?=
+OUT ?= demo_output
+
+BIN := $(VENV)/bin
+# A ROS 2 that is sourced in this shell stays out: .venv brings its own, and two would mix their libraries.
+unexport ROS_DISTRO PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export AMENT_PREFIX_PATH := $(abspath $(VENV))
+export PATH := $(abspath $(BIN)):$(PATH)
+export OMP_WAIT_POLICY := passive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
+	$(wildcard msg/*.msg cmake/*.cmake cmake/tf2_msgs/* cmake/tf2_msgs/msg/* scripts/* launch/* config/*)
+
+.PHONY: test lint demo install clean
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: install
+	$(BIN)/python -m hand_pose_3d.ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(VENV)/.torch $(BUILD_FILES)
+	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[dev]"
+	touch $@
+
+# Before all else, so that no other package's wish decides which torch is taken; the file is the constraint later on.
+$(VENV)/.torch:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hand_pose_3d needs Python 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(TORCH_ARGS) "$(TORCH)"
+	echo "$(TORCH)" > $@
+
+clean:
+	rm -rf $(VENV) build install log *.egg-info $(OUT)

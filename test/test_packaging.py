@@ -1,0 +1,90 @@
+"""What pip, colcon and rosdep read agrees with the code."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+import hand_pose_3d
+from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS, Side
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def constants_of_message():
+    text = (ROOT / "msg" / "HandPose3D.msg").read_text()
+    return {name: int(value) for name, value in re.findall(r"^uint8 ([A-Z0-9_]+)=(\d+)", text, re.MULTILINE)}
+
+
+def package_xml():
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def test_one_version():
+    assert package_xml().findtext("version") == hand_pose_3d.__version__
+
+
+def test_message_indices_are_the_skeleton():
+    constants = constants_of_message()
+    assert constants["NUM_KEYPOINTS"] == NUM_KEYPOINTS
+    assert {name: constants[name.upper()] for name in KEYPOINT_NAMES} == {
+        name: index for index, name in enumerate(KEYPOINT_NAMES)
+    }
+
+
+def test_message_sides_and_scale_sources_are_those_of_the_library():
+    constants = constants_of_message()
+    assert {k: v for k, v in constants.items() if k.startswith("SIDE_")} == {f"SIDE_{s.name}": s for s in Side}
+    assert {k: v for k, v in constants.items() if k.startswith("SCALE_")} == {f"SCALE_{s.name}": s for s in ScaleSource}
+
+
+def test_array_sizes_in_the_message_are_the_number_of_keypoints():
+    text = (ROOT / "msg" / "HandPose3D.msg").read_text()
+    assert set(re.findall(r"^\S+\[(\d+)\]", text, re.MULTILINE)) == {str(NUM_KEYPOINTS)}
+
+
+def test_every_package_that_cmake_looks_for_is_declared():
+    looked_for = set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text()))
+    declared = {element.text for element in package_xml() if element.tag.endswith("depend")}
+    assert looked_for <= declared
+
+
+def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
+    assert package_xml().findtext("member_of_group") == "rosidl_interface_packages"
+    assert package_xml().findtext("export/build_type") == "ament_cmake"
+
+
+@pytest.mark.parametrize("program", ["hand_pose_3d_node", "image_source", "hand_pose_3d"])
+def test_programs_are_executable_and_installed(program):
+    assert (ROOT / "scripts" / program).stat().st_mode & 0o111
+    assert f"scripts/{program}" in (ROOT / "CMakeLists.txt").read_text()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, hand_pose_3d; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not set(done.stdout.split()) & {"numpy", "torch", "cv2", "scipy", "rclpy", "onnxruntime"}
+
+
+def test_messages_from_the_build_join_the_checkout():
+    msg = pytest.importorskip("hand_pose_3d.msg")
+    hand = msg.HandPose3D()
+    assert len(hand.keypoints) == len(hand.keypoints_2d) == len(hand.keypoints_canonical) == NUM_KEYPOINTS
+    assert msg.HandPose3D.LITTLE_TIP == 20
+    assert list(msg.HandPose3DArray(hands=[hand]).hands) == [hand]
+
+
+def test_package_is_in_the_ament_index():
+    packages = pytest.importorskip("ament_index_python.packages")
+    try:
+        share = Path(packages.get_package_share_directory("hand_pose_3d"))
+    except (packages.PackageNotFoundError, LookupError, OSError):
+        pytest.skip("hand_pose_3d is not installed in AMENT_PREFIX_PATH")
+    assert (share / "package.xml").is_file()
+    assert (share / "launch").is_dir()
+    assert (share / "config").is_dir()
+    assert (share / "msg" / "HandPose3D.msg").is_file()
