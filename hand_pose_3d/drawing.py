@@ -36,7 +36,7 @@ def keypoint_colour(keypoint: int) -> tuple[int, int, int]:
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
     limited = np.clip(point, -1e5, 1e5) * (1 << _SHIFT)
-    return int(round(limited[0])), int(round(limited[1]))
+    return round(float(limited[0])), round(float(limited[1]))
 
 
 def draw_skeleton(

@@ -7,15 +7,15 @@ paper's order (wrist, then each finger from tip to base).
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample, missing_data
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.pickles import load_arrays
 from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
 
 SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html"
@@ -84,24 +84,6 @@ def read_depth(path: str | Path) -> np.ndarray:
     return (high * 256 + low) / np.float32(2**16 - 1) * np.float32(DEPTH_RANGE_M)
 
 
-class _NumpyUnpickler(pickle.Unpickler):
-    """Reads pickles of plain containers and numpy arrays; refuses anything that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("_codecs", "encode"):
-            import _codecs
-
-            return _codecs.encode
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        if module.startswith(("numpy.core.", "numpy._core.")) and name in ("_reconstruct", "scalar", "_frombuffer"):
-            part = module.rsplit(".", 1)[1]
-            core = getattr(np, "_core", None) or np.core
-            if part in ("multiarray", "numeric") and hasattr(getattr(core, part), name):
-                return getattr(getattr(core, part), name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not a numpy array")
-
-
 def _annotations(root: Path, split: str) -> dict[int, dict[str, np.ndarray]]:
     if split not in SPLITS:
         raise InvalidInputError(f"RHD has the splits training and evaluation, not {split!r}")
@@ -111,7 +93,7 @@ def _annotations(root: Path, split: str) -> dict[int, dict[str, np.ndarray]]:
         raise missing_data("RHD", root, [relative], SOURCE)
     try:
         with path.open("rb") as file:
-            data = _NumpyUnpickler(file, encoding="latin1").load()
+            data = load_arrays(file)
     except Exception as error:
         raise InvalidInputError(f"{path} is not an RHD annotation file: {error}") from error
     if not isinstance(data, dict) or not data:

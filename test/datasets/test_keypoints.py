@@ -62,5 +62,5 @@ def test_malformed_samples_are_named(tmp_path, broken, words):
 def test_bad_file_is_named(tmp_path, text):
     if text is not None:
         (tmp_path / "keypoints.json").write_text(text)
-    with pytest.raises(InvalidInputError, match="keypoints.json"):
+    with pytest.raises(InvalidInputError, match=r"keypoints.json"):
         read_keypoints(tmp_path)

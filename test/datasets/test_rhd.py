@@ -71,9 +71,9 @@ def test_pictures(root):
 
 def test_missing_files_are_named_with_where_to_get_them(root):
     (root / "evaluation/mask/00001.png").unlink()
-    with pytest.raises(InvalidInputError, match="evaluation/mask/00001.png.*lmb.informatik"):
+    with pytest.raises(InvalidInputError, match=r"evaluation/mask/00001.png.*lmb.informatik"):
         read_rhd(root)
-    with pytest.raises(InvalidInputError, match="anno_training.pickle"):
+    with pytest.raises(InvalidInputError, match=r"anno_training.pickle"):
         read_rhd(root, "training")
     with pytest.raises(InvalidInputError, match="'test'"):
         read_rhd(root, "test")

@@ -74,6 +74,6 @@ def test_boxes():
     np.testing.assert_array_equal(box, [1, 2, 4, 10])
     assert hand_size(np.array([[1.0, 2.0], [5.0, 12.0]])) == 10
     assert box_iou(box, box) == 1
-    assert box_iou(box, box + [10, 0, 0, 0]) == 0
+    assert box_iou(box, box + np.array([10, 0, 0, 0])) == 0
     assert box_iou(np.array([0, 0, 2, 2.0]), np.array([1, 0, 2, 2.0])) == pytest.approx(1 / 3)
     assert box_iou(np.zeros(4), np.zeros(4)) == 0

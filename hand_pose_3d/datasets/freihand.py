@@ -1,0 +1,79 @@
+"""Reader of FreiHAND (Zimmermann et al., ICCV 2019), whose hands are all right hands.
+
+Layout: ``training/rgb/00000000.jpg`` with ``training_xyz.json`` and ``training_K.json`` (each picture in four versions
+with different backgrounds; labels for the first), and ``evaluation/rgb`` with ``evaluation_xyz.json`` and
+``evaluation_K.json`` (these labels were published later).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.datasets.sample import Sample, missing_data
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+
+SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/FreihandDataset.en.html"
+SPLITS = ("training", "evaluation")
+
+
+def read_freihand(root: str | Path, split: str = "evaluation", version: int = 0) -> list[Sample]:
+    """Samples of one split; pixels are the projection of the metric keypoints by K.
+
+    version: 0 to 3, which of the four renderings of the training pictures (green screen first).
+    Raises InvalidInputError that names what is missing, and where to get it.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise InvalidInputError(f"FreiHAND has the splits training and evaluation, not {split!r}")
+    if not 0 <= version <= (3 if split == "training" else 0):
+        raise InvalidInputError(f"FreiHAND's {split} split has no version {version}: training has 0 to 3, evaluation 0")
+    missing = [name for name in (f"{split}_K.json", f"{split}_xyz.json") if not (root / name).is_file()]
+    if missing:
+        raise missing_data("FreiHAND", root, missing, SOURCE)
+    matrices, keypoints_m = (
+        _array(root / f"{split}_K.json", (3, 3)),
+        _array(root / f"{split}_xyz.json", (NUM_KEYPOINTS, 3)),
+    )
+    if len(matrices) != len(keypoints_m):
+        raise InvalidInputError(
+            f"{split}_K.json has {len(matrices)} entries and {split}_xyz.json {len(keypoints_m)}: "
+            "they do not belong together"
+        )
+    folder = root / split / "rgb"
+    files = {path.name for path in folder.glob("*.jpg")} if folder.is_dir() else set()
+    names = [f"{index + version * len(matrices):08d}.jpg" for index in range(len(matrices))]
+    absent = [f"{split}/rgb/{name}" for name in names if name not in files]
+    if absent:
+        raise missing_data("FreiHAND", root, absent, SOURCE)
+    samples = []
+    for name, matrix, points in zip(names, matrices, keypoints_m, strict=True):
+        camera = Camera.from_matrix(matrix, width=224, height=224)
+        samples.append(
+            Sample(
+                name=f"{split}/{name}",
+                image_path=folder / name,
+                side=Side.RIGHT,
+                keypoints_px=camera.project(points),
+                visible=np.ones(NUM_KEYPOINTS, dtype=bool),
+                keypoints_m=points,
+                camera=camera,
+            )
+        )
+    return samples
+
+
+def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        values = np.array(json.loads(path.read_text(encoding="utf-8")), dtype=float)
+    except (ValueError, TypeError) as error:
+        raise InvalidInputError(f"{path} is not a FreiHAND label file: {error}") from error
+    if values.ndim != 3 or values.shape[1:] != shape:
+        raise InvalidInputError(
+            f"{path} is not a FreiHAND label file: shape {values.shape}, not (images, {shape[0]}, {shape[1]})"
+        )
+    return values

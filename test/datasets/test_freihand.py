@@ -1,0 +1,57 @@
+"""FreiHAND in its original layout."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hand_pose_3d.datasets.freihand import read_freihand
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import Side
+
+K = [[480.0, 0, 112], [0, 490.0, 112], [0, 0, 1]]
+
+
+@pytest.fixture
+def root(tmp_path):
+    xyz = np.random.default_rng(3).uniform([-0.1, -0.1, 0.5], [0.1, 0.1, 0.9], (3, 21, 3))
+    for split, pictures in (("training", 12), ("evaluation", 3)):
+        (tmp_path / split / "rgb").mkdir(parents=True)
+        for index in range(pictures):
+            (tmp_path / f"{split}/rgb/{index:08d}.jpg").write_bytes(b"")
+        (tmp_path / f"{split}_xyz.json").write_text(json.dumps(xyz.tolist()))
+        (tmp_path / f"{split}_K.json").write_text(json.dumps([K] * 3))
+    return tmp_path
+
+
+def test_labels_in_public_order(root):
+    samples = read_freihand(root)
+    xyz = np.array(json.loads((root / "evaluation_xyz.json").read_text()))
+    assert [sample.side for sample in samples] == [Side.RIGHT] * 3
+    for sample, points in zip(samples, xyz, strict=True):
+        np.testing.assert_array_equal(sample.keypoints_m, points)
+        projected = points @ np.array(K).T
+        np.testing.assert_allclose(sample.keypoints_px, projected[:, :2] / projected[:, 2:])
+
+
+def test_versions_share_labels(root):
+    green, other = read_freihand(root, "training"), read_freihand(root, "training", version=3)
+    assert (green[1].image_path.name, other[1].image_path.name) == ("00000001.jpg", "00000010.jpg")
+    np.testing.assert_array_equal(green[1].keypoints_m, other[1].keypoints_m)
+
+
+def test_what_is_missing_or_malformed_is_named(root):
+    (root / "training/rgb/00000011.jpg").unlink()
+    with pytest.raises(InvalidInputError, match=r"training/rgb/00000011.jpg.*lmb.informatik"):
+        read_freihand(root, "training", version=3)
+    with pytest.raises(InvalidInputError, match="version 1"):
+        read_freihand(root, "evaluation", version=1)
+    (root / "evaluation_K.json").write_text(json.dumps([K] * 2))
+    with pytest.raises(InvalidInputError, match="do not belong together"):
+        read_freihand(root)
+    (root / "evaluation_K.json").write_text("[1]")
+    with pytest.raises(InvalidInputError, match="not a FreiHAND label file"):
+        read_freihand(root)
+    (root / "evaluation_xyz.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"evaluation_xyz.json"):
+        read_freihand(root)
