@@ -1,0 +1,254 @@
+"""Metres: where a hand is in the camera frame, and how sure that is.
+
+A relative pose and its image fix a hand's direction and its distance in units of the reference bone. Metres then
+need one length: that of the bone (assumed or calibrated), or a depth image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
+
+REFERENCE_LENGTH_M = 0.042
+"""Adults' mean distance from the knuckle to the middle joint of the index finger.
+
+The bone alone measures 39.8 mm, standard deviation 4.9 mm, on radiographs of 66 adults (Buryanov and Kotiuk,
+Int. J. Morphol. 28(3), 2010); joint centre to joint centre is a little more, as the knuckle's centre lies inside the
+metacarpal's head: 0.245 of the hand's length, 45.8 mm for 187 mm (Buchholz et al., Ergonomics 35(3), 1992).
+"""
+
+REFERENCE_SPREAD = 0.11
+"""Standard deviation of the reference bone among adults, as a share of its length; children are smaller still."""
+
+CALIBRATED_SPREAD = 0.03
+"""The same for one person whose hand was measured."""
+
+_MIN_KEYPOINTS = 6
+_MIN_SCORE = 0.2
+"""Keypoints below are left out where enough others are there."""
+_HUBER = 1.5
+"""Residuals above this many standard deviations count less."""
+_MIN_NOISE_PX = 0.5
+_MIN_DEPTH = 0.5
+"""Reference bones in front of the camera below which a keypoint cannot be seen."""
+_BONE_NOISE = 0.7
+"""Error of the reference bone, from which the unit comes, over the residual of one keypoint.
+
+Sqrt(2) if the residual came from the relative pose alone; the rest of it is error of the pixels and of the
+viewpoint, which leave the bone as it is. Chosen by simulation (test_placement)."""
+
+_TISSUE = np.array([0.45, 0.40, 0.27, 0.22, 0.16] + [0.30, 0.20, 0.17, 0.14] * 4)
+"""From the skin that faces the camera to the keypoint inside, in reference bones (0.2 is 8 mm)."""
+_TISSUE_STDDEV_M = 0.004
+_PLAUSIBLE = 1.8
+"""A depth that makes a hand this many times larger or smaller than the reference length is not the hand's."""
+_DEPTH_INLIER = 0.12
+"""Depths that agree within this share of the hand's size (metres over reference length, median) are one hand."""
+
+
+def place(
+    hand: HandPose,
+    camera: Camera | None,
+    depth_m: np.ndarray | None = None,
+    *,
+    reference_length_m: float = REFERENCE_LENGTH_M,
+    reference_length_stddev_m: float | None = None,
+    scale_source: ScaleSource = ScaleSource.ASSUMED,
+) -> HandPose:
+    """Put a hand into the camera frame, in metres.
+
+    hand: keypoints_px, keypoint_scores and keypoints_relative are read. camera: None leaves the hand unplaced.
+    depth_m: (H, W) metres along z, registered to the image; 0, nan and inf are holes; used where it
+    shows the hand. reference_length_m: length of the index finger's first bone, its standard deviation None for
+    that of adults (ASSUMED) or of a measured hand (CALIBRATED); scale_source says which of the two it is.
+
+    Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean square
+    error of the wrist's position to expect, in all three directions together. A hand that cannot be placed (no camera, degenerate or
+    non-finite input, behind the camera) has keypoints_m None, NONE, 0 and nan.
+    Raises InvalidInputError for a length that is not positive, a wrong scale_source or a depth image that is not (H, W).
+    """
+    if not (math.isfinite(reference_length_m) and reference_length_m > 0):
+        raise InvalidInputError(f"reference_length_m must be a positive length in metres, not {reference_length_m}")
+    if scale_source not in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED):
+        raise InvalidInputError(f"scale_source must be ASSUMED or CALIBRATED, not {scale_source!r}")
+    if depth_m is not None and np.ndim(depth_m) != 2:
+        raise InvalidInputError(f"depth_m must be (height, width), not {np.shape(depth_m)}")
+    unplaced = hand.replace(
+        keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan")
+    )
+    fit = None if camera is None else _fit_root(hand, camera)
+    if fit is None:
+        return unplaced
+    root, covariance, noise = fit
+    if reference_length_stddev_m is None:
+        spread = CALIBRATED_SPREAD if scale_source == ScaleSource.CALIBRATED else REFERENCE_SPREAD
+    else:
+        spread = reference_length_stddev_m / reference_length_m
+
+    measured = None if depth_m is None else _scale_from_depth(hand, root, depth_m, reference_length_m)
+    if measured is not None:
+        scale, scale_stddev = measured
+        scale_source = ScaleSource.DEPTH
+        # The depth holds the distance, so that errors of the root along its own ray cancel.
+        across = np.eye(3)
+        across[:, 2] -= root / root[2]
+        variance = scale**2 * np.trace(across @ covariance @ across.T)
+        variance += (scale_stddev**2) * (root @ root) + _TISSUE_STDDEV_M**2 + (scale * noise) ** 2
+    else:
+        scale = reference_length_m
+        variance = scale**2 * np.trace(covariance)
+        variance += (spread**2 + (_BONE_NOISE * noise) ** 2) * scale**2 * (root @ root)
+    return hand.replace(
+        keypoints_m=scale * (hand.keypoints_relative + root),
+        scale_source=scale_source,
+        scale_m=float(scale),
+        position_stddev_m=math.sqrt(variance),
+    )
+
+
+def _fit_root(hand: HandPose, camera: Camera) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """The wrist in the camera frame in units of the reference bone, by least squares of the reprojection.
+
+    Returns (root (3,), covariance (3, 3), standard deviation of one keypoint in units), or None.
+    """
+    relative = np.asarray(hand.keypoints_relative, dtype=float)
+    pixels = np.asarray(hand.keypoints_px, dtype=float)
+    weights = np.asarray(hand.keypoint_scores, dtype=float)
+    if not (np.isfinite(relative).all() and np.isfinite(pixels).all()):
+        return None
+    rays = camera.rays(pixels)
+    if not np.isfinite(rays).all():
+        return None
+    used = weights > _MIN_SCORE
+    if used.sum() >= _MIN_KEYPOINTS:
+        weights = weights[used]
+        x, y, z = relative[used].T
+        u, v = rays[used, 0], rays[used, 1]
+    else:
+        weights = np.ones(NUM_KEYPOINTS)
+        x, y, z = relative.T
+        u, v = rays[:, 0], rays[:, 1]
+    nearest = relative[:, 2].min()
+    focal = 0.5 * (camera.fx + camera.fy)
+
+    # Linear start: x + root_x = u (z + root_z) and y alike.
+    solution = _solve(weights, u, v, u * z - x, v * z - y)
+    if solution is None:
+        return None
+    root = solution[0]
+    for _ in range(4):
+        if not nearest + root[2] > _MIN_DEPTH:
+            return None
+        depth = z + root[2]
+        pu, pv = (x + root[0]) / depth, (y + root[1]) / depth
+        du, dv = u - pu, v - pv
+        error = focal * np.sqrt(du * du + dv * dv)
+        # Two directions: the median of a Rayleigh distribution is 1.18 standard deviations.
+        sigma = max(np.sort(error)[len(error) // 2] / 1.1774, _MIN_NOISE_PX)
+        robust = weights * np.minimum(1.0, _HUBER * sigma / np.maximum(error, 1e-9))
+        # The derivative of the projection is that of the linear problem over the depth.
+        solution = _solve(robust / depth**2, pu, pv, du * depth, dv * depth)
+        if solution is None:
+            return None
+        step, inverse = solution
+        root = root + step
+        if step @ step < 1e-8 * (root @ root):
+            break
+    if not nearest + root[2] > _MIN_DEPTH:
+        return None
+    effective = robust.sum() ** 2 / (robust @ robust)
+    variance = (robust @ (error * error)) / robust.sum() / max(2 - 3 / effective, 0.5)
+    variance = max(float(variance), _MIN_NOISE_PX**2)
+    # Scores weigh but are no inverse variances: as if every used keypoint counted by their mean.
+    covariance = inverse * (variance * robust.sum() / effective / focal**2)
+    return root, covariance, math.sqrt(variance) * float(root[2]) / focal
+
+
+def _solve(
+    weights: np.ndarray, u: np.ndarray, v: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Least squares of ``t_x - u t_z = a`` and ``t_y - v t_z = b``; all arguments (N,).
+
+    Returns (t (3,), inverse normal matrix (3, 3)), or None where the rays coincide and leave the distance free.
+    """
+    total = float(weights.sum())
+    mu, mv = float(weights @ u) / total, float(weights @ v) / total
+    ma, mb = float(weights @ a) / total, float(weights @ b) / total
+    cu, cv = u - mu, v - mv
+    spread = float(weights @ (cu * cu + cv * cv))
+    if not spread > 1e-10 * total:
+        return None
+    tz = -float(weights @ (cu * a + cv * b)) / spread
+    t = np.array([ma + mu * tz, mb + mv * tz, tz])
+    inverse = np.array([[mu * mu, mu * mv, mu], [mu * mv, mv * mv, mv], [mu, mv, 1.0]]) / spread
+    inverse[0, 0] += 1 / total
+    inverse[1, 1] += 1 / total
+    return t, inverse
+
+
+def _scale_from_depth(
+    hand: HandPose, root: np.ndarray, depth_m: np.ndarray, reference_length_m: float
+) -> tuple[float, float] | None:
+    """Metres per unit so that the placed hand agrees with a depth image, and its relative standard error.
+
+    Every keypoint gives one value: depth over the distance of its skin in units. The largest group that agrees decides, so that
+    keypoints seen on the background, on an occluder or in a hole do not count.
+    """
+    relative = np.asarray(hand.keypoints_relative, dtype=float)
+    units = relative[:, 2] + root[2]
+    surface = units - _TISSUE
+    radius = max(1, round(0.1 * _pixels_per_unit(hand, relative)))
+    depth = _sample(np.asarray(depth_m), np.asarray(hand.keypoints_px), min(radius, 8))
+    scores = np.asarray(hand.keypoint_scores, dtype=float)
+    with np.errstate(invalid="ignore"):
+        scale = depth / surface
+        usable = (
+            (scores > _MIN_SCORE)
+            & (surface > 0.1)
+            & (np.abs(np.log(np.where(scale > 0, scale, np.nan) / reference_length_m)) < math.log(_PLAUSIBLE))
+        )
+    if np.count_nonzero(usable) < 4:
+        return None
+    scale, depth, weights, units = scale[usable], depth[usable], scores[usable], units[usable]
+    # Depth differences inside one hand are a few units; a band of that size around each candidate collects votes.
+    band = 0.7 / units
+    agree = np.abs(scale[None, :] / scale[:, None] - 1) < band[None, :]
+    votes = agree @ weights
+    inlier = agree[int(np.argmax(votes))]
+    if np.count_nonzero(inlier) < 4:
+        return None
+    order = np.argsort(scale[inlier])
+    value, weight = scale[inlier][order], weights[inlier][order]
+    cumulative = np.cumsum(weight)
+    median = float(np.interp(0.5 * cumulative[-1], cumulative - 0.5 * weight, value))
+    spread = 1.4826 * float(np.median(np.abs(value / median - 1)))
+    return median, 1.25 * max(spread, 0.002) / math.sqrt(len(value))
+
+
+def _pixels_per_unit(hand: HandPose, relative: np.ndarray) -> float:
+    """Size of the reference bone in the image, from the extents of both."""
+    return float(np.ptp(hand.keypoints_px, axis=0).max() / max(np.ptp(relative[:, :2], axis=0).max(), 1e-6))
+
+
+def _sample(depth_m: np.ndarray, pixels: np.ndarray, radius: int) -> np.ndarray:
+    """Depth of the nearer surface around each pixel: the lower quartile of a patch; nan for holes and outside. (N,)."""
+    height, width = depth_m.shape
+    offsets = np.arange(-radius, radius + 1)
+    center = np.rint(pixels).astype(int)
+    v = center[:, 1, None, None] + offsets[None, :, None]
+    u = center[:, 0, None, None] + offsets[None, None, :]
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    patch = depth_m[np.clip(v, 0, height - 1), np.clip(u, 0, width - 1)].astype(float)
+    valid = inside & np.isfinite(patch) & (patch > 0)
+    patch = np.where(valid, patch, np.inf).reshape(len(pixels), -1)
+    count = valid.reshape(len(pixels), -1).sum(axis=1)
+    patch.sort(axis=1)
+    quartile = patch[np.arange(len(pixels)), np.maximum(count // 4, 0)]
+    # A patch that is mostly hole lies on an edge, where depth is least to be trusted.
+    return np.where(count >= max(3, patch.shape[1] // 4), quartile, np.nan)

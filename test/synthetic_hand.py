@@ -1,0 +1,108 @@
+"""A hand by forward kinematics: known angles in, keypoints out."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import FINGERS, Side
+
+# Right hand in its wrist frame (x to the middle finger's base, y to the thumb, z out of the back), metres.
+BASES = {
+    "thumb": (0.022, 0.024, -0.008),
+    "index": (0.088, 0.024, 0.0),
+    "middle": (0.086, 0.0, 0.0),
+    "ring": (0.080, -0.018, -0.002),
+    "little": (0.072, -0.034, -0.006),
+}
+LENGTHS = {
+    "thumb": (0.044, 0.034, 0.028),
+    "index": (0.042, 0.025, 0.023),
+    "middle": (0.047, 0.029, 0.024),
+    "ring": (0.043, 0.028, 0.024),
+    "little": (0.033, 0.020, 0.021),
+}
+HINGES = {"thumb": ("mcp", "ip"), **{finger: ("pip", "dip") for finger in FINGERS[1:]}}
+FIRST = {"thumb": "cmc", **{finger: "mcp" for finger in FINGERS[1:]}}
+
+
+def rotation_y(angle: float) -> np.ndarray:
+    return Rotation.from_euler("y", angle).as_matrix()
+
+
+def rotation_z(angle: float) -> np.ndarray:
+    return Rotation.from_euler("z", angle).as_matrix()
+
+
+def base_frame(finger: str) -> np.ndarray:
+    """Columns: straight ahead, to the thumb's side, dorsal; of a finger at zero."""
+    ahead = np.array([1.0, 0, 0]) if finger == "thumb" else np.array(BASES[finger])
+    normal = np.cross(np.array(BASES["middle"]), np.subtract(BASES["index"], BASES["little"]))
+    normal /= np.linalg.norm(normal)
+    if finger == "thumb":
+        ahead = np.array(BASES["middle"])
+    ahead = ahead - (ahead @ normal) * normal
+    ahead /= np.linalg.norm(ahead)
+    return np.stack([ahead, np.cross(normal, ahead), normal], axis=1)
+
+
+def keypoints_of(angles: dict[str, float], side: Side = Side.RIGHT, lengths: dict | None = None) -> np.ndarray:
+    """(21, 3) metres in the wrist frame; abduction of index and thumb is to the thumb's side, of the rest away from it."""
+    points = [np.zeros(3)]
+    for finger in FINGERS:
+        first = FIRST[finger]
+        flexion, abduction = (
+            angles.get(f"{finger}_{first}_flexion", 0.0),
+            angles.get(f"{finger}_{first}_abduction", 0.0),
+        )
+        frame = base_frame(finger)
+        if finger == "thumb":
+            # Flexion swings across the palm about the dorsal axis, abduction out of the palm's plane.
+            frame = (
+                frame @ rotation_z(-flexion) @ rotation_y(abduction) @ Rotation.from_euler("x", -np.pi / 4).as_matrix()
+            )
+        else:
+            sign = 1.0 if finger in ("index", "middle") else -1.0
+            frame = frame @ rotation_y(flexion) @ rotation_z(sign * abduction)
+        point = np.array(BASES[finger])
+        points.append(point)
+        bones = (lengths or LENGTHS)[finger]
+        for bone, hinge in zip(bones, (*HINGES[finger], None), strict=True):
+            point = point + bone * frame[:, 0]
+            points.append(point)
+            if hinge:
+                frame = frame @ rotation_y(angles.get(f"{finger}_{hinge}_flexion", 0.0))
+    out = np.array(points)
+    return out if side == Side.RIGHT else out * [1, -1, 1]
+
+
+def relaxed(rng: np.random.Generator) -> dict[str, float]:
+    """Random angles of an everyday hand."""
+    angles = {"thumb_cmc_flexion": rng.uniform(-1.0, 0.2), "thumb_cmc_abduction": rng.uniform(0, 0.8)}
+    for finger in FINGERS:
+        if finger != "thumb":
+            angles[f"{finger}_mcp_flexion"] = rng.uniform(-0.2, 1.4)
+            angles[f"{finger}_mcp_abduction"] = rng.uniform(-0.15, 0.3)
+        for hinge in HINGES[finger]:
+            angles[f"{finger}_{hinge}_flexion"] = rng.uniform(0, 1.2)
+    return angles
+
+
+def hand_from(keypoints_m: np.ndarray, keypoints_px: np.ndarray, side: Side = Side.RIGHT, **fields) -> HandPose:
+    """HandPose as an estimator hands it over: relative, not placed."""
+    relative, _ = normalise(keypoints_m)
+    canonical, rotation = to_canonical(relative)
+    low, high = np.min(keypoints_px, axis=0), np.max(keypoints_px, axis=0)
+    values = dict(
+        side=side,
+        side_score=0.95,
+        score=0.9,
+        keypoints_px=np.asarray(keypoints_px, dtype=float),
+        keypoint_scores=np.full(21, 0.9),
+        keypoints_relative=relative,
+        keypoints_canonical=canonical,
+        rotation_camera_canonical=rotation,
+        roi_px=(float(low[0]), float(low[1]), *map(float, high - low)),
+    )
+    values.update(fields)
+    return HandPose(**values)
