@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
 
-pytest.importorskip("cv2")
-
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from scipy.sparse.csgraph import connected_components  # noqa: E402
-
-from hand_pose_3d.segmentation import grow_region, hand_regions, paper_crop  # noqa: E402
+from hand_pose_3d.segmentation import grow_region, hand_regions, paper_crop
 
 
 def probability(*rectangles, size=(240, 320)):

@@ -4,14 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
-
-from hand_pose_3d import weights  # noqa: E402
-from hand_pose_3d.errors import WeightsError  # noqa: E402
-from hand_pose_3d.geometry import bone_length, canonical_rotation, normalise, to_canonical  # noqa: E402
-from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, palm_from_wrist  # noqa: E402
+from hand_pose_3d import weights
+from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.geometry import bone_length, canonical_rotation, normalise, to_canonical
+from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, palm_from_wrist
 
 METADATA = {"family": "lite", "version": "1", "licence": "Apache-2.0"}
 

@@ -8,10 +8,8 @@ package's keypoint order. Layer names are the same on both sides.
 
 from __future__ import annotations
 
-import _codecs
-import pickle
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.hand_seg_net import HandSegNet
 from hand_pose_3d.networks.lifting import BottleneckLifting, DirectLifting, Lifting, LocalLifting
 from hand_pose_3d.networks.pose_net import PoseNet
+from hand_pose_3d.pickles import load_arrays
 from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS
 from hand_pose_3d.weights import Conventions
 
@@ -43,36 +42,17 @@ CONVENTIONS = Conventions(keypoint0="palm", reference_bone="middle")
 
 _SCOPES = {"HandSegNet": "", "PoseNet2D": "", "PosePrior": "pose_prior.", "ViewpointNet": "viewpoint."}
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _codecs.encode,
-    # The functions behind these names moved between NumPy 1 and 2; an array knows its own.
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0] for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): np.float32(0).__reduce__()[0] for core in ("core", "_core")},
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and Python's own containers; refuses every other class or function by name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise WeightsError(f"it asks for {module}.{name}, and only numpy arrays are accepted") from None
-
 
 def read_pickle(path: str | Path) -> dict[str, np.ndarray]:
     """Arrays of one published file by TensorFlow name. Raises WeightsError for anything but arrays of numbers."""
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            content = _ArrayUnpickler(stream, encoding="latin1").load()
+            content = load_arrays(stream)
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
-    except WeightsError as error:
-        raise WeightsError(f"{path} is refused: {error}") from None
+    except UnpicklingError as error:
+        raise WeightsError(f"{path} is refused or cut short: {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise WeightsError(f"{path} is not a pickle of weights or is cut short ({type(error).__name__})") from error
     if not isinstance(content, dict) or not content:

@@ -7,15 +7,13 @@ import struct
 
 import numpy as np
 import pytest
+import tf1_reference as tf1
+import torch
+from click.testing import CliRunner
 
-torch = pytest.importorskip("torch")
-
-import tf1_reference as tf1  # noqa: E402
-from click.testing import CliRunner  # noqa: E402
-
-from hand_pose_3d.cli.convert_weights import command  # noqa: E402
-from hand_pose_3d.errors import WeightsError  # noqa: E402
-from hand_pose_3d.networks import (  # noqa: E402
+from hand_pose_3d.cli.convert_weights import command
+from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.networks import (
     BottleneckLifting,
     DirectLifting,
     HandSegNet,
@@ -23,8 +21,8 @@ from hand_pose_3d.networks import (  # noqa: E402
     LocalLifting,
     PoseNet,
 )
-from hand_pose_3d.networks.authors_weights import networks_in, read_pickle  # noqa: E402
-from hand_pose_3d.weights import Conventions, load_weights, read_weights  # noqa: E402
+from hand_pose_3d.networks.authors_weights import networks_in, read_pickle
+from hand_pose_3d.weights import Conventions, load_weights, read_weights
 
 SIDES = np.array([[1, 0], [0, 1]], np.float32)
 # The paper's order, tip to base, written out: public keypoint k is the paper's PAPER[k].

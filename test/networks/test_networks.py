@@ -2,17 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
-torch = pytest.importorskip("torch")
-
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
-from scipy.spatial.transform import Rotation  # noqa: E402
-
-from hand_pose_3d import geometry, networks  # noqa: E402
-from hand_pose_3d.networks.layers import BIAS_INIT  # noqa: E402
-from hand_pose_3d.networks.lifting import LIFTINGS, chain_from_keypoints, keypoints_from_chain  # noqa: E402
-from hand_pose_3d.skeleton import BONES  # noqa: E402
+from hand_pose_3d import geometry, networks
+from hand_pose_3d.networks.layers import BIAS_INIT
+from hand_pose_3d.networks.lifting import LIFTINGS, chain_from_keypoints, keypoints_from_chain
+from hand_pose_3d.skeleton import BONES
 
 SIDES = torch.eye(2)
 

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+import tf1_reference as tf1
+import torch
+from torch.nn import functional as F
 
-torch = pytest.importorskip("torch")
-
-import tf1_reference as tf1  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-
-from hand_pose_3d.networks.tensorflow_ops import crop_and_resize, pad_same, resize_bilinear  # noqa: E402
+from hand_pose_3d.networks.tensorflow_ops import crop_and_resize, pad_same, resize_bilinear
 
 
 def test_resize_reads_at_multiples_of_the_ratio_and_repeats_the_end():
