@@ -162,3 +162,23 @@ def draw_hands(image_rgb: np.ndarray, hands: Sequence[HandPose], *, boxes: bool 
             _draw_box(canvas, hand.roi_px, SIDE_COLOURS[hand.side], hand_label(hand))
         draw_skeleton(canvas, hand.keypoints_px, hand.keypoint_scores, hand.keypoints_relative[:, 2])
     return canvas
+
+
+def enlarge(image: np.ndarray, hands: Sequence[HandPose], min_px: int) -> tuple[np.ndarray, list[HandPose]]:
+    """Image and hands enlarged by a whole factor, so that the longer side has at least min_px pixels.
+
+    image: (H, W, 3) uint8. A large enough image comes back as it is.
+    """
+    import cv2
+
+    factor = -(-min_px // max(image.shape[:2]))
+    if factor <= 1:
+        return image, list(hands)
+    large = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    shift = (factor - 1) / 2  # pixel centres, not corners, are the whole numbers
+    moved = []
+    for hand in hands:
+        x, y, w, h = hand.roi_px
+        roi = (x * factor + shift, y * factor + shift, w * factor, h * factor)
+        moved.append(hand.replace(keypoints_px=hand.keypoints_px * factor + shift, roi_px=roi))
+    return large, moved

@@ -1,0 +1,187 @@
+"""hand_pose_3d live: follow the hands in front of a webcam, without ROS."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hand_pose_3d.cli.options import estimator_options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hand_pose_3d.hands import HandPose
+
+Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
+"""Shows a frame with its hands at a time in seconds, with a line of text; False when the person wants to stop."""
+
+
+@click.command("live")
+@click.option("--camera", default="0", show_default=True, help="Number, device or stream of the camera.")
+@click.option("--viewer", type=click.Choice(["window", "rerun"]), default="window", show_default=True)
+@click.option("--calibration", type=click.Path(path_type=Path), help="Calibration (ROS camera_info YAML), for metres.")
+@click.option("--size", default="640x480", show_default=True, help="Width and height to ask the camera for.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after this many frames.")
+@click.option("--save", type=click.Path(dir_okay=False), help="With rerun: write an .rrd file, open no window.")
+@estimator_options
+def command(
+    camera: str,
+    viewer: str,
+    calibration: Path | None,
+    size: str,
+    frames: int | None,
+    save: str | None,
+    **options: Any,
+) -> None:
+    """Follow the hands in front of a webcam, without ROS. q or Esc ends."""
+    from hand_pose_3d.camera import Camera
+    from hand_pose_3d.errors import InvalidInputError
+    from hand_pose_3d.estimator import HandPoseEstimator
+
+    if save and viewer != "rerun":
+        raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
+    intrinsics = Camera.from_yaml(calibration) if calibration else None
+    capture = open_camera(camera, _parse_size(size))
+    try:
+        show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
+        estimator = HandPoseEstimator(tracking=True, **options)
+        _follow(capture, estimator, intrinsics, show, frames)
+    finally:
+        capture.release()
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise click.BadParameter(f"{text!r} is not WIDTHxHEIGHT, like 640x480", param_hint="--size")
+    return int(width), int(height)
+
+
+def open_camera(camera: str, size: tuple[int, int]) -> Any:
+    """An open cv2.VideoCapture of a number, a device or a stream.
+
+    Raises InvalidInputError that says whether the device is missing, forbidden or busy.
+    """
+    import cv2
+
+    from hand_pose_3d.errors import InvalidInputError
+
+    device = f"/dev/video{camera}" if camera.isdigit() else camera
+    if sys.platform.startswith("linux") and device.startswith("/dev/"):
+        if not os.path.exists(device):
+            others = sorted(str(path) for path in Path("/dev").glob("video*"))
+            found = f"there is {', '.join(others)}" if others else "no camera is connected"
+            raise InvalidInputError(f"there is no camera {device}; {found}")
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise InvalidInputError(
+                f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
+                "and log in again"
+            )
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(0)
+    capture = cv2.VideoCapture(int(camera)) if camera.isdigit() else cv2.VideoCapture(camera)
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if not capture.isOpened():
+        raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
+    return capture
+
+
+def _follow(capture: Any, estimator: Any, intrinsics: Any, show: Show, frames: int | None) -> None:
+    import cv2
+
+    from hand_pose_3d.errors import InvalidInputError
+
+    count, rate, last = 0, 0.0, time.monotonic()
+    while frames is None or count < frames:
+        ok, image = capture.read()
+        if not ok:
+            if count == 0:
+                raise InvalidInputError("the camera opened but gives no image: another program may use it")
+            break
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        now = time.monotonic()
+        hands = estimator(image, camera=intrinsics, stamp_s=now)
+        rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)
+        last, count = now, count + 1
+        if not show(image, hands, now, f"{rate:.0f} Hz  {estimator.model} on {estimator.device}"):
+            break
+    click.echo(f"{count} frames, {rate:.1f} a second at the end")
+
+
+def _window_viewer() -> Show:
+    import cv2
+
+    from hand_pose_3d.drawing import draw_hands
+    from hand_pose_3d.errors import InvalidInputError
+
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise InvalidInputError("there is no display for a window: use --viewer rerun --save FILE.rrd, or predict")
+    try:
+        cv2.namedWindow("hand_pose_3d", cv2.WINDOW_NORMAL)
+    except cv2.error as error:
+        raise InvalidInputError(
+            "this OpenCV opens no windows (it is opencv-python-headless): "
+            "pip install opencv-python, or use --viewer rerun"
+        ) from error
+
+    def show(image: np.ndarray, hands: list[HandPose], time_s: float, text: str) -> bool:
+        drawn = draw_hands(image, hands)
+        origin = (10, drawn.shape[0] - 12)
+        cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(drawn, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.imshow("hand_pose_3d", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        closed = cv2.getWindowProperty("hand_pose_3d", cv2.WND_PROP_VISIBLE) < 1
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27) and not closed
+
+    return show
+
+
+def _rerun_viewer(save: str | None) -> Show:
+    import numpy as np
+    import rerun as rr
+
+    from hand_pose_3d.drawing import FINGER_COLOURS, keypoint_colour
+    from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS
+
+    rr.init("hand_pose_3d", spawn=save is None)
+    if save:
+        rr.save(save)
+    bone_colours = [keypoint_colour(child) for _, child in BONES]
+    point_colours = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
+    bones = np.array(BONES)
+    rr.log("pose", rr.ViewCoordinates.RDF, static=True)
+    shown: set[int] = set()
+
+    def show(image: np.ndarray, hands: list[HandPose], time_s: float, text: str) -> bool:
+        rr.set_time("time", duration=time_s)
+        rr.log("camera", rr.Image(image).compress(jpeg_quality=85))
+        rr.log("log", rr.TextLog(text))
+        present = set()
+        for index, hand in enumerate(hands):
+            identity = hand.track_id or index
+            present.add(identity)
+            space = hand.keypoints_relative if hand.keypoints_m is None else hand.keypoints_m
+            radius = 0.04 * (1.0 if hand.keypoints_m is None else hand.scale_m)
+            label = f"{hand.side.label} {hand.score:.2f}"
+            rr.log(f"camera/hand_{identity}", rr.LineStrips2D(hand.keypoints_px[bones], colors=bone_colours, radii=1.5))
+            rr.log(f"camera/hand_{identity}/points", rr.Points2D(hand.keypoints_px, colors=point_colours, radii=3))
+            rr.log(f"pose/hand_{identity}", rr.LineStrips3D(space[bones], colors=bone_colours, radii=0.6 * radius))
+            rr.log(f"pose/hand_{identity}/points", rr.Points3D(space, colors=point_colours, radii=radius))
+            rr.log(f"pose/hand_{identity}/label", rr.Points3D(space[:1], labels=[label], colors=[FINGER_COLOURS[3]]))
+        for identity in shown - present:
+            rr.log(f"camera/hand_{identity}", rr.Clear(recursive=True))
+            rr.log(f"pose/hand_{identity}", rr.Clear(recursive=True))
+        shown.clear()
+        shown.update(present)
+        return True
+
+    return show

@@ -1,0 +1,34 @@
+"""Options of the estimator that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_OPTIONS = (
+    click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", show_default=True),
+    click.option("--weights", type=click.Path(path_type=Path), help="Folder or file with other weights."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", default="auto", show_default=True, help="auto, float32, float16 or bfloat16."),
+    click.option("--max-hands", type=click.IntRange(1), default=2, show_default=True),
+    click.option(
+        "--side",
+        "hand_side",
+        type=click.Choice(["auto", "left", "right"]),
+        default="auto",
+        show_default=True,
+        help="Estimate the side of each hand, or state it.",
+    ),
+    click.option("--mirrored", is_flag=True, help="The images are mirrored, as selfie cameras give them."),
+    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True),
+)
+
+
+def estimator_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the estimator's options to a command; they arrive as keywords of HandPoseEstimator."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function

@@ -1,0 +1,64 @@
+"""An estimator without networks, for tests of commands."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from hand_pose_3d.errors import DeviceError
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import Side
+
+
+class FakeEstimator:
+    """Finds one hand that fills the middle of every image that is not black."""
+
+    model, made = "lite", []
+
+    def __init__(self, device="auto", tracking=False, hand_side="auto", **options):
+        if device == "cuda:9":
+            raise DeviceError("device 'cuda:9' is not there: this machine has no GPU")
+        self.device, self.tracking, self.options = "cpu", tracking, options
+        self.side = Side.LEFT if hand_side == "left" else Side.RIGHT
+        self.calls, self.resets = [], 0
+        FakeEstimator.made.append(self)
+
+    def reset(self):
+        self.resets += 1
+
+    def __call__(self, image, camera=None, depth_m=None, stamp_s=None):
+        assert image.dtype == np.uint8 and image.ndim == 3
+        self.calls.append((image.shape, camera, stamp_s))
+        if not image.any():
+            return []
+        height, width = image.shape[:2]
+        grid = np.array([[0.5, 0.9]] + [[0.2 + 0.15 * f, 0.6 - 0.1 * j] for f in range(5) for j in range(4)])
+        pixels = grid * [width, height]
+        relative, _ = normalise(np.column_stack([grid, 0.05 * np.cos(np.arange(21))]))
+        canonical, rotation = to_canonical(relative)
+        hand = HandPose(
+            side=self.side,
+            side_score=0.9,
+            score=0.8,
+            keypoints_px=pixels,
+            keypoint_scores=np.linspace(0.3, 1, 21),
+            keypoints_relative=relative,
+            keypoints_canonical=canonical,
+            rotation_camera_canonical=rotation,
+            roi_px=(0.1 * width, 0.2 * height, 0.8 * width, 0.75 * height),
+            track_id=int(self.tracking),
+        )
+        metric = None if camera is None else relative * 0.04 + [0, 0, 0.5]
+        return [hand.replace(keypoints_m=metric)]
+
+
+@pytest.fixture
+def fake_estimator(monkeypatch):
+    """Puts the fake in the place of hand_pose_3d.estimator; returns its class, whose `made` lists the instances."""
+    FakeEstimator.made = []
+    module = ModuleType("hand_pose_3d.estimator")
+    module.HandPoseEstimator = FakeEstimator
+    monkeypatch.setitem(sys.modules, "hand_pose_3d.estimator", module)
+    return FakeEstimator

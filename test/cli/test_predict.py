@@ -1,0 +1,170 @@
+"""hand_pose_3d predict: its JSON is a public format."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from hand_pose_3d.cli import main
+
+HAND_FIELDS = {
+    "side",
+    "side_score",
+    "score",
+    "roi",
+    "keypoints_2d",
+    "keypoint_scores",
+    "keypoints_relative",
+    "keypoints",
+    "canonical",
+    "viewpoint",
+}
+CAMERA = """image_width: 64
+image_height: 48
+camera_matrix: {rows: 3, cols: 3, data: [60, 0, 32, 0, 60, 24, 0, 0, 1]}
+distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
+distortion_model: plumb_bob
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, fake_estimator):
+    """A colour image, one without a hand, and three that cannot be used."""
+    rng = np.random.default_rng(4)
+    colour = rng.integers(1, 255, (48, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), colour)
+    cv2.imwrite(str(tmp_path / "b.jpg"), np.zeros((48, 64, 3), np.uint8))
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    cv2.imwrite(str(bad / "gray.png"), colour[:, :, 0])
+    cv2.imwrite(str(bad / "deep.png"), colour.astype(np.uint16) * 256)
+    (bad / "text.jpg").write_text("not an image")
+    (bad / "empty.jpg").write_bytes(b"")
+    return tmp_path
+
+
+def predict(*arguments):
+    return CliRunner().invoke(main, ["predict", *map(str, arguments)])
+
+
+def test_json_is_the_documented_format(folder):
+    result = predict(folder / "a.png", folder / "b.jpg", "--json", folder / "out" / "poses.json")
+    assert result.exit_code == 0, result.output
+    first, second = json.loads((folder / "out" / "poses.json").read_text())
+    assert set(first) == {"image", "width", "height", "hands"}
+    assert (first["image"], first["width"], first["height"]) == ("a.png", 64, 48)
+    assert second == {"image": "b.jpg", "width": 64, "height": 48, "hands": []}
+    (hand,) = first["hands"]
+    assert set(hand) == HAND_FIELDS
+    assert hand["side"] == "right" and hand["keypoints"] is None
+    shapes = {"keypoints_2d": (21, 2), "keypoint_scores": (21,), "keypoints_relative": (21, 3), "viewpoint": (3, 3)}
+    for name, shape in {**shapes, "canonical": (21, 3), "roi": (4,)}.items():
+        assert np.array(hand[name]).shape == shape
+    relative = np.array(hand["keypoints_relative"])
+    np.testing.assert_array_equal(relative[0], 0)
+    assert np.linalg.norm(relative[6] - relative[5]) == pytest.approx(1)
+    np.testing.assert_allclose(np.array(hand["canonical"]) @ np.array(hand["viewpoint"]).T, relative, atol=1e-12)
+
+
+def test_folders_and_patterns_and_the_terminal(folder):
+    for source in (folder, folder / "*.*", folder / "[ab].*"):
+        result = CliRunner().invoke(main, ["predict", str(source), "--json", "-"])
+        assert [entry["image"] for entry in json.loads(result.stdout)] == ["a.png", "b.jpg"]
+    lines = predict(folder).stdout.splitlines()
+    assert lines[0].startswith("a.png: right 0.80 at") and lines[1] == "b.jpg: no hand"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bad/gray.png", "one channel"),
+        ("bad/deep.png", "16 bits"),
+        ("bad/text.jpg", "not an image"),
+        ("bad/empty.jpg", "not an image"),
+        ("nowhere.png", "No such file"),
+        ("*.gif", "no file matches"),
+        ("nowhere.mp4", "No such file"),
+    ],
+)
+def test_an_unusable_input_is_an_entry_a_line_and_status_1(folder, name, words):
+    result = predict(folder / name, folder / "a.png", "--json", folder / "out.json")
+    assert result.exit_code == 1
+    assert len(result.stderr.strip().splitlines()) == 1 and words in result.stderr
+    entries = json.loads((folder / "out.json").read_text())
+    failed = [entry for entry in entries if "error" in entry]
+    assert len(entries) == 2 and len(failed) == 1
+    assert set(failed[0]) == {"image", "error"} and words in failed[0]["error"]
+
+
+def test_an_empty_folder_and_a_broken_video_are_named(folder):
+    (folder / "none").mkdir()
+    (folder / "broken.mp4").write_bytes(b"0" * 100)
+    assert "holds no image" in predict(folder / "none").stderr
+    result = predict(folder / "broken.mp4")
+    assert result.exit_code == 1 and "not a video" in result.stderr
+
+
+def test_bad_options_end_with_one_sentence(folder):
+    for arguments in (["--device", "cuda:9"], ["--camera", folder / "a.png"], ["--camera", folder / "none.yaml"]):
+        result = predict(folder / "a.png", *arguments)
+        assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1, result.output
+        assert "Traceback" not in result.output
+
+
+def test_same_names_in_two_folders_stay_apart(folder):
+    (folder / "more").mkdir()
+    (folder / "more/a.png").write_bytes((folder / "a.png").read_bytes())
+    paths = [folder / "a.png", folder / "more/a.png", folder / "a.png"]
+    result = predict(*paths, "--json", folder / "o.json", "--overlay", folder / "o")
+    assert result.exit_code == 0
+    assert [entry["image"] for entry in json.loads((folder / "o.json").read_text())] == [str(p) for p in paths[:2]]
+    assert len(list((folder / "o").iterdir())) == 2
+
+
+def test_camera_side_and_options_reach_the_estimator(folder, fake_estimator):
+    (folder / "k.yaml").write_text(CAMERA)
+    out = folder / "o.json"
+    result = predict(folder / "a.png", "--camera", folder / "k.yaml", "--side", "left", "--max-hands", 3, "--json", out)
+    assert result.exit_code == 0, result.output
+    (hand,) = json.loads(out.read_text())[0]["hands"]
+    assert hand["side"] == "left" and np.array(hand["keypoints"]).shape == (21, 3)
+    (estimator,) = fake_estimator.made
+    assert estimator.options["max_hands"] == 3 and not estimator.tracking
+    assert estimator.calls[0][1].fx == 60
+
+
+def test_a_camera_of_another_size_is_refused(folder):
+    (folder / "k.yaml").write_text(CAMERA.replace("image_width: 64", "image_width: 640"))
+    result = predict(folder / "a.png", "--camera", folder / "k.yaml")
+    assert result.exit_code == 1 and "calibrated for 640x48" in result.stderr
+
+
+def test_overlays_of_small_images_are_enlarged(folder):
+    assert predict(folder / "a.png", "--overlay", folder / "drawn").exit_code == 0
+    drawn = cv2.imread(str(folder / "drawn/a.png"))
+    assert drawn.shape == (384, 512, 3)
+    plain = cv2.resize(cv2.imread(str(folder / "a.png")), None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+    assert (drawn != plain).any(axis=-1).mean() > 0.02
+
+
+def test_videos_are_followed_frame_by_frame(folder, fake_estimator):
+    writer = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    assert writer.isOpened()
+    for level in (50, 100, 150):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    result = predict(folder / "clip.avi", "--json", folder / "o.json", "--overlay", folder / "drawn")
+    assert result.exit_code == 0, result.output
+    entries = json.loads((folder / "o.json").read_text())
+    assert [(entry["image"], entry["frame"]) for entry in entries] == [
+        ("clip.avi", 0),
+        ("clip.avi", 1),
+        ("clip.avi", 2),
+    ]
+    (estimator,) = fake_estimator.made
+    assert estimator.tracking and estimator.resets == 1
+    np.testing.assert_allclose([call[2] for call in estimator.calls], [0, 0.1, 0.2])
+    capture = cv2.VideoCapture(str(folder / "drawn/clip.mp4"))
+    assert capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
