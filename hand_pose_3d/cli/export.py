@@ -1,0 +1,37 @@
+"""hand_pose_3d export: the networks in a form that other runtimes take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.")
+@click.option("--model", type=click.Choice(["lite", "paper"]), default="lite", show_default=True, help="Which family.")
+@click.option("--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights.")
+def command(form: str, out: Path, model: str, weights: Path | None) -> None:
+    """Write the networks of a family as ONNX files with a dynamic batch, each checked under onnxruntime.
+
+    \b
+    handsegnet  image (N, 3, H, W)               -> scores (N, 2, H, W), background and hand
+    posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
+                                                    and for lite side_logit, presence_logit (N)
+    lifting     maps (N, 21, 32, 32),
+                hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
+    pose-prior, viewpoint: the two streams of lifting by themselves
+
+    Images are RGB, value / 255 - 0.5. TensorRT builds an engine from each file, here for one to four hands:
+
+    \b
+    trtexec --onnx=lite-posenet.onnx --saveEngine=lite-posenet.plan --fp16 \\
+        --minShapes=crop:1x3x160x160 --optShapes=crop:2x3x160x160 --maxShapes=crop:4x3x160x160
+
+    onnxruntime takes the files as they are, with its TensorrtExecutionProvider too.
+    """
+    from hand_pose_3d.networks.onnx_export import export_family
+
+    for path, difference in export_family(model, out, weights):
+        click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB, equal to PyTorch to {difference:.0e}")

@@ -1,0 +1,154 @@
+"""Networks of both families as ONNX files, checked against PyTorch when they are written."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.networks.hand_seg_net import HandSegNet
+from hand_pose_3d.networks.lifting import Lifting
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet
+from hand_pose_3d.networks.pose_net import PoseNet
+from hand_pose_3d.networks.pose_prior import MAP_SIZE
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.weights import family_weights, load_weights
+
+OPSET = 17
+TOLERANCE = 1e-4
+"""Largest accepted difference between PyTorch and onnxruntime, relative to outputs above one."""
+
+
+class ExportError(HandPoseError):
+    """An exported network does not give what the original gives."""
+
+
+class _LastMaps(nn.Module):
+    """A PoseNet without the score maps of its earlier stages, which only training needs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, crop: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        answer = self.net(crop)
+        if hasattr(answer, "score_maps"):
+            return answer.score_maps[-1], answer.side_logit, answer.presence_logit
+        return answer[-1]
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """One file to export: which network of a family, which part of it, and its inputs and outputs.
+
+    inputs: name -> shape without the batch; outputs: names in order.
+    """
+
+    role: str
+    network: Callable[[], nn.Module]
+    inputs: dict[str, tuple[int, ...]]
+    outputs: tuple[str, ...]
+    part: Callable[[Any], nn.Module] = lambda network: network
+
+
+_LIFTING_INPUTS: dict[str, tuple[int, ...]] = {"maps": (NUM_KEYPOINTS, MAP_SIZE, MAP_SIZE), "hand_side": (2,)}
+_LIFTING = {
+    "lifting": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("relative", "canonical", "rotation")),
+    "pose-prior": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("canonical_left",), lambda net: net.pose_prior),
+    "viewpoint": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("axis_angle",), lambda net: net.viewpoint),
+}
+
+DEPLOYABLES: dict[str, dict[str, Deployable]] = {
+    "lite": {
+        "handsegnet": Deployable("handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, ("scores",)),
+        "posenet": Deployable(
+            "posenet", LitePoseNet, {"crop": (3, 160, 160)}, ("score_maps", "side_logit", "presence_logit"), _LastMaps
+        ),
+        **_LIFTING,
+    },
+    "paper": {
+        "handsegnet": Deployable("handsegnet", HandSegNet, {"image": (3, 240, 320)}, ("scores",)),
+        "posenet": Deployable("posenet", PoseNet, {"crop": (3, 256, 256)}, ("score_maps",), _LastMaps),
+        **_LIFTING,
+    },
+}
+"""Family -> name of the file -> what it holds. Batches are dynamic, image sizes are fixed."""
+
+
+def export_family(family: str, out: str | Path, weights: str | Path | None = None) -> list[tuple[Path, float]]:
+    """Write every network of a family as <family>-<name>.onnx; returns (path, largest difference to PyTorch).
+
+    weights: folder of <family>-<role>.safetensors; None takes the shipped files. Raises WeightsError for
+    weights that are not there or do not fit, ExportError if onnxruntime's answer differs.
+    """
+    written = []
+    for name, deployable in DEPLOYABLES[family].items():
+        network = deployable.network().eval()
+        metadata = load_weights(network, family_weights(family, deployable.role, weights))
+        path = Path(out) / f"{family}-{name}.onnx"
+        written.append((path, export_onnx(deployable.part(network), deployable, path, metadata)))
+    return written
+
+
+def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata: dict[str, str]) -> float:
+    """Write one module with a dynamic batch, and compare it with PyTorch; returns the largest difference."""
+    import onnx
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    module = module.eval()
+    names = [*deployable.inputs, *deployable.outputs]
+    # The TorchScript exporter is in every supported version of torch and needs no further package.
+    legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            _example(deployable, 2),
+            str(path),
+            input_names=list(deployable.inputs),
+            output_names=list(deployable.outputs),
+            dynamic_axes={name: {0: "batch"} for name in names},
+            opset_version=OPSET,
+            **legacy,
+        )
+    model = onnx.load(str(path))
+    for key, value in sorted(metadata.items()):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    return _compare(module, deployable, path)
+
+
+def _example(deployable: Deployable, batch: int) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(batch)
+    examples = [torch.rand(batch, *shape, generator=generator) - 0.5 for shape in deployable.inputs.values()]
+    if "hand_side" in deployable.inputs:
+        examples[list(deployable.inputs).index("hand_side")] = torch.eye(2)[torch.arange(batch) % 2]
+    return tuple(examples)
+
+
+def _compare(module: nn.Module, deployable: Deployable, path: Path) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for batch in (1, 3):
+        inputs = _example(deployable, batch)
+        with torch.inference_mode():
+            answer = module(*inputs)
+        expected = answer if isinstance(answer, tuple) else (answer,)
+        feed = {name: value.numpy() for name, value in zip(deployable.inputs, inputs, strict=True)}
+        for name, ours, theirs in zip(deployable.outputs, expected, session.run(None, feed), strict=True):
+            difference = float(np.abs(ours.numpy() - theirs).max() / max(1.0, float(ours.abs().max())))
+            if not difference <= TOLERANCE:
+                raise ExportError(f"{path}: {name} differs by {difference:.1e} from PyTorch, more than {TOLERANCE}")
+            largest = max(largest, difference)
+    return largest
