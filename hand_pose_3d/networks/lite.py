@@ -1,0 +1,135 @@
+"""The lite family: the paper's three roles at a cost that a CPU bears in real time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
+
+
+class Residual(nn.Module):
+    """Two dense 3x3 convolutions around a skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.normal_(self.second.weight, std=1e-2)
+        for layer in (self.first, self.second):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+def _up(x: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Pyramid(nn.Module):
+    """Top-down pathway from coarse to fine maps (Lin et al., CVPR 2017), summing at each level."""
+
+    def __init__(self, widths_in: tuple[int, ...], widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(widths_in, widths))
+        self.smooth = nn.ModuleList(Residual(b) for b in widths)
+        self.reduce = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+
+    def forward(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """maps: fine to coarse, each half the size of the one before. Returns the finest level."""
+        x = self.smooth[-1](F.relu(self.lateral[-1](maps[-1])))
+        for level in range(len(maps) - 2, -1, -1):
+            x = self.smooth[level](F.relu(self.lateral[level](maps[level]) + _up(self.reduce[level](x))))
+        return x
+
+
+class LiteHandSegNet(nn.Module):
+    """Hand segmentation of a whole scene: the role of the paper's HandSegNet.
+
+    forward(image (N, 3, H, W) RGB in -0.5..0.5, sides multiples of 32) returns scores (N, 2, H, W),
+    0 background and 1 hand, as HandSegNet does; `coarse` gives them at a quarter of the size.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = SceneTrunk()
+        self.pyramid = Pyramid(SceneTrunk.widths, (32, 64, 96))
+        self.score = nn.Conv2d(32, 2, 1)
+
+    def coarse(self, image: torch.Tensor) -> torch.Tensor:
+        """Scores (N, 2, H/4, W/4)."""
+        return self.score(self.pyramid(self.trunk(image + 0.5)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(self.coarse(image), scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+class LitePose(NamedTuple):
+    """Answer of LitePoseNet. score_maps: logits of each stage, last is best, (N, 21, S/4, S/4); side_logit: (N,)
+    positive for a right hand; presence_logit: (N,) positive where the crop holds a hand."""
+
+    score_maps: tuple[torch.Tensor, ...]
+    side_logit: torch.Tensor
+    presence_logit: torch.Tensor
+
+
+class LitePoseNet(nn.Module):
+    """Score maps of the 21 keypoints in a crop, refined once as in the paper's PoseNet, with side and presence.
+
+    forward(crop (N, 3, S, S) RGB in -0.5..0.5, S a multiple of 32, 160 at run time) returns LitePose.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.trunk = HandTrunk()
+        self.pyramid = Pyramid(HandTrunk.widths, (width, 64, 96, 96))
+        self.first = nn.Conv2d(width, NUM_KEYPOINTS, 1)
+        self.mix = nn.Conv2d(width + NUM_KEYPOINTS, width, 3, padding=1)
+        self.refine = Residual(width)
+        self.second = nn.Conv2d(width, NUM_KEYPOINTS, 1)
+        self.side = nn.Linear(HandTrunk.pooled_width, 1)
+        self.presence = nn.Linear(HandTrunk.pooled_width, 1)
+        # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
+        self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
+
+    def forward(self, crop: torch.Tensor) -> LitePose:
+        maps, pooled = self.trunk(crop + 0.5)
+        fine = self.pyramid(maps)
+        first = self.first(fine)
+        second = self.second(self.refine(F.relu(self.mix(torch.cat([first, fine], 1)))))
+        return LitePose((first, second), self.side(pooled).squeeze(1), self.presence(pooled).squeeze(1))
+
+
+def soft_argmax(score_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Expected position of each map's softmax, and its spread.
+
+    score_maps: logits (N, K, h, w). Returns (uv (N, K, 2) in map pixels, centre of the first pixel at 0;
+    spread (N, K), the standard deviation of the distribution in map pixels). Sun et al., ECCV 2018.
+    """
+    n, k, h, w = score_maps.shape
+    p = score_maps.flatten(2).softmax(-1).view(n, k, h, w)
+    xs = torch.arange(w, dtype=p.dtype, device=p.device)
+    ys = torch.arange(h, dtype=p.dtype, device=p.device)
+    px, py = p.sum(2), p.sum(3)
+    u, v = (px * xs).sum(-1), (py * ys).sum(-1)
+    variance = (px * xs**2).sum(-1) - u**2 + (py * ys**2).sum(-1) - v**2
+    return torch.stack([u, v], -1), variance.clamp_min(0).sqrt()
+
+
+def lifting_maps(uv: torch.Tensor, spread: torch.Tensor, size: int = 32) -> torch.Tensor:
+    """Score maps for the lifting networks: a Gaussian a keypoint at its position, as wide as its doubt.
+
+    uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); spread: (N, K), same unit. Returns (N, K, size, size),
+    1 at the peak as the paper's maps. Maps of any resolution thus look alike to PosePrior.
+    """
+    centre = (torch.arange(size, dtype=uv.dtype, device=uv.device) + 0.5) / size
+    width = 2 * torch.clamp(spread, 0.03, 0.25)[..., None] ** 2
+    gx = torch.exp(-((centre - uv[..., :1]) ** 2) / width)
+    gy = torch.exp(-((centre - uv[..., 1:]) ** 2) / width)
+    return gy[..., :, None] * gx[..., None, :]

@@ -1,0 +1,65 @@
+"""The lite family as it runs: bytes in, numbers out, with everything between inside one graph a step."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from hand_pose_3d.networks.lifting import Lifting
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, lifting_maps, soft_argmax
+
+
+class SceneReader(nn.Module):
+    """Hand probability of each 4x4 cell of a scene.
+
+    forward(image (N, H, W, 3) RGB uint8, sides multiples of 32) returns (N, H/4, W/4) in 0..1.
+    """
+
+    def __init__(self, segmentation: LiteHandSegNet) -> None:
+        super().__init__()
+        self.segmentation = segmentation
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        dtype = self.segmentation.score.weight.dtype
+        x = image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5
+        return self.segmentation.coarse(x).float().softmax(1)[:, 1]
+
+
+class CropReading(NamedTuple):
+    """What N crops hold. uv: (N, 21, 2) in 0..1 over the crop; scores: (N, 21); right: (N,) probability of a right hand;
+    presence: (N,) probability of any hand; canonical: (N, 21, 3); rotation: (N, 3, 3) crop axes from canonical."""
+
+    uv: torch.Tensor
+    scores: torch.Tensor
+    right: torch.Tensor
+    presence: torch.Tensor
+    canonical: torch.Tensor
+    rotation: torch.Tensor
+
+
+class CropReader(nn.Module):
+    """Keypoints, side and 3D pose of crops.
+
+    forward(crops (N, S, S, 3) RGB uint8, side (N,) float: 0 left, 1 right, negative to be estimated).
+    """
+
+    def __init__(self, pose: LitePoseNet, lifting: Lifting) -> None:
+        super().__init__()
+        self.pose, self.lifting = pose, lifting
+
+    def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
+        dtype = self.pose.first.weight.dtype
+        answer = self.pose(crops.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5)
+        maps = answer.score_maps[-1].float()
+        found, spread = soft_argmax(maps)
+        uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
+        right = answer.side_logit.float().sigmoid()
+        is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
+        hand_side = torch.stack([1 - is_right, is_right], 1)
+        lifted = self.lifting(lifting_maps(uv, spread).to(dtype), hand_side.to(dtype))
+        a, b = self.pose.score_calibration[0].float(), self.pose.score_calibration[1].float()
+        scores = torch.sigmoid(a - b * spread)
+        canonical, rotation = lifted.canonical.float(), lifted.rotation.float()
+        return CropReading(uv, scores, right, answer.presence_logit.float().sigmoid(), canonical, rotation)

@@ -1,0 +1,100 @@
+"""Packed hand crops: what PoseNet's training reads, made once from data sets in RHD's layout.
+
+A pack is a folder with `rgba.npy` (N, 256, 256, 4) uint8, alpha 255 on the person, `backgrounds.npy`
+(M, 256, 256, 3) uint8 without hands, and `labels.npz`. Memory-mapped, so that start is instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import Side
+
+PACK_SIZE = 256
+PACK_MARGIN = 2.1
+MIN_HAND_PX = 20
+
+
+@dataclass(frozen=True)
+class CropPack:
+    """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
+    bool; side: (N,) Side values; px: (N,) source pixels along the crop's edge."""
+
+    rgba: np.ndarray
+    backgrounds: np.ndarray
+    uv: np.ndarray
+    xyz_m: np.ndarray
+    visible: np.ndarray
+    side: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.uv)
+
+
+def load_pack(folder: str | Path) -> CropPack:
+    """Open a pack; its images stay on disk until they are touched."""
+    folder = Path(folder)
+    try:
+        with np.load(folder / "labels.npz") as labels:
+            fields = {name: labels[name] for name in ("uv", "xyz_m", "visible", "side")}
+        return CropPack(np.load(folder / "rgba.npy", "r"), np.load(folder / "backgrounds.npy", "r"), **fields)
+    except (OSError, KeyError, ValueError) as error:
+        raise InvalidInputError(f"{folder} is not a pack of crops: {error}") from error
+
+
+def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> CropPack:
+    """Cut every large enough hand out of a data set and write a pack.
+
+    samples: iterable of (image (H, W, 3) RGB uint8, person mask (H, W) bool, hand mask (H, W) bool, hands), hands
+    a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). count: an upper bound on the number of hands.
+    """
+    from tqdm import tqdm
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rgba = np.lib.format.open_memmap(folder / "rgba.tmp.npy", "w+", np.uint8, (count, PACK_SIZE, PACK_SIZE, 4))
+    backgrounds: list[np.ndarray] = []
+    labels: dict[str, list] = {"uv": [], "xyz_m": [], "visible": [], "side": []}
+    n = 0
+    for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
+        four = np.dstack([image, person.astype(np.uint8) * 255])
+        for side, uv, xyz, visible in hands:
+            low, high = uv.min(0), uv.max(0)
+            extent = float((high - low).max())
+            height, width = image.shape[:2]
+            inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
+            if n >= count or extent < MIN_HAND_PX or inside.sum() < 12 or visible.sum() < 6:
+                continue
+            crop = Crop(tuple((low + high) / 2), extent * PACK_MARGIN, PACK_SIZE)
+            rgba[n] = crop.extract(four)
+            for key, value in (("uv", crop.to_crop(uv)), ("xyz_m", xyz), ("visible", visible & inside), ("side", int(side))):
+                labels[key].append(value)
+            n += 1
+        side_px = rng.uniform(40, min(image.shape[:2]))
+        corner = rng.uniform(0, np.array(image.shape[1::-1]) - side_px)
+        x, y, s = int(corner[0]), int(corner[1]), int(side_px)
+        if hand_mask[y : y + s, x : x + s].mean() < 0.002:
+            backgrounds.append(Crop(tuple(corner + side_px / 2), side_px, PACK_SIZE).extract(image))
+    if n == 0 or not backgrounds:
+        raise InvalidInputError("no hand large enough or no background was found to pack")
+    final = np.lib.format.open_memmap(folder / "rgba.npy", "w+", np.uint8, (n, PACK_SIZE, PACK_SIZE, 4))
+    for start in range(0, n, 512):
+        final[start : start + 512] = rgba[start : min(start + 512, n)]
+    final.flush()
+    del rgba, final
+    (folder / "rgba.tmp.npy").unlink()
+    np.save(folder / "backgrounds.npy", np.stack(backgrounds))
+    np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})
+    return load_pack(folder)
+
+
+def flip(uv: np.ndarray, xyz_m: np.ndarray, side: Side, width: int) -> tuple[np.ndarray, np.ndarray, Side]:
+    """Labels of the image mirrored left to right: the hand becomes one of the other side."""
+    return (width - 1 - uv * [1, 0]) * [1, 0] + uv * [0, 1], xyz_m * [-1, 1, 1], Side(side).other

@@ -1,0 +1,44 @@
+"""From data sets in RHD's layout to packs, made beside them the first time they are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
+from hand_pose_3d.training.crops import CropPack, load_pack, pack
+from hand_pose_3d.training.scenes import ScenePack, load_scenes, pack_scenes
+
+
+def _crops(root: Path, split: str) -> Iterator[tuple]:
+    for _, group in groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path):
+        samples = list(group)
+        parts = read_mask(samples[0].mask_path)
+        hands = [(s.side, s.keypoints_px, s.keypoints_m, s.visible) for s in samples]
+        yield samples[0].image(), parts > 0, hand_mask(parts), hands
+
+
+def _scenes(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for _, group in groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path):
+        sample = next(group)
+        yield sample.image(), read_mask(sample.mask_path)
+
+
+def crop_pack(root: Path, split: str) -> CropPack:
+    """The hands of one split, from its pack; made if it is not there yet."""
+    folder = root / "packs" / f"crops_{split}"
+    if not (folder / "labels.npz").exists():
+        pack(_crops(root, split), folder, count=2 * len(list((root / split / "color").iterdir())))
+    return load_pack(folder)
+
+
+def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
+    """The first scenes of one split, from its pack; made if it is not there yet."""
+    folder = root / "packs" / f"scenes_{split}"
+    if not (folder / "scenes.npy").exists():
+        count = len({sample.image_path for sample in read_rhd(root, split, "all")})
+        pack_scenes(_scenes(root, split), folder, min(count, limit))
+    return load_scenes(folder)

@@ -1,0 +1,208 @@
+"""Stage posenet, lite family: score maps, side and presence from crops of one hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.tracking import crop_from_pose
+from hand_pose_3d.training import augment
+from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip
+
+CROP_SIZE = 160
+CROP_MARGIN = 1.3
+"""Edge of a crop over the extent of the hand's keypoints, at run time."""
+
+
+@dataclass(frozen=True)
+class CropSample:
+    """One training example. uv in crop pixels; weight (21,) of each keypoint; side 0 left, 1 right."""
+
+    image: np.ndarray
+    uv: np.ndarray
+    weight: np.ndarray
+    side: int
+    presence: int
+
+
+@dataclass(frozen=True)
+class PoseAugmentation:
+    """How crops differ from the ideal one, as run-time crops do."""
+
+    turn: float = 0.35  # standard deviation of rotation about the upright crop, radians
+    any_turn: float = 0.25  # share of crops with any rotation (a first detection knows no direction)
+    margin: tuple[float, float] = (1.1, 1.7)
+    shift: float = 0.07  # standard deviation, share of the crop's edge
+    swap: float = 0.5  # share of samples that get another background
+    occlude: float = 0.15
+    empty: float = 0.08  # share of crops that hold no hand
+
+
+def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -> Crop:
+    ideal = crop_from_pose(uv, CROP_SIZE, float(rng.uniform(*how.margin)))
+    any_turn = rng.random() < how.any_turn
+    angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, how.turn)
+    center = np.asarray(ideal.center) + rng.normal(0, how.shift, 2) * ideal.side
+    return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
+
+
+class PoseSampler:
+    """Draws augmented crops from packs."""
+
+    def __init__(self, packs: Sequence[CropPack], how: PoseAugmentation | None = None) -> None:
+        self.packs = packs
+        self.how = how or PoseAugmentation()
+        self.shares = np.cumsum([len(p) for p in packs]) / sum(len(p) for p in packs)
+
+    def background(self, pack: CropPack, rng: np.random.Generator) -> np.ndarray:
+        """A square without a hand, cut at random from one background."""
+        source = pack.backgrounds[rng.integers(len(pack.backgrounds))]
+        side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * PACK_SIZE)
+        low = side / 2
+        center = rng.uniform(low, PACK_SIZE - low + 1e-6, 2)
+        image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
+        return image[:, ::-1] if rng.random() < 0.5 else image
+
+    def __call__(self, rng: np.random.Generator) -> CropSample:
+        """One augmented sample."""
+        how = self.how
+        pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
+        if rng.random() < how.empty:
+            image = np.ascontiguousarray(self.background(pack, rng))
+            image = augment.degrade(augment.recolour(image, rng), rng)
+            return CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), 0, 0)
+        index = int(rng.integers(len(pack)))
+        uv, side = pack.uv[index], Side(int(pack.side[index]))
+        rgba = np.asarray(pack.rgba[index])
+        if rng.random() < 0.5:
+            rgba = rgba[:, ::-1]
+            uv, _, side = flip(uv, pack.xyz_m[index], side, PACK_SIZE)
+        crop = _jittered(uv, how, rng)
+        four = crop.extract(np.ascontiguousarray(rgba))
+        image = four[..., :3]
+        outside = rgba[..., 3].max() < 255 or rng.random() < how.swap
+        if outside:
+            alpha = cv2.GaussianBlur(four[..., 3], (0, 0), 0.7)[..., None].astype(np.float32) / 255
+            image = (image * alpha + self.background(pack, rng) * (1 - alpha)).astype(np.uint8)
+        image = np.ascontiguousarray(image)
+        if rng.random() < how.occlude:
+            image = augment.occlude(image, pack.backgrounds, rng)
+        image = augment.degrade(augment.recolour(image, rng), rng)
+        uv = crop.to_crop(uv).astype(np.float32)
+        weight = ((uv > 0) & (uv < CROP_SIZE - 1)).all(1).astype(np.float32)
+        return CropSample(image, uv, weight, int(side == Side.RIGHT), 1)
+
+
+def ideal_sample(pack: CropPack, index: int) -> CropSample:
+    """The crop of the true pose without any augmentation, for evaluation."""
+    uv = pack.uv[index]
+    crop = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
+    image = crop.extract(np.ascontiguousarray(pack.rgba[index]))[..., :3]
+    uv = crop.to_crop(uv).astype(np.float32)
+    weight = ((uv > 0) & (uv < CROP_SIZE - 1)).all(1).astype(np.float32)
+    return CropSample(image, uv, weight, int(pack.side[index] == Side.RIGHT), 1)
+
+
+def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
+    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side (N,), presence (N,)."""
+    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+    return (
+        images.to(memory_format=torch.channels_last),
+        torch.from_numpy(np.stack([s.uv for s in samples])),
+        torch.from_numpy(np.stack([s.weight for s in samples])),
+        torch.tensor([s.side for s in samples], dtype=torch.float32),
+        torch.tensor([s.presence for s in samples], dtype=torch.float32),
+    )
+
+
+def target_maps(uv: torch.Tensor, size: int, sigma: float = 1.3) -> torch.Tensor:
+    """Normalised Gaussians (N, K, size, size) at uv (N, K, 2) in map pixels."""
+    grid = torch.arange(size, dtype=uv.dtype, device=uv.device)
+    gx = torch.exp(-((grid - uv[..., :1]) ** 2) / (2 * sigma**2))
+    gy = torch.exp(-((grid - uv[..., 1:]) ** 2) / (2 * sigma**2))
+    maps = gy[..., :, None] * gx[..., None, :]
+    return maps / maps.sum((2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def keypoint_loss(score_maps: torch.Tensor, uv_map: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Distance of the soft-argmax plus the Jensen-Shannon divergence of the map from a Gaussian.
+
+    Nibali et al., 2018. score_maps: logits (N, K, h, h); uv_map: (N, K, 2); weight: (N, K).
+    """
+    log_p = score_maps.flatten(2).log_softmax(-1)
+    p = log_p.exp()
+    q = target_maps(uv_map, score_maps.shape[-1]).flatten(2)
+    log_m = torch.log((p + q) / 2 + 1e-12)
+    divergence = 0.5 * ((p * (log_p - log_m)).sum(-1) + (q * (torch.log(q + 1e-12) - log_m)).sum(-1))
+    found, _ = soft_argmax(score_maps)
+    distance = (found - uv_map).abs().sum(-1)
+    return ((0.35 * distance + divergence) * weight).sum() / weight.sum().clamp_min(1)
+
+
+class LitePoseStage:
+    """Training of LitePoseNet. The trunk learns slowly and its first blocks stay as they are."""
+
+    defaults = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
+
+    def __init__(self, network: LitePoseNet, train: Sequence[CropPack], held_out: CropPack, extra_evaluation=None, frozen_blocks: int = 11, trunk_rate: float = 0.2) -> None:
+        self.network, self.frozen, self.trunk_rate = network, frozen_blocks, trunk_rate
+        self.sampler = PoseSampler(train)
+        picks = np.linspace(0, len(held_out) - 1, min(len(held_out), 400)).astype(int)
+        self.held_out = [ideal_sample(held_out, int(i)) for i in picks]
+        self.extra_evaluation = extra_evaluation
+        network.to(memory_format=torch.channels_last)
+        for module in (network.trunk.stem, *network.trunk.blocks[:frozen_blocks]):
+            module.requires_grad_(False)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict]:
+        """Trunk and the rest."""
+        trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
+        inside = {id(p) for p in self.network.trunk.parameters()}
+        rest = [p for p in self.network.parameters() if id(p) not in inside]
+        return [{"params": trunk, "lr": learning_rate * self.trunk_rate}, {"params": rest, "lr": learning_rate}]
+
+    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
+        """Endless augmented batches."""
+        rng = np.random.default_rng([rank, start, 7])
+        while True:
+            yield collate([self.sampler(rng) for _ in range(batch)])
+
+    def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Both stages' maps, side where there is a hand, presence everywhere."""
+        images, uv, weight, side, presence = batch
+        out = self.network(images)
+        scale = out.score_maps[-1].shape[-1] / images.shape[-1]
+        uv_map = (uv + 0.5) * scale - 0.5
+        pose = sum(keypoint_loss(maps.float(), uv_map, weight) for maps in out.score_maps)
+        side_loss = (F.binary_cross_entropy_with_logits(out.side_logit.float(), side, reduction="none") * presence).mean()
+        presence_loss = F.binary_cross_entropy_with_logits(out.presence_logit.float(), presence)
+        total = pose + 0.3 * side_loss + 0.3 * presence_loss
+        return total, {"loss_pose": pose.item(), "loss_side": side_loss.item(), "loss_presence": presence_loss.item()}
+
+    @torch.inference_mode()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Errors on held-out renders, true crops, in pixels of a 256 px crop; then the further evaluation given."""
+        network.eval()
+        errors, right = [], []
+        for start in range(0, len(self.held_out), 50):
+            part = self.held_out[start : start + 50]
+            images, uv, weight, side, _ = collate(part)
+            device = next(network.parameters()).device
+            out = network(images.to(device))
+            found, _ = soft_argmax(out.score_maps[-1].float())
+            found = (found.cpu() + 0.5) * (images.shape[-1] / out.score_maps[-1].shape[-1]) - 0.5
+            errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / CROP_SIZE)
+            right.append((out.side_logit.cpu() > 0) == (side > 0.5))
+        e = torch.cat(errors)
+        figures = {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
+        figures["renders_side"] = torch.cat(right).float().mean().item()
+        return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})

@@ -1,0 +1,106 @@
+"""Starting points of the lite trunks: the Apache-2.0 networks inside the `mediapipe` wheel.
+
+Only numbers are read, by the `tflite` schema package; nothing of MediaPipe runs. Get the wheel with
+`pip download --no-deps mediapipe==0.10.21`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
+from hand_pose_3d.networks.lite import LitePoseNet
+
+HAND_MODEL = "mediapipe/modules/hand_landmark/hand_landmark_full.tflite"
+PALM_MODEL = "mediapipe/modules/palm_detection/palm_detection_full.tflite"
+
+
+def _read(source: Path, member: str) -> bytes:
+    try:
+        if source.suffix == ".whl":
+            with zipfile.ZipFile(source) as wheel:
+                return wheel.read(member)
+        return source.read_bytes()
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"cannot read {member} from {source}: {error}") from error
+
+
+def _layers(data: bytes) -> list[tuple[str, list[np.ndarray]]]:
+    """Operators that carry numbers, in the order of the graph, with their arrays in TensorFlow's layout."""
+    import tflite
+
+    model = tflite.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(0)
+    names = {value: key for key, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
+    dtypes = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16}
+    source: dict[int, int] = {}
+    layers = []
+    for index in range(graph.OperatorsLength()):
+        operator = graph.Operators(index)
+        code = model.OperatorCodes(operator.OpcodeIndex())
+        name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        inputs = [int(i) for i in operator.InputsAsNumpy()]
+        if name == "DEQUANTIZE":
+            source[int(operator.OutputsAsNumpy()[0])] = inputs[0]
+        elif name in ("CONV_2D", "DEPTHWISE_CONV_2D", "PRELU", "FULLY_CONNECTED"):
+            arrays = []
+            for i in inputs[1:]:
+                tensor = graph.Tensors(source.get(i, i))
+                buffer = model.Buffers(tensor.Buffer()).DataAsNumpy()
+                values = np.frombuffer(buffer.tobytes(), dtypes[tensor.Type()])
+                arrays.append(values.reshape(tensor.ShapeAsNumpy()).astype(np.float32))
+            layers.append((name, arrays))
+    return layers
+
+
+def _fill(module: nn.Module, layers: list[tuple[str, list[np.ndarray]]]) -> None:
+    """Copy layers into the module's convolutions and PReLUs, in order of definition, checking every shape."""
+    targets = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.PReLU))]
+    if len(targets) > len(layers):
+        raise WeightsError(f"the file holds {len(layers)} layers, {type(module).__name__} needs {len(targets)}")
+    with torch.no_grad():
+        for target, (name, arrays) in zip(targets, layers):
+            if isinstance(target, nn.PReLU):
+                target.weight.copy_(torch.from_numpy(arrays[0].reshape(-1)))
+                continue
+            # TensorFlow Lite keeps (out, h, w, in) for convolutions and (1, h, w, channels) for depthwise ones.
+            weight = arrays[0].transpose(3, 0, 1, 2) if name == "DEPTHWISE_CONV_2D" else arrays[0].transpose(0, 3, 1, 2)
+            if weight.shape != tuple(target.weight.shape):
+                raise WeightsError(f"layer of shape {weight.shape} where {tuple(target.weight.shape)} is expected")
+            target.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
+            target.bias.copy_(torch.from_numpy(arrays[1]))
+
+
+def load_hand_trunk(trunk: HandTrunk, source: str | Path) -> dict[str, np.ndarray]:
+    """Fill a HandTrunk from the hand landmark network in a mediapipe wheel or .tflite file.
+
+    Returns the weights of its two scores on the pooled vector: 'presence' and 'handedness', each (1153,), bias last.
+    """
+    layers = _layers(_read(Path(source), HAND_MODEL))
+    _fill(trunk, layers)
+    heads = [arrays for name, arrays in layers if name == "FULLY_CONNECTED" and arrays[0].shape[0] == 1]
+    handedness, presence = (np.concatenate([w.reshape(-1), b]) for w, b in heads)
+    return {"presence": presence, "handedness": handedness}
+
+
+def load_scene_trunk(trunk: SceneTrunk, source: str | Path) -> None:
+    """Fill a SceneTrunk from the palm detector in a mediapipe wheel or .tflite file."""
+    layers = _layers(_read(Path(source), PALM_MODEL))
+    # The graph scores anchors at stride 16 before it climbs to stride 8; those two layers are left out.
+    features = [layer for layer in layers if not (layer[0] == "CONV_2D" and layer[1][0].shape[0] in (2, 6, 36, 108))]
+    _fill(trunk, features)
+
+
+def start_pose_net(network: LitePoseNet, source: str | Path) -> None:
+    """Fill trunk, side and presence of a LitePoseNet. Its side then means the person's own hand, unmirrored."""
+    heads = load_hand_trunk(network.trunk, source)
+    with torch.no_grad():
+        for layer, values in ((network.side, heads["handedness"]), (network.presence, heads["presence"])):
+            layer.weight.copy_(torch.from_numpy(values[None, :-1]))
+            layer.bias.fill_(float(values[-1]))

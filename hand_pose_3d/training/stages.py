@@ -1,0 +1,87 @@
+"""The stages by name, put together from data sets, and their weights written as they are shipped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from hand_pose_3d import __version__
+from hand_pose_3d.networks import Lifting
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
+from hand_pose_3d.training import pretrained
+from hand_pose_3d.training.data import crop_pack, scene_pack
+from hand_pose_3d.training.handsegnet import LiteSegmentationStage
+from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
+from hand_pose_3d.training.loop import Stage
+from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage
+
+NETWORKS = {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": Lifting}
+
+
+def build_stage(stage: str, roots: Sequence[Path], *, trunk: Path | None, frozen_blocks: int, real: Path | None) -> Stage:
+    """A stage of the lite family, ready for the loop."""
+    network = NETWORKS[stage]()
+    if stage == "handsegnet":
+        if trunk is not None:
+            pretrained.load_scene_trunk(network.trunk, trunk)
+        train = [scene_pack(root, "training") for root in roots]
+        return LiteSegmentationStage(network, train, scene_pack(roots[0], "evaluation"))
+    packs = [crop_pack(root, "training") for root in roots]
+    held_out = crop_pack(roots[0], "evaluation")
+    if stage == "posenet":
+        if trunk is not None:
+            pretrained.start_pose_net(network, trunk)
+        extra = TrueCrops(real) if real is not None else None
+        return LitePoseStage(network, packs, held_out, extra, frozen_blocks)
+    samplers = [LiftingSampler(np.concatenate([p.xyz_m for p in packs]), np.concatenate([p.side for p in packs]))]
+    return LiftingStage(network, samplers, LiftingSampler(held_out.xyz_m, held_out.side))
+
+
+class TrueCrops:
+    """PoseNet on crops of the true pose of labelled photographs: measured on during training, never trained on."""
+
+    def __init__(self, folder: Path, every: int = 2) -> None:
+        from hand_pose_3d.datasets.keypoints import read_keypoints
+        from hand_pose_3d.tracking import crop_from_pose
+
+        self.name = folder.name
+        samples = read_keypoints(folder)[::every]
+        self.truth = [s.keypoints_px for s in samples]
+        self.right = torch.tensor([float(s.side.label == "right") for s in samples])
+        self.crops = [crop_from_pose(uv, CROP_SIZE, CROP_MARGIN) for uv in self.truth]
+        self.images = np.stack([c.extract(s.image()) for c, s in zip(self.crops, samples)])
+
+    def __call__(self, network: nn.Module) -> dict[str, float]:
+        """Median and mean error in the photographs' own pixels, and share of right sides."""
+        device = next(network.parameters()).device
+        errors, right = [], []
+        for start in range(0, len(self.images), 50):
+            x = torch.from_numpy(self.images[start : start + 50]).permute(0, 3, 1, 2).float() / 255 - 0.5
+            answer = network(x.to(device))
+            maps = answer.score_maps[-1].float()
+            uv = ((soft_argmax(maps)[0].cpu() + 0.5) * (CROP_SIZE / maps.shape[-1]) - 0.5).numpy()
+            right.append(answer.side_logit.cpu() > 0)
+            for i, found in enumerate(uv, start):
+                errors.append(np.linalg.norm(self.crops[i].to_image(found) - self.truth[i], axis=1))
+        e = np.concatenate(errors)
+        side = ((torch.cat(right) == (self.right > 0.5)).float().mean()).item()
+        key = f"{self.name}_true_crops"
+        return {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean()), f"{key}_side": side}
+
+
+def save_stage(stage: str, run: Path, folder: Path, figures: dict[str, float]) -> list[Path]:
+    """Write the averaged network of a run as float16 safetensors, with what it was measured at."""
+    from hand_pose_3d.weights import save_weights
+
+    network = NETWORKS[stage]()
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    network.load_state_dict(state["average"])
+    metadata = {"family": "lite", "version": __version__, "licence": "Apache-2.0", "images_seen": str(state["seen"])}
+    path = folder / f"lite-{stage}.safetensors"
+    save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)
+    return [path]
