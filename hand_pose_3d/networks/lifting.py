@@ -149,12 +149,21 @@ class NearestNeighbourLifting(nn.Module):
 
     def forward(self, maps: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
         """maps (N, 21, 32, 32) and hand_side (N, 2) to the relative coordinates of the nearest entries."""
-        peaks = maps.flatten(2).argmax(-1)
-        width = maps.shape[-1]
-        keypoints = torch.stack([peaks % width, peaks // width], -1).to(maps.dtype)
-        query = _normalise_2d(_mirror_right(keypoints, hand_side, axis=0)).flatten(1)
+        query = _normalise_2d(_mirror_right(_peaks(maps), hand_side, axis=0)).flatten(1)
         nearest = torch.cdist(query, self.library_2d.to(query.dtype)).argmin(-1)
         return LiftingResult(_mirror_right(self.library_relative[nearest], hand_side, axis=0))
+
+
+def _peaks(maps: torch.Tensor) -> torch.Tensor:
+    """(u, v) of each map's peak, between pixels: the centre of what is positive within two pixels of the maximum."""
+    height, width = maps.shape[-2:]
+    best = maps.flatten(2).argmax(-1)
+    v = torch.arange(height, device=maps.device)[:, None]
+    u = torch.arange(width, device=maps.device)
+    near = ((v - (best // width)[..., None, None]).abs() <= 2) & ((u - (best % width)[..., None, None]).abs() <= 2)
+    weight = maps.clamp(min=1e-6) * near
+    total = weight.sum((-2, -1))
+    return torch.stack([(weight * u).sum((-2, -1)) / total, (weight * v).sum((-2, -1)) / total], -1)
 
 
 def _normalise_2d(keypoints: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from hand_pose_3d import geometry, networks
 from hand_pose_3d.networks.layers import BIAS_INIT
-from hand_pose_3d.networks.lifting import LIFTINGS, chain_from_keypoints, keypoints_from_chain
+from hand_pose_3d.networks.lifting import LIFTINGS, _peaks, chain_from_keypoints, keypoints_from_chain
 from hand_pose_3d.skeleton import BONES
 
 SIDES = torch.eye(2)
@@ -150,3 +150,19 @@ def test_nearest_neighbour_finds_its_own_library_in_both_sides():
     loaded = networks.NearestNeighbourLifting(count)
     loaded.load_state_dict(net.state_dict())
     torch.testing.assert_close(loaded(maps, sides).relative, relative)
+
+
+def test_peaks_lie_between_pixels():
+    centers = torch.tensor([[4.3, 20.0], [15.5, 9.75]])
+    grid = torch.arange(32.0)
+    u, v = centers[:, 0, None, None], centers[:, 1, None, None]
+    maps = torch.exp(-((grid - u) ** 2 + (grid[:, None] - v) ** 2) / 2)[None]
+    torch.testing.assert_close(_peaks(maps)[0], centers, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("name", LIFTINGS)
+def test_liftings_can_be_captured_as_a_graph(name):
+    net = LIFTINGS[name](10) if name == "nearest-neighbour" else LIFTINGS[name]()
+    maps = torch.randn(2, 21, 32, 32)
+    program = torch.export.export(net.eval(), (maps, SIDES))
+    torch.testing.assert_close(program.module()(-maps, SIDES)[0], net(-maps, SIDES)[0])
