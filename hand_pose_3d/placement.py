@@ -48,8 +48,8 @@ _TISSUE = np.array([0.45, 0.40, 0.27, 0.22, 0.16] + [0.30, 0.20, 0.17, 0.14] * 4
 _TISSUE_STDDEV_M = 0.004
 _PLAUSIBLE = 1.8
 """A depth that makes a hand this many times larger or smaller than the reference length is not the hand's."""
-_DEPTH_INLIER = 0.12
-"""Depths that agree within this share of the hand's size (metres over reference length, median) are one hand."""
+_DEPTH_BAND = 0.7
+"""Depths of one hand agree within this many reference bones."""
 
 
 def place(
@@ -68,10 +68,10 @@ def place(
     shows the hand. reference_length_m: length of the index finger's first bone, its standard deviation None for
     that of adults (ASSUMED) or of a measured hand (CALIBRATED); scale_source says which of the two it is.
 
-    Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean square
-    error of the wrist's position to expect, in all three directions together. A hand that cannot be placed (no camera, degenerate or
-    non-finite input, behind the camera) has keypoints_m None, NONE, 0 and nan.
-    Raises InvalidInputError for a length that is not positive, a wrong scale_source or a depth image that is not (H, W).
+    Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean
+    square error of the wrist's position to expect, in all three directions together. A hand that cannot be placed
+    (no camera, degenerate or non-finite input, behind the camera) has keypoints_m None, NONE, 0 and nan.
+    Raises InvalidInputError for a length that is not positive, a wrong scale_source or depth that is not (H, W).
     """
     if not (math.isfinite(reference_length_m) and reference_length_m > 0):
         raise InvalidInputError(f"reference_length_m must be a positive length in metres, not {reference_length_m}")
@@ -197,8 +197,8 @@ def _scale_from_depth(
 ) -> tuple[float, float] | None:
     """Metres per unit so that the placed hand agrees with a depth image, and its relative standard error.
 
-    Every keypoint gives one value: depth over the distance of its skin in units. The largest group that agrees decides, so that
-    keypoints seen on the background, on an occluder or in a hole do not count.
+    Every keypoint gives one value: depth over the distance of its skin in units. The largest group that agrees
+    decides, so that keypoints seen on the background, on an occluder or in a hole do not count.
     """
     relative = np.asarray(hand.keypoints_relative, dtype=float)
     units = relative[:, 2] + root[2]
@@ -215,9 +215,8 @@ def _scale_from_depth(
         )
     if np.count_nonzero(usable) < 4:
         return None
-    scale, depth, weights, units = scale[usable], depth[usable], scores[usable], units[usable]
-    # Depth differences inside one hand are a few units; a band of that size around each candidate collects votes.
-    band = 0.7 / units
+    scale, weights, units = scale[usable], scores[usable], units[usable]
+    band = _DEPTH_BAND / units
     agree = np.abs(scale[None, :] / scale[:, None] - 1) < band[None, :]
     votes = agree @ weights
     inlier = agree[int(np.argmax(votes))]

@@ -2,15 +2,293 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side
+from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
 _FINGER_BASES = (5, 9, 13, 17)
 _SHORTEST_AXIS = 0.15
 """Share of the keypoints' extent below which a line across the palm is too short to give a direction."""
+_FRAME_S = 1 / 30
+"""Time between frames that carry no stamp."""
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """When a hand starts, continues and ends. Sizes are in hand sizes: the larger edge of the keypoints' box."""
+
+    max_hands: int = 2
+    """Hands that are followed at once."""
+    start_score: float = 0.5
+    """A hand below this score starts no track."""
+    keep_score: float = 0.35
+    """A tracked hand below this score counts as not seen."""
+    detect_every: int = 15
+    """Frames between two searches of the whole image while fewer than max_hands are followed."""
+    hidden_s: float = 0.4
+    """A hand unseen for longer is lost and comes back with a new identity; unseen it is never reported."""
+    max_gap_s: float = 1.0
+    """A longer time between two frames ends all tracks."""
+    gate: float = 0.8
+    """Mean distance of keypoints, in hand sizes, beyond which a hand is not the one that was followed."""
+    side_penalty: float = 0.35
+    """Added to that distance for a hand of the other side that is sure of it."""
+    duplicate: float = 0.5
+    """Two hands of at least this similarity (0 to 1, as object keypoint similarity) are one hand seen twice."""
+    side_flip: float = 6.0
+    """Sum of log odds against its side at which a hand changes it; as much is kept in favour. Five sure frames."""
+    smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
+
+    def __post_init__(self) -> None:
+        if self.max_hands < 1 or self.detect_every < 1:
+            raise InvalidInputError(
+                f"max_hands and detect_every must be at least 1, not {self.max_hands} and {self.detect_every}"
+            )
+        for name in ("start_score", "keep_score", "duplicate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+        for name in ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidInputError(f"{name} must be zero or a positive number, not {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Where a followed hand is expected. keypoints_px: (21, 2) image pixels; side: a hint for the networks."""
+
+    keypoints_px: np.ndarray
+    side: Side
+    track_id: int
+
+    def crop(self, size: int, margin: float) -> Crop:
+        """The crop to look at; see :func:`crop_from_pose`."""
+        return crop_from_pose(self.keypoints_px, size, margin)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(x, y, width, height) of the keypoints, pixels."""
+        low, high = self.keypoints_px.min(axis=0), self.keypoints_px.max(axis=0)
+        return (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
+
+
+@dataclass(eq=False)
+class _Track:
+    track_id: int
+    keypoints_px: np.ndarray
+    stamp_s: float
+    smoother: HandSmoother
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    visible: bool = True
+    side: Side = Side.UNKNOWN
+    evidence: float = 0.0
+
+    def at(self, stamp_s: float) -> np.ndarray:
+        """Keypoints moved on with the hand's velocity, by half a hand at most."""
+        move = self.velocity * max(stamp_s - self.stamp_s, 0.0)
+        reach = 0.5 * _size(self.keypoints_px)
+        return self.keypoints_px + move * min(1.0, reach / max(float(np.hypot(*move)), 1e-9))
+
+
+class HandTracker:
+    """Follows hands from frame to frame; knows nothing of images or networks.
+
+    One frame: ask :meth:`predict` for windows and :meth:`needs_detection` for whether the whole image has to be
+    searched too (:meth:`unclaimed` tells which boxes are new), then hand all that was found to :meth:`update`.
+    """
+
+    def __init__(self, config: TrackerConfig | None = None) -> None:
+        self.config = config or TrackerConfig()
+        self._next_id = 1
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all hands; identities are not used again."""
+        self._tracks: list[_Track] = []
+        self._stamp_s: float | None = None
+        self._image_size: tuple[int, int] | None = None
+        self._since_detection = 0
+        self._detecting = False
+        self._lost = False
+
+    def predict(self, stamp_s: float | None = None) -> list[Window]:
+        """Windows in which to look for the followed hands at stamp_s, hidden ones included."""
+        stamp_s = self._resolve(stamp_s)
+        return [Window(t.at(stamp_s), t.side, t.track_id) for t in self._tracks if self._alive(t, stamp_s)]
+
+    def needs_detection(self, stamp_s: float | None = None) -> bool:
+        """Whether to search the whole image: at the start, after a loss, every N frames while a hand is missing.
+
+        The search is taken to be made when the answer is yes.
+        """
+        stamp_s = self._resolve(stamp_s)
+        following = sum(t.visible and self._alive(t, stamp_s) for t in self._tracks)
+        due = self._lost or self._since_detection >= self.config.detect_every - 1
+        self._detecting = following == 0 or (due and following < self.config.max_hands)
+        return self._detecting
+
+    def unclaimed(self, boxes: Sequence[tuple[float, float, float, float]], stamp_s: float | None = None) -> list[int]:
+        """Indices of detected boxes (x, y, width, height) in which no followed hand is expected."""
+        windows = [w.box for w in self.predict(stamp_s)]
+        return [i for i, box in enumerate(boxes) if all(_overlap(box, w) < 0.5 for w in windows)]
+
+    def update(
+        self, hands: Sequence[HandPose], stamp_s: float | None = None, image_size: tuple[int, int] | None = None
+    ) -> list[HandPose]:
+        """The hands of this frame with identities, voted sides and smoothed poses, by falling score.
+
+        stamp_s: acquisition time in seconds, None for a thirtieth after the last. image_size: (width, height).
+        A stamp that goes back, a gap longer than max_gap_s and another image size end all tracks. Hands with values
+        that are not finite are dropped. Unseen hands are not in the answer.
+        """
+        stamp_s = self._resolve(stamp_s)
+        detecting = self._detecting
+        if self._discontinuous(stamp_s, image_size):
+            self.reset()
+        self._stamp_s, self._image_size = stamp_s, image_size or self._image_size
+        self._since_detection = 0 if detecting else self._since_detection + 1
+        self._detecting = False
+
+        before = len(self._tracks)
+        self._tracks = [t for t in self._tracks if self._alive(t, stamp_s)]
+        self._lost = len(self._tracks) < before
+        seen = self._distinct([h for h in hands if _is_sound(h) and h.score >= self.config.keep_score])
+        matches = self._match(seen, stamp_s)
+        for track in self._tracks:
+            self._lost |= track.visible and track not in matches.values()
+            track.visible = False
+        out = [self._follow(track, seen[i], stamp_s) for i, track in matches.items()]
+        for i, hand in enumerate(seen):
+            if i not in matches and hand.score >= self.config.start_score and len(out) < self.config.max_hands:
+                out.append(self._follow(self._start(hand, stamp_s), hand, stamp_s))
+        # Hidden hands give way to new ones, so that the number of windows stays bounded.
+        hidden = [t for t in self._tracks if not t.visible]
+        for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
+            self._tracks.remove(track)
+        return sorted(out, key=lambda hand: -hand.score)
+
+    def _resolve(self, stamp_s: float | None) -> float:
+        if stamp_s is None:
+            return 0.0 if self._stamp_s is None else self._stamp_s + _FRAME_S
+        if not math.isfinite(stamp_s):
+            raise InvalidInputError(f"stamp_s must be a finite number of seconds, not {stamp_s}")
+        return float(stamp_s)
+
+    def _discontinuous(self, stamp_s: float, image_size: tuple[int, int] | None) -> bool:
+        if self._stamp_s is not None and not 0 <= stamp_s - self._stamp_s <= self.config.max_gap_s:
+            return True
+        return None not in (image_size, self._image_size) and image_size != self._image_size
+
+    def _alive(self, track: _Track, stamp_s: float) -> bool:
+        if self._discontinuous(stamp_s, None):
+            return False
+        # A hand that was seen in the last frame has not been missed yet, however slow the frames come.
+        return track.visible or stamp_s - track.stamp_s <= self.config.hidden_s
+
+    def _distinct(self, hands: list[HandPose]) -> list[HandPose]:
+        """Without hands that were seen twice, best score first."""
+        kept: list[HandPose] = []
+        for hand in sorted(hands, key=lambda h: -h.score):
+            if all(similarity(hand.keypoints_px, k.keypoints_px) < self.config.duplicate for k in kept):
+                kept.append(hand)
+        return kept
+
+    def _match(self, hands: list[HandPose], stamp_s: float) -> dict[int, _Track]:
+        """Followed hand of each seen one, by the least total distance."""
+        from scipy.optimize import linear_sum_assignment
+
+        if not hands or not self._tracks:
+            return {}
+        never = 1e3
+        cost = np.full((len(hands), len(self._tracks)), never)
+        for j, track in enumerate(self._tracks):
+            expected = track.at(stamp_s)
+            for i, hand in enumerate(hands):
+                size = max(_size(expected), _size(hand.keypoints_px))
+                distance = float(np.linalg.norm(hand.keypoints_px - expected, axis=1).mean()) / size
+                if distance < self.config.gate:
+                    against = -_log_odds(hand, track.side) / _SURE
+                    cost[i, j] = distance + self.config.side_penalty * max(against, 0.0)
+        rows, columns = linear_sum_assignment(cost)
+        return {int(i): self._tracks[j] for i, j in zip(rows, columns, strict=True) if cost[i, j] < never}
+
+    def _start(self, hand: HandPose, stamp_s: float) -> _Track:
+        track = _Track(self._next_id, hand.keypoints_px, stamp_s, HandSmoother(self.config.smoothing), side=hand.side)
+        self._next_id = self._next_id % 0xFFFFFFFF + 1  # uint32 in the message
+        self._tracks.append(track)
+        return track
+
+    def _follow(self, track: _Track, hand: HandPose, stamp_s: float) -> HandPose:
+        dt = stamp_s - track.stamp_s
+        if dt > 0:
+            velocity = (hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)) / dt
+            track.velocity = 0.5 * (track.velocity + velocity)
+        track.keypoints_px, track.stamp_s, track.visible = np.array(hand.keypoints_px, dtype=float), stamp_s, True
+        self._vote(track, hand)
+        smooth = track.smoother(hand, stamp_s)
+        known = track.side != Side.UNKNOWN
+        return smooth.replace(
+            track_id=track.track_id,
+            side=track.side,
+            side_score=1 / (1 + math.exp(-track.evidence)) if known else hand.side_score,
+        )
+
+    def _vote(self, track: _Track, hand: HandPose) -> None:
+        """Sum up evidence for the track's side; its own side keeps the benefit of the doubt."""
+        if track.side == Side.UNKNOWN:
+            track.side, track.evidence = hand.side, 0.0
+        track.evidence += _log_odds(hand, track.side)
+        track.evidence = min(track.evidence, self.config.side_flip)
+        if track.evidence < -self.config.side_flip:
+            track.side, track.evidence = track.side.other, -track.evidence
+            # The pose of the other side is another pose: nothing to blend with.
+            track.smoother.reset()
+
+
+_SURE = math.log(0.95 / 0.05)
+
+
+def _log_odds(hand: HandPose, side: Side) -> float:
+    """Evidence of one frame for a side, at most that of a score of 0.95."""
+    if Side.UNKNOWN in (hand.side, side):
+        return 0.0
+    p = min(max(hand.side_score, 0.05), 0.95)
+    odds = math.log(p / (1 - p))
+    return odds if hand.side == side else -odds
+
+
+def _size(keypoints_px: np.ndarray) -> float:
+    return max(float(np.ptp(keypoints_px, axis=0).max()), 1.0)
+
+
+def _is_sound(hand: HandPose) -> bool:
+    values = (hand.keypoints_px, hand.keypoints_relative, hand.keypoints_canonical, hand.rotation_camera_canonical)
+    return math.isfinite(hand.score) and math.isfinite(hand.side_score) and all(np.isfinite(v).all() for v in values)
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over the smaller of two boxes (x, y, width, height)."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(width, 0.0) * max(height, 0.0) / max(min(a[2] * a[3], b[2] * b[3]), 1e-9)
+
+
+def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:
+    """Similarity of two hands, 1 where they coincide, 0 far apart: object keypoint similarity with a sigma of 0.15.
+
+    first_px, second_px: (21, 2). Distances are measured by the smaller hand.
+    """
+    squared = np.sum((first_px - second_px) ** 2, axis=1)
+    scale = 0.15 * min(_size(first_px), _size(second_px))
+    return float(np.mean(np.exp(-squared / (2 * scale**2))))
 
 
 def hand_angle(keypoints_px: np.ndarray) -> float:

@@ -22,8 +22,8 @@ LENGTHS = {
     "ring": (0.043, 0.028, 0.024),
     "little": (0.033, 0.020, 0.021),
 }
-HINGES = {"thumb": ("mcp", "ip"), **{finger: ("pip", "dip") for finger in FINGERS[1:]}}
-FIRST = {"thumb": "cmc", **{finger: "mcp" for finger in FINGERS[1:]}}
+HINGES = {"thumb": ("mcp", "ip"), **dict.fromkeys(FINGERS[1:], ("pip", "dip"))}
+FIRST = {"thumb": "cmc", **dict.fromkeys(FINGERS[1:], "mcp")}
 
 
 def rotation_y(angle: float) -> np.ndarray:
@@ -47,7 +47,7 @@ def base_frame(finger: str) -> np.ndarray:
 
 
 def keypoints_of(angles: dict[str, float], side: Side = Side.RIGHT, lengths: dict | None = None) -> np.ndarray:
-    """(21, 3) metres in the wrist frame; abduction of index and thumb is to the thumb's side, of the rest away from it."""
+    """(21, 3) metres in the wrist frame."""
     points = [np.zeros(3)]
     for finger in FINGERS:
         first = FIRST[finger]
@@ -93,16 +93,16 @@ def hand_from(keypoints_m: np.ndarray, keypoints_px: np.ndarray, side: Side = Si
     relative, _ = normalise(keypoints_m)
     canonical, rotation = to_canonical(relative)
     low, high = np.min(keypoints_px, axis=0), np.max(keypoints_px, axis=0)
-    values = dict(
-        side=side,
-        side_score=0.95,
-        score=0.9,
-        keypoints_px=np.asarray(keypoints_px, dtype=float),
-        keypoint_scores=np.full(21, 0.9),
-        keypoints_relative=relative,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=rotation,
-        roi_px=(float(low[0]), float(low[1]), *map(float, high - low)),
-    )
+    values = {
+        "side": side,
+        "side_score": 0.95,
+        "score": 0.9,
+        "keypoints_px": np.asarray(keypoints_px, dtype=float),
+        "keypoint_scores": np.full(21, 0.9),
+        "keypoints_relative": relative,
+        "keypoints_canonical": canonical,
+        "rotation_camera_canonical": rotation,
+        "roi_px": (float(low[0]), float(low[1]), *map(float, high - low)),
+    }
     values.update(fields)
     return HandPose(**values)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_hand import hand_from, keypoints_of
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.tracking import crop_from_pose, hand_angle
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.smoothing import SmoothingConfig
+from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, hand_angle
 
 UPRIGHT = np.array(
     [[0, 0]]
@@ -53,3 +56,210 @@ def test_crop_refuses_what_is_not_a_hand():
     with pytest.raises(InvalidInputError, match="finite"):
         crop_from_pose(np.full((21, 2), np.nan), 128, 1.5)
     assert crop_from_pose(np.zeros((21, 2)), 128, 1.5).side == 1.0
+
+
+def hand_at(u: float, v: float, side: Side = Side.RIGHT, score: float = 0.9, angle: float = 0.0, **fields):
+    """An upright hand about 105 px tall with its wrist at (u, v)."""
+    points = keypoints_of({}, side)
+    shape = turned(UPRIGHT * ([1, 1] if side == Side.RIGHT else [-1, 1]), angle)
+    return hand_from(points, shape + [u, v], side, score=score, **fields)
+
+
+def ids(hands) -> list[int]:
+    return [hand.track_id for hand in hands]
+
+
+def test_hands_keep_their_identity_while_they_cross():
+    tracker = HandTracker()
+    first = None
+    for frame in range(40):
+        x = 100 + 12 * frame
+        hands = [hand_at(x, 300, Side.LEFT), hand_at(660 - x, 330, Side.RIGHT)]
+        out = tracker.update(hands if frame % 2 else hands[::-1], frame / 30)
+        assert len(out) == 2
+        sides = {h.track_id: h.side for h in out}
+        first = first or sides
+        assert sides == first
+    assert set(ids(out)) == {1, 2}
+
+
+def test_hands_of_one_side_cross_by_their_motion():
+    tracker = HandTracker()
+    start: set[int] = set()
+    for frame in range(40):
+        x = 100 + 12 * frame
+        out = tracker.update([hand_at(660 - x, 335), hand_at(x, 300)], frame / 30)
+        low = {h.track_id for h in out if h.keypoints_px[0, 1] > 318}
+        start = start or low
+        assert low == start and len(out) == 2
+
+
+def test_a_hidden_hand_is_not_reported_and_keeps_its_identity_for_a_while():
+    tracker = HandTracker(TrackerConfig(hidden_s=0.4))
+    (seen,) = tracker.update([hand_at(100, 300)], 0.0)
+    tracker.update([hand_at(106, 300)], 1 / 30)
+    for frame in range(2, 8):
+        assert tracker.update([], frame / 30) == []
+        assert len(tracker.predict((frame + 1) / 30)) == 1
+    (back,) = tracker.update([hand_at(150, 300)], 8 / 30)
+    assert back.track_id == seen.track_id
+    for frame in range(9, 30):
+        assert tracker.update([], frame / 30) == []
+    assert tracker.predict(30 / 30) == []
+    (new,) = tracker.update([hand_at(150, 300)], 30 / 30)
+    assert new.track_id == seen.track_id + 1
+
+
+def test_a_hand_that_comes_back_is_where_it_is():
+    tracker = HandTracker()
+    tracker.update([hand_at(100, 300)], 0.0)
+    for frame in range(1, 11):
+        tracker.update([], frame / 30)
+    there = hand_at(140, 300)
+    (out,) = tracker.update([there], 11 / 30)
+    np.testing.assert_allclose(out.keypoints_px, there.keypoints_px)
+
+
+def test_a_far_hand_is_another_hand():
+    tracker = HandTracker()
+    (a,) = tracker.update([hand_at(100, 300)], 0.0)
+    (b,) = tracker.update([hand_at(400, 300)], 1 / 30)
+    assert a.track_id != b.track_id
+    # Frames later the first one is still looked for, but no more than max_hands windows are open.
+    tracker.update([hand_at(400, 300), hand_at(700, 300)], 2 / 30)
+    assert len(tracker.predict(3 / 30)) == 2
+
+
+def test_one_hand_seen_twice_is_reported_once_with_the_better_score():
+    tracker = HandTracker()
+    tracker.update([hand_at(100, 300), hand_at(300, 300)], 0.0)
+    out = tracker.update([hand_at(298, 300, score=0.6), hand_at(300, 301, score=0.8, side=Side.RIGHT)], 1 / 30)
+    assert [h.score for h in out] == [0.8]
+    out = tracker.update([hand_at(300, 300), hand_at(360, 300)], 2 / 30)
+    assert len(out) == 2  # Side by side and touching is two hands.
+
+
+def test_side_is_voted():
+    tracker = HandTracker(TrackerConfig(smoothing=SmoothingConfig(enabled=False)))
+    for frame in range(30):
+        flicker = frame % 5 in (2, 3)
+        hand = hand_at(100, 300).replace(side=Side.LEFT if flicker else Side.RIGHT, side_score=0.95 if flicker else 0.9)
+        (out,) = tracker.update([hand], frame / 30)
+        assert out.side == Side.RIGHT and out.track_id == 1
+    sides = [tracker.update([hand_at(100, 300).replace(side=Side.LEFT)], (30 + f) / 30)[0].side for f in range(8)]
+    assert sides[0] == Side.RIGHT and sides[-1] == Side.LEFT
+    (out,) = tracker.update([hand_at(100, 300).replace(side=Side.UNKNOWN, side_score=0.0)], 38 / 30)
+    assert out.side == Side.LEFT and out.track_id == 1
+    assert tracker.predict(39 / 30)[0].side == Side.LEFT
+
+
+def test_scores_have_hysteresis():
+    tracker = HandTracker(TrackerConfig(start_score=0.5, keep_score=0.3))
+    assert tracker.update([hand_at(100, 300, score=0.45)], 0.0) == []
+    assert len(tracker.update([hand_at(100, 300, score=0.55)], 0.03)) == 1
+    assert len(tracker.update([hand_at(100, 300, score=0.35)], 0.06)) == 1
+    assert tracker.update([hand_at(100, 300, score=0.25)], 0.09) == []
+
+
+def test_max_hands_holds_and_answers_fall_in_score():
+    rng = np.random.default_rng(0)
+    tracker = HandTracker(TrackerConfig(max_hands=3))
+    for frame in range(30):
+        hands = [hand_at(150 * k, 300, score=float(rng.uniform(0.5, 1))) for k in range(6)]
+        out = tracker.update(hands, frame / 30)
+        assert len(out) == 3 and sorted(ids(out)) == [1, 2, 3]
+        assert [h.score for h in out] == sorted((h.score for h in out), reverse=True)
+
+
+def test_backward_time_long_gaps_and_another_image_size_start_again():
+    tracker = HandTracker(TrackerConfig(max_gap_s=1.0))
+    track = lambda stamp, size=(640, 480): ids(tracker.update([hand_at(100, 300)], stamp, size))  # noqa: E731
+    assert track(10.0) == [1] and track(10.0) == [1] and track(10.9) == [1]
+    assert tracker.predict(10.5) == []
+    assert track(10.8) == [2]
+    assert track(12.0) == [3]
+    assert track(12.1, (320, 240)) == [4]
+    tracker.reset()
+    assert track(12.2) == [5]
+    with pytest.raises(InvalidInputError, match="finite"):
+        tracker.update([], float("nan"))
+
+
+def test_hands_without_stamps_are_a_thirtieth_apart():
+    tracker = HandTracker()
+    for _ in range(5):
+        (out,) = tracker.update([hand_at(100, 300)])
+    assert out.track_id == 1
+    for _ in range(14):
+        tracker.update([])
+    (out,) = tracker.update([hand_at(100, 300)])
+    assert out.track_id == 2
+
+
+def test_when_the_whole_image_is_searched():
+    tracker = HandTracker(TrackerConfig(max_hands=2, detect_every=10))
+    one, two = hand_at(100, 300), hand_at(400, 300)
+
+    def searched(hands, frames) -> list[int]:
+        asked = []
+        for _ in range(frames):
+            if tracker.needs_detection():
+                asked.append(step[0])
+            tracker.update(hands)
+            step[0] += 1
+        return asked
+
+    step = [0]
+    assert searched([], 3) == [0, 1, 2]
+    assert searched([one], 21) == [3, 13, 23]
+    assert searched([one, two], 30) == []  # Both are followed.
+    assert searched([one], 12) == [55, 65]  # Frame 54 loses one: look at once, then every tenth.
+
+
+def test_unclaimed_boxes_and_prediction():
+    tracker = HandTracker()
+    for frame in range(10):
+        tracker.update([hand_at(100 + 10 * frame, 300)], frame / 30)
+    (window,) = tracker.predict(10 / 30)
+    np.testing.assert_allclose(window.keypoints_px, hand_at(200, 300).keypoints_px, atol=0.2)
+    assert tracker.unclaimed([(150, 190, 90, 120), (400, 200, 90, 120)], 10 / 30) == [1]
+    crop = window.crop(128, 1.5)
+    assert crop.size == 128 and crop.angle == pytest.approx(0)
+
+
+def test_broken_hands_are_dropped():
+    tracker = HandTracker()
+    good = hand_at(100, 300)
+    bad = hand_at(400, 300)
+    assert len(tracker.update([good, bad.replace(keypoints_px=bad.keypoints_px * np.nan)], 0.0)) == 1
+    assert tracker.update([bad.replace(score=float("nan"))], 0.03) == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_whatever_comes_identities_are_distinct_and_memory_bounded(seed):
+    rng = np.random.default_rng(seed)
+    tracker, stamp, highest = HandTracker(), 0.0, 0
+    for _ in range(60):
+        stamp += float(rng.choice([1 / 30, 0.0, -0.05, 0.2, 3.0], p=[0.8, 0.05, 0.05, 0.05, 0.05]))
+        found = [
+            hand_at(*rng.uniform(0, 500, 2), side=Side(int(rng.integers(3)) or 2), score=float(rng.uniform(0, 1)))
+            for _ in range(rng.integers(0, 5))
+        ]
+        tracker.needs_detection(stamp)
+        out = tracker.update(found, stamp)
+        assert len(set(ids(out))) == len(out) <= 2
+        assert len(tracker.predict(stamp)) <= 4
+        fresh = [i for i in ids(out) if i > highest]
+        highest = max([highest, *fresh])
+        for hand in out:
+            assert np.isfinite(hand.keypoints_px).all() and np.isfinite(hand.keypoints_relative).all()
+
+
+def test_bad_parameters_are_refused():
+    with pytest.raises(InvalidInputError, match="at least 1"):
+        TrackerConfig(max_hands=0)
+    with pytest.raises(InvalidInputError, match="between 0 and 1"):
+        TrackerConfig(keep_score=2)
+    with pytest.raises(InvalidInputError, match="zero or a positive"):
+        TrackerConfig(gate=-1)

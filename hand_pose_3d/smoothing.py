@@ -1,0 +1,187 @@
+"""One Euro filters for everything that a hand is made of, honest to the stamps.
+
+Casiez, Roussel and Vogel, CHI 2012: a low-pass filter whose cut-off rises with speed, so that a still hand is steady
+and a moving one is not late.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.geometry import DegenerateHandError, from_canonical, normalise, to_canonical
+from hand_pose_3d.hands import HandPose, ScaleSource
+
+
+@dataclass(frozen=True)
+class SmoothingConfig:
+    """Parameters of the filters. Speeds are in hand sizes (the larger edge of the hand's box) or radians a second."""
+
+    enabled: bool = True
+    min_cutoff_hz: float = 1.2
+    """Cut-off for a still hand: lower is steadier and later. The lag is 1 / (2 pi cut-off): 130 ms at 1.2 Hz."""
+    beta_px: float = 6.0
+    """Hz of cut-off gained at a speed of one hand size a second: higher is less late in motion."""
+    beta_pose: float = 1.5
+    """The same for the finger pose, per reference bone a second."""
+    beta_viewpoint: float = 3.0
+    """The same for the viewpoint, per radian a second."""
+    beta_position: float = 6.0
+    """The same for the metric position, per hand size (in metres) a second."""
+    speed_cutoff_hz: float = 1.5
+    """Cut-off of the speed estimate itself."""
+    max_gap_s: float = 0.3
+    """A filter starts again after a longer time without a value."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_cutoff_hz", "speed_cutoff_hz", "max_gap_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidInputError(f"smoothing {name} must be a positive number, not {value}")
+        for name in ("beta_px", "beta_pose", "beta_viewpoint", "beta_position"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidInputError(f"smoothing {name} must be zero or a positive number, not {value}")
+
+
+def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:
+    """Weight of a new value in a first-order low-pass filter."""
+    return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
+
+
+class OneEuro:
+    """The filter for points: one cut-off for each row, from the speed of that row.
+
+    Values are arrays (..., D); D = 1 for independent scalars. beta is Hz per (unit of value a second).
+    """
+
+    def __init__(
+        self, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float = 1.5, max_gap_s: float = math.inf
+    ) -> None:
+        self.min_cutoff_hz, self.beta = min_cutoff_hz, beta
+        self.speed_cutoff_hz, self.max_gap_s = speed_cutoff_hz, max_gap_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next value passes unchanged."""
+        self._value: np.ndarray | None = None
+        self._stamp_s = 0.0
+
+    def __call__(self, value: np.ndarray, stamp_s: float, unit: float = 1.0) -> np.ndarray:
+        """Filtered value at its stamp; unit: size by which speeds are measured (pixels of a hand, say).
+
+        A repeated stamp returns what was returned for it. A stamp that goes back, a gap longer than max_gap_s or
+        another shape restarts the filter; a value that is not finite resets it and is handed through.
+        """
+        value = np.asarray(value, dtype=float)
+        dt = stamp_s - self._stamp_s
+        if not np.isfinite(value).all():
+            self.reset()
+            return value.copy()
+        if self._value is None or self._value.shape != value.shape or not 0 <= dt <= self.max_gap_s:
+            self._value, self._raw, self._stamp_s = value.copy(), value.copy(), stamp_s
+            self._speed = np.zeros_like(value)
+        elif dt > 0:
+            self._speed += _alpha(self.speed_cutoff_hz, dt) * ((value - self._raw) / (dt * unit) - self._speed)
+            speed = np.sqrt(np.sum(self._speed**2, axis=-1, keepdims=True))
+            self._value = self._value + _alpha(self.min_cutoff_hz + self.beta * speed, dt) * (value - self._value)
+            self._raw, self._stamp_s = value.copy(), stamp_s
+        return self._value.copy()
+
+
+class OneEuroRotation:
+    """The same filter on SO(3): it moves along the shortest arc. beta is Hz per radian a second."""
+
+    def __init__(
+        self, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float = 1.5, max_gap_s: float = math.inf
+    ) -> None:
+        self.min_cutoff_hz, self.beta = min_cutoff_hz, beta
+        self.speed_cutoff_hz, self.max_gap_s = speed_cutoff_hz, max_gap_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: the next rotation passes unchanged."""
+        self._value: np.ndarray | None = None
+        self._stamp_s = 0.0
+
+    def __call__(self, rotation: np.ndarray, stamp_s: float) -> np.ndarray:
+        """Filtered rotation (3, 3) at its stamp; resets as :class:`OneEuro` does."""
+        from scipy.spatial.transform import Rotation
+
+        rotation = np.asarray(rotation, dtype=float)
+        dt = stamp_s - self._stamp_s
+        if not np.isfinite(rotation).all():
+            self.reset()
+            return rotation.copy()
+        if self._value is None or not 0 <= dt <= self.max_gap_s:
+            self._value, self._raw, self._stamp_s = rotation.copy(), rotation.copy(), stamp_s
+            self._speed = np.zeros(3)
+        elif dt > 0:
+            # Velocities in the fixed frame, so that their mean over time means something.
+            step = Rotation.from_matrix(rotation @ self._raw.T).as_rotvec() / dt
+            self._speed += _alpha(self.speed_cutoff_hz, dt) * (step - self._speed)
+            cutoff = self.min_cutoff_hz + self.beta * float(np.linalg.norm(self._speed))
+            arc = Rotation.from_matrix(rotation @ self._value.T).as_rotvec()
+            self._value = Rotation.from_rotvec(_alpha(cutoff, dt) * arc).as_matrix() @ self._value
+            self._raw, self._stamp_s = rotation.copy(), stamp_s
+        return self._value.copy()
+
+
+class HandSmoother:
+    """Smooths one tracked hand: pixels, finger pose, viewpoint and metric position."""
+
+    def __init__(self, config: SmoothingConfig | None = None) -> None:
+        self.config = c = config or SmoothingConfig()
+        common = (c.speed_cutoff_hz, c.max_gap_s)
+        self._pixels = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
+        self._canonical = OneEuro(c.min_cutoff_hz, c.beta_pose, *common)
+        self._viewpoint = OneEuroRotation(c.min_cutoff_hz, c.beta_viewpoint, *common)
+        self._position = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
+        self._scale = OneEuro(c.min_cutoff_hz, 0.0, *common)
+        self._source = ScaleSource.NONE
+
+    def reset(self) -> None:
+        """Start again: the next hand passes unchanged."""
+        for one in (self._pixels, self._canonical, self._viewpoint, self._position, self._scale):
+            one.reset()
+
+    def __call__(self, hand: HandPose, stamp_s: float) -> HandPose:
+        """The hand as it is taken to be at stamp_s; canonical, viewpoint and relative pose still agree."""
+        if not self.config.enabled:
+            return hand
+        size = max(hand.roi_px[2], hand.roi_px[3], 1.0)
+        pixels = self._pixels(hand.keypoints_px, stamp_s, unit=size)
+        canonical = self._canonical(hand.keypoints_canonical, stamp_s)
+        rotation = self._viewpoint(hand.rotation_camera_canonical, stamp_s)
+        try:
+            # A mean of canonical hands is canonical but for rounding; the length of its reference bone is not one.
+            relative, _ = normalise(from_canonical(canonical, rotation))
+            canonical, rotation = to_canonical(relative)
+        except DegenerateHandError:
+            self.reset()
+            return hand
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        shift = 0.5 * (low + high) - 0.5 * (hand.keypoints_px.min(axis=0) + hand.keypoints_px.max(axis=0))
+        smooth = hand.replace(
+            keypoints_px=pixels,
+            keypoints_relative=relative,
+            keypoints_canonical=canonical,
+            rotation_camera_canonical=rotation,
+            roi_px=(hand.roi_px[0] + shift[0], hand.roi_px[1] + shift[1], *hand.roi_px[2:]),
+        )
+        if hand.keypoints_m is None:
+            self._position.reset()
+            self._scale.reset()
+            return smooth
+        if hand.scale_source != self._source:
+            # Depth that comes or goes moves the hand for a reason that is not motion.
+            self._position.reset()
+            self._scale.reset()
+            self._source = hand.scale_source
+        scale = float(self._scale(np.array([hand.scale_m]), stamp_s)[0])
+        extent = float(np.ptp(hand.keypoints_m, axis=0).max())
+        wrist = self._position(hand.keypoints_m[0], stamp_s, unit=max(extent, 1e-3))
+        return smooth.replace(keypoints_m=wrist + scale * relative, scale_m=scale)
