@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera, Crop
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.families import FAMILIES, CropReading, first_crop, load_family
+from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_device, choose_precision
@@ -21,6 +22,12 @@ from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose
 
 STAGES = ("segmentation", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
+
+_ROUGH_SCORE = 0.4
+"""A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
+
+_CLAIMED = 0.3
+"""A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
 
 _SAME_HAND = 0.5
 """Two readings are of one hand if their keypoints lie, in the mean, closer than this share of half its size."""
@@ -75,8 +82,9 @@ class HandPoseEstimator:
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
         self._family = load_family(self.model, config.weights, self.device, choose_precision(config.precision, self.device))
-        self._tracker = HandTracker(config.tracker, max_hands=config.max_hands) if config.tracking else None
-        self._shape: tuple[int, ...] = ()
+        tracker = replace(config.tracker, max_hands=config.max_hands, start_score=config.score_threshold)
+        self._tracker = HandTracker(tracker) if config.tracking else None
+        self._camera: Camera | None = None
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     def reset(self) -> None:
@@ -102,6 +110,7 @@ class HandPoseEstimator:
             image = np.ascontiguousarray(image[:, ::-1])
             depth_m = None if depth_m is None else depth_m[:, ::-1]
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
+        self._camera = camera
         if self._tracker is None:
             hands = self._detect(image, [])
         else:
@@ -126,41 +135,45 @@ class HandPoseEstimator:
         """Hands found by segmentation, without those that are known already."""
         start = time.perf_counter()
         regions = self._family.find(image, self.config.max_hands)
+        if known:
+            # Hands that were just read in their own windows need no second look.
+            claimed = [hand.roi_px for hand in known]
+            regions = [r for r in regions if all(box_overlap(r.box, box) < _CLAIMED for box in claimed)]
         crops = [first_crop(region, self._family) for region in regions]
         self._took("segmentation", start)
-        hands = self._read(image, crops)
         if self._family.upright:
             # The first crop knew neither direction nor extent; the pose it gave does.
-            hands = self._read(image, [self._next_crop(hand) for hand in hands if hand.score > 0.2])
+            rough = self._read(image, crops, _ROUGH_SCORE * self.config.score_threshold)
+            crops = [self._crop(hand.keypoints_px) for hand in rough]
+        hands = self._read(image, crops, self.config.score_threshold)
         return distinct([*known, *hands])[len(known) :]
 
-    def _next_crop(self, hand: HandPose) -> Crop:
-        if self._family.upright:
-            return crop_from_pose(hand.keypoints_px, self._family.crop_size, self._family.crop_margin)
-        low, high = hand.keypoints_px.min(0), hand.keypoints_px.max(0)
-        return Crop(tuple((low + high) / 2), float(max(high - low)) * self._family.crop_margin, self._family.crop_size)
+    def _crop(self, keypoints_px: np.ndarray) -> Crop:
+        """The window around a hand whose pose is about known."""
+        family = self._family
+        if family.upright:
+            return crop_from_pose(keypoints_px, family.crop_size, family.crop_margin)
+        low, high = keypoints_px.min(0), keypoints_px.max(0)
+        center = (low + high) / 2
+        return Crop((float(center[0]), float(center[1])), float(max(high - low)) * family.crop_margin, family.crop_size)
 
     def _follow(self, image: np.ndarray, stamp_s: float) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
         tracker = self._tracker
-        if image.shape != self._shape:
-            tracker.reset()
-            self._shape = image.shape
         start = time.perf_counter()
         windows = tracker.predict(stamp_s)
         search = tracker.needs_detection(stamp_s)
         self._took("tracking", start)
-        size = self._family.crop_size
-        crops = [Crop(w.center, w.side, size, w.angle if self._family.upright else 0.0) for w in windows]
-        hands = [hand for hand in self._read(image, crops) if hand.score >= self.config.score_threshold]
+        crops = [self._crop(window.keypoints_px) for window in windows]
+        hands = self._read(image, crops, tracker.config.keep_score)
         if search:
             hands = hands + self._detect(image, hands)
         start = time.perf_counter()
-        hands = tracker.update(hands, stamp_s)
+        hands = tracker.update(hands, stamp_s, image.shape[1::-1])
         self._took("tracking", start)
         return hands
 
-    def _read(self, image: np.ndarray, crops: Sequence[Crop]) -> list[HandPose]:
+    def _read(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[HandPose]:
         """Poses of the hands in some windows of the image, those whose answer is finite and scores enough."""
         if not crops:
             return []
@@ -171,8 +184,8 @@ class HandPoseEstimator:
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
         readings = self._family.read(pixels, [given] * len(crops))
         self._took("keypoints", start)
-        hands = [to_hand(reading, crop, given, image.shape) for reading, crop in zip(readings, crops)]
-        return [hand for hand in hands if hand is not None and hand.score >= self.config.score_threshold]
+        hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
+        return [hand for hand in hands if hand is not None and hand.score >= least_score]
 
 
 def check_image(image: np.ndarray) -> None:
@@ -184,8 +197,13 @@ def check_image(image: np.ndarray) -> None:
         raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {image.shape[1]} x {image.shape[0]}")
 
 
-def to_hand(reading: CropReading, crop: Crop, given: Side, shape: tuple[int, ...]) -> HandPose | None:
-    """A crop's reading in the frames of the image; None if a number is not finite or the pose collapsed."""
+def to_hand(
+    reading: CropReading, crop: Crop, given: Side, shape: tuple[int, ...], camera: Camera | None = None
+) -> HandPose | None:
+    """A crop's reading in the frames of the image and, with a camera, of that camera rather than of the crop's ray.
+
+    None if a number is not finite or the pose collapsed.
+    """
     values = (reading.uv, reading.scores, reading.canonical, reading.rotation)
     if not all(np.isfinite(v).all() for v in values) or not np.isfinite(reading.presence):
         return None
@@ -196,6 +214,8 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, shape: tuple[int, ...
         return None
     c, s = np.cos(crop.angle), np.sin(crop.angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    if camera is not None:
+        turn = rotation_to_ray(camera.rays(np.asarray(crop.center))) @ turn
     rotation = turn @ reading.rotation
     canonical = (reading.canonical - reading.canonical[0]) / length
     if given == Side.UNKNOWN:
@@ -226,6 +246,14 @@ def distinct(hands: Sequence[HandPose]) -> list[HandPose]:
         if all(np.linalg.norm(hand.keypoints_px - k.keypoints_px, axis=1).mean() > _SAME_HAND * size for k in kept):
             kept.append(hand)
     return kept
+
+
+def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Intersection over union of two boxes (x, y, width, height)."""
+    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    shared = max(w, 0.0) * max(h, 0.0)
+    return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)
 
 
 def _mirror_pixels(hand: HandPose, width: int) -> HandPose:

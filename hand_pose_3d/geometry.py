@@ -98,6 +98,17 @@ def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
     return np.stack([x, y, np.cross(x, y)], axis=-1)
 
 
+def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
+    """The smallest rotation that turns the optical axis (z) onto a viewing ray.
+
+    ray: (3,) with z > 0. Returns rotation_camera_ray (3, 3), from the axes of a camera that looks along the ray.
+    A hand at the edge of the picture looks turned to a network that only sees its crop; this turns it back.
+    """
+    x, y, z = _unit(np.asarray(ray, dtype=float), "the viewing ray")
+    cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])
+    return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
 def align_rigid(source: np.ndarray, target: np.ndarray, *, scale: bool = False) -> np.ndarray:
     """Move source onto target by the least-squares rotation and translation, and scale if asked for.
 
