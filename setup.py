@@ -66,7 +66,7 @@ GENERATOR_TOOLS = ["cmake>=3.21", "ninja", "catkin-pkg", "numpy"]
 WITH_ROS = os.environ.get("HAND_POSE_3D_ROS", "on").lower() not in ("off", "0", "no")
 # Every ROS 2 installation's setup file sets ROS_DISTRO; the wheels never do.
 ROS_INSTALLED = WITH_ROS and "ROS_DISTRO" in os.environ
-WHEELS_EXIST = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
+WHEELS_EXIST = sys.platform == "linux" and platform.machine() == "x86_64"
 ON_WHEELS = WITH_ROS and not ROS_INSTALLED and WHEELS_EXIST
 
 
