@@ -216,17 +216,3 @@ def default_weights(name: str) -> Path:
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} are not installed: {path} does not exist")
     return path
-
-
-def family_weights(family: str, role: str, folder: str | Path | None = None) -> Path:
-    """Path of one network's file: <family>-<role>.safetensors in a folder, or the shipped one.
-
-    family: 'lite' or 'paper'; role: 'handsegnet', 'posenet' or 'lifting'. Raises WeightsError if it is not there.
-    """
-    name = f"{family}-{role}"
-    if folder is None:
-        return default_weights(name)
-    path = Path(folder) / f"{name}.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"{folder} holds no {path.name}")
-    return path

@@ -20,7 +20,7 @@ from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
-from hand_pose_3d.weights import family_weights, load_weights
+from hand_pose_3d.weights import default_weights, load_weights
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -49,7 +49,8 @@ class _LastMaps(nn.Module):
 class Deployable:
     """One file to export: which network of a family, which part of it, and its inputs and outputs.
 
-    inputs: name -> shape without the batch; outputs: names in order.
+    inputs: name -> shape without the batch; outputs: names in order; free_size: whether the image's height and
+    width may change from call to call.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Deployable:
     inputs: dict[str, tuple[int, ...]]
     outputs: tuple[str, ...]
     part: Callable[[Any], nn.Module] = lambda network: network
+    free_size: bool = False
 
 
 _LIFTING_INPUTS: dict[str, tuple[int, ...]] = {"maps": (NUM_KEYPOINTS, MAP_SIZE, MAP_SIZE), "hand_side": (2,)}
@@ -68,7 +70,7 @@ _LIFTING = {
 
 DEPLOYABLES: dict[str, dict[str, Deployable]] = {
     "lite": {
-        "handsegnet": Deployable("handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, ("scores",)),
+        "handsegnet": Deployable("handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, ("scores",), free_size=True),
         "posenet": Deployable(
             "posenet", LitePoseNet, {"crop": (3, 160, 160)}, ("score_maps", "side_logit", "presence_logit"), _LastMaps
         ),
@@ -80,7 +82,7 @@ DEPLOYABLES: dict[str, dict[str, Deployable]] = {
         **_LIFTING,
     },
 }
-"""Family -> name of the file -> what it holds. Batches are dynamic, image sizes are fixed."""
+"""Family -> name of the file -> what it holds. Batches are dynamic; image sizes are fixed unless stated."""
 
 
 def export_family(family: str, out: str | Path, weights: str | Path | None = None) -> list[tuple[Path, float]]:
@@ -92,7 +94,8 @@ def export_family(family: str, out: str | Path, weights: str | Path | None = Non
     written = []
     for name, deployable in DEPLOYABLES[family].items():
         network = deployable.network().eval()
-        metadata = load_weights(network, family_weights(family, deployable.role, weights))
+        file = f"{family}-{deployable.role}"
+        metadata = load_weights(network, Path(weights) / f"{file}.safetensors" if weights else default_weights(file))
         path = Path(out) / f"{family}-{name}.onnx"
         written.append((path, export_onnx(deployable.part(network), deployable, path, metadata)))
     return written
@@ -104,10 +107,12 @@ def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     module = module.eval()
-    names = [*deployable.inputs, *deployable.outputs]
+    axes = {name: {0: "batch"} for name in (*deployable.inputs, *deployable.outputs)}
+    if deployable.free_size:
+        axes = {name: {0: "batch", 2: "height", 3: "width"} for name in axes}
     # The TorchScript exporter is in every supported version of torch and needs no further package.
     legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -115,7 +120,7 @@ def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata:
             str(path),
             input_names=list(deployable.inputs),
             output_names=list(deployable.outputs),
-            dynamic_axes={name: {0: "batch"} for name in names},
+            dynamic_axes=axes,
             opset_version=OPSET,
             **legacy,
         )
