@@ -77,11 +77,10 @@ class Video:
         """Each frame once, (H, W, 3) uint8 RGB."""
         import cv2
 
-        ok, frame = self._first is not None, self._first
-        self._first = None
-        while ok:
+        frame, self._first = self._first, None
+        while frame is not None:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            ok, frame = self._capture.read()
+            frame = self._capture.read()[1]
         self._capture.release()
 
 

@@ -1,0 +1,156 @@
+"""hand_pose_3d evaluate: errors on a data set by the paper's protocols and today's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hand_pose_3d.cli.options import estimator_options
+
+if TYPE_CHECKING:
+    from hand_pose_3d.datasets.sample import Sample
+    from hand_pose_3d.evaluation.matching import Match
+
+DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
+
+
+@click.command("evaluate")
+@click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Layout; our renders have RHD's.")
+@click.option("--root", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
+@click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation", show_default=True)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write the PCK curves here (PNG, PDF).")
+@click.option("--worst", type=click.Path(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
+@click.option("--limit", type=click.IntRange(1), help="Use this many images, evenly spread.")
+@click.option(
+    "--upscale", "upscale_px", type=click.IntRange(0), default=0, help="Enlarge smaller images to this longer side."
+)
+@click.option(
+    "--keypoint-0",
+    "keypoint0",
+    type=click.Choice(["label", "palm", "mistake"]),
+    default="label",
+    show_default=True,
+    help="Compare keypoint 0 as labelled, as the palm's centre, or palm with wrist as the paper's Table 1 did.",
+)
+@estimator_options
+def command(
+    dataset: str,
+    root: Path,
+    split: str,
+    json_path: Path | None,
+    plot: Path | None,
+    worst: Path | None,
+    limit: int | None,
+    upscale_px: int,
+    keypoint0: Any,
+    **options: Any,
+) -> None:
+    """Errors of the whole pipeline on a data set, printed beside published figures.
+
+    Missed hands count with infinite error in medians, PCK and AUC; means are over the hands that were found.
+    """
+    from hand_pose_3d.errors import InvalidInputError
+    from hand_pose_3d.evaluation import matching, plots, report
+
+    if plot:
+        import matplotlib  # noqa: F401 - missing, it is named before the long work
+    samples = _spread(_read(dataset, root, split), limit)
+    if not samples:
+        raise InvalidInputError(f"{root} holds no labelled hand")
+    from hand_pose_3d.estimator import HandPoseEstimator
+
+    estimator = HandPoseEstimator(tracking=False, **options)
+    matches = matching.run(estimator, samples, upscale_px=upscale_px)
+    if dataset == "keypoints":
+        result = report.photographs(matches, root.resolve().name)
+    else:
+        crops = {}
+        if dataset == "rhd":
+            family = estimator._family  # the pose network alone, without the search for hands
+            crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
+            if family.upright:
+                crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
+        height, width = samples[0].image().shape[:2]
+        result = report.paper(dataset, matches, keypoint0, crops, (width, height))
+
+    click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}")
+    click.echo(result.table())
+    if json_path:
+        content = {
+            "dataset": dataset,
+            "root": root.name,
+            "split": split,
+            "hands": len(samples),
+            "model": str(estimator.model),
+            "device": str(estimator.device),
+            "upscale": upscale_px,
+            "keypoint_0": keypoint0,
+            "figures": result.figures,
+            "images": [_image_entry(item) for item in matches],
+        }
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(content), encoding="utf-8")
+    if plot:
+        plots.plot_pck(plot, result.curves, f"{dataset} ({len(samples)} hands), {estimator.model}")
+    if worst:
+        _write_worst(worst, matches)
+
+
+def _read(dataset: str, root: Path, split: str) -> list[Sample]:
+    from hand_pose_3d.datasets import dexter, freihand, keypoints, rhd, stb
+
+    if dataset == "rhd":
+        return rhd.read_rhd(root, split)
+    if dataset == "stb":
+        return stb.read_stb(root, split)
+    if dataset == "freihand":
+        return freihand.read_freihand(root, split)
+    if dataset == "dexter":
+        return [sample for sample in dexter.read_dexter(root) if sample.visible.any()]
+    return [sample for sample in keypoints.read_keypoints(root) if sample.visible.any()]
+
+
+def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:
+    if limit is None or limit >= len(samples):
+        return samples
+    return [samples[index * len(samples) // limit] for index in range(limit)]
+
+
+def _image_entry(item: Match) -> dict[str, Any]:
+    import numpy as np
+
+    from hand_pose_3d.evaluation.protocols import errors_px, per_image
+
+    error = float(per_image(errors_px([item]))[0])
+    return {
+        "image": item.sample.name,
+        "error_px": error if np.isfinite(error) else None,
+        "iou": item.iou,
+        "side": item.hand.side.label if item.hand else None,
+        "score": float(item.hand.score) if item.hand else None,
+    }
+
+
+def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
+    import cv2
+    import numpy as np
+
+    from hand_pose_3d.drawing import draw_hands, enlarge
+    from hand_pose_3d.evaluation.protocols import distances, errors_px
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shares = []
+    for item in matches:
+        share = distances(errors_px([item]), [item])["median_share_of_hand"]
+        shares.append(np.inf if share is None else share)
+    for rank, index in enumerate(np.argsort(shares)[::-1][:count]):
+        item = matches[index]
+        image = item.sample.image()
+        drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
+        name = item.sample.name.replace("/", "_").rsplit(".", 1)[0]
+        label = "missed" if np.isinf(shares[index]) else f"{shares[index]:.2f}"
+        cv2.imwrite(str(folder / f"{rank:02d}_{label}_{name}.jpg"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))

@@ -1,0 +1,162 @@
+"""Running an estimator over samples, and pairing what it finds with what is labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
+from hand_pose_3d.tracking import crop_from_pose
+
+if TYPE_CHECKING:
+    from hand_pose_3d.families import Family
+
+Keypoint0 = Literal["label", "palm", "mistake"]
+"""What keypoint 0 is compared as. 'label': as the data set labels it (our wrist is moved to the palm's centre where
+that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm against
+labelled wrist, as in the paper's Table 1 by mistake."""
+
+
+class Estimator(Protocol):
+    """What the evaluation needs of :class:`hand_pose_3d.HandPoseEstimator`."""
+
+    def __call__(self, image: np.ndarray, *, camera: Camera | None = None) -> list[HandPose]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A labelled hand and the predicted hand that belongs to it, None when it was missed.
+
+    iou: of the boxes of the labelled keypoints and of the same predicted keypoints. others: further predictions.
+    """
+
+    sample: Sample
+    hand: HandPose | None
+    iou: float = 0.0
+    others: int = 0
+
+
+def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
+    """The predicted hand whose box overlaps most with the labelled one; without any overlap, the best scored.
+
+    A hand elsewhere counts as the answer, with its large error: only an empty answer is a miss.
+    """
+    if not hands:
+        return Match(sample, None)
+    known = sample.visible & np.isfinite(sample.keypoints_px).all(axis=-1)
+    if not known.any():
+        known = np.isfinite(sample.keypoints_px).all(axis=-1)
+    target = box_of(sample.keypoints_px[known])
+    ious = [box_iou(box_of(hand.keypoints_px[known]), target) for hand in hands]
+    best = max(range(len(hands)), key=lambda index: (ious[index], hands[index].score))
+    return Match(sample, hands[best], ious[best], len(hands) - 1)
+
+
+def run(
+    estimator: Estimator,
+    samples: Iterable[Sample],
+    *,
+    upscale_px: int = 0,
+    use_camera: bool = True,
+) -> list[Match]:
+    """Give every image, whole, to the estimator and match its answer; shows progress.
+
+    upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
+    """
+    from tqdm import tqdm
+
+    matches = []
+    for sample in tqdm(samples, desc="images", unit="image", delay=2, disable=None, leave=False):
+        image, camera = sample.image(), sample.camera if use_camera else None
+        factor = upscale_px / max(image.shape[:2])
+        if factor > 1:
+            image, camera = _enlarged(image, factor), None if camera is None else _enlarged_camera(camera, factor)
+        hands = estimator(image, camera=camera)
+        if factor > 1:
+            hands = [hand.replace(keypoints_px=(hand.keypoints_px + 0.5) / factor - 0.5) for hand in hands]
+        matches.append(match(sample, hands))
+    return matches
+
+
+def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+
+
+def _enlarged_camera(camera: Camera, factor: float) -> Camera:
+    return Camera(
+        camera.fx * factor,
+        camera.fy * factor,
+        (camera.cx + 0.5) * factor - 0.5,
+        (camera.cy + 0.5) * factor - 0.5,
+        round(camera.width * factor),
+        round(camera.height * factor),
+        camera.distortion,
+        camera.model,
+    )
+
+
+def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> Crop:
+    """The authors' crop around a labelled hand.
+
+    Centre: the middle finger's base; half the side: the largest distance along u or v of a visible keypoint, clipped
+    to the image; side 50 to 500 px (200 when nothing is visible), never enlarged more than ten times nor shrunk.
+    """
+    centre = sample.keypoints_px[MIDDLE_MCP]
+    visible = sample.keypoints_px[sample.visible]
+    side = 200.0
+    if len(visible):
+        height, width = image_shape[:2]
+        inside = np.clip(visible, 0, [width - 1, height - 1])
+        side = float(np.clip(2 * np.abs(inside - centre).max(), 50, 500))
+    scale = float(np.clip(size / side, 1, 10))
+    return Crop((float(centre[0]), float(centre[1])), size / scale, size)
+
+
+CropRule = Callable[[Sample, tuple[int, ...]], Crop]
+"""The window of a sample in an image of a shape, from the labels."""
+
+
+def own_crop(family: Family) -> CropRule:
+    """The rule by which a family of networks cuts a hand out whose pose it knows, here from the labels."""
+
+    def rule(sample: Sample, image_shape: tuple[int, ...]) -> Crop:
+        if not family.upright:
+            return true_crop(sample, image_shape, family.crop_size)
+        return crop_from_pose(sample.keypoints_px, family.crop_size, family.crop_margin)
+
+    return rule
+
+
+def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> list[np.ndarray]:
+    """Keypoints (21, 2) in image pixels that a family's PoseNet finds in crops taken from the labels."""
+    from tqdm import tqdm
+
+    found = []
+    for sample in tqdm(samples, desc="true crops", unit="image", delay=2, disable=None, leave=False):
+        image = sample.image()
+        crop = rule(sample, image.shape)
+        (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
+        found.append(crop.to_image(reading.uv))
+    return found
+
+
+def same_keypoint0(
+    predicted: np.ndarray, sample: Sample, labelled: np.ndarray, keypoint0: Keypoint0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predicted and labelled keypoints (21, D) with one meaning of keypoint 0, and which count, (21,) bool."""
+    visible = sample.visible
+    if sample.palm or keypoint0 != "label":
+        predicted = palm_from_wrist(predicted)
+    if not sample.palm and keypoint0 == "palm":
+        labelled, visible = palm_from_wrist(labelled), visible.copy()
+        visible[WRIST] |= visible[MIDDLE_MCP]
+    return predicted, labelled, visible & np.isfinite(labelled).all(axis=-1)

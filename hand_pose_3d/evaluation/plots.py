@@ -1,0 +1,66 @@
+"""Pictures of PCK curves and AUCs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.evaluation.references import Reference
+
+_OURS, _OTHERS = "#2a6fdb", "#9aa3ad"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One PCK curve of ours. thresholds, values: (T,); unit: 'px' or 'mm'; references: published AUCs beside it."""
+
+    title: str
+    unit: str
+    thresholds: np.ndarray
+    values: np.ndarray
+    auc: float
+    references: tuple[Reference, ...] = ()
+
+
+def plot_pck(path: str | Path, curves: Sequence[Curve], title: str) -> None:
+    """Write a picture: a column per curve, the PCK above and its AUC beside the published ones below.
+
+    The published work gives AUCs, not points of its curves, so bars stand for it. Format by the file's suffix.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(curves), 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=[3, 1.4])
+    for column, curve in enumerate(curves):
+        above, below = axes[0, column], axes[1, column]
+        above.plot(curve.thresholds, curve.values, color=_OURS, linewidth=2)
+        above.fill_between(curve.thresholds, curve.values, color=_OURS, alpha=0.12)
+        above.set(
+            title=curve.title, xlabel=f"error threshold [{curve.unit}]", xlim=curve.thresholds[[0, -1]], ylim=(0, 1)
+        )
+        above.grid(alpha=0.3)
+        bars = [("this work", curve.auc, _OURS)]
+        bars += [(other.name, other.auc, _OTHERS) for other in curve.references if other.auc is not None]
+        names, values, colours = zip(*reversed(bars), strict=True)
+        drawn = below.barh(range(len(bars)), values, color=colours)
+        below.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8)
+        below.set(xlim=(0, 1.15), xlabel="AUC")
+        below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
+        below.spines[["top", "right"]].set_visible(False)
+    for axis in axes[0, :1]:
+        axis.set_ylabel("share of correct keypoints")
+    figure.suptitle(title)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _wrapped(name: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(name, 26))

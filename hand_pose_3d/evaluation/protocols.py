@@ -1,0 +1,169 @@
+"""Figures of matches: the paper's 2D and 3D protocols, and today's alignments.
+
+A missed hand counts with infinite error in medians, PCK and AUC; means are over the hands that were found, which the
+detection rate beside them tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.evaluation.matching import Keypoint0, Match, same_keypoint0
+from hand_pose_3d.evaluation.metrics import Summary, epe, hand_size, summarise
+from hand_pose_3d.geometry import align_scale, align_similarity, bone_length
+from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, NUM_KEYPOINTS, WRIST, Side
+
+MAX_PX, MAX_MM = 30.0, 50.0
+"""Last thresholds of the PCK curves."""
+
+FOUND_IOU = 0.5
+
+
+def errors_px(
+    matches: Sequence[Match], keypoint0: Keypoint0 = "label", scale_uv: tuple[float, float] = (1.0, 1.0)
+) -> np.ndarray:
+    """(N, 21) distances in pixels; nan where nothing is labelled, inf for missed hands.
+
+    scale_uv: stretches u and v before measuring, for figures in pixels of a resized image.
+    """
+    rows = []
+    for item in matches:
+        predicted = np.full((NUM_KEYPOINTS, 2), np.inf) if item.hand is None else item.hand.keypoints_px
+        rows.append(_error_px(predicted, item, keypoint0, np.array(scale_uv)))
+    return np.array(rows).reshape(-1, NUM_KEYPOINTS)
+
+
+def crop_errors_px(
+    keypoints: Sequence[np.ndarray], matches: Sequence[Match], keypoint0: Keypoint0 = "label"
+) -> np.ndarray:
+    """(N, 21) distances in original pixels of keypoints that were found in true crops."""
+    rows = [_error_px(points, item, keypoint0, np.ones(2)) for points, item in zip(keypoints, matches, strict=True)]
+    return np.array(rows).reshape(-1, NUM_KEYPOINTS)
+
+
+def _error_px(predicted: np.ndarray, item: Match, keypoint0: Keypoint0, scale: np.ndarray) -> np.ndarray:
+    predicted, labelled, visible = same_keypoint0(predicted, item.sample, item.sample.keypoints_px, keypoint0)
+    if not np.isfinite(predicted).all():
+        return np.where(visible, np.inf, np.nan)
+    return epe(predicted * scale, labelled * scale, visible)
+
+
+Placement = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Moves predicted keypoints (21, 3) of any scale to labelled ones in metres."""
+
+
+def true_scale(predicted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """The authors' rule: true root and true length of the middle finger's first bone, no rotation.
+
+    The prediction is first brought to length one of its own middle finger bone, the unit that the authors' networks
+    are taught.
+    """
+    unit = bone_length(labelled, AUTHORS_REFERENCE_BONE) / bone_length(predicted, AUTHORS_REFERENCE_BONE)
+    return (predicted - predicted[WRIST]) * unit + labelled[WRIST]
+
+
+PLACEMENTS: dict[str, Placement] = {
+    "true_scale": true_scale,
+    "root_scale": align_scale,
+    "procrustes": align_similarity,
+}
+
+
+def errors_mm(matches: Sequence[Match], placement: Placement, keypoint0: Keypoint0 = "label") -> np.ndarray:
+    """(N, 21) distances in millimetres of the relative poses after a placement; inf for missed hands.
+
+    Every keypoint counts, visible or not, the root with its zero too, as in the authors' code. Samples without
+    complete metric labels are left out.
+    """
+    rows = []
+    for item in matches:
+        labelled = item.sample.keypoints_m
+        if labelled is None or not np.isfinite(labelled).all():
+            continue
+        if item.hand is None:
+            rows.append(np.full(NUM_KEYPOINTS, np.inf))
+            continue
+        predicted, labelled, _ = same_keypoint0(item.hand.keypoints_relative, item.sample, labelled, keypoint0)
+        rows.append(1000 * epe(placement(predicted, labelled), labelled))
+    return np.array(rows).reshape(-1, NUM_KEYPOINTS)
+
+
+def errors_absolute_mm(matches: Sequence[Match], keypoint0: Keypoint0 = "label") -> np.ndarray:
+    """(N, 21) distances in millimetres in the camera's frame, nothing aligned; only of hands that have metres."""
+    rows = []
+    for item in matches:
+        labelled = item.sample.keypoints_m
+        if labelled is None or item.hand is None or item.hand.keypoints_m is None:
+            continue
+        predicted, labelled, _ = same_keypoint0(item.hand.keypoints_m, item.sample, labelled, keypoint0)
+        rows.append(1000 * epe(predicted, labelled))
+    return np.array(rows).reshape(-1, NUM_KEYPOINTS)
+
+
+def per_image(errors: np.ndarray) -> np.ndarray:
+    """Mean error of each image over its labelled keypoints. errors: (N, 21); returns (N,), inf for a miss."""
+    counted = ~np.isnan(errors)
+    number = counted.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(number > 0, np.where(counted, errors, 0).sum(axis=1) / number, np.nan)
+
+
+def detection(matches: Sequence[Match]) -> dict[str, float]:
+    """Shares of labelled hands that were answered, and found: box IoU over 0.5; and false hands an image."""
+    return {
+        "answered": float(np.mean([item.hand is not None for item in matches])),
+        "found": float(np.mean([item.iou > FOUND_IOU for item in matches])),
+        "other_hands_per_image": float(np.mean([item.others for item in matches])),
+    }
+
+
+def side_correct(matches: Sequence[Match]) -> dict[str, float]:
+    """Shares of right sides, among answered hands and among all labelled ones; empty without labelled sides."""
+    labelled = [item for item in matches if item.sample.side != Side.UNKNOWN]
+    answered = [item.hand.side == item.sample.side for item in labelled if item.hand is not None]
+    if not answered:
+        return {}
+    return {"of_answered": float(np.mean(answered)), "of_all": float(np.sum(answered) / len(labelled))}
+
+
+def distances(errors: np.ndarray, matches: Sequence[Match]) -> dict[str, float | None]:
+    """Plain figures of 2D errors (N, 21), in pixels and as a share of the hand's size.
+
+    The median is over images of the image's mean distance, the stricter of the two usual ones; the pooled median is
+    over all keypoints of all images. 'found_' figures leave out missed hands.
+    """
+    size = np.array([hand_size(item.sample.keypoints_px[item.sample.visible]) for item in matches])
+    figures: dict[str, float | None] = {}
+    for unit, values in (("px", errors), ("share_of_hand", errors / size[:, None])):
+        images = per_image(values)
+        images = images[~np.isnan(images)]
+        pooled = values[~np.isnan(values)]
+        found = images[np.isfinite(images)]
+        figures[f"median_{unit}"] = _finite(np.median(images))
+        figures[f"pooled_median_{unit}"] = _finite(np.median(pooled))
+        figures[f"found_median_{unit}"] = _finite(np.median(found)) if len(found) else None
+        figures[f"found_mean_{unit}"] = _finite(np.mean(found)) if len(found) else None
+    return figures
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def found_only(errors: np.ndarray) -> np.ndarray:
+    """Rows of errors (N, 21) without missed hands."""
+    return errors[~np.isinf(errors).any(axis=1)]
+
+
+def summary_of(errors: np.ndarray, maximum: float) -> dict[str, Any]:
+    """A summary with misses as infinite errors, and mean and AUC over found hands beside it."""
+    summary = summarise(errors, maximum).to_dict()
+    found = found_only(errors)
+    if len(found):
+        over_found: Summary = summarise(found, maximum)
+        summary |= {"found_mean": over_found.mean, "found_median": over_found.median, "found_auc": over_found.auc}
+        summary |= {"found_pooled_mean": over_found.pooled_mean}
+    return summary

@@ -1,0 +1,245 @@
+"""Matching and protocols on hands whose errors are known."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.evaluation import matching, protocols, report
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import FINGERTIPS, MIDDLE_MCP, MIDDLE_PIP, WRIST, Side, palm_from_wrist
+
+RNG = np.random.default_rng(5)
+CAMERA = Camera(300, 300, 160, 160, 320, 320)
+
+
+def labelled(shift=0.0, side=Side.LEFT, **changes):
+    points = np.random.default_rng(6).normal(scale=0.05, size=(21, 3)) + [shift, 0, 0.6]
+    fields = {
+        "name": "a.png",
+        "image_path": Path("a.png"),
+        "side": side,
+        "keypoints_px": CAMERA.project(points),
+        "visible": np.ones(21, dtype=bool),
+        "keypoints_m": points,
+        "camera": CAMERA,
+    }
+    return Sample(**{**fields, **changes})
+
+
+def answer(sample, pixels=0.0, score=0.9, side=None, points=None, metres=False):
+    """The labelled hand as a prediction, moved by some pixels along u."""
+    points = sample.keypoints_m if points is None else points
+    relative, _ = normalise(points)
+    canonical, rotation = to_canonical(relative)
+    return HandPose(
+        side=sample.side if side is None else side,
+        side_score=1.0,
+        score=score,
+        keypoints_px=sample.keypoints_px + [pixels, 0],
+        keypoint_scores=np.ones(21),
+        keypoints_relative=relative,
+        keypoints_canonical=canonical,
+        rotation_camera_canonical=rotation,
+        roi_px=(0, 0, 1, 1),
+        keypoints_m=points if metres else None,
+    )
+
+
+def test_the_most_overlapping_hand_is_matched_whatever_its_score():
+    sample = labelled()
+    near, far = answer(sample, 5, score=0.6), answer(sample, 200, score=0.99)
+    found = matching.match(sample, [far, near])
+    assert found.hand is near and found.others == 1 and 0.5 < found.iou < 1
+    assert matching.match(sample, []).hand is None
+    other = answer(sample, 300, score=0.7)
+    assert matching.match(sample, [other, answer(sample, 400, score=0.8)]).hand.score == 0.8
+
+
+def test_fingertips_alone_can_be_matched():
+    points = np.full((21, 2), np.nan)
+    points[list(FINGERTIPS)] = labelled().keypoints_px[list(FINGERTIPS)]
+    sample = labelled(keypoints_px=points, visible=np.isfinite(points).all(-1))
+    found = matching.match(sample, [answer(labelled())])
+    assert found.iou == pytest.approx(1)
+    errors = protocols.errors_px([found])
+    assert np.isfinite(errors).sum() == 5 and np.nanmax(errors) == 0
+
+
+def test_misses_are_infinite_in_medians_and_left_out_of_found_figures():
+    sample = labelled()
+    matches = [matching.match(sample, [answer(sample, 4)]), matching.match(sample, [answer(sample, 2)])]
+    matches += [matching.match(sample, [])] * 2
+    errors = protocols.errors_px(matches)
+    figures = protocols.distances(errors, matches)
+    assert figures["found_median_px"] == pytest.approx(3) and figures["found_mean_px"] == pytest.approx(3)
+    assert figures["median_px"] is None  # two of four have no finite error
+    assert protocols.distances(errors[:3], matches[:3])["median_px"] == pytest.approx(4)
+    assert protocols.detection(matches) == {"answered": 0.5, "found": 0.5, "other_hands_per_image": 0}
+    summary = protocols.summary_of(errors, 30)
+    assert summary["curve"][-1] == 0.5 and summary["mean"] is None and summary["found_mean"] == pytest.approx(3)
+
+
+def test_share_of_hand_is_by_the_longer_side_of_the_labels_box():
+    sample = labelled()
+    size = np.ptp(sample.keypoints_px, axis=0).max()
+    matches = [matching.match(sample, [answer(sample, 0.1 * size)])]
+    figures = protocols.distances(protocols.errors_px(matches), matches)
+    assert figures["median_share_of_hand"] == pytest.approx(0.1)
+
+
+def test_side_figures():
+    samples = [labelled(), labelled(), labelled(side=Side.UNKNOWN), labelled()]
+    hands = [[answer(samples[0])], [answer(samples[1], side=Side.RIGHT)], [answer(samples[2], side=Side.LEFT)], []]
+    matches = [matching.match(s, h) for s, h in zip(samples, hands, strict=True)]
+    assert protocols.side_correct(matches) == {"of_answered": 0.5, "of_all": pytest.approx(1 / 3)}
+
+
+@pytest.mark.parametrize("placement", list(protocols.PLACEMENTS))
+def test_3d_placements_remove_position_and_scale(placement):
+    sample = labelled()
+    moved = 7.3 * sample.keypoints_m + [1, 2, 3]
+    matches = [matching.match(sample, [answer(sample, points=moved)])]
+    errors = protocols.errors_mm(matches, protocols.PLACEMENTS[placement])
+    np.testing.assert_allclose(errors, 0, atol=1e-9)
+
+
+def test_only_procrustes_removes_rotation():
+    sample = labelled()
+    quarter = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    matches = [matching.match(sample, [answer(sample, points=sample.keypoints_m @ quarter.T)])]
+    assert protocols.errors_mm(matches, protocols.PLACEMENTS["procrustes"]).max() < 1e-9
+    for placement in ("true_scale", "root_scale"):
+        errors = protocols.errors_mm(matches, protocols.PLACEMENTS[placement])
+        assert errors[0, WRIST] == 0 and errors.max() > 20
+
+
+def test_true_scale_uses_the_middle_fingers_first_bone():
+    sample = labelled()
+    predicted = np.array(sample.keypoints_m)
+    predicted[MIDDLE_PIP] = 2 * predicted[MIDDLE_PIP] - predicted[MIDDLE_MCP]  # twice as long: the rest shrinks by half
+    placed = protocols.true_scale(predicted, sample.keypoints_m)
+    wrist = sample.keypoints_m[WRIST]
+    np.testing.assert_allclose(placed[20] - wrist, 0.5 * (sample.keypoints_m[20] - wrist))
+
+
+def test_missed_hands_are_infinite_in_3d_and_unlabelled_ones_left_out():
+    matches = [matching.match(labelled(), []), matching.match(labelled(keypoints_m=None), [answer(labelled())])]
+    errors = protocols.errors_mm(matches, protocols.PLACEMENTS["root_scale"])
+    assert errors.shape == (1, 21) and np.isinf(errors).all()
+
+
+def test_absolute_error_in_the_camera_frame():
+    sample = labelled()
+    hand = answer(sample, points=sample.keypoints_m + [0, 0, 0.02], metres=True)
+    errors = protocols.errors_absolute_mm([matching.match(sample, [hand]), matching.match(sample, [answer(sample)])])
+    assert errors.shape == (1, 21)
+    np.testing.assert_allclose(errors, 20)
+
+
+def test_meanings_of_keypoint_0():
+    sample = labelled()
+    exact = [matching.match(sample, [answer(sample)])]
+    assert protocols.errors_px(exact)[0, WRIST] == 0
+    assert protocols.errors_px(exact, "palm")[0, WRIST] == 0
+    mistaken = protocols.errors_px(exact, "mistake")
+    half = 0.5 * np.linalg.norm(sample.keypoints_px[WRIST] - sample.keypoints_px[MIDDLE_MCP])
+    assert mistaken[0, WRIST] == pytest.approx(half) and mistaken[0, 1:].max() == 0
+    palm = labelled(keypoints_px=palm_from_wrist(sample.keypoints_px), palm=True)
+    palm_matches = [matching.match(palm, [answer(sample)])]
+    assert protocols.errors_px(palm_matches).max() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_palm_is_visible_if_wrist_or_middle_base_is():
+    visible = np.ones(21, dtype=bool)
+    visible[WRIST] = False
+    sample = labelled(visible=visible)
+    matches = [matching.match(sample, [answer(sample)])]
+    assert np.isnan(protocols.errors_px(matches)[0, WRIST])
+    assert protocols.errors_px(matches, "palm")[0, WRIST] == 0
+
+
+def test_the_authors_crop():
+    points = np.tile([100.0, 120.0], (21, 1))
+    points[3], points[8] = [140, 120], [100, 60]
+    sample = labelled(keypoints_px=points)
+    crop = matching.true_crop(sample, (320, 320, 3))
+    assert crop.center == (100, 120) and crop.side == 120 and crop.angle == 0
+    visible = np.ones(21, dtype=bool)
+    visible[8] = False
+    assert matching.true_crop(labelled(keypoints_px=points, visible=visible), (320, 320)).side == 80
+    # 50 px at least, which is above the limit of ten times enlargement; 256 px at most are not shrunk.
+    points[3] = points[8] = points[0] + 1
+    assert matching.true_crop(labelled(keypoints_px=points), (320, 320)).side == 50
+    points[3] = [100, 1000]
+    assert matching.true_crop(labelled(keypoints_px=points), (1200, 1200)).side == 256
+    nothing = labelled(keypoints_px=points, visible=np.zeros(21, dtype=bool))
+    assert matching.true_crop(nothing, (320, 320)).side == 200
+
+
+class Upscaled:
+    """An estimator that answers with the labelled pixels of an image three times as large."""
+
+    def __init__(self, sample):
+        self.sample, self.camera = sample, None
+
+    def __call__(self, image, *, camera=None):
+        self.shape, self.camera = image.shape, camera
+        return [answer(self.sample).replace(keypoints_px=(self.sample.keypoints_px + 0.5) * 3 - 0.5)]
+
+
+def test_upscaled_images_give_pixels_of_the_original(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((320, 320, 3), np.uint8))
+    sample = labelled(image_path=tmp_path / "a.png")
+    estimator = Upscaled(sample)
+    (item,) = matching.run(estimator, [sample], upscale_px=960)
+    assert estimator.shape == (960, 960, 3) and estimator.camera.fx == 900
+    np.testing.assert_allclose(item.hand.keypoints_px, sample.keypoints_px, atol=1e-9)
+    moved = estimator.camera.project(sample.keypoints_m)
+    np.testing.assert_allclose((moved + 0.5) / 3 - 0.5, sample.keypoints_px, atol=1e-9)
+
+
+def test_photographs_report():
+    samples = [labelled(), labelled()]
+    matches = [matching.match(samples[0], [answer(samples[0], 3)]), matching.match(samples[1], [])]
+    result = report.photographs(matches[:1], "ge_dev")
+    table = result.table()
+    assert "2D median px" in table and "6.2 MediaPipe Hands" in table
+    assert result.figures["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
+    assert len(result.curves) == 3
+    assert report.photographs(matches).figures["detection"]["answered"] == 0.5
+
+
+def test_paper_report_prints_published_rows():
+    sample = labelled()
+    matches = [matching.match(sample, [answer(sample, 2)])] * 3
+    crops = [sample.keypoints_px + [0, 1]] * 3
+    result = report.paper("rhd", matches, crop_keypoints={"": crops, "authors": crops}, image_size=(320, 320))
+    table = result.table()
+    for figure in ("0.724", "0.679", "35.61", "0.603"):
+        assert figure in table
+    assert result.figures["2d_true_crops"]["median"] == pytest.approx(1)
+    assert result.figures["2d_full"]["median"] == pytest.approx(2)
+    # 320 px wide stays 320, so a shift along u keeps its length; along v it shrinks to three quarters.
+    assert result.figures["2d_full_240x320"]["median"] == pytest.approx(2)
+    assert protocols.errors_px(matches, scale_uv=(0.5, 1))[0, 0] == pytest.approx(1)
+    stb = report.paper("stb", matches)
+    for name in ("PSO", "ICPPSO", "CHPR"):
+        assert name in stb.table()
+    assert stb.figures["3d_true_scale"]["auc_20_50"] == pytest.approx(1)
+    assert {reference.name for curve in stb.curves for reference in curve.references} >= {"PSO", "ICPPSO", "CHPR"}
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib")
+    from hand_pose_3d.evaluation.plots import plot_pck
+
+    sample = labelled()
+    matches = [matching.match(sample, [answer(sample, 2)])] * 3
+    plot_pck(tmp_path / "new" / "pck.png", report.paper("stb", matches).curves, "STB")
+    picture = cv2.imread(str(tmp_path / "new" / "pck.png"))
+    assert picture is not None and picture.std() > 10
