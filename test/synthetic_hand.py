@@ -34,16 +34,13 @@ def rotation_z(angle: float) -> np.ndarray:
     return Rotation.from_euler("z", angle).as_matrix()
 
 
-def base_frame(finger: str) -> np.ndarray:
-    """Columns: straight ahead, to the thumb's side, dorsal; of a finger at zero."""
-    ahead = np.array([1.0, 0, 0]) if finger == "thumb" else np.array(BASES[finger])
-    normal = np.cross(np.array(BASES["middle"]), np.subtract(BASES["index"], BASES["little"]))
-    normal /= np.linalg.norm(normal)
-    if finger == "thumb":
-        ahead = np.array(BASES["middle"])
-    ahead = ahead - (ahead @ normal) * normal
-    ahead /= np.linalg.norm(ahead)
-    return np.stack([ahead, np.cross(normal, ahead), normal], axis=1)
+def palm_frame() -> np.ndarray:
+    """Columns: to the middle finger's base, to the thumb's side, dorsal."""
+    ahead = np.array(BASES["middle"]) / np.linalg.norm(BASES["middle"])
+    across = np.subtract(BASES["index"], BASES["little"])
+    across = across - (across @ ahead) * ahead
+    across /= np.linalg.norm(across)
+    return np.stack([ahead, across, np.cross(ahead, across)], axis=1)
 
 
 def keypoints_of(angles: dict[str, float], side: Side = Side.RIGHT, lengths: dict | None = None) -> np.ndarray:
@@ -55,12 +52,11 @@ def keypoints_of(angles: dict[str, float], side: Side = Side.RIGHT, lengths: dic
             angles.get(f"{finger}_{first}_flexion", 0.0),
             angles.get(f"{finger}_{first}_abduction", 0.0),
         )
-        frame = base_frame(finger)
+        frame = palm_frame()
         if finger == "thumb":
             # Flexion swings across the palm about the dorsal axis, abduction out of the palm's plane.
-            frame = (
-                frame @ rotation_z(-flexion) @ rotation_y(abduction) @ Rotation.from_euler("x", -np.pi / 4).as_matrix()
-            )
+            roll = Rotation.from_euler("x", -60, degrees=True).as_matrix()
+            frame = frame @ rotation_z(-flexion) @ rotation_y(abduction) @ roll
         else:
             sign = 1.0 if finger in ("index", "middle") else -1.0
             frame = frame @ rotation_y(flexion) @ rotation_z(sign * abduction)
