@@ -1,0 +1,161 @@
+"""Cameras and crops."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.errors import InvalidInputError
+
+PLAIN = Camera(600, 610, 320, 240, 640, 480)
+BARREL = Camera(600, 610, 320, 240, 640, 480, distortion=(-0.25, 0.08, 0.001, -0.002, 0.01))
+RATIONAL = Camera(
+    600, 610, 320, 240, distortion=(0.5, -0.2, 0.0, 0.0, 0.02, 0.6, -0.1, 0.01), model="rational_polynomial"
+)
+FISHEYE = Camera(300, 300, 320, 240, distortion=(-0.02, 0.004, -0.001, 0.0002), model="equidistant")
+YAML = """image_width: 640
+image_height: 480
+camera_name: webcam
+camera_matrix:
+  rows: 3
+  cols: 3
+  data: [600.0, 0.0, 320.0, 0.0, 610.0, 240.0, 0.0, 0.0, 1.0]
+distortion_model: plumb_bob
+distortion_coefficients:
+  rows: 1
+  cols: 5
+  data: [-0.25, 0.08, 0.001, -0.002, 0.01]
+"""
+
+PIXELS = st.tuples(st.floats(40, 600), st.floats(40, 440)).map(np.array)
+CROPS = st.builds(
+    Crop,
+    center=st.tuples(st.floats(-100, 700), st.floats(-100, 500)),
+    side=st.floats(5, 1000),
+    size=st.integers(16, 320),
+    angle=st.floats(-4, 4),
+)
+
+
+def test_projection_by_hand():
+    np.testing.assert_allclose(PLAIN.project(np.array([[0.1, -0.2, 2.0]])), [[320 + 600 * 0.05, 240 - 610 * 0.1]])
+    np.testing.assert_array_equal(PLAIN.matrix, [[600, 0, 320], [0, 610, 240], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("camera", [PLAIN, BARREL, RATIONAL, FISHEYE])
+@given(pixel=PIXELS, depth=st.floats(0.1, 5))
+def test_rays_lead_back_to_their_pixels(camera, pixel, depth):
+    ray = camera.rays(pixel)
+    assert ray[2] == 1
+    np.testing.assert_allclose(camera.project(depth * ray), pixel, atol=0.02)
+
+
+@pytest.mark.parametrize("camera", [PLAIN, BARREL, FISHEYE])
+def test_shapes_are_kept(camera):
+    points = np.random.default_rng(0).uniform([-0.2, -0.2, 0.5], [0.2, 0.2, 1], (2, 3, 21, 3))
+    pixels = camera.project(points)
+    assert pixels.shape == (2, 3, 21, 2) and camera.rays(pixels).shape == points.shape
+    np.testing.assert_allclose(pixels[1, 2, 20], camera.project(points[1, 2, 20]))
+
+
+def test_distortion_matters():
+    corner = np.array([0.5, 0.4, 1.0])
+    assert np.linalg.norm(BARREL.project(corner) - PLAIN.project(corner)) > 5
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"fx": 0},
+        {"fx": -1},
+        {"fy": float("nan")},
+        {"cx": float("inf")},
+        {"distortion": (float("nan"),)},
+        {"model": "lens"},
+    ],
+)
+def test_impossible_cameras_are_refused(fields):
+    with pytest.raises(InvalidInputError):
+        Camera(**{"fx": 500, "fy": 500, "cx": 0, "cy": 0, **fields})
+
+
+def test_calibration_file(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(YAML)
+    assert Camera.from_yaml(path) == BARREL
+    for text in (
+        "",
+        "- 1",
+        "camera_matrix: 3",
+        YAML.replace("610.0, ", ""),
+        YAML.replace("plumb_bob", "lens"),
+        "a: [",
+        "\x00",
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidInputError):
+            Camera.from_yaml(path)
+    with pytest.raises(InvalidInputError, match="No such file"):
+        Camera.from_yaml(tmp_path / "none.yaml")
+
+
+@given(CROPS, PIXELS)
+def test_crop_and_back(crop, pixel):
+    np.testing.assert_allclose(crop.to_image(crop.to_crop(pixel)), pixel, atol=1e-6)
+
+
+@given(CROPS)
+def test_crop_keeps_centre_scale_and_turn(crop):
+    middle = (crop.size - 1) / 2
+    np.testing.assert_allclose(crop.to_image(np.array([middle, middle])), crop.center, atol=1e-9)
+    across = crop.to_image(np.array([middle + 1, middle])) - crop.to_image(np.array([middle, middle]))
+    step = crop.side / crop.size
+    np.testing.assert_allclose(across, [step * np.cos(crop.angle), step * np.sin(crop.angle)], atol=1e-6)
+
+
+def spot(size, at):
+    """A soft spot in a dark image, so that resampling keeps its centre of mass."""
+    v, u = np.mgrid[: size[1], : size[0]]
+    return (255 * np.exp(-((u - at[0]) ** 2 + (v - at[1]) ** 2) / 60)).astype(np.uint8)
+
+
+def centre_of_mass(image):
+    v, u = np.mgrid[: image.shape[0], : image.shape[1]]
+    weight = image.astype(float)
+    return np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+
+
+@pytest.mark.parametrize("side", [60, 128, 200, 400])
+@pytest.mark.parametrize("angle", [0, 0.7, -2.5])
+def test_extracted_pixels_lie_where_the_map_says(side, angle):
+    image = spot((640, 480), (300.4, 221.7))
+    crop = Crop(center=(310, 215), side=side, size=64, angle=angle)
+    found = centre_of_mass(crop.extract(image))
+    np.testing.assert_allclose(found, crop.to_crop(np.array([300.4, 221.7])), atol=0.3)
+
+
+def test_the_whole_image_as_a_crop_is_the_image():
+    image = np.random.default_rng(1).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(Crop((23.5, 23.5), 48, 48).extract(image), image)
+
+
+def test_outside_is_the_border():
+    image = np.full((32, 32, 3), 200, np.uint8)
+    crop = Crop((0, 0), 32, 32)
+    assert crop.extract(image)[0, 0].tolist() == [0, 0, 0]
+    assert crop.extract(image, border=(9, 8, 7))[0, 0].tolist() == [9, 8, 7]
+    assert crop.extract(image)[-1, -1].tolist() == [200, 200, 200]
+    far = Crop((1e4, 1e4), 10, 32).extract(image, border=3)
+    assert (far == 3).all()
+
+
+def test_shrunk_crops_are_averages():
+    noise = np.random.default_rng(2).integers(0, 256, (512, 512), dtype=np.uint8)
+    crop = Crop((255.5, 255.5), 512, 64).extract(noise)
+    # A pixel stands for 64: their mean varies by an eighth. Samples of the image itself would vary by half or more.
+    assert abs(float(crop.mean()) - 127.5) < 2 and crop.std() < 0.25 * noise.std()
+
+
+def test_crop_of_a_mask_has_no_channels():
+    assert Crop((5, 5), 10, 20).extract(np.zeros((10, 10), np.uint8)).shape == (20, 20)
