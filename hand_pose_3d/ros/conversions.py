@@ -1,0 +1,254 @@
+"""Images, camera and depth messages to arrays. Nothing here imports ROS: any object with the fields will do.
+
+What does not have the form that its message definition asks for raises InvalidInputError with one sentence.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import InvalidInputError
+
+MAX_SIDE = 16384
+"""Images wider or higher than this are taken for damaged messages."""
+
+MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How pixels lie in memory: channels of `dtype`, and the OpenCV conversion to RGB, if one is needed."""
+
+    channels: int
+    dtype: str = "u1"
+    to_rgb: str = ""
+
+
+_FORMATS = {
+    "rgb8": _Format(3),
+    "bgr8": _Format(3, to_rgb="COLOR_BGR2RGB"),
+    "rgba8": _Format(4, to_rgb="COLOR_RGBA2RGB"),
+    "bgra8": _Format(4, to_rgb="COLOR_BGRA2RGB"),
+    "mono8": _Format(1, to_rgb="COLOR_GRAY2RGB"),
+    "rgb16": _Format(3, "u2"),
+    "bgr16": _Format(3, "u2", "COLOR_BGR2RGB"),
+    "rgba16": _Format(4, "u2", "COLOR_RGBA2RGB"),
+    "bgra16": _Format(4, "u2", "COLOR_BGRA2RGB"),
+    "mono16": _Format(1, "u2", "COLOR_GRAY2RGB"),
+    # OpenCV's type names carry no colour order; OpenCV's own order is meant.
+    "8UC1": _Format(1, to_rgb="COLOR_GRAY2RGB"),
+    "8UC3": _Format(3, to_rgb="COLOR_BGR2RGB"),
+    "8UC4": _Format(4, to_rgb="COLOR_BGRA2RGB"),
+    "16UC3": _Format(3, "u2", "COLOR_BGR2RGB"),
+    "16UC4": _Format(4, "u2", "COLOR_BGRA2RGB"),
+    "yuv422": _Format(2, to_rgb="COLOR_YUV2RGB_UYVY"),
+    "uyvy": _Format(2, to_rgb="COLOR_YUV2RGB_UYVY"),
+    "yuv422_yuy2": _Format(2, to_rgb="COLOR_YUV2RGB_YUY2"),
+    "yuyv": _Format(2, to_rgb="COLOR_YUV2RGB_YUY2"),
+    "nv12": _Format(1, to_rgb="COLOR_YUV2RGB_NV12"),
+    "nv21": _Format(1, to_rgb="COLOR_YUV2RGB_NV21"),
+    # OpenCV names a Bayer pattern by its second row, second and third column.
+    **{
+        f"bayer_{pattern}{bits}": _Format(1, dtype, f"COLOR_Bayer{name}2RGB")
+        for pattern, name in (("rggb", "BG"), ("bggr", "RG"), ("gbrg", "GR"), ("grbg", "GB"))
+        for bits, dtype in ((8, "u1"), (16, "u2"))
+    },
+}
+
+ENCODINGS = tuple(sorted(_FORMATS))
+"""Encodings that are read without cv_bridge."""
+
+
+def image_to_rgb(message: Any) -> np.ndarray:
+    """RGB image (H, W, 3) uint8 of a sensor_msgs/Image.
+
+    Shares the message's memory for rgb8. 16-bit encodings are taken to span the full range. Encodings that are not
+    in ENCODINGS are left to cv_bridge where it works. Raises InvalidInputError for a message whose size, step and
+    data contradict each other and for an encoding that cannot be read as colour.
+    """
+    encoding = str(message.encoding)
+    layout = _FORMATS.get(encoding)
+    if layout is None:
+        return _by_cv_bridge(message)
+    planar = encoding in ("nv12", "nv21")
+    paired = layout.channels == 2 or planar
+    pixels = _pixels(message, layout, planes=1.5 if planar else 1.0)
+    if paired and message.width % 2 or planar and message.height % 2:
+        raise InvalidInputError(f"a {encoding} image needs even sides, not {message.width}x{message.height}")
+    if encoding.startswith("bayer") and min(message.width, message.height) < 2:
+        raise InvalidInputError(f"a {encoding} image needs at least 2x2 pixels, not {message.width}x{message.height}")
+    if layout.dtype == "u2":
+        pixels = (pixels >> 8).astype(np.uint8)
+    if not layout.to_rgb:
+        return pixels
+
+    import cv2
+
+    if planar or encoding.startswith("bayer"):
+        pixels = np.ascontiguousarray(pixels)
+    return cv2.cvtColor(pixels, getattr(cv2, layout.to_rgb))
+
+
+def depth_to_metres(message: Any) -> np.ndarray:
+    """Depth (H, W) float32 in metres, NaN where unknown, of a sensor_msgs/Image: 16UC1 (mm) or 32FC1 (m), as REP 118."""
+    encoding = str(message.encoding)
+    if encoding in ("16UC1", "mono16"):
+        raw = _pixels(message, _Format(1, "u2"))
+        return np.where(raw > 0, raw * np.float32(0.001), np.float32(np.nan))
+    if encoding == "32FC1":
+        raw = _pixels(message, _Format(1, "f4")).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            return np.where(np.isfinite(raw) & (raw > 0), raw, np.float32(np.nan))
+    raise InvalidInputError(f"depth must be 16UC1 (millimetres) or 32FC1 (metres), not {encoding[:40]!r}")
+
+
+def compressed_to_rgb(message: Any) -> np.ndarray:
+    """RGB image (H, W, 3) uint8 of a sensor_msgs/CompressedImage with JPEG or PNG data. Raises InvalidInputError."""
+    import cv2
+
+    data = np.frombuffer(message.data, np.uint8)
+    name = str(message.format)[:60]
+    if "compressedDepth" in name:
+        raise InvalidInputError("a compressedDepth message holds depth, not a colour image")
+    height, width = _compressed_size(data.tobytes()[:1_000_000])
+    if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > MAX_PIXELS:
+        raise InvalidInputError(f"compressed image of {width}x{height} pixels: the largest side taken is {MAX_SIDE}")
+    try:
+        # Pixels stay as the camera delivered them: CameraInfo knows nothing of EXIF.
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise InvalidInputError(f"compressed image ({name!r}, {data.size} bytes) cannot be decoded") from error
+    if image is None:
+        raise InvalidInputError(f"compressed image ({name!r}, {data.size} bytes) cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
+    """Camera of a sensor_msgs/CameraInfo, for the pixels of the images it goes with; None when it is uncalibrated.
+
+    Binning and region of interest are applied as image_geometry does. rectified: take P and no distortion instead of
+    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for values
+    that are not finite, focal lengths that are not positive and distortion that does not fit its model.
+    """
+    k = np.asarray(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else None
+    k = np.asarray(message.k, dtype=float).reshape(3, 3) if k is None else k
+    distortion = () if rectified else tuple(float(x) for x in message.d)
+    model = str(message.distortion_model)
+    if not np.all(np.isfinite(k)) or not np.all(np.isfinite(distortion)):
+        raise InvalidInputError("CameraInfo holds numbers that are not finite")
+    if not np.any(k):
+        return None
+    if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9):
+        raise InvalidInputError(f"CameraInfo's matrix is not one of a pinhole camera: {k.ravel().tolist()}")
+    if not any(distortion):
+        distortion, model = (), "plumb_bob"
+    allowed = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+    if distortion and model not in allowed:
+        raise InvalidInputError(f"CameraInfo's distortion model {model[:40]!r} is not one of {', '.join(allowed)}")
+    if distortion and len(distortion) not in allowed[model]:
+        raise InvalidInputError(
+            f"CameraInfo holds {len(distortion)} coefficients where {model} has {' or '.join(map(str, allowed[model]))}"
+        )
+    roi = message.roi
+    bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
+    width = int(roi.width) or int(message.width)
+    height = int(roi.height) or int(message.height)
+    return Camera(
+        fx=k[0, 0] / bin_x,
+        fy=k[1, 1] / bin_y,
+        cx=(k[0, 2] - int(roi.x_offset)) / bin_x,
+        cy=(k[1, 2] - int(roi.y_offset)) / bin_y,
+        width=width // bin_x,
+        height=height // bin_y,
+        distortion=distortion,
+        model=model,
+    )
+
+
+def check_camera_fits(camera: Camera, shape: tuple[int, ...]) -> None:
+    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...)."""
+    height, width = shape[:2]
+    if camera.width and camera.height and (camera.width, camera.height) != (width, height):
+        raise InvalidInputError(
+            f"CameraInfo describes images of {camera.width}x{camera.height} pixels, but these have {width}x{height}"
+        )
+
+
+def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:
+    """A sensor_msgs/Image (rgb8) of an image (H, W, 3) uint8."""
+    import array
+
+    from sensor_msgs.msg import Image
+
+    height, width = image_rgb.shape[:2]
+    message = Image(header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
+    # An array.array goes into the message without a copy of each number; bytes or a list take far longer.
+    message.data = array.array("B", image_rgb.tobytes())
+    return message
+
+
+def _pixels(message: Any, layout: _Format, planes: float = 1.0) -> np.ndarray:
+    """The message's memory as (H, W) or (H, W, C) of the layout's type, after its size was checked."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    encoding = str(message.encoding)
+    if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > MAX_PIXELS:
+        raise InvalidInputError(f"image of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
+    dtype = np.dtype(layout.dtype).newbyteorder(">" if message.is_bigendian else "<")
+    row = width * layout.channels * dtype.itemsize
+    if step < row:
+        raise InvalidInputError(
+            f"image step {step} is shorter than a row: {width} pixels of {encoding} take {row} bytes"
+        )
+    rows = int(height * planes)
+    if len(message.data) != rows * step:
+        raise InvalidInputError(
+            f"image data has {len(message.data)} bytes; {height} rows of {encoding} with step {step} need {rows * step}"
+        )
+    shape: tuple[int, ...] = (rows, width) if layout.channels == 1 else (rows, width, layout.channels)
+    strides: tuple[int, ...] = (step, layout.channels * dtype.itemsize, dtype.itemsize)[: len(shape)]
+    pixels: np.ndarray = np.ndarray(shape, dtype, buffer=message.data, strides=strides)
+    return pixels
+
+
+def _by_cv_bridge(message: Any) -> np.ndarray:
+    """Encodings that are rare: by cv_bridge, which may be missing or broken (with NumPy 2 it can be)."""
+    encoding = str(message.encoding)[:40]
+    refusal = f"image encoding {encoding!r} cannot be read as colour; these can: {', '.join(ENCODINGS)}"
+    if encoding.startswith(("16UC1", "16SC", "32", "64", "8SC")) or not encoding:
+        raise InvalidInputError(refusal)
+    try:
+        from cv_bridge import CvBridge
+
+        image = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
+    except Exception as error:  # whatever a broken binding raises, the image cannot be read
+        raise InvalidInputError(refusal) from error
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise InvalidInputError(refusal)
+    return image
+
+
+def _compressed_size(data: bytes) -> tuple[int, int]:
+    """(height, width) that a PNG or JPEG header states, so that nothing huge is unpacked."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return height, width
+    if data[:2] != b"\xff\xd8":
+        raise InvalidInputError("compressed image is neither JPEG nor PNG")
+    at = 2
+    while at + 9 < len(data):
+        if data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            return height, width
+        else:
+            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
+    raise InvalidInputError("compressed image is a JPEG without a frame header: it is damaged")

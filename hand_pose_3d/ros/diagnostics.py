@@ -1,0 +1,191 @@
+"""What the node knows about its own health: counts, latencies, and the one word that /diagnostics says."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+OK, WARN, ERROR, STALE = 0, 1, 2, 3
+"""Values of diagnostic_msgs/DiagnosticStatus.level."""
+
+_SAMPLES = 300
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the node is doing at the moment of a report, as far as the counts do not tell."""
+
+    state: str = "active"
+    enabled: bool = True
+    device: str = ""
+    model: str = ""
+    image_topic: str = "image"
+    publishers: int = 0
+    image_timeout_s: float = 2.0
+    qos_mismatch: str = ""
+    metric: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Window:
+    """What happened since the last report."""
+
+    start: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    last_reason: dict[str, str] = field(default_factory=dict)
+
+
+class Health:
+    """Counts what happens to images. Methods may be called from any thread; times are monotonic seconds."""
+
+    def __init__(self, now: float) -> None:
+        self._lock = threading.Lock()
+        self._total: Counter[str] = Counter()
+        self._window = _Window(start=now)
+        self._started = now
+        self._last_image: float | None = None
+        self._working_since: float | None = None
+        self._samples: dict[str, deque[float]] = {}
+        self._last_age: float | None = None
+
+    def restart(self, now: float) -> None:
+        """Begin to wait for images anew (activation, end of a pause)."""
+        with self._lock:
+            self._started, self._last_image = now, None
+            self._window = _Window(start=now)
+            self._samples.clear()
+
+    def image_arrived(self, now: float, age_s: float | None) -> None:
+        """An image message came in; age_s: seconds since its stamp, None without a stamp."""
+        with self._lock:
+            self._last_image, self._last_age = now, age_s
+            self._count("received")
+
+    def count(self, what: str, reason: str = "") -> None:
+        """One more of: replaced, late, repeated, stale, failed, answered, hands, rejected_<message>."""
+        with self._lock:
+            self._count(what)
+            if reason:
+                self._window.last_reason[what] = reason
+
+    def _count(self, what: str, by: int = 1) -> None:
+        self._total[what] += by
+        self._window.counts[what] += by
+
+    def work_begins(self, now: float) -> None:
+        """The estimator starts on an image."""
+        with self._lock:
+            self._working_since = now
+
+    def work_ends(self) -> None:
+        """The estimator is done with an image, one way or another."""
+        with self._lock:
+            self._working_since = None
+
+    def answered(self, stages_ms: Mapping[str, float], hands: int) -> None:
+        """An answer was published; stages_ms: milliseconds by stage."""
+        with self._lock:
+            self._count("answered")
+            self._count("hands", hands)
+            for stage, milliseconds in stages_ms.items():
+                self._samples.setdefault(stage, deque(maxlen=_SAMPLES)).append(milliseconds)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """Counts since the start."""
+        with self._lock:
+            return dict(self._total)
+
+    def report(self, now: float, situation: Situation) -> tuple[int, str, dict[str, str]]:
+        """(level, sentence, values) for the time since the last report, and begin the next window."""
+        with self._lock:
+            window, self._window = self._window, _Window(start=now)
+            seconds = max(now - window.start, 1e-3)
+            level, sentence = self._judge(now, window, situation)
+            values = {
+                "state": situation.state if situation.enabled else f"{situation.state}, paused",
+                "device": situation.device,
+                "model": situation.model,
+                "metric placement": situation.metric,
+                "image rate (Hz)": f"{window.counts['received'] / seconds:.1f}",
+                "answer rate (Hz)": f"{window.counts['answered'] / seconds:.1f}",
+                "hands": str(self._total["hands"]),
+                "images received": str(self._total["received"]),
+                "images answered": str(self._total["answered"]),
+                "images replaced by newer ones": str(self._total["replaced"]),
+                "images out of order": str(self._total["late"]),
+                "images with a repeated stamp": str(self._total["repeated"]),
+                "images too old": str(self._total["stale"]),
+                "images failed": str(self._total["failed"]),
+                "hands not finite": str(self._total["rejected_hand"]),
+            }
+            for name in ("image", "camera_info", "depth"):
+                values[f"{name} messages rejected"] = str(self._total[f"rejected_{name}"])
+            if self._last_image is not None:
+                values["time since last image (s)"] = f"{now - self._last_image:.2f}"
+            if self._last_age is not None:
+                values["image age on arrival (ms)"] = f"{1e3 * self._last_age:.1f}"
+            for stage, samples in self._samples.items():
+                p50, p95 = np.percentile(np.fromiter(samples, float), [50, 95])
+                values[f"{stage} p50 / p95 (ms)"] = f"{p50:.1f} / {p95:.1f}"
+        return level, sentence, values
+
+    def _judge(self, now: float, window: _Window, situation: Situation) -> tuple[int, str]:
+        if situation.state != "active":
+            return OK, f"{situation.state}: no images are processed"
+        if not situation.enabled:
+            return OK, "paused by ~/enable"
+        counts, reasons = window.counts, window.last_reason
+        timeout = situation.image_timeout_s
+        if self._working_since is not None and now - self._working_since > max(5.0, timeout):
+            return ERROR, f"no answer for {now - self._working_since:.0f} s: the networks hang or are far too slow"
+        if self._last_image is None:
+            if situation.qos_mismatch:
+                return WARN, situation.qos_mismatch
+            if now - self._started < timeout:
+                return OK, "waiting for the first image"
+            publishers = {0: "nobody publishes it", 1: "its publisher is silent"}.get(
+                situation.publishers, f"its {situation.publishers} publishers are silent"
+            )
+            return WARN, f"no image on {situation.image_topic} yet: {publishers}"
+        if now - self._last_image > timeout:
+            gone = ": its publisher is gone" if situation.publishers == 0 else ""
+            return STALE, f"no image on {situation.image_topic} for {now - self._last_image:.1f} s{gone}"
+        if counts["failed"]:
+            return ERROR, f"{counts['failed']} images failed: {reasons.get('failed', '')}"
+        if counts["rejected_image"]:
+            level = WARN if counts["answered"] else ERROR
+            return level, f"{counts['rejected_image']} images rejected: {reasons.get('rejected_image', '')}"
+        if counts["stale"]:
+            level = WARN if counts["answered"] else ERROR
+            return level, f"{counts['stale']} images were too old on arrival: {reasons.get('stale', '')}"
+        for name in ("camera_info", "depth", "hand"):
+            if counts[f"rejected_{name}"]:
+                return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")
+        if situation.notes:
+            return WARN, situation.notes[0]
+        if counts["received"] > 5 and counts["answered"] < 0.5 * counts["received"]:
+            return WARN, (
+                f"{counts['answered']} of {counts['received']} images answered: images come faster than this computer "
+                "works, or out of order"
+            )
+        return OK, "tracking hands" if counts["hands"] else "running, no hand in view"
+
+
+def status_message(name: str, hardware: str, level: int, sentence: str, values: Mapping[str, str]) -> Any:
+    """A diagnostic_msgs/DiagnosticStatus."""
+    from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+    return DiagnosticStatus(
+        level=bytes([level]),
+        name=name,
+        hardware_id=hardware,
+        message=sentence,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )

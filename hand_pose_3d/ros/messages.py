@@ -1,0 +1,100 @@
+"""HandPose records to ROS messages. Pure field copying; the numbers are those of the record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.hands import HandPose, ScaleSource
+
+
+def stamp_seconds(stamp: Any) -> float | None:
+    """Seconds of a builtin_interfaces/Time; None for the zero stamp, which means that there is none."""
+    seconds = stamp.sec + 1e-9 * stamp.nanosec
+    return seconds if seconds else None
+
+
+def check_finite(hand: HandPose) -> None:
+    """Raise InvalidInputError when a number that the record states as known is not finite."""
+    known: dict[str, Any] = {
+        "score": hand.score,
+        "side_score": hand.side_score,
+        "keypoints_px": hand.keypoints_px,
+        "keypoint_scores": hand.keypoint_scores,
+        "keypoints_relative": hand.keypoints_relative,
+        "keypoints_canonical": hand.keypoints_canonical,
+        "rotation_camera_canonical": hand.rotation_camera_canonical,
+        "roi_px": hand.roi_px,
+    }
+    if hand.keypoints_m is not None:
+        known.update(keypoints_m=hand.keypoints_m, scale_m=hand.scale_m, position_stddev_m=hand.position_stddev_m)
+    for name, value in known.items():
+        if not np.all(np.isfinite(value)):
+            raise InvalidInputError(f"a hand's {name} is not finite")
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Unit quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    xyzw = Rotation.from_matrix(rotation).as_quat()
+    return -xyzw if xyzw[3] < 0 else xyzw
+
+
+def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> Any:
+    """HandPose3D of a hand in an image of image_shape (H, W, ...). Raises InvalidInputError for numbers not finite.
+
+    Without metric placement keypoints, wrist position and position_stddev are NaN, as the message's comments say.
+    """
+    from geometry_msgs.msg import Point, Quaternion
+
+    from hand_pose_3d.msg import HandPose3D
+
+    check_finite(hand)
+    metric = hand.keypoints_m is not None and hand.scale_source != ScaleSource.NONE
+    keypoints_m = np.full((21, 3), np.nan) if hand.keypoints_m is None or not metric else hand.keypoints_m
+
+    def points(rows: np.ndarray) -> list[Any]:
+        return [Point(x=x, y=y, z=z) for x, y, z in np.asarray(rows, dtype=float).tolist()]
+
+    def orientation(rotation: np.ndarray) -> Any:
+        x, y, z, w = quaternion(rotation).tolist()
+        return Quaternion(x=x, y=y, z=z, w=w)
+
+    message = HandPose3D(header=header)
+    message.track_id = int(hand.track_id) % 2**32
+    message.side = int(hand.side)
+    message.side_score = float(hand.side_score)
+    message.score = float(hand.score)
+    message.keypoint_scores = np.asarray(hand.keypoint_scores, dtype=np.float32)
+    message.keypoints = points(keypoints_m)
+    message.keypoints_2d = points(np.column_stack([hand.keypoints_px, np.zeros(21)]))
+    message.keypoints_canonical = points(hand.keypoints_canonical)
+    message.viewpoint = orientation(hand.rotation_camera_canonical)
+    message.wrist.position = message.keypoints[0]
+    message.wrist.orientation = orientation(hand.rotation_camera_wrist)
+    message.scale_source = int(hand.scale_source) if metric else int(ScaleSource.NONE)
+    message.scale = float(hand.scale_m) if metric else 0.0
+    message.position_stddev = float(hand.position_stddev_m) if metric else float("nan")
+
+    height, width = image_shape[:2]
+    x, y, w, h = hand.roi_px
+    left, top = int(np.clip(x, 0, width)), int(np.clip(y, 0, height))
+    right, bottom = int(np.clip(np.ceil(x + w), left, width)), int(np.clip(np.ceil(y + h), top, height))
+    message.roi.x_offset, message.roi.y_offset = left, top
+    message.roi.width, message.roi.height = right - left, bottom - top
+    return message
+
+
+def joint_state(angles: Sequence[tuple[str, Mapping[str, float]]], header: Any) -> Any:
+    """One JointState of all hands: (name of the hand, its angles in radians by joint) give `hand_joint`."""
+    from sensor_msgs.msg import JointState
+
+    message = JointState(header=header)
+    for hand, joints in angles:
+        message.name.extend(f"{hand}_{joint}" for joint in joints)
+        message.position.extend(float(angle) for angle in joints.values())
+    return message

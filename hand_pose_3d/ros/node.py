@@ -1,0 +1,388 @@
+"""The ROS 2 node: a managed lifecycle node that configures and activates itself unless autostart is false.
+
+One thread runs the executor: it takes messages, answers services and never waits for the networks. A second one, the
+worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
+fewer images but never old ones.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.ros import parameters as node_parameters
+from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
+from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
+from hand_pose_3d.ros.inputs import Frame, Inputs
+from hand_pose_3d.ros.mailbox import Mailbox
+from hand_pose_3d.ros.outputs import Outputs
+from hand_pose_3d.ros.parameters import NodeParameters
+
+EstimatorFactory = Callable[[NodeParameters], Any]
+
+
+def build_estimator(parameters: NodeParameters) -> Any:
+    """The HandPoseEstimator that these parameters ask for."""
+    from hand_pose_3d.estimator import HandPoseEstimator
+
+    return HandPoseEstimator(**parameters.estimator_settings())
+
+
+class HandPoseNode(LifecycleNode):
+    """Images in, hands out. estimator_factory: makes what is called on each image; tests pass a light one."""
+
+    def __init__(self, estimator_factory: EstimatorFactory = build_estimator, **node_arguments: Any) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from std_srvs.srv import SetBool
+
+        super().__init__("hand_pose_3d", **node_arguments)
+        self._factory = estimator_factory
+        self.parameters = node_parameters.declare(self)
+        self._health = Health(time.monotonic())
+        self._inputs: Inputs | None = None
+        self._outputs: Outputs | None = None
+        self._estimator: Any = None
+        self._mailbox: Mailbox[Frame] = Mailbox()
+        self._worker: threading.Thread | None = None
+        self._busy = threading.Lock()
+        self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
+
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Steady, so that diagnostics go on while simulated time stands still.
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=clock)
+        self.create_timer(0.25, self._adapt, clock=clock)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the networks and warm them up in the worker thread; create publishers."""
+        fault: list[Exception] = []
+        loaded = threading.Event()
+        self._mailbox = Mailbox()
+        self._worker = threading.Thread(
+            target=self._work, args=(self._mailbox, loaded, fault), name="hand_pose_3d worker", daemon=True
+        )
+        self._worker.start()
+        while not loaded.wait(0.05):
+            if not self.context.ok():  # SIGTERM must not wait for networks that load
+                return TransitionCallbackReturn.FAILURE
+        if fault:
+            self.get_logger().error(str(fault[0]))
+            self._stop_worker()
+            return TransitionCallbackReturn.FAILURE
+        self._outputs = Outputs(self)
+        self._state = "inactive"
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and begin to answer images."""
+        result = super().on_activate(state)
+        self._state = "active"
+        if self._enabled:
+            self._listen()
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, take back the markers and stop publishing; the networks stay loaded."""
+        self._pause()
+        self._state = "inactive"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unload the networks."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop for good, from any state."""
+        self._release()
+        self._state = "finalized"
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a failed transition: back to unconfigured."""
+        self._release()
+        return super().on_error(state)
+
+    def close(self, wait_s: float) -> bool:
+        """Stop the worker; False when it is still busy after wait_s seconds."""
+        self._mailbox.close()
+        if self._worker is not None:
+            self._worker.join(wait_s)
+            return not self._worker.is_alive()
+        return True
+
+    def _listen(self) -> None:
+        self._health.restart(time.monotonic())
+        self._inputs = Inputs(self, self.parameters, self._health, self._deliver)
+
+    def _pause(self) -> None:
+        """Stop taking images; when this returns, nothing more is published about earlier ones."""
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+        self._mailbox.clear()
+        with self._busy:
+            if self._outputs is not None:
+                self._outputs.clear()
+            if self._estimator is not None:
+                self._estimator.reset()
+
+    def _release(self) -> None:
+        self._pause()
+        self._stop_worker()
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = None
+        self._state = "unconfigured"
+
+    def _stop_worker(self) -> None:
+        self._mailbox.close()
+        if self._worker is not None:
+            self._worker.join()
+        self._worker = self._estimator = None
+
+    # Worker thread
+
+    def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
+        try:
+            self._estimator = self._ready_estimator(self.parameters)
+        except Exception as error:  # the thread that waits reports it
+            fault.append(error)
+            return
+        finally:
+            loaded.set()
+        while (frame := mailbox.take()) is not None:
+            with self._busy:
+                # A pause may have come between the mailbox and here.
+                if self._inputs is not None and self._outputs is not None:
+                    self._answer(frame, self._inputs, self._outputs)
+
+    def _ready_estimator(self, parameters: NodeParameters) -> Any:
+        estimator = self._factory(parameters)
+        # The first images through networks are slow: let them not be the user's.
+        for _ in range(2):
+            estimator(np.zeros((480, 640, 3), np.uint8))
+        estimator.reset()
+        return estimator
+
+    def _answer(self, frame: Frame, inputs: Inputs, outputs: Outputs) -> None:
+        """Everything that happens to one image."""
+        parameters, estimator, log = self.parameters, self._estimator, self.get_logger()
+        begin = time.monotonic()
+        self._health.work_begins(begin)
+        try:
+            try:
+                image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
+            except InvalidInputError as error:
+                self._health.count("rejected_image", str(error))
+                log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
+                return
+            if frame.time_jumped:
+                estimator.reset()
+                outputs.forget()
+            camera, depth = self._geometry(frame, inputs, image.shape)
+            converted = time.monotonic()
+            hands = estimator(image, camera=camera, depth_m=depth, stamp_s=frame.stamp_s)
+            if parameters.scale_source == "depth":
+                # Where depth does not show the hand, the estimator falls back to an assumed size.
+                hands = [hand if hand.scale_source == ScaleSource.DEPTH else _unplaced(hand) for hand in hands]
+            estimated = time.monotonic()
+            for fault in outputs.publish(hands, frame.message.header, image, parameters):
+                self._health.count("rejected_hand", str(fault))
+                log.warning(f"hand left out: {fault}", throttle_duration_sec=5.0)
+            end = time.monotonic()
+            stages = {
+                "waiting": begin - frame.arrival,
+                "converting": converted - begin,
+                "estimating": estimated - converted,
+                "publishing": end - estimated,
+                "in the node": end - frame.arrival,
+            }
+            if frame.stamp_s is not None:
+                stages["stamp to message"] = 1e-9 * self.get_clock().now().nanoseconds - frame.stamp_s
+            milliseconds = {name: 1e3 * seconds for name, seconds in stages.items()}
+            milliseconds.update(getattr(estimator, "timings_ms", {}))
+            self._health.answered(milliseconds, len(hands))
+        except Exception as error:  # one bad image must not end the node
+            if not self.context.ok():
+                return
+            self._health.count("failed", str(error))
+            self._report_failure(error)
+        finally:
+            self._health.work_ends()
+
+    def _geometry(self, frame: Frame, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """Camera and depth for an image; without one that fits, the hand is not placed."""
+        camera = depth = None
+        source, self._note = self.parameters.scale_source, ""
+        try:
+            camera = inputs.camera(shape)
+            self._metric = "unknown: no calibrated camera_info" if camera is None else "reference length"
+        except InvalidInputError as error:
+            self._metric = self._note = str(error)
+        if camera is not None and source in ("auto", "depth"):
+            try:
+                depth = inputs.depth(frame.stamp_s, shape)
+            except InvalidInputError as error:
+                self._health.count("rejected_depth", str(error))
+                self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
+            if depth is not None:
+                self._metric = "depth"
+        if source == "none" or (source == "depth" and depth is None):
+            self._metric = "switched off" if source == "none" else "unknown: no depth for this image"
+            return None, None
+        return camera, depth
+
+    def _report_failure(self, error: Exception) -> None:
+        log = self.get_logger()
+        if type(error).__name__ == "OutOfMemoryError":
+            log.error("the GPU has no memory left for this image", throttle_duration_sec=5.0)
+            self._estimator.reset()
+            if self.parameters.device == "auto":
+                log.error("going on with the CPU")
+                self._estimator = self._ready_estimator(self.parameters.changed(device="cpu", precision="auto"))
+        elif isinstance(error, HandPoseError):
+            log.error(f"image failed: {error}", throttle_duration_sec=5.0)
+        else:
+            import traceback
+
+            log.error("image failed:\n" + "".join(traceback.format_exception(error)), throttle_duration_sec=5.0)
+
+    # Executor thread
+
+    def _deliver(self, frame: Frame) -> None:
+        if self._mailbox.put(frame):
+            self._health.count("replaced")
+
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        response.success = True
+        response.message = "images are processed" if request.data else "paused; the networks stay loaded"
+        if request.data != self._enabled:
+            self._enabled = request.data
+            if self._state == "active":
+                if self._enabled:
+                    self._listen()
+                else:
+                    self._pause()
+        return response
+
+    def _on_parameters(self, changes: Sequence[Any]) -> Any:
+        from rcl_interfaces.msg import SetParametersResult
+
+        values = self.parameters.to_mapping()
+        values.update({change.name: change.value for change in changes if change.name in values})
+        try:
+            new = NodeParameters.from_mapping(values)
+            self._apply(new)
+        except HandPoseError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply(self, new: NodeParameters) -> None:
+        """Make the running node one with these parameters. Raises HandPoseError and changes nothing when that fails."""
+        old = self.parameters
+        if self._estimator is not None and new.estimator_settings() != old.estimator_settings():
+            estimator = self._factory(new)
+            with self._busy:
+                self._estimator = estimator
+                if self._outputs is not None:
+                    self._outputs.forget()
+        self.parameters = new
+        if self._outputs is not None and old.publish_markers and not new.publish_markers:
+            with self._busy:
+                self._outputs.clear()
+        if self._inputs is not None:
+            self._inputs.update(new)
+
+    def _adapt(self) -> None:
+        if self._inputs is not None:
+            self._inputs.adapt()
+
+    def _report(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+
+        inputs, estimator = self._inputs, self._estimator
+        situation = Situation(
+            state=self._state,
+            enabled=self._enabled,
+            device=str(getattr(estimator, "device", "")),
+            model=str(getattr(estimator, "model", "")),
+            image_topic=inputs.image_topic if inputs else "image",
+            publishers=inputs.publishers if inputs else 0,
+            image_timeout_s=self.parameters.image_timeout,
+            qos_mismatch=inputs.qos_mismatch if inputs else "",
+            metric=self._metric,
+            notes=(self._note,) if self._note else (),
+        )
+        level, sentence, values = self._health.report(time.monotonic(), situation)
+        message = DiagnosticArray()
+        message.header.stamp = self.get_clock().now().to_msg()
+        name = f"{self.get_fully_qualified_name().lstrip('/')}: hand tracking"
+        message.status = [status_message(name, situation.device, level, sentence, values)]
+        self._diagnostics.publish(message)
+
+
+def _unplaced(hand: HandPose) -> HandPose:
+    return hand.replace(keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan"))
+
+
+def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFactory = build_estimator) -> int:
+    """Run the node until it is told to stop. Returns the exit status."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    rclpy.init(args=None if arguments is None else list(arguments))
+    status, stopped = 0, True
+    node = None
+    try:
+        node = HandPoseNode(estimator_factory)
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.parameters.autostart and not _start(node):
+            status = 1
+        else:
+            executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except HandPoseError as error:
+        print(f"hand_pose_3d: {error}", file=sys.stderr)
+        status = 1
+    finally:
+        # A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if node is not None:
+            stopped = node.close(wait_s=0.5)
+        rclpy.try_shutdown()
+    if not stopped:
+        # The interpreter cannot end while a thread is inside a network; nothing is left to save.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _start(node: HandPoseNode) -> bool:
+    """Configure and activate. False when that failed on its own, True also when the process is asked to stop."""
+    for transition in (node.trigger_configure, node.trigger_activate):
+        if transition() != TransitionCallbackReturn.SUCCESS:
+            return not node.context.ok()
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

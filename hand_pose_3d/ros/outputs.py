@@ -1,0 +1,115 @@
+"""What the node publishes for each image: hands, markers, frames, joint angles and, on demand, the overlay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.ros import tf
+from hand_pose_3d.ros.conversions import rgb_to_image
+from hand_pose_3d.ros.markers import HandMarkers
+from hand_pose_3d.ros.messages import hand_message, joint_state, stamp_seconds
+from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.ros.slots import HandSlots
+
+
+class Outputs:
+    """The node's lifecycle publishers. `publish` may be called from another thread than the executor's."""
+
+    def __init__(self, node: Any) -> None:
+        from rclpy.qos import QoSProfile
+        from rclpy.qos_overriding_options import QoSOverridingOptions
+        from sensor_msgs.msg import Image, JointState
+        from visualization_msgs.msg import MarkerArray
+
+        from hand_pose_3d.msg import HandPose3D, HandPose3DArray
+
+        self._node = node
+
+        def publisher(kind: Any, topic: str, depth: int = 10) -> Any:
+            options = QoSOverridingOptions.with_default_policies()
+            return node.create_lifecycle_publisher(kind, topic, QoSProfile(depth=depth), qos_overriding_options=options)
+
+        self._publishers: dict[str, Any] = {
+            "hands": publisher(HandPose3DArray, "~/hands"),
+            "hand": publisher(HandPose3D, "~/hand", 10),
+            "markers": publisher(MarkerArray, "~/markers"),
+            "overlay": publisher(Image, "~/overlay", 1),
+            "joint_states": publisher(JointState, "~/joint_states"),
+        }
+        self._transform_type = tf.message_type()
+        if self._transform_type is None:
+            node.get_logger().warning("tf2_msgs is not installed: no frames are published")
+        else:
+            self._publishers["tf"] = publisher(self._transform_type, "/tf", 100)
+        self._markers, self._slots, self._frames = HandMarkers(), HandSlots(), HandSlots()
+        self._tf_stamp: float | None = None
+        self._last_header: Any = None
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        for publisher in self._publishers.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers.clear()
+
+    def clear(self) -> None:
+        """Take back the markers, because no more images are processed."""
+        if self._last_header is not None:
+            self._publishers["markers"].publish(self._markers.clear(self._last_header))
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget the names of hands, because they are no longer followed."""
+        self._slots, self._frames, self._tf_stamp = HandSlots(), HandSlots(), None
+
+    def publish(
+        self, hands: Sequence[HandPose], header: Any, image_rgb: np.ndarray, parameters: NodeParameters
+    ) -> list[InvalidInputError]:
+        """Publish everything about one image. Returns what was wrong with hands that were left out."""
+        from hand_pose_3d.msg import HandPose3DArray
+
+        kept, messages, faults = [], [], []
+        for hand in hands:
+            try:
+                messages.append(hand_message(hand, header, image_rgb.shape))
+                kept.append(hand)
+            except InvalidInputError as error:
+                faults.append(error)
+        self._last_header = header
+        self._publishers["hands"].publish(HandPose3DArray(header=header, hands=messages))
+        for message in messages:
+            self._publishers["hand"].publish(message)
+
+        names = self._frames.frame_names(kept)
+        if "tf" in self._publishers and parameters.publish_tf:
+            self._publish_frames(kept, [parameters.tf_prefix + name for name in names], header)
+        slots = self._slots.numbers(kept)
+        if parameters.publish_markers:
+            array = self._markers.update(kept, slots, header, parameters.marker_lifetime)
+            self._publishers["markers"].publish(array)
+        if kept and self._wanted("joint_states"):
+            from hand_pose_3d.joints import joint_angles
+
+            angles = [(name.removeprefix("hand_"), joint_angles(hand)) for name, hand in zip(names, kept, strict=True)]
+            self._publishers["joint_states"].publish(joint_state(angles, header))
+        if self._wanted("overlay"):
+            from hand_pose_3d.drawing import draw_hands
+
+            self._publishers["overlay"].publish(rgb_to_image(draw_hands(image_rgb, kept), header))
+        return faults
+
+    def _wanted(self, name: str) -> bool:
+        return self._publishers[name].get_subscription_count() > 0
+
+    def _publish_frames(self, hands: Sequence[HandPose], names: Sequence[str], header: Any) -> None:
+        stamp_s = stamp_seconds(header.stamp)
+        if stamp_s is not None and stamp_s == self._tf_stamp:
+            return  # tf2 warns of every transform that it has got already
+        transforms = tf.transforms(hands, names, header)
+        if transforms and self._transform_type is not None:
+            self._tf_stamp = stamp_s
+            self._publishers["tf"].publish(self._transform_type(transforms=transforms))

@@ -1,0 +1,248 @@
+"""The node's parameters, all in one frozen dataclass; descriptors, ranges and checks come from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.placement import REFERENCE_LENGTH_M
+from hand_pose_3d.smoothing import SmoothingConfig
+
+_SMOOTHING = SmoothingConfig()
+
+
+def _parameter(
+    default: Any,
+    text: str,
+    *,
+    name: str = "",
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    fixed: bool = False,
+) -> Any:
+    """A dataclass field with what a ROS descriptor says about it. fixed: only read when the node starts."""
+    metadata = {"text": text, "unit": unit, "low": low, "high": high, "choices": choices, "fixed": fixed}
+    return field(default=default, metadata={**metadata, **({"name": name} if name else {})})
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """Everything that can be set on the node. A value outside its range raises InvalidInputError."""
+
+    autostart: bool = _parameter(True, "Configure and activate without a lifecycle manager.", fixed=True)
+
+    model: str = _parameter(
+        "auto",
+        "Networks: lite runs in real time on a CPU, paper is the original; auto is lite.",
+        choices=("auto", "lite", "paper"),
+    )
+    weights: str = _parameter("", "Folder of the networks' weights; empty takes those that ship with the package.")
+    device: str = _parameter("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
+    precision: str = _parameter(
+        "auto", "Arithmetic of the networks.", choices=("auto", "float32", "float16", "bfloat16")
+    )
+
+    max_hands: int = _parameter(2, "Most hands in one image.", low=1, high=16)
+    hand_side: str = _parameter("auto", "Which hands are expected.", choices=("auto", "left", "right"))
+    mirrored: bool = _parameter(False, "The images are mirrored, as a selfie view is.")
+    score_threshold: float = _parameter(0.5, "Hands that score less are not reported.", low=0.0, high=1.0)
+    tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
+
+    smoothing_enabled: bool = _parameter(
+        _SMOOTHING.enabled, "Smooth followed hands with a One Euro filter.", name="smoothing.enabled"
+    )
+    smoothing_min_cutoff_hz: float = _parameter(
+        _SMOOTHING.min_cutoff_hz,
+        "Cutoff for a still hand: lower is steadier and later.",
+        name="smoothing.min_cutoff_hz",
+        unit="Hz",
+        low=0.01,
+        high=100.0,
+    )
+    smoothing_beta_px: float = _parameter(
+        _SMOOTHING.beta_px,
+        "Cutoff gained per hand size a second of motion in the image: higher is less late.",
+        name="smoothing.beta_px",
+        low=0.0,
+        high=1000.0,
+    )
+    smoothing_beta_pose: float = _parameter(
+        _SMOOTHING.beta_pose,
+        "The same for the fingers, per reference bone a second.",
+        name="smoothing.beta_pose",
+        low=0.0,
+        high=1000.0,
+    )
+    smoothing_beta_viewpoint: float = _parameter(
+        _SMOOTHING.beta_viewpoint,
+        "The same for the viewpoint, per radian a second.",
+        name="smoothing.beta_viewpoint",
+        low=0.0,
+        high=1000.0,
+    )
+    smoothing_beta_position: float = _parameter(
+        _SMOOTHING.beta_position,
+        "The same for the metric position, per hand size a second.",
+        name="smoothing.beta_position",
+        low=0.0,
+        high=1000.0,
+    )
+    smoothing_speed_cutoff_hz: float = _parameter(
+        _SMOOTHING.speed_cutoff_hz,
+        "Cutoff of the estimate of speed.",
+        name="smoothing.speed_cutoff_hz",
+        unit="Hz",
+        low=0.01,
+        high=100.0,
+    )
+    smoothing_max_gap_s: float = _parameter(
+        _SMOOTHING.max_gap_s,
+        "A filter starts again after a longer time without a hand.",
+        name="smoothing.max_gap_s",
+        unit="s",
+        low=0.01,
+        high=60.0,
+    )
+
+    scale_source: str = _parameter(
+        "auto",
+        "Where metres come from; auto is depth while it arrives, else assumed, which takes reference_length.",
+        choices=("auto", "none", "assumed", "calibrated", "depth"),
+    )
+    reference_length: float = _parameter(
+        REFERENCE_LENGTH_M, "Length of the index finger's first bone.", unit="m", low=0.01, high=0.1
+    )
+    rectified: bool = _parameter(False, "The images are rectified: use CameraInfo's P and no distortion.")
+
+    publish_tf: bool = _parameter(True, "Publish a frame for each hand.")
+    tf_prefix: str = _parameter("", "Put before the names of the hands' frames.")
+    publish_markers: bool = _parameter(True, "Publish ~/markers.")
+    marker_lifetime: float = _parameter(0.5, "Markers vanish after this time.", unit="s", low=0.05, high=60.0)
+
+    image_transport: str = _parameter(
+        "raw", "Subscribe to image or to image/compressed.", choices=("raw", "compressed")
+    )
+    reliability: str = _parameter(
+        "auto",
+        "Reliability asked of the publishers; auto is reliable when all of them offer it, else best effort.",
+        choices=("auto", "best_effort", "reliable"),
+    )
+    max_image_age: float = _parameter(
+        0.0, "Images older than this on arrival are not processed; 0 takes any.", unit="s", low=0.0, high=3600.0
+    )
+    max_depth_offset: float = _parameter(
+        0.05, "Most by which the stamps of image and depth may differ.", unit="s", low=0.0, high=10.0
+    )
+    image_timeout: float = _parameter(
+        2.0, "Without an image for this time, /diagnostics says STALE.", unit="s", low=0.1, high=3600.0
+    )
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
+            raise InvalidInputError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
+        if self.device == "cpu" and self.precision == "float16":
+            raise InvalidInputError("precision float16 needs a GPU: take auto or float32 with device cpu")
+        if self.weights and not Path(self.weights).expanduser().exists():
+            raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
+        if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
+            raise InvalidInputError(f"tf_prefix may hold letters, digits, _ and /, not {self.tf_prefix!r}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> NodeParameters:
+        """From values by ROS name, such as 'smoothing.beta'; missing ones keep their defaults.
+
+        Raises InvalidInputError for a name that does not exist and for a value that is not allowed.
+        """
+        fields_by_name = {ros_name(entry): entry.name for entry in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields_by_name))
+        if unknown:
+            raise InvalidInputError(f"there is no parameter {unknown[0]!r}; there are {', '.join(fields_by_name)}")
+        return cls(**{fields_by_name[name]: value for name, value in values.items()})
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Values by ROS name."""
+        return {ros_name(entry): getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
+    def estimator_settings(self) -> dict[str, Any]:
+        """Keyword arguments of HandPoseEstimator."""
+        from hand_pose_3d.tracking import TrackerConfig
+
+        smoothing = {f.name: getattr(self, f"smoothing_{f.name}") for f in dataclasses.fields(SmoothingConfig)}
+        return {
+            "model": self.model,
+            "device": self.device,
+            "weights": str(Path(self.weights).expanduser()) if self.weights else None,
+            "precision": self.precision,
+            "max_hands": self.max_hands,
+            "hand_side": self.hand_side,
+            "mirrored": self.mirrored,
+            "score_threshold": self.score_threshold,
+            "tracking": self.tracking,
+            "scale_source": ScaleSource.CALIBRATED if self.scale_source == "calibrated" else ScaleSource.ASSUMED,
+            "reference_length": self.reference_length,
+            "tracker": TrackerConfig(smoothing=SmoothingConfig(**smoothing)),
+        }
+
+    def changed(self, **values: Any) -> NodeParameters:
+        """A checked copy with other values, by field name."""
+        return dataclasses.replace(self, **values)
+
+
+def ros_name(entry: dataclasses.Field) -> str:
+    """The ROS name of a field: its own, or one with a dot."""
+    return entry.metadata.get("name", entry.name)
+
+
+def _checked(entry: dataclasses.Field, value: Any) -> Any:
+    name, kind, metadata = ros_name(entry), type(entry.default), entry.metadata
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {value!r}")
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise InvalidInputError(f"{name} must be one of {', '.join(metadata['choices'])}, not {value!r}")
+    low, high = metadata["low"], metadata["high"]
+    # Written so that NaN is refused, too.
+    if low is not None and not low <= value <= high:
+        unit = f" {metadata['unit']}" if metadata["unit"] else ""
+        raise InvalidInputError(f"{name} must lie between {low:g} and {high:g}{unit}, not {value!r}")
+    return value
+
+
+def declare(node: Any) -> NodeParameters:
+    """Declare every parameter on a node and return the values it was started with.
+
+    Raises InvalidInputError for a value that is not allowed, in one sentence.
+    """
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+    values = {}
+    for entry in dataclasses.fields(NodeParameters):
+        metadata, name = entry.metadata, ros_name(entry)
+        text = f"{metadata['text']} [{metadata['unit']}]" if metadata["unit"] else metadata["text"]
+        descriptor = ParameterDescriptor(description=text, read_only=metadata["fixed"])
+        if metadata["choices"]:
+            descriptor.additional_constraints = "one of " + ", ".join(metadata["choices"])
+        low, high = metadata["low"], metadata["high"]
+        if low is not None and isinstance(entry.default, float):
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+            ]
+        elif low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        try:
+            values[name] = node.declare_parameter(name, entry.default, descriptor).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise InvalidInputError(f"parameter {name} ({text.rstrip('.')}) is not acceptable: {error}") from error
+    return NodeParameters.from_mapping(values)

@@ -1,0 +1,96 @@
+"""A light estimator whose answer is known, and the node that runs it: `python fake_estimator.py --ros-args ...`.
+
+The image's mean says what it sees: below 20 no hand, above 200 a left and a right hand, else a right hand. The hand
+moves to the right with the image's mean, so that an answer tells which image it belongs to.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hand_pose_3d import geometry
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.skeleton import Side
+
+SCALE_M = 0.04
+
+
+def open_hand(side: Side) -> np.ndarray:
+    """Keypoints (21, 3) of a flat open hand in units of the index finger's first bone, fingers up, wrist at zero."""
+    hand = np.zeros((21, 3))
+    across = (-1.0, -0.6, -0.1, 0.35, 0.8)
+    for finger, x in enumerate(across):
+        base = np.array([x, -1.2 if finger == 0 else -2.3 + 0.25 * abs(finger - 2), 0.0])
+        direction = np.array([-0.7 if finger == 0 else 0.12 * (finger - 2), -1.0, 0.1 * finger])
+        direction /= np.linalg.norm(direction)
+        for joint in range(4):
+            hand[1 + 4 * finger + joint] = base + joint * direction
+    # Seen from its back, a right hand has its thumb on the left.
+    return hand if side == Side.RIGHT else hand * [-1, 1, 1]
+
+
+def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int = 1) -> HandPose:
+    """A turned open hand; placed half a metre away (or where depth says) when there is a camera."""
+    rotation = Rotation.from_euler("xyz", [0.3, -0.4 + shift, 0.2]).as_matrix()
+    relative, _ = geometry.normalise(open_hand(side) @ rotation.T)
+    canonical, viewpoint = geometry.to_canonical(relative)
+    distance = 0.5 if depth_m is None else float(np.nanmedian(depth_m))
+    placed = relative * SCALE_M + [0.2 * shift - 0.1, 0.02, distance]
+    metric = {}
+    if camera is not None:
+        source = ScaleSource.ASSUMED if depth_m is None else ScaleSource.DEPTH
+        metric = {"keypoints_m": placed, "scale_m": SCALE_M, "scale_source": source, "position_stddev_m": 0.03}
+    pixels = placed[:, :2] / placed[:, 2:] * 500 + [320, 240]
+    low, size = pixels.min(0), np.ptp(pixels, axis=0)
+    return HandPose(
+        side=side,
+        side_score=0.9,
+        score=0.8,
+        keypoints_px=pixels,
+        keypoint_scores=np.linspace(0.3, 1.0, 21),
+        keypoints_relative=relative,
+        keypoints_canonical=canonical,
+        rotation_camera_canonical=viewpoint,
+        roi_px=(low[0], low[1], size[0], size[1]),
+        track_id=track_id,
+        **metric,
+    )
+
+
+class FakeEstimator:
+    """Stands in for HandPoseEstimator."""
+
+    device, model = "cpu", "fake"
+
+    def __init__(self, delay_s: float = 0.0) -> None:
+        self.delay_s, self.timings_ms, self.calls = delay_s, {"fake stage": 1.0}, 0
+
+    def __call__(self, image_rgb, camera=None, depth_m=None, stamp_s=None) -> list[HandPose]:
+        assert image_rgb.dtype == np.uint8 and image_rgb.ndim == 3 and image_rgb.shape[2] == 3
+        self.calls += 1
+        time.sleep(self.delay_s)
+        mean = float(image_rgb.mean())
+        if mean < 20:
+            return []
+        if 249 < mean:
+            raise RuntimeError("white is too much")
+        hands = [make_hand(Side.RIGHT, mean / 255, camera, depth_m)]
+        if mean > 200:
+            hands.append(make_hand(Side.LEFT, mean / 255, camera, depth_m, track_id=2))
+        return hands
+
+    def reset(self) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    from hand_pose_3d.ros.node import main
+
+    raise SystemExit(main(sys.argv, lambda parameters: FakeEstimator(delay_s=0.001)))

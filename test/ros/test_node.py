@@ -1,0 +1,377 @@
+"""The node in a process of its own, over DDS: what comes out belongs to what went in."""
+
+from __future__ import annotations
+
+import signal
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from fake_estimator import SCALE_M, FakeEstimator, make_hand
+from scipy.spatial.transform import Rotation
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.skeleton import BONES, WRIST, Side
+
+
+def xyz(points) -> np.ndarray:
+    return np.array([[p.x, p.y, p.z] for p in points])
+
+
+def matrix(q) -> np.ndarray:
+    return Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+
+
+def test_hands_frames_and_markers_agree(client, start_node):
+    from sensor_msgs.msg import Image, JointState
+
+    overlays = client.listen("~/overlay", Image)
+    states = client.listen("~/joint_states", JointState)
+    start_node()
+    client.connect()
+    client.camera_info()
+    image = client.make_image(220)
+    array = client.ask(image)
+
+    assert array.header == image.header
+    assert [hand.side for hand in array.hands] == [Side.RIGHT, Side.LEFT]
+    expected = make_hand(Side.RIGHT, 220 / 255, Camera(60, 60, 31.5, 23.5))
+    right = array.hands[0]
+    np.testing.assert_allclose(xyz(right.keypoints), expected.keypoints_m, atol=1e-9)
+    np.testing.assert_allclose(xyz(right.keypoints_2d)[:, :2], expected.keypoints_px, atol=1e-9)
+    np.testing.assert_allclose(xyz(right.keypoints_canonical), expected.keypoints_canonical, atol=1e-9)
+    np.testing.assert_allclose(matrix(right.viewpoint), expected.rotation_camera_canonical, atol=1e-9)
+    np.testing.assert_allclose(matrix(right.wrist.orientation), expected.rotation_camera_wrist, atol=1e-9)
+    assert (right.track_id, right.scale_source) == (1, right.SCALE_ASSUMED)
+    assert right.scale == pytest.approx(SCALE_M)
+
+    client.until(lambda: len(client.got["~/hand"]) == 2 and client.got["/tf"] and client.got["~/markers"])
+    assert client.got["~/hand"] == list(array.hands)
+    client.until(lambda: len(client.got["/tf"][0].transforms) == 2)
+    frames = {t.child_frame_id: t for t in client.got["/tf"][0].transforms}
+    assert set(frames) == {"hand_right", "hand_left"}
+    for hand, name in zip(array.hands, ("hand_right", "hand_left"), strict=True):
+        assert frames[name].header == image.header
+        t = frames[name].transform
+        translation = np.array([t.translation.x, t.translation.y, t.translation.z])
+        np.testing.assert_allclose(translation, xyz(hand.keypoints)[WRIST], atol=1e-5)
+        # The frame maps canonical coordinates, times the scale, onto the keypoints.
+        points = hand.scale * xyz(hand.keypoints_canonical) @ matrix(t.rotation).T + translation
+        np.testing.assert_allclose(points, xyz(hand.keypoints), atol=1e-5)
+
+    markers = {(m.ns, m.id): m for m in client.got["~/markers"][0].markers}
+    assert len(markers) == 6
+    for slot, hand in enumerate(array.hands):
+        spheres, lines = markers["keypoints", slot], markers["bones", slot]
+        assert spheres.header == image.header and (spheres.type, lines.type) == (spheres.SPHERE_LIST, lines.LINE_LIST)
+        np.testing.assert_allclose(xyz(spheres.points), xyz(hand.keypoints), atol=1e-5)
+        np.testing.assert_allclose(xyz(lines.points), xyz(hand.keypoints)[np.array(BONES).ravel()], atol=1e-5)
+        assert len(spheres.colors) == 21 and len(lines.colors) == 40
+        assert spheres.lifetime.sec + 1e-9 * spheres.lifetime.nanosec == pytest.approx(0.5)
+
+    client.until(lambda: overlays and states, what="overlay and joint states while somebody listens")
+    assert overlays[0].header == image.header and (overlays[0].width, overlays[0].height) == (64, 48)
+    assert states[0].header == image.header and any(name.startswith("left_index") for name in states[0].name)
+    assert len(states[0].name) == len(states[0].position) == len(set(states[0].name))
+
+
+def test_hand_that_is_gone_is_taken_back(client, start_node):
+    start_node()
+    client.connect()
+    client.camera_info()
+    client.ask(client.make_image(220))
+    client.until(lambda: client.got["~/markers"] and client.got["/tf"])
+    client.spin(0.2)
+    frames = len(client.got["/tf"])
+    empty = client.ask(client.make_image(0))
+    assert empty.header.frame_id == "camera_optical" and empty.hands == []
+    client.until(lambda: len(client.got["~/markers"]) == 2)
+    gone = client.got["~/markers"][1].markers
+    assert {(m.ns, m.id) for m in gone} == {(n, i) for n in ("keypoints", "bones", "label") for i in (0, 1)}
+    assert all(m.action == m.DELETE for m in gone)
+    client.ask(client.make_image(0))
+    client.spin(0.2)
+    assert client.got["~/markers"][-1].markers == []
+    assert len(client.got["/tf"]) == frames
+
+
+def test_every_image_is_answered_in_order(client, start_node):
+    start_node()
+    client.connect()
+    sent = []
+    for k in range(40):
+        image = client.make_image(30 + 4 * k)
+        client.image.publish(image)
+        sent.append(image.header.stamp)
+        client.spin(0.03)
+    client.until(lambda: client.got["~/hands"] and client.got["~/hands"][-1].header.stamp == sent[-1])
+    stamps = [h.header.stamp for h in client.got["~/hands"]]
+    positions = [sent.index(stamp) for stamp in stamps]
+    assert positions == sorted(set(positions))
+    assert len(stamps) >= 36
+    for array in client.got["~/hands"]:
+        # The content belongs to the stamp.
+        value = 30 + 4 * sent.index(array.header.stamp)
+        expected = make_hand(Side.RIGHT, value / 255).keypoints_px
+        np.testing.assert_allclose(xyz(array.hands[0].keypoints_2d)[:, :2], expected, atol=1e-9)
+
+
+def test_without_camera_info_nothing_metric_is_claimed(client, start_node):
+    start_node()
+    client.connect()
+    hand = client.ask(client.make_image(100)).hands[0]
+    assert hand.scale_source == hand.SCALE_NONE and hand.scale == 0.0 and np.isnan(hand.position_stddev)
+    assert np.isnan(xyz(hand.keypoints)).all() and np.isnan(xyz([hand.wrist.position])).all()
+    assert np.isfinite(xyz(hand.keypoints_canonical)).all() and np.isfinite(matrix(hand.wrist.orientation)).all()
+    client.spin(0.3)
+    assert client.got["/tf"] == [] and all(m.markers == [] for m in client.got["~/markers"])
+    _, values = client.diagnosis(lambda status, values: values["metric placement"])
+    assert "camera_info" in values["metric placement"]
+
+
+def test_depth_of_the_same_moment_places_the_hand(client, start_node):
+    start_node()
+    client.connect()
+    client.camera_info()
+    image = client.make_image(100)
+    depth = client.make_image(0, encoding="16UC1", step=128, header=image.header)
+    depth.data = np.full(48 * 64, 800, "<u2").tobytes()
+    client.depth.publish(depth)
+    client.spin(0.3)
+    hand = client.ask(image).hands[0]
+    assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.8)
+    later = client.ask(client.make_image(100)).hands[0]
+    assert later.scale_source == later.SCALE_ASSUMED
+
+
+def malformed(client):
+    yield "step", client.make_image(step=63)
+    yield "data", client.make_image(data=b"\0" * 100)
+    yield "sides", client.make_image(width=0, height=0, step=0, data=b"")
+    yield "encoding", client.make_image(encoding="klingon8")
+    yield "depth as colour", client.make_image(encoding="16UC1")
+    yield "huge", client.make_image(width=2**31, height=2**31)
+
+
+def test_malformed_images_are_counted_and_survived(client, start_node):
+    process = start_node()
+    client.connect()
+    bad = list(malformed(client))
+    for _, message in bad:
+        client.image.publish(message)
+        client.spin(0.1)
+    status, values = client.diagnosis(lambda status, values: values["image messages rejected"] == str(len(bad)))
+    assert status.level in (b"\1", b"\2")
+    assert client.got["~/hands"] == []
+    assert client.ask(client.make_image(100)).hands
+    client.diagnosis(lambda status, values: status.level == b"\0" and values["images answered"] == "1")
+    code, output = process.stop()
+    assert code == 0 and "image rejected" in output and "Traceback" not in output
+
+
+def test_malformed_camera_info_and_depth_are_survived(client, start_node):
+    from sensor_msgs.msg import CameraInfo
+
+    start_node()
+    client.connect()
+    info = CameraInfo(width=64, height=48, k=[float("nan")] * 9)
+    client.info.publish(info)
+    client.diagnosis(lambda status, values: values["camera_info messages rejected"] == "1")
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    client.camera_info(size=(480, 640))
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    status, _ = client.diagnosis(lambda status, values: "640x480" in status.message)
+    assert status.level == b"\1"
+    client.camera_info()
+    image = client.make_image(100)
+    client.depth.publish(client.make_image(0, encoding="bgr8", header=image.header))
+    client.spin(0.3)
+    assert client.ask(image).hands[0].scale_source == 1
+    client.diagnosis(lambda status, values: values["depth messages rejected"] == "1")
+
+
+def test_failure_inside_the_estimator_is_survived(client, start_node):
+    process = start_node()
+    client.connect()
+    client.image.publish(client.make_image(255))
+    status, _ = client.diagnosis(lambda status, values: values["images failed"] == "1")
+    assert status.level == b"\2" and "white is too much" in status.message
+    assert client.ask(client.make_image(100)).hands
+    assert process.popen.poll() is None
+
+
+def test_stream_that_changes_and_goes_back_in_time(client, start_node):
+    start_node()
+    client.connect()
+    assert client.ask(client.make_image(100, size=(48, 64))).hands
+    assert client.ask(client.make_image(100, size=(30, 20))).hands
+    gray = client.make_image(100, encoding="mono8", step=64, data=bytes([100]) * 64 * 48)
+    assert client.ask(gray).hands
+    late, jumped = client.make_image(100), client.make_image(100)
+    late.header.stamp.sec, late.header.stamp.nanosec = gray.header.stamp.sec, gray.header.stamp.nanosec - 50_000_000
+    if late.header.stamp.nanosec < 0:
+        late.header.stamp.sec, late.header.stamp.nanosec = late.header.stamp.sec - 1, late.header.stamp.nanosec + 10**9
+    client.image.publish(late)
+    client.diagnosis(lambda status, values: values["images out of order"] == "1")
+    jumped.header.stamp.sec, jumped.header.stamp.nanosec = 5, 0
+    assert client.ask(jumped).hands
+    stamps = [array.header.stamp for array in client.got["~/hands"]]
+    assert late.header.stamp not in stamps
+
+
+def test_silent_camera_is_stale(client, start_node):
+    start_node(image_timeout=0.5)
+    client.connect()
+    status, _ = client.diagnosis(lambda status, values: status.level == b"\1")
+    assert "no image on /image" in status.message
+    client.ask(client.make_image(100))
+    client.diagnosis(lambda status, values: status.level == b"\3")
+
+    def recovered() -> bool:
+        client.image.publish(client.make_image(100))
+        return any(status.level == b"\0" for m in client.got["/diagnostics"][-1:] for status in m.status)
+
+    client.until(recovered)
+
+
+def test_old_images_are_refused_when_asked_for(client, start_node):
+    start_node(max_image_age=1.0)
+    client.connect()
+    client.image.publish(client.make_image(100))
+    client.diagnosis(lambda status, values: values["images too old"] == "1" and status.level == b"\2")
+    fresh = client.make_image(100)
+    fresh.header.stamp = client.ros.get_clock().now().to_msg()
+    assert client.ask(fresh).hands
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_compressed_images(client, start_node, suffix):
+    from sensor_msgs.msg import CompressedImage
+
+    start_node(image_transport="compressed")
+    client.connect()
+    message = CompressedImage(format="jpeg" if suffix == ".jpg" else "png")
+    message.header = client.make_image().header
+    message.data = cv2.imencode(suffix, np.full((48, 64, 3), 100, np.uint8))[1].tobytes()
+    hand = client.ask(message, client.compressed).hands[0]
+    expected = make_hand(Side.RIGHT, 100 / 255).keypoints_px
+    np.testing.assert_allclose(xyz(hand.keypoints_2d)[:, :2], expected, atol=1e-9)
+    message.data = message.data[:20]
+    client.stamp(message)
+    client.compressed.publish(message)
+    client.diagnosis(lambda status, values: values["image messages rejected"] == "1")
+
+
+def test_pause_keeps_the_networks(client, start_node):
+    from std_srvs.srv import SetBool
+
+    start_node()
+    client.connect()
+    client.camera_info()
+    client.ask(client.make_image(100))
+    assert client.call(SetBool, "~/enable", SetBool.Request(data=False)).success
+    client.until(lambda: client.got["~/markers"] and client.got["~/markers"][-1].markers[0].action == 2)
+    answers = len(client.got["~/hands"])
+    client.image.publish(client.make_image(100))
+    client.spin(0.5)
+    assert len(client.got["~/hands"]) == answers
+    client.diagnosis(lambda status, values: "paused" in status.message)
+    assert client.call(SetBool, "~/enable", SetBool.Request(data=True)).success
+    client.connect()
+    assert client.ask(client.make_image(100)).hands
+
+
+def test_parameters_while_running(client, start_node):
+    start_node()
+    client.connect()
+    client.camera_info()
+    refused = {
+        "score_threshold": (1.5, "range"),
+        "device": ("gpu", "cuda:N"),
+        "model": ("huge", "auto, lite, paper"),
+        "max_hands": (0, "range"),
+        "weights": ("/does/not/exist", "does not exist"),
+        "autostart": (False, "read-only"),
+    }
+    for name, (value, reason) in refused.items():
+        result = client.set_parameters(**{name: value})[0]
+        assert not result.successful and reason in result.reason, (name, result.reason)
+    assert all(r.successful for r in client.set_parameters(publish_tf=False, tf_prefix="robot/", score_threshold=0.7))
+    client.ask(client.make_image(100))
+    client.until(lambda: client.got["~/markers"])
+    client.spin(0.2)
+    assert client.got["/tf"] == []
+    client.set_parameters(publish_tf=True)
+    client.ask(client.make_image(100))
+    client.until(lambda: client.got["/tf"])
+    assert client.got["/tf"][0].transforms[0].child_frame_id == "robot/hand_right"
+    client.set_parameters(reliability="best_effort", scale_source="none")
+    client.connect()
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("device", "gpu", "cuda:N"), ("max_hands", "99", "max_hands"), ("mirrored", "maybe", "mirrored")],
+)
+def test_bad_parameter_at_the_start_is_one_sentence(start_node, name, value, says):
+    code, output = start_node(**{name: value}).stop(0)
+    assert code == 1 and says in output and "Traceback" not in output
+
+
+def test_lifecycle_by_an_external_manager(client, start_node):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    start_node(autostart=False)
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return client.call(ChangeState, "~/change_state", request).success
+
+    def state() -> str:
+        return client.call(GetState, "~/get_state", GetState.Request()).current_state.label
+
+    assert state() == "unconfigured"
+    for _ in range(3):
+        assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+        for _ in range(2):
+            assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
+            client.connect()
+            assert client.ask(client.make_image(100)).hands
+            assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
+            client.until(lambda: client.ros.count_subscribers("image") == 0)
+        assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
+        client.until(lambda: client.ros.count_publishers("/hand_pose_3d/hands") == 0)
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node(client, start_node, number):
+    process = start_node()
+    client.connect()
+    client.ask(client.make_image(100))
+    code, output = process.stop(number, timeout=5.0)
+    assert code == 0 and "Traceback" not in output
+
+
+def test_two_nodes_in_two_namespaces(client, start_node):
+    from hand_pose_3d.msg import HandPose3DArray
+
+    start_node("__ns:=/left_arm", "image:=/image")
+    start_node("__ns:=/right_arm", "image:=/image")
+    answers = [client.listen(f"/{name}/hand_pose_3d/hands", HandPose3DArray) for name in ("left_arm", "right_arm")]
+    client.until(lambda: client.ros.count_subscribers("/image") == 2)
+    client.spin(0.5)
+    client.image.publish(client.make_image(100))
+    client.until(lambda: all(answers))
+    assert answers[0][0].header == answers[1][0].header and len(answers[0][0].hands) == len(answers[1][0].hands) == 1
+
+
+def test_fake_estimator_answers_by_brightness():
+    estimator = FakeEstimator()
+    counts = [len(estimator(np.full((4, 4, 3), value, np.uint8))) for value in (0, 100, 220)]
+    assert counts == [0, 1, 2]
