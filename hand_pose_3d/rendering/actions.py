@@ -1,0 +1,175 @@
+"""What hands do: named actions, 31 of them for training and 8 others for evaluation, sampled with variation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hand_pose_3d.rendering import pose
+from hand_pose_3d.rendering.character import Arm
+
+# mcp, pip, dip in degrees
+_FINGER = {
+    "E": (0, 4, 3),  # extended
+    "R": (16, 24, 14),  # relaxed
+    "C": (32, 48, 30),  # curved, as around a bottle
+    "G": (52, 68, 40),  # tighter grasp
+    "H": (62, 88, 48),  # half closed
+    "F": (78, 102, 62),  # fist
+    "K": (4, 92, 58),  # hook
+    "T": (72, 10, 6),  # bent at the knuckle only
+    "D": (46, 42, 22),  # towards the thumb's tip
+    "X": (-14, 2, 2),  # bent back
+}
+# palmar, radial, mcp, ip, roll in degrees
+_THUMB = {
+    "side": (-22, -42, 6, 8, 0),
+    "out": (-18, 6, 0, -4, 0),
+    "up": (-22, 12, -4, -14, 0),
+    "relaxed": (-6, -6, 14, 16, 4),
+    "opposed": (18, -2, 22, 26, 14),
+    "pinch": (14, -8, 28, 34, 14),
+    "across": (6, -26, 48, 52, 18),
+    "inside": (14, -30, 52, 30, 22),
+    "flat": (-30, -12, 0, 0, 0),
+    "round": (16, 4, 18, 22, 12),
+    "tucked": (-20, -44, 20, 30, 4),
+}
+# name: (index middle ring little, thumb, spread factor, finger that the thumb touches or None)
+ACTIONS: dict[str, tuple[str, str, float, int | None]] = {
+    "open": ("EEEE", "out", 0.6, None),
+    "spread": ("EEEE", "out", 1.8, None),
+    "flat": ("EEEE", "side", -0.4, None),
+    "relaxed": ("RRRR", "relaxed", 0.2, None),
+    "resting": ("RRCC", "relaxed", 0.1, None),
+    "fist": ("FFFF", "across", 0.0, None),
+    "fist thumb beside": ("FFFF", "side", 0.0, None),
+    "point": ("EFFF", "across", 0.0, None),
+    "point thumb out": ("EFFF", "up", 0.0, None),
+    "point relaxed": ("EHHH", "relaxed", 0.0, None),
+    "two": ("EEFF", "across", 0.8, None),
+    "two and thumb": ("EEFF", "up", 0.6, None),
+    "three": ("EEEF", "inside", 0.7, None),
+    "four": ("EEEE", "inside", 1.0, None),
+    "thumb up": ("FFFF", "up", 0.0, None),
+    "call": ("FFFE", "up", 0.5, None),
+    "horns": ("EFFE", "across", 0.6, None),
+    "pinch": ("DRRC", "pinch", 0.3, 0),
+    "ok": ("DERE", "pinch", 0.8, 0),
+    "pinch closed": ("DHFF", "pinch", 0.0, 0),
+    "three finger pinch": ("DDHF", "pinch", 0.0, 1),
+    "grasp cylinder": ("CCCC", "round", 0.1, None),
+    "grasp can": ("GGGG", "opposed", 0.1, None),
+    "grasp handle": ("HHHF", "across", 0.0, None),
+    "grasp ball": ("CCCC", "round", 1.3, None),
+    "grasp plate": ("TTTT", "opposed", 0.2, None),
+    "hook": ("KKKK", "side", 0.0, None),
+    "letter C": ("CCCC", "opposed", -0.2, None),
+    "letter E": ("KKKK", "inside", 0.0, None),
+    "pen": ("DCHF", "pinch", 0.0, 0),
+    "typing": ("RRRR", "side", 0.4, None),
+    # evaluation only from here
+    "one thumb inside": ("EFFF", "inside", 0.0, None),
+    "letter W": ("EEEH", "opposed", 1.2, None),
+    "love": ("EFFE", "out", 0.8, None),
+    "claw": ("KKKK", "out", 1.0, None),
+    "middle pinch": ("EDEE", "pinch", 0.6, 1),
+    "grasp card": ("CGHF", "pinch", 0.0, 0),
+    "tabletop": ("TTTT", "side", 0.0, None),
+    "ring bent": ("EERF", "round", 0.9, None),
+}
+NUM_TRAINING, NUM_EVALUATION = 31, 8
+TRAINING = tuple(ACTIONS)[:NUM_TRAINING]
+EVALUATION = tuple(ACTIONS)[NUM_TRAINING:]
+_FAN = np.array([6.0, 1.0, -4.0, -9.0])
+
+
+def action_angles(name: str) -> np.ndarray:
+    """The plain pose vector of an action, wrist and arm at rest."""
+    shape, thumb, spread, _ = ACTIONS[name]
+    out = np.zeros(pose.NUM_ANGLES)
+    fingers = pose.fingers(out)
+    fingers[:, 1:] = np.radians([_FINGER[s] for s in shape])
+    fingers[:, 0] = np.radians(_FAN) * spread
+    out[pose.THUMB] = np.radians(_THUMB[thumb])
+    out[pose.CUP] = np.radians(12 if shape in ("FFFF", "CCCC", "GGGG") else 3)
+    return out
+
+
+def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> tuple[str, np.ndarray]:
+    """A natural pose without interpenetration: (name of the action it leans to, angles).
+
+    A third are between two actions, some are random within the limits; all vary from person to person.
+    """
+    best: tuple[float, str, np.ndarray] | None = None
+    for _ in range(10):
+        name, angles, target = _draw(rng, names)
+        angles = pose.respect_anatomy(angles)
+        if target is not None:
+            angles = _touch(arm, angles, target)
+        depth = pose.penetration(arm, pose.bone_motions(arm, angles)[1])
+        if best is None or depth < best[0]:
+            best = depth, name, angles
+        if depth < 0.001:
+            break
+    _, name, angles = best
+    return name, angles
+
+
+def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, np.ndarray, int | None]:
+    name = names[rng.integers(len(names))]
+    angles, target = action_angles(name), ACTIONS[name][3]
+    kind = rng.random()
+    if kind < 0.3:
+        other = names[rng.integers(len(names))]
+        share = rng.uniform(0.15, 0.85)
+        angles = (1 - share) * angles + share * action_angles(other)
+        target = target if share < 0.35 else None
+    elif kind < 0.45:
+        angles, target = _random_angles(rng), None
+        name = "random"
+    fingers = pose.fingers(angles)
+    common = rng.normal(0, 0.1)
+    for k in range(4):
+        scale = 0.5 + 0.5 * min(fingers[k, 2] / 0.6, 1.5)
+        fingers[k, 1] += (common + rng.normal(0, 0.11)) * 1.1
+        fingers[k, 2] += (common + rng.normal(0, 0.13)) * scale
+        fingers[k, 3] += (common + rng.normal(0, 0.10)) * scale
+        fingers[k, 0] += rng.normal(0, 0.05)
+    fingers[:, 0] += np.radians(_FAN) * rng.normal(0, 0.35)
+    angles[pose.THUMB] += rng.normal(0, 1, 5) * np.radians([8, 7, 8, 12, 5])
+    angles[pose.CUP] += abs(rng.normal(0, 0.08))
+    return name, angles, target
+
+
+def _random_angles(rng: np.random.Generator) -> np.ndarray:
+    out = np.zeros(pose.NUM_ANGLES)
+    fingers = pose.fingers(out)
+    closed = np.clip(rng.beta(0.7, 0.7, 4), 0, 1)
+    fingers[:, 1] = np.radians(-18 + 100 * np.clip(closed + rng.normal(0, 0.2, 4), 0, 1))
+    fingers[:, 2] = np.radians(-2 + 108 * np.clip(closed + rng.normal(0, 0.2, 4), 0, 1))
+    fingers[:, 3] = 0.55 * fingers[:, 2] + rng.normal(0, 0.15, 4)
+    fingers[:, 0] = np.radians(_FAN) * rng.normal(0.5, 0.8)
+    thumb = pose.LIMITS[pose.THUMB]
+    out[pose.THUMB] = thumb[:, 0] + rng.beta(1.6, 1.6, 5) * (thumb[:, 1] - thumb[:, 0])
+    return out
+
+
+def _touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
+    """Bend thumb and one finger until their tips meet, staying near the given angles."""
+    from scipy.optimize import least_squares
+
+    free = np.r_[4 * target + np.arange(1, 4), np.arange(16, 21)]
+    touching = 0.85 * (arm.radii[0, 2] + arm.radii[target + 1, 2])
+
+    def residual(x: np.ndarray) -> np.ndarray:
+        trial = angles.copy()
+        trial[free] = x
+        points = pose.bone_motions(arm, trial)[1]
+        gap = np.linalg.norm(points[4] - points[8 + 4 * target]) - touching
+        return np.r_[gap / 0.002, (x - angles[free]) / 0.35]
+
+    low, high = pose.LIMITS[free].T
+    start = np.clip(angles[free], low + 1e-6, high - 1e-6)
+    out = angles.copy()
+    out[free] = least_squares(residual, start, bounds=(low, high), max_nfev=6).x
+    return pose.respect_anatomy(out)

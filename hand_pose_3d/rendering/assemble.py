@@ -1,0 +1,201 @@
+"""From a scene's values to meshes, uniforms and exact labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.rendering import mesh, pose
+from hand_pose_3d.rendering.background import clutter, load_environment, perspective_view
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Scene, Source
+from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
+from hand_pose_3d.skeleton import Side
+
+NUM_COLUMNS = 16
+"""position 3, normal 3, rest 3, attribute 4 (palm, redness, metres up the arm, nail), uv 2, part 1."""
+_TEXTURE_SIDE = 1024
+_COARSE_BELOW_PX = 90
+
+
+@dataclass(eq=False)
+class ArmMesh:
+    """One arm in camera axes: buffer (R, NUM_COLUMNS) float32, faces (F, 3), uniforms, texture (name, RGB)."""
+
+    buffer: np.ndarray
+    faces: np.ndarray
+    uniforms: dict[str, Any]
+    texture: tuple[str, np.ndarray] | None = None
+    shared_faces: bool = True
+    casts_shadow: bool = True
+    mirrored: bool = False
+
+
+@dataclass(eq=False)
+class ThingMesh(ArmMesh):
+    """Anything else; its label stands in the buffer's last column."""
+
+    shared_faces: bool = False
+
+
+@dataclass(eq=False)
+class Assembly:
+    """What the engine draws, and the truth about it.
+
+    keypoints_m: per side the (21, 3) camera-frame keypoints, public order. background: (S, S, 3) uint8.
+    """
+
+    intrinsics: np.ndarray
+    arms: list[ArmMesh]
+    things: list[ThingMesh]
+    lighting: dict[str, Any]
+    background: np.ndarray
+    shadow_centre: np.ndarray
+    shadow_radius: float
+    keypoints_m: dict[Side, np.ndarray] = field(default_factory=dict)
+
+
+def assemble(scene: Scene, source: Source) -> Assembly:
+    """Pose, place and dress everything in a scene."""
+    arms, keypoints = [], {}
+    for hand in scene.hands:
+        arm_mesh, points = _arm_mesh(hand, source, scene.intrinsics[0, 0])
+        arms.append(arm_mesh)
+        keypoints[hand.side] = points
+    everything = np.concatenate(list(keypoints.values()))
+    centre = 0.5 * (everything.min(axis=0) + everything.max(axis=0))
+    radius = float(np.linalg.norm(everything - centre, axis=1).max()) + 0.05
+    light = scene.lighting
+    return Assembly(
+        intrinsics=scene.intrinsics,
+        arms=arms,
+        things=[],
+        lighting={
+            "key": tuple(map(float, light.key)),
+            "key_direction": tuple(map(float, light.key_direction)),
+            "fill": tuple(map(float, light.fill)),
+            "fill_direction": tuple(map(float, light.fill_direction)),
+            "sh": light.harmonics,
+            "exposure": light.exposure,
+        },
+        background=background_picture(scene, source),
+        shadow_centre=centre,
+        shadow_radius=radius,
+        keypoints_m=keypoints,
+    )
+
+
+def tone_curve(linear: np.ndarray) -> np.ndarray:
+    """The shader's curve from linear light to sRGB 0..1."""
+    c = np.clip(linear, 0, None)
+    return np.clip(c * (1 + 0.12 * c) / (1 + 0.36 * c), 0, 1) ** np.float32(1 / 2.2)
+
+
+_CURVE_STEPS, _CURVE_END = 8191, 6.0
+_CURVE = np.round(tone_curve(np.linspace(0, _CURVE_END, _CURVE_STEPS + 1)) * 255).astype(np.uint8)
+
+
+def background_picture(scene: Scene, source: Source) -> np.ndarray:
+    """The picture (S, S, 3) uint8 behind everything."""
+    import cv2
+
+    rng = np.random.default_rng(scene.background_seed)
+    if scene.clutter or scene.environment is None:
+        light = clutter(rng, IMAGE_SIZE) * 1.2
+    else:
+        env = load_environment(source.assets / "hdri" / scene.environment)
+        light = perspective_view(env, scene.rotation_world_camera, scene.intrinsics[0, 0] * 0.8, IMAGE_SIZE)
+        mean = float(light.mean())
+        light = light / mean * np.clip(mean, 0.3, 1.5)
+    scaled = light.astype(np.float32) * np.float32(scene.background_exposure * (_CURVE_STEPS / _CURVE_END))
+    picture = _CURVE[np.clip(scaled, 0, _CURVE_STEPS).astype(np.uint16)]
+    if scene.background_blur > 0:
+        picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)
+    return picture
+
+
+def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[ArmMesh, np.ndarray]:
+    arm = source.characters.arm(hand.character)
+    t = arm.template
+    motion, points = pose.bone_motions(arm, hand.angles)
+    vertices = pose.skin(arm, motion)
+    normals = mesh.vertex_normals(vertices, t.faces, t.faces_at_vertex)
+    place = hand.rotation_camera_hand @ np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
+    up_arm = arm.attributes[:, 2]
+    source_index = t.render_source
+    normals = normals[source_index] @ place.T
+    cover = np.clip((up_arm - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
+    if hand.clothing.glove:
+        cover = np.maximum(cover, 0.001)
+    positions = vertices[source_index] @ place.T + hand.wrist_camera_m + normals * cover[:, None]
+    offset = 16.0 if hand.side is Side.RIGHT else 0.0
+    part = t.part[source_index].astype(float)
+    part[part > 1] += offset
+    attribute = np.c_[arm.attributes, t.nail]
+    buffer = np.hstack([positions, normals, arm.vertices[source_index], attribute, t.uv, part[:, None]])
+    camera_points = points @ place.T + hand.wrist_camera_m
+    texture = _skin_texture(source.assets / "skins" / hand.skin.texture) if hand.skin.texture else None
+    uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points)
+    picture = (hand.skin.texture, texture[0]) if texture else None
+    span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
+    faces = t.coarse_faces if span_px < _COARSE_BELOW_PX else t.render_faces
+    mirrored = hand.side is Side.RIGHT
+    return ArmMesh(buffer.astype(np.float32), faces, uniforms, picture, mirrored=mirrored), camera_points
+
+
+def _arm_uniforms(
+    hand: HandInstance, texture: tuple | None, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray, points: np.ndarray
+) -> dict[str, Any]:
+    skin, clothing = hand.skin, hand.clothing
+    capsule_start, capsule_end = np.zeros((MAX_CAPSULES, 4)), np.zeros((MAX_CAPSULES, 3))
+    count = len(starts)
+    capsule_start[:count] = np.c_[starts, radii]
+    capsule_end[:count] = ends
+    rings, ring_axis = np.zeros((MAX_RINGS, 4)), np.zeros((MAX_RINGS, 3))
+    for i, (finger, along) in enumerate(clothing.rings):
+        a, b = points[1 + 4 * finger], points[2 + 4 * finger]
+        rings[i] = [*(a + along * (b - a)), 0.0022]
+        ring_axis[i] = (b - a) / np.linalg.norm(b - a)
+    return {
+        "material": 0,
+        "num_capsules": count,
+        "capsule_start": capsule_start,
+        "capsule_end": capsule_end,
+        "rings": rings,
+        "ring_axis": ring_axis,
+        "num_rings": len(clothing.rings),
+        "base": tuple(map(float, skin.base)),
+        "roughness": skin.roughness,
+        "bump": skin.bump,
+        "blotch": skin.blotch,
+        "seed": skin.seed,
+        "veins": skin.veins,
+        "hair": skin.hair,
+        "palm_light": skin.palm_light * (0.5 if texture else 1.0),
+        "nail_colour": tuple(map(float, skin.nail_colour)),
+        "texture_share": skin.texture_share,
+        "texture_mean": tuple(map(float, texture[1])) if texture else (1.0, 1.0, 1.0),
+        "sleeve": clothing.sleeve,
+        "cloth_a": tuple(map(float, clothing.colours[0])),
+        "cloth_b": tuple(map(float, clothing.colours[1])),
+        "stripes": clothing.stripes,
+        "cloth_kind": float(clothing.along),
+        "glove": float(clothing.glove),
+        "watch": (*clothing.watch, 0.0),
+        "metal": tuple(map(float, clothing.metal)),
+    }
+
+
+@lru_cache(maxsize=32)
+def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A MakeHuman skin (H, W, 3) uint8 RGB, first row at v = 0, and its mean linear colour over the hand's island."""
+    import cv2
+
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = cv2.resize(image, (_TEXTURE_SIDE, _TEXTURE_SIDE), interpolation=cv2.INTER_AREA)[::-1, :, ::-1]
+    island = image[int(0.02 * _TEXTURE_SIDE) : int(0.1 * _TEXTURE_SIDE), int(0.62 * _TEXTURE_SIDE) : int(0.7 * _TEXTURE_SIDE)]
+    mean = ((island / 255.0) ** 2.2).reshape(-1, 3).mean(axis=0)
+    return np.ascontiguousarray(image), mean

@@ -1,0 +1,185 @@
+"""What stands behind the hands, and the light that comes from it: environment maps where given, else made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+_CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
+
+
+@dataclass(frozen=True, eq=False)
+class Environment:
+    """An equirectangular map (H, W, 3) of linear light of mean 1, its harmonics (9, 3) and its brightest direction.
+
+    World axes: y up, the middle of the map at +z, its right half towards -x. harmonics are irradiance over pi, so that albedo times their sum is what one sees.
+    """
+
+    pixels: np.ndarray
+    harmonics: np.ndarray
+    sun: np.ndarray
+    sun_share: float
+
+
+def environment_files(assets: Path | None) -> list[Path]:
+    """The .hdr files of an asset folder, in order; empty without one."""
+    return sorted((assets / "hdri").glob("*.hdr")) if assets else []
+
+
+def _directions(height: int, width: int) -> np.ndarray:
+    theta = (np.arange(height) + 0.5) / height * np.pi
+    phi = (np.arange(width) + 0.5) / width * 2 * np.pi - np.pi
+    y = np.repeat(np.cos(theta)[:, None], width, axis=1)
+    return np.stack([-np.sin(theta)[:, None] * np.sin(phi), y, np.sin(theta)[:, None] * np.cos(phi)], axis=-1)
+
+
+def harmonics_basis(d: np.ndarray) -> np.ndarray:
+    """The nine functions of the shader at directions (..., 3), each times its cosine-lobe factor."""
+    x, y, z = d[..., 0], d[..., 1], d[..., 2]
+    return np.stack([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=-1)
+
+
+_NORM = np.array([0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274]) ** 2
+_LOBE = np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])
+
+
+def project_harmonics(radiance: np.ndarray) -> np.ndarray:
+    """Coefficients (9, 3) of irradiance / pi of an equirectangular map (H, W, 3). Source: Ramamoorthi, Hanrahan 2001."""
+    height, width = radiance.shape[:2]
+    solid = np.sin((np.arange(height) + 0.5) / height * np.pi) * (np.pi / height) * (2 * np.pi / width)
+    basis = harmonics_basis(_directions(height, width)) * solid[:, None, None]
+    coefficients = np.einsum("hwk,hwc->kc", basis, radiance)
+    return coefficients * (_NORM * _LOBE)[:, None]
+
+
+@lru_cache(maxsize=64)
+def load_environment(path: Path) -> Environment:
+    """Read an .hdr file."""
+    import cv2
+
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., 2::-1].astype(np.float32)
+    pixels = np.clip(pixels, 0, None)
+    pixels /= np.clip(pixels, 0, np.percentile(pixels, 99)).mean()
+    small = cv2.resize(pixels, (64, 32), interpolation=cv2.INTER_AREA)
+    brightness = small.mean(axis=-1)
+    peak = np.unravel_index(np.argmax(cv2.GaussianBlur(brightness, (3, 3), 0)), brightness.shape)
+    excess = np.clip(brightness - _CLAMP / 4, 0, None).sum() / brightness.sum()
+    return Environment(
+        np.clip(pixels, 0, _CLAMP),
+        project_harmonics(np.clip(small, 0, _CLAMP / 4)),
+        _directions(32, 64)[peak],
+        float(excess),
+    )
+
+
+def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal: float, size: int) -> np.ndarray:
+    """Linear light (size, size, 3) seen by a camera; rotation's columns are the camera's axes in world axes."""
+    import cv2
+
+    grid = ((np.arange(size) - (size - 1) / 2) / focal).astype(np.float32)
+    rotation = rotation_world_camera.astype(np.float32)
+    across, down = np.meshgrid(grid, grid)
+    x, y, z = (row[0] * across + row[1] * down + row[2] for row in rotation)
+    height, width = env.pixels.shape[:2]
+    u = cv2.phase(z, -x) / np.float32(2 * np.pi) * width  # 0..width, starting at +z, where the map's middle is
+    u = (u + np.float32(width / 2 - 0.5)) % np.float32(width)
+    v = np.float32(0.5 * height - 0.5) - cv2.phase(np.hypot(x, z), y, angleInDegrees=False) * np.float32(height / np.pi)
+    v = np.where(v < -0.5, v + np.float32(2 * height), v)
+    return cv2.remap(env.pixels, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def made_up_environment(rng: np.random.Generator) -> Environment:
+    """A room or a sky of smooth light, without any file."""
+    height, width = 64, 128
+    d = _directions(height, width)
+    up = 0.5 + 0.5 * d[..., 1:2]
+    tint = 1 + rng.normal(0, 0.12, (2, 3))
+    light = tint[0] * rng.uniform(0.6, 1.6) * up + tint[1] * rng.uniform(0.15, 0.9) * (1 - up)
+    for _ in range(rng.integers(1, 5)):
+        centre = rng.normal(size=3) + [0, 0.5, 0]
+        centre /= np.linalg.norm(centre)
+        lamp = np.exp((d @ centre - 1) / rng.uniform(0.02, 0.3))[..., None]
+        light = light + lamp * rng.uniform(0.5, 5) * (1 + rng.normal(0, 0.15, 3))
+    light = np.clip(light, 0.02, None)
+    light /= light.mean()
+    peak = np.unravel_index(np.argmax(light.sum(axis=-1)), (height, width))
+    return Environment(light.astype(np.float32), project_harmonics(light), d[peak], 0.2)
+
+
+def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
+    """Smooth noise (size, size) in 0..1."""
+    import cv2
+
+    out, weight = np.zeros((size, size), np.float32), 1.0
+    for octave in range(octaves):
+        cells = 2 ** (octave + 1) + 1
+        coarse = rng.random((cells, cells), dtype=np.float32) * weight
+        out += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+        weight *= persistence
+    low, high = out.min(), out.max()
+    return (out - low) / max(high - low, 1e-6)
+
+
+def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A made-up picture (size, size, 3) of linear light: walls, boards, things, some of them skin-coloured."""
+    import cv2
+
+    a, b = _colour(rng), _colour(rng)
+    field = noise_image(rng, size, int(rng.integers(1, 7)))[..., None]
+    picture = (a * field + b * (1 - field)).astype(np.float32)
+    for _ in range(int(rng.integers(0, 14))):
+        colour = _colour(rng)
+        layer = picture.copy()
+        centre = rng.uniform(-0.1, 1.1, 2) * size
+        extent = np.exp(rng.uniform(np.log(0.03), np.log(0.6), 2)) * size
+        kind = rng.choice(4, p=[0.4, 0.35, 0.2, 0.05])
+        tint = tuple(float(c) for c in colour)
+        if kind == 0:
+            box = cv2.boxPoints((tuple(centre), tuple(extent), float(rng.uniform(0, 180))))
+            cv2.fillPoly(layer, [box.astype(np.int32)], tint, cv2.LINE_AA)
+        elif kind == 1:
+            axes = tuple(int(e / 2) + 1 for e in extent)
+            cv2.ellipse(layer, tuple(int(c) for c in centre), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA)
+        elif kind == 2:
+            end = tuple(int(c) for c in centre + rng.normal(0, 0.4, 2) * size)
+            cv2.line(layer, tuple(int(c) for c in centre), end, tint, int(rng.integers(1, 24)), cv2.LINE_AA)
+        else:
+            spacing = int(rng.integers(6, 40))
+            for x in range(0, size, spacing):
+                cv2.line(layer, (x, 0), (int(x + rng.normal(0, 2)), size), tint, int(rng.integers(1, 5)), cv2.LINE_AA)
+        grain = noise_image(rng, size, 6)[..., None] if rng.random() < 0.4 else 0.5
+        picture = picture + (layer - picture) * np.float32(0.6 + 0.8 * grain) if rng.random() < 0.5 else layer
+    return np.clip(picture, 0.0, None) * (0.9 + 0.2 * noise_image(rng, size, 8, 0.9)[..., None])
+
+
+def _colour(rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.25:
+        return skin_tone(rng.random()) * rng.uniform(0.5, 1.3)
+    if rng.random() < 0.4:
+        return np.full(3, rng.uniform(0.02, 0.9)) * (1 + rng.normal(0, 0.06, 3)).clip(0.5, 1.5)
+    return rng.uniform(0, 1, 3) ** 2.2
+
+
+_TONES = np.array(
+    [
+        [0.95, 0.80, 0.71],
+        [0.90, 0.71, 0.59],
+        [0.84, 0.63, 0.50],
+        [0.76, 0.54, 0.41],
+        [0.65, 0.44, 0.31],
+        [0.52, 0.34, 0.23],
+        [0.39, 0.25, 0.17],
+        [0.28, 0.18, 0.13],
+    ]
+)
+
+
+def skin_tone(t: float) -> np.ndarray:
+    """Linear albedo (3,) of skin, t = 0 lightest to 1 darkest."""
+    position = np.clip(t, 0, 1) * (len(_TONES) - 1)
+    lower = min(int(position), len(_TONES) - 2)
+    srgb = _TONES[lower] + (position - lower) * (_TONES[lower + 1] - _TONES[lower])
+    return srgb**2.2

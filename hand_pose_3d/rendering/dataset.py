@@ -1,0 +1,260 @@
+"""Rendering many frames: worker processes, resuming, statistics and the data card."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import pickle
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.rendering import rhd
+from hand_pose_3d.rendering.scene import SPLITS, Scene
+from hand_pose_3d.skeleton import Side
+
+_CHUNK = 64
+_BYTES_PER_FRAME = 290_000
+_SPARE_BYTES = 500_000_000
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """What to render. assets: folder with hdri/ and skins/, or None to do without."""
+
+    out: Path
+    count: int
+    split: str = "training"
+    seed: int = 0
+    workers: int = 1
+    assets: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise InvalidInputError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}")
+        if self.count < 1 or self.workers < 1 or self.seed < 0:
+            raise InvalidInputError(
+                f"count and workers must be at least 1 and seed at least 0, "
+                f"not count={self.count} workers={self.workers} seed={self.seed}"
+            )
+        if self.assets is not None and not self.assets.is_dir():
+            raise InvalidInputError(f"asset folder {self.assets} does not exist; leave the option out to do without")
+
+
+class FrameMaker:
+    """Makes any frame of a data set; owns the renderer of its process."""
+
+    def __init__(self, assets: Path | None) -> None:
+        from hand_pose_3d.rendering.character import Characters
+        from hand_pose_3d.rendering.engine import Rasteriser
+        from hand_pose_3d.rendering.scene import Source
+
+        self.source = Source(Characters(), assets)
+        self.engine = Rasteriser()
+
+    def frame(self, split: str, seed: int, index: int) -> tuple[Scene, Any, np.ndarray, dict[str, np.ndarray]]:
+        """(scene, pictures, developed colour, annotation) of one frame."""
+        from hand_pose_3d.rendering.assemble import assemble
+        from hand_pose_3d.rendering.photo import develop
+        from hand_pose_3d.rendering.scene import sample_scene
+
+        scene = sample_scene(self.source, split, seed, index)
+        assembly = assemble(scene, self.source)
+        pictures = self.engine.render(assembly)
+        photo_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
+        colour = develop(pictures.colour, scene.photo, photo_rng)
+        record = rhd.annotation(assembly.keypoints_m, scene.intrinsics, pictures.label, pictures.depth_m)
+        return scene, pictures, colour, record
+
+
+def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, Any]:
+    """Render what is not there yet and return the statistics, which are also written beside the pictures.
+
+    Raises HandPoseError when the disk would run full, or when the folder holds another data set.
+    """
+    folder = options.out / options.split
+    for name in rhd.FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    parts = folder / "parts"
+    parts.mkdir(exist_ok=True)
+    _check_same(folder, options)
+    chunks = [range(a, min(a + _CHUNK, options.count)) for a in range(0, options.count, _CHUNK)]
+    missing = [c for c in chunks if not _part_path(parts, c).exists()]
+    check_disk(options.out, sum(len(c) for c in missing))
+    if missing:
+        _cache_characters()
+        for _ in _progress(_run(options, missing), sum(len(c) for c in missing), progress):
+            pass
+    records: dict[int, dict[str, Any]] = {}
+    facts: list[dict[str, Any]] = []
+    for chunk in chunks:
+        with _part_path(parts, chunk).open("rb") as file:
+            part_records, part_facts = pickle.load(file)
+        records.update(part_records)
+        facts += part_facts
+    rhd.write_annotation(folder, records)
+    statistics = summarise(facts)
+    (folder / "statistics.json").write_text(json.dumps(statistics, indent=1))
+    (options.out / "DATA_CARD.md").write_text(data_card(options, statistics))
+    return statistics
+
+
+def check_disk(folder: Path, frames: int) -> None:
+    """Raise HandPoseError if `frames` frames would not fit on the disk of `folder`."""
+    need, free = frames * _BYTES_PER_FRAME + _SPARE_BYTES, shutil.disk_usage(folder).free
+    if frames and free < need:
+        raise HandPoseError(
+            f"{frames} frames need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
+            "free some space or lower the count"
+        )
+
+
+def _part_path(parts: Path, chunk: range) -> Path:
+    return parts / f"{chunk.start:06d}-{chunk.stop:06d}.pickle"
+
+
+def _check_same(folder: Path, options: RenderOptions) -> None:
+    identity = {"seed": options.seed, "split": options.split, "assets": bool(options.assets)}
+    path = folder / "parts" / "identity.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found != identity:
+            raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
+    else:
+        path.write_text(json.dumps(identity))
+
+
+def _cache_characters() -> None:
+    from hand_pose_3d.rendering.character import Characters
+
+    Characters()
+
+
+_maker: FrameMaker | None = None
+
+
+def _start_worker(assets: Path | None) -> None:
+    global _maker
+    import cv2
+
+    cv2.setNumThreads(1)
+    _maker = FrameMaker(assets)
+
+
+def _render_chunk(task: tuple[Path, str, int, range]) -> int:
+    folder, split, seed, chunk = task
+    assert _maker is not None
+    records, facts = {}, []
+    for index in chunk:
+        scene, pictures, colour, record = _maker.frame(split, seed, index)
+        rhd.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
+        records[index] = record
+        facts.append(frame_facts(scene, pictures.label, record))
+    path = _part_path(folder / "parts", chunk)
+    partial = path.with_suffix(".part")
+    partial.write_bytes(pickle.dumps((records, facts)))
+    partial.replace(path)
+    return len(chunk)
+
+
+def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
+    tasks = [(options.out / options.split, options.split, options.seed, c) for c in chunks]
+    if options.workers == 1:
+        _start_worker(options.assets)
+        yield from map(_render_chunk, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(options.workers, _start_worker, (options.assets,)) as pool:
+        yield from pool.imap_unordered(_render_chunk, tasks)
+
+
+def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="image", disable=not show) as bar:
+        for n in done:
+            bar.update(n)
+            yield n
+
+
+def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What the statistics count of one frame."""
+    hands = []
+    for hand in scene.hands:
+        start = 0 if hand.side is Side.LEFT else 21
+        low, high = (2, 17) if hand.side is Side.LEFT else (18, 33)
+        rows, columns = np.nonzero((label >= low) & (label <= high))
+        box = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else 0
+        dorsal = hand.rotation_camera_hand[:, 2] * (-1 if hand.side is Side.RIGHT else 1)
+        towards = -hand.rotation_camera_hand[2, 2]
+        hands.append(
+            {
+                "side": hand.side.label,
+                "action": hand.action,
+                "tone": hand.skin.tone,
+                "size": float(box / label.shape[0]),
+                "visible": float(record["uv_vis"][start : start + 21, 2].mean()),
+                "back_towards_camera": float(towards),
+                "fingers_up": float(-hand.rotation_camera_hand[1, 1]),
+                "distance_m": float(hand.wrist_camera_m[2]),
+                "sleeve": hand.clothing.sleeve < 1,
+                "dorsal_x": float(dorsal[0]),
+            }
+        )
+    return {"view": scene.view, "environment": scene.environment or "made up", "tags": list(scene.tags), "hands": hands}
+
+
+def summarise(facts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Distributions of view, scale, tone, pose and sides over frames."""
+    hands = [h for f in facts for h in f["hands"]]
+
+    def shares(values: list[Any]) -> dict[str, float]:
+        names, counts = np.unique(np.array(values, dtype=str), return_counts=True)
+        return {str(n): round(float(c) / len(values), 4) for n, c in zip(names, counts, strict=True)}
+
+    def spread(name: str) -> dict[str, float]:
+        values = np.array([h[name] for h in hands])
+        return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (5, 25, 50, 75, 95)}
+
+    return {
+        "frames": len(facts),
+        "hands": len(hands),
+        "hands_per_frame": shares([len(f["hands"]) for f in facts]),
+        "side": shares([h["side"] for h in hands]),
+        "view": shares([f["view"] for f in facts]),
+        "background": shares([f["environment"] for f in facts]),
+        "content": shares([t for f in facts for t in f["tags"]] or ["none"]),
+        "action": shares([h["action"] for h in hands]),
+        "size_of_frame": spread("size"),
+        "distance_m": spread("distance_m"),
+        "skin_tone_light_to_dark": spread("tone"),
+        "visible_keypoints": spread("visible"),
+        "back_towards_camera": spread("back_towards_camera"),
+        "fingers_up": spread("fingers_up"),
+        "sleeve": shares([h["sleeve"] for h in hands]),
+    }
+
+
+def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
+    """A short description of the data set, with its numbers."""
+    assets = "Poly Haven environment maps and MakeHuman skins (CC0)" if options.assets else "no files besides the packages"
+    rows = "\n".join(f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background"))
+    return f"""# Rendered hands
+
+Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
+
+- Made by: `hand_pose_3d render --out {options.out.name} --count {options.count} --split {options.split} --seed {options.seed}`
+- Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
+- Lights, backgrounds, skins: {assets}; the rest is made up by the program.
+- Licence of the images: CC0, as far as we can grant it; no person was photographed.
+- Labels: `uv_vis`, `xyz`, `K` and 33 classes as in RHD; visibility is computed from the depth picture.
+- Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs.
+
+Last split made: {options.split}
+{rows}
+"""

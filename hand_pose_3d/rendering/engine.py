@@ -1,0 +1,181 @@
+"""The rasteriser: one scene in, colour, label and depth pictures out (OpenGL 3.3 through EGL, GPU or llvmpipe)."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from hand_pose_3d.errors import DeviceError, HandPoseError
+from hand_pose_3d.rendering import shaders
+from hand_pose_3d.rendering.assemble import ArmMesh, Assembly, ThingMesh
+
+_NEAR, _FAR = 0.03, 12.0
+_SHADOW_SIZE = 512
+_SUPERSAMPLING = 1.5
+"""Shaded samples per pixel and axis; 2 costs half as much again and looks the same after a camera's blur."""
+
+
+class Pictures(NamedTuple):
+    """colour: (S, S, 3) uint8 RGB. label: (S, S) uint8, RHD's 33 classes. depth_m: (S, S) float32, 0 = background."""
+
+    colour: np.ndarray
+    label: np.ndarray
+    depth_m: np.ndarray
+
+
+class Rasteriser:
+    """Owns one OpenGL context; use it in one thread only."""
+
+    def __init__(self, size: int = 320) -> None:
+        """size: side of the square pictures.
+
+        Raises HandPoseError without moderngl, DeviceError without a working EGL driver.
+        """
+        os.environ.setdefault("LP_NUM_THREADS", "1")
+        try:
+            import moderngl
+        except ImportError as error:
+            raise HandPoseError("rendering needs moderngl: pip install hand_pose_3d[render]") from error
+        try:
+            self._gl = moderngl.create_standalone_context(backend="egl")
+        except Exception as error:  # moderngl raises bare Exception
+            raise DeviceError(f"no OpenGL 3.3 through EGL here (Debian: apt install libegl1): {error}") from error
+        gl = self._gl
+        gl.gc_mode = "auto"
+        self.size = size
+        self._program = gl.program(shaders.VERTEX, shaders.FRAGMENT)
+        self._shadow_program = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._label_program = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
+        self._background_program = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
+        corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
+        self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
+        self._picture = gl.texture((size, size), 3)
+        self._picture.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        full, shaded = (size, size), (round(size * _SUPERSAMPLING), round(size * _SUPERSAMPLING))
+        self._colour = gl.framebuffer([gl.renderbuffer(shaded, 4)], gl.depth_renderbuffer(shaded))
+        self._labels = gl.framebuffer(
+            [gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)], gl.depth_renderbuffer(full)
+        )
+        self._shadow_map = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
+        self._shadow_map.compare_func = "<="
+        self._shadow_map.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
+        self._white = gl.texture((1, 1), 3, b"\xff\xff\xff")
+        self._skins: dict[str, object] = {}
+        self._index_buffers: dict[int, object] = {}
+        gl.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
+        self._cull = moderngl.CULL_FACE
+        self._triangle_strip = moderngl.TRIANGLE_STRIP
+
+    def render(self, scene: Assembly) -> Pictures:
+        """Draw one assembled scene."""
+        gl = self._gl
+        meshes: list[ArmMesh | ThingMesh] = [*scene.arms, *scene.things]
+        buffers = [self._upload(mesh) for mesh in meshes]
+        light = _light_matrix(scene)
+        self._shadow_program["light"].write(light.T.astype("f4").tobytes())
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        gl.disable(self._cull)  # open ends and thin things cast shadows from both sides
+        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
+            if mesh.casts_shadow:
+                layout = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
+                gl.vertex_array(self._shadow_program, layout, indices).render()
+
+        gl.enable(self._cull)
+        projection = _projection(scene.intrinsics, self.size).T
+        self._colour.use()
+        self._colour.clear(0, 0, 0, 0)
+        self._picture.write(np.ascontiguousarray(scene.background))
+        self._picture.use(1)
+        self._background_program["picture"].value = 1
+        gl.front_face = "ccw"
+        self._background.render(self._triangle_strip)
+        self._shadow_map.use(0)
+        _set(self._program, shadow=0, skin=2, projection=projection, light=light.T, **scene.lighting)
+        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
+            self._texture(mesh).use(2)
+            gl.front_face = "ccw" if mesh.mirrored else "cw"
+            _set(self._program, **mesh.uniforms)
+            layout = [(vertices, "3f 3f 3f 4f 2f 4x", "position", "normal", "rest", "traits", "uv")]
+            gl.vertex_array(self._program, layout, indices).render()
+
+        self._labels.use()
+        self._labels.clear(0, 0, 0, 0)
+        _set(self._label_program, projection=projection)
+        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
+            _set(self._label_program, **mesh.uniforms)
+            gl.front_face = "ccw" if mesh.mirrored else "cw"
+            layout = [(vertices, "3f 12x 3f 4f 8x 1f", "position", "rest", "traits", "part")]
+            gl.vertex_array(self._label_program, layout, indices).render()
+        pictures = self._read()
+        for vertices, _ in buffers:
+            vertices.release()
+        return pictures
+
+    def _upload(self, mesh: ArmMesh | ThingMesh):
+        key = id(mesh.faces)
+        if not mesh.shared_faces:
+            indices = self._gl.buffer(mesh.faces.astype("i4").tobytes())
+        else:
+            if key not in self._index_buffers:
+                self._index_buffers[key] = self._gl.buffer(mesh.faces.astype("i4").tobytes())
+            indices = self._index_buffers[key]
+        return self._gl.buffer(np.ascontiguousarray(mesh.buffer, "f4").tobytes()), indices
+
+    def _texture(self, mesh: ArmMesh | ThingMesh):
+        if mesh.texture is None:
+            return self._white
+        name, image = mesh.texture
+        if name not in self._skins:
+            texture = self._gl.texture((image.shape[1], image.shape[0]), 3, np.ascontiguousarray(image).tobytes())
+            texture.build_mipmaps()
+            self._skins[name] = texture
+        return self._skins[name]
+
+    def _read(self) -> Pictures:
+        import cv2
+
+        n = self.size
+        side = self._colour.width
+        colour = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(side, side, 4)
+        colour = cv2.resize(colour, (n, n), interpolation=cv2.INTER_AREA)[..., :3]
+        depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
+        label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)
+        return Pictures(colour, label, depth)
+
+
+def _set(program, **values) -> None:
+    """Set uniforms; those that the compiler dropped are skipped."""
+    for name, value in values.items():
+        if name not in program:
+            continue
+        if isinstance(value, np.ndarray):
+            program[name].write(np.ascontiguousarray(value, "f4").tobytes())
+        else:
+            program[name].value = value
+
+
+def _projection(intrinsics: np.ndarray, size: int) -> np.ndarray:
+    """OpenGL's matrix for K; row 0 of the frame buffer is row 0 of the image."""
+    out = np.zeros((4, 4))
+    out[0, 0], out[0, 2] = 2 * intrinsics[0, 0] / size, 2 * (intrinsics[0, 2] + 0.5) / size - 1
+    out[1, 1], out[1, 2] = 2 * intrinsics[1, 1] / size, 2 * (intrinsics[1, 2] + 0.5) / size - 1
+    out[2, 2], out[2, 3] = (_FAR + _NEAR) / (_FAR - _NEAR), -2 * _FAR * _NEAR / (_FAR - _NEAR)
+    out[3, 2] = 1
+    return out
+
+
+def _light_matrix(scene: Assembly) -> np.ndarray:
+    """Orthographic view along the key light over the hands."""
+    direction = np.asarray(scene.lighting["key_direction"])
+    side = np.cross(direction, [0.31, 0.9, 0.12])
+    side /= np.linalg.norm(side)
+    axes = np.stack([side, np.cross(direction, side), -direction])
+    axes = axes / np.array([[scene.shadow_radius], [scene.shadow_radius], [4 * scene.shadow_radius]])
+    out = np.eye(4)
+    out[:3, :3] = axes
+    out[:3, 3] = -axes @ scene.shadow_centre
+    return out

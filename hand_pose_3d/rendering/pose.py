@@ -1,0 +1,204 @@
+"""Joint angles of a hand, what anatomy allows, and how they move an arm's bones.
+
+A pose is a vector of NUM_ANGLES radians, named in ANGLES. Fingers: 0 is straight in the palm's plane, flexion is
+positive, spread is positive towards the thumb. Thumb: palmar and radial abduction of the metacarpal from a relaxed
+rest, flexion of its other two joints, roll about the metacarpal. Everything is for a left hand in the hand frame of
+:mod:`hand_pose_3d.rendering.character`; right hands mirror the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hand_pose_3d.rendering.character import Arm
+from hand_pose_3d.skeleton import FINGERS, PARENTS
+
+ANGLES = (
+    *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("spread", "mcp", "pip", "dip")),
+    "thumb_palmar",
+    "thumb_radial",
+    "thumb_mcp",
+    "thumb_ip",
+    "thumb_roll",
+    "cup",
+    "wrist_flexion",
+    "wrist_deviation",
+    "forearm_twist",
+    "elbow",
+)
+NUM_ANGLES = len(ANGLES)
+THUMB, CUP, WRIST, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
+
+_FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-25, 92), "pip": (-5, 112), "dip": (-12, 78)}
+_OTHER_LIMITS = {
+    "thumb_palmar": (-36, 34),
+    "thumb_radial": (-52, 24),
+    "thumb_mcp": (-12, 62),
+    "thumb_ip": (-28, 85),
+    "thumb_roll": (-20, 35),
+    "cup": (0, 18),
+    "wrist_flexion": (-65, 65),
+    "wrist_deviation": (-30, 20),
+    "forearm_twist": (-85, 85),
+    "elbow": (0, 135),
+}
+LIMITS = np.radians([_OTHER_LIMITS.get(name) or _FINGER_LIMITS[name.split("_")[1]] for name in ANGLES])
+"""(NUM_ANGLES, 2) least and greatest angle; about the 95 % range of healthy adults (AAOS norms)."""
+
+
+def fingers(angles: np.ndarray) -> np.ndarray:
+    """View (4, 4) of the fingers' spread, mcp, pip and dip angles in a pose vector."""
+    return angles[:16].reshape(4, 4)
+
+
+def respect_anatomy(angles: np.ndarray) -> np.ndarray:
+    """The nearest allowed pose: limits, DIP following PIP, less spread when flexed, neighbours not too far apart."""
+    out = np.array(angles, dtype=float)
+    f = fingers(out)
+    for _ in range(2):  # ring cannot stay straight beside a fully bent middle and little finger, nor bend alone
+        for a, b, most in ((1, 2, 1.05), (2, 3, 1.05), (0, 1, 1.6)):
+            excess = np.clip(np.abs(f[a, 1] - f[b, 1]) - most, 0, None) * np.sign(f[a, 1] - f[b, 1]) / 2
+            f[a, 1] -= excess
+            f[b, 1] += excess
+    f[:, 3] = np.clip(f[:, 3], 0.45 * f[:, 2] - 0.3, 0.75 * f[:, 2] + 0.35)
+    f[:, 0] *= 1 - 0.85 * np.clip(f[:, 1] / np.radians(80), 0, 1)
+    return np.clip(out, LIMITS[:, 0], LIMITS[:, 1])
+
+
+def _turn(axis: int, angle: float) -> np.ndarray:
+    c, s = np.cos(angle), np.sin(angle)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    out = np.eye(3)
+    out[i, i] = out[j, j] = c
+    out[i, j], out[j, i] = -s, s
+    return out
+
+
+def _about(axis: np.ndarray, angle: float) -> np.ndarray:
+    x, y, z = axis / np.linalg.norm(axis)
+    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+
+
+def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Least rotation that takes unit vector a to b."""
+    axis = np.cross(a, b)
+    sine = np.linalg.norm(axis)
+    return np.eye(3) if sine < 1e-9 else _about(axis, np.arctan2(sine, a @ b))
+
+
+def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rigid motion (B, 3, 4) of every bone from rest, and the keypoints (21, 3) in the hand frame, public order."""
+    t = arm.template
+    motion = np.zeros((len(t.bones), 3, 4))
+    motion[:, :3, :3] = np.eye(3)
+    keypoints = np.zeros((21, 3))
+
+    def move(bone: int, rotation: np.ndarray, pivot: np.ndarray, to: np.ndarray) -> None:
+        motion[bone, :, :3] = rotation
+        motion[bone, :, 3] = to - rotation @ pivot
+
+    f = fingers(angles)
+    for k in range(5):
+        bones = t.finger_bones[k]
+        head = arm.heads[bones]
+        rest_end = arm.tips[k]
+        if k == 0:
+            palmar, radial, mcp, ip, roll = angles[THUMB]
+            direction = arm.frames[0, 0][:, 1]
+            swing = _turn(1, palmar) @ _turn(2, -radial) @ _about(direction, roll)
+            frames = [swing @ arm.frames[0, 0]]
+            frames.append(frames[0] @ _turn(0, -mcp))
+            frames.append(frames[1] @ _turn(0, -ip))
+            start = head[0]
+        else:
+            spread, mcp, pip, dip = f[k - 1]
+            cup = angles[CUP] * (0.0, 0.0, 0.5, 1.0)[k - 1]
+            metacarpal = t.bone(f"metacarpal{k}")
+            base = _turn(0, -cup)
+            pivot = arm.heads[metacarpal]
+            move(metacarpal, base, pivot, pivot)
+            start = pivot + base @ (head[0] - pivot)
+            frame = base @ arm.base_frames[k - 1] @ _turn(0, -mcp) @ _turn(2, -spread)
+            frames = [frame, frame @ _turn(0, -pip)]
+            frames.append(frames[1] @ _turn(0, -dip))
+        keypoints[1 + 4 * k] = start
+        for j in range(3):
+            rotation = frames[j] @ arm.frames[k, j].T
+            move(bones[j], rotation, head[j], start)
+            end = head[j + 1] if j < 2 else rest_end
+            start = start + rotation @ (end - head[j])
+            keypoints[2 + 4 * k + j] = start
+
+    lower = arm.heads[t.bone("lowerarm01")]
+    flexion, deviation = angles[WRIST]
+    # The hand is the fixed frame: flexing the wrist swings the forearm towards the palm's side.
+    aligned = _turn(0, flexion) @ _turn(2, deviation) @ _between(lower / np.linalg.norm(lower), np.array([0, -1.0, 0]))
+    axis = lower / np.linalg.norm(lower)
+    for name, part in (("lowerarm02", 0.55), ("lowerarm01", 1.0)):
+        move(t.bone(name), aligned @ _about(axis, part * angles[TWIST]), np.zeros(3), np.zeros(3))
+    elbow = aligned @ lower
+    turn = aligned @ _about(axis, angles[TWIST])
+    shoulder = arm.heads[t.bone("upperarm01")] - lower
+    straight = _between(shoulder / np.linalg.norm(shoulder), axis)
+    upper = turn @ _about(np.array([1.0, 0, 0]), angles[ELBOW]) @ straight
+    for name in ("upperarm01", "upperarm02"):
+        move(t.bone(name), upper, lower, elbow)
+    return motion, keypoints
+
+
+def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Elbow (3,) and shoulder (3,) in the hand frame after :func:`bone_motions`."""
+    out = []
+    for name in ("lowerarm01", "upperarm01"):
+        bone = arm.template.bone(name)
+        out.append(motion[bone, :, :3] @ arm.heads[bone] + motion[bone, :, 3])
+    return out[0], out[1]
+
+
+def skin(arm: Arm, motion: np.ndarray) -> np.ndarray:
+    """Vertices (V, 3) of the arm after linear blend skinning with motions (B, 3, 4)."""
+    blended = (arm.template.weights @ motion.reshape(len(motion), 12)).reshape(-1, 3, 4)
+    return np.einsum("nij,nj->ni", blended[:, :, :3], arm.vertices) + blended[:, :, 3]
+
+
+# Capsules: the three phalanges of each finger, then four palm bones from the wrist.
+_CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in (5, 9, 13, 17)]
+_FINGER_OF = np.array([(b - 1) // 4 for _, b in _CAPSULES[:15]] + [5] * 4)
+
+
+def capsules(arm: Arm, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts (19, 3), ends (19, 3) and radii (19,) of capsules that fill the hand."""
+    starts = keypoints[[a for a, _ in _CAPSULES]]
+    ends = keypoints[[b for _, b in _CAPSULES]]
+    return starts, ends, np.r_[arm.radii.ravel(), np.full(4, arm.palm_radius)]
+
+
+_PAIRS = np.array(
+    [
+        (i, j)
+        for i in range(19)
+        for j in range(i + 1, 19)
+        if _FINGER_OF[i] != _FINGER_OF[j] and not (j >= 15 and i % 3 == 0)
+    ]
+)
+
+
+def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.ndarray) -> np.ndarray:
+    """Least distances (N,) between segments p0-p1 and q0-q1, all (N, 3). Source: Ericson, 2005, section 5.1.9."""
+    d1, d2, r = p1 - p0, q1 - q0, p0 - q0
+    a, e, f = (d1 * d1).sum(-1), (d2 * d2).sum(-1), (d2 * r).sum(-1)
+    b, c = (d1 * d2).sum(-1), (d1 * r).sum(-1)
+    denominator = a * e - b * b
+    s = np.clip(np.where(denominator > 1e-15, (b * f - c * e) / np.maximum(denominator, 1e-15), 0), 0, 1)
+    t = np.clip((b * s + f) / np.maximum(e, 1e-15), 0, 1)
+    s = np.clip((b * t - c) / np.maximum(a, 1e-15), 0, 1)
+    return np.linalg.norm(p0 + s[:, None] * d1 - q0 - t[:, None] * d2, axis=-1)
+
+
+def penetration(arm: Arm, keypoints: np.ndarray) -> float:
+    """How deep (metres) the hand's capsules run into one another; soft flesh of 20 % of the radii is allowed."""
+    starts, ends, radii = capsules(arm, keypoints)
+    i, j = _PAIRS.T
+    gap = segment_distances(starts[i], ends[i], starts[j], ends[j]) - 0.8 * (radii[i] + radii[j])
+    return float(-min(gap.min(), 0.0))

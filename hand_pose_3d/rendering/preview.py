@@ -1,0 +1,64 @@
+"""Contact sheets of a rendered split: pictures beside the same pictures with skeletons and masks drawn."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.drawing import draw_skeleton
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import FROM_PAPER
+
+_TILE = 160
+
+
+def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, first: int = 0) -> Path:
+    """Write <root>/preview_<split>.png with `count` frames from `first` on and return its path.
+
+    Every second row repeats the one above with classes and keypoints drawn; hidden keypoints are faint.
+    """
+    import cv2
+
+    folder = root / split
+    with (folder / f"anno_{split}.pickle").open("rb") as file:
+        records = pickle.load(file)
+    indices = [i for i in sorted(records) if i >= first][:count]
+    if not indices:
+        raise InvalidInputError(f"{folder} has no frame from number {first} on")
+    rows = []
+    for start in range(0, len(indices), columns):
+        plain, drawn = [], []
+        for index in indices[start : start + columns]:
+            name = f"{index:05d}.png"
+            colour, mask = cv2.imread(str(folder / "color" / name)), cv2.imread(str(folder / "mask" / name), 0)
+            if colour is None or mask is None:
+                raise InvalidInputError(f"{folder} lacks the pictures of frame {name}")
+            plain.append(_tile(colour))
+            drawn.append(_tile(_labelled(colour[..., ::-1].copy(), mask, records[index])[..., ::-1]))
+        for tiles in (plain, drawn):
+            tiles += [np.zeros_like(tiles[0])] * (columns - len(tiles))
+            rows.append(np.hstack(tiles))
+    path = root / f"preview_{split}.png"
+    cv2.imwrite(str(path), np.vstack(rows))
+    return path
+
+
+def _tile(picture: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.resize(np.ascontiguousarray(picture), (_TILE, _TILE), interpolation=cv2.INTER_AREA)
+
+
+def _labelled(colour: np.ndarray, mask: np.ndarray, record: dict[str, np.ndarray]) -> np.ndarray:
+    """Tint the classes (left hand turquoise, right hand orange, person grey) and draw both skeletons."""
+    for low, high, tint in ((1, 1, (120, 120, 120)), (2, 17, (0, 190, 200)), (18, 33, (255, 130, 0))):
+        chosen = (mask >= low) & (mask <= high)
+        shade = 1 - 0.05 * ((mask[chosen] - low) % 3)[:, None]  # neighbouring parts differ a little
+        colour[chosen] = 0.55 * colour[chosen] + 0.45 * np.array(tint) * shade
+    for start in (0, 21):
+        points = record["uv_vis"][start : start + 21][FROM_PAPER]
+        if points.any():
+            draw_skeleton(colour, points[:, :2], scores=points[:, 2])
+    return colour

@@ -1,0 +1,104 @@
+"""The layout of the Rendered Hand pose Dataset: files of one frame and the annotation of a split.
+
+<root>/<split>/color/%05d.png, mask/%05d.png (33 classes: 0 background, 1 person, 2-17 left hand, 18-33 right hand),
+depth/%05d.png (metres = (256 R + G) / 65535 * 5) and anno_<split>.pickle: {index: {"uv_vis": (42, 3), "xyz": (42, 3),
+"K": (3, 3)}}, 21 keypoints of the left hand, then of the right, in the paper's order. A hand that is not in the scene
+has zeros.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.skeleton import TO_PAPER, Side
+
+MAX_DEPTH_M = 5.0
+FOLDERS = ("color", "mask", "depth")
+_BELOW_M, _WRIST_BELOW_M = 0.024, 0.034  # how far below the skin a keypoint lies at most
+_PARTS_AT = [(1, 17)] + [
+    tuple(p for p in (2 + 3 * finger + joint, 1 + 3 * finger + joint) if 2 + 3 * finger <= p <= 4 + 3 * finger)
+    + ((17,) if joint == 3 else ())
+    for finger in range(5)
+    for joint in range(4)
+]
+"""Classes (of a left hand) that meet at each keypoint in the paper's order."""
+
+
+def annotation(
+    keypoints_m: dict[Side, np.ndarray], intrinsics: np.ndarray, label: np.ndarray, depth_m: np.ndarray
+) -> dict[str, np.ndarray]:
+    """RHD's record of one frame.
+
+    keypoints_m: (21, 3) per side in public order, camera frame. label: (H, W) classes. depth_m: (H, W), 0 = far.
+    A keypoint is visible where a part that meets at it is what the depth picture shows there, at about its distance.
+    """
+    uv_vis, xyz = np.zeros((42, 3), np.float32), np.zeros((42, 3), np.float32)
+    for side, start in ((Side.LEFT, 0), (Side.RIGHT, 21)):
+        if side not in keypoints_m:
+            continue
+        points = keypoints_m[side][TO_PAPER]
+        projected = points @ intrinsics.T
+        uv = projected[:, :2] / projected[:, 2:]
+        uv_vis[start : start + 21, :2] = uv
+        uv_vis[start : start + 21, 2] = visible(uv, points[:, 2], side, label, depth_m)
+        xyz[start : start + 21] = points
+    return {"uv_vis": uv_vis, "xyz": xyz, "K": intrinsics.astype(np.float32)}
+
+
+def visible(uv: np.ndarray, depth: np.ndarray, side: Side, label: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
+    """(21,) 1 where the surface of a part that meets at the keypoint lies close in front of it, else 0."""
+    height, width = label.shape
+    offset = 0 if side is Side.LEFT else 16
+    out = np.zeros(len(uv))
+    for k, (u, v) in enumerate(np.round(uv).astype(int)):
+        if not (0 <= u < width and 0 <= v < height):
+            continue
+        window = slice(max(v - 1, 0), v + 2), slice(max(u - 1, 0), u + 2)
+        parts = [p + offset if p > 1 else p for p in _PARTS_AT[k]]
+        near = depth_m[window] > depth[k] - (_WRIST_BELOW_M if k == 0 else _BELOW_M)
+        out[k] = float((np.isin(label[window], parts) & near).any())
+    return out
+
+
+def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray, depth_m: np.ndarray) -> None:
+    """Write the three pictures of a frame; the mask last, so that its presence means the frame is whole."""
+    import cv2
+
+    level = np.round(np.where(depth_m > 0, np.clip(depth_m, 0, MAX_DEPTH_M), MAX_DEPTH_M) / MAX_DEPTH_M * 65535)
+    level = level.astype(np.uint16)
+    packed = np.zeros((*level.shape, 3), np.uint8)
+    packed[..., 2], packed[..., 1] = level >> 8, level & 255  # OpenCV writes BGR
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    pictures = {"color": colour[..., ::-1], "depth": packed, "mask": label}
+    for name, picture in pictures.items():
+        path = folder / name / f"{index:05d}.png"
+        partial = path.with_suffix(".part.png")
+        if not cv2.imwrite(str(partial), picture, fast):
+            raise HandPoseError(f"{path} could not be written: is the disk full or read-only?")
+        os.replace(partial, path)
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Depth picture (H, W) in metres."""
+    import cv2
+
+    packed = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if packed is None:
+        raise InvalidInputError(f"{path} is not a readable PNG file")
+    return (packed[..., 2].astype(np.float32) * 256 + packed[..., 1]) / 65535 * MAX_DEPTH_M
+
+
+def write_annotation(folder: Path, records: dict[int, dict[str, Any]]) -> Path:
+    """Write anno_<split>.pickle, sorted by index."""
+    path = folder / f"anno_{folder.name}.pickle"
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        pickle.dump({i: records[i] for i in sorted(records)}, file, protocol=2)
+    partial.replace(path)
+    return path

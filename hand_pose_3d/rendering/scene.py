@@ -1,0 +1,394 @@
+"""One frame as plain values, sampled from (seed, split, index) alone, whatever draws it and wherever."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.rendering import actions, pose
+from hand_pose_3d.rendering.background import (
+    environment_files,
+    load_environment,
+    made_up_environment,
+    skin_tone,
+)
+from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Characters
+from hand_pose_3d.skeleton import Side
+
+IMAGE_SIZE = 320
+SPLITS = ("training", "evaluation")
+_EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class SkinLook:
+    """Albedo (3,) and everything else that makes one person's skin."""
+
+    tone: float
+    base: np.ndarray
+    texture: str | None
+    texture_share: float
+    roughness: float
+    bump: float
+    blotch: float
+    veins: float
+    hair: float
+    palm_light: float
+    nail_colour: np.ndarray
+    seed: float
+
+
+@dataclass(frozen=True, eq=False)
+class Clothing:
+    """Where the sleeve starts (metres up the arm; large = none), its colours and pattern, glove, ring and watch."""
+
+    sleeve: float
+    thickness: float
+    colours: np.ndarray
+    stripes: float
+    along: bool
+    glove: bool
+    rings: tuple[tuple[int, float], ...]
+    watch: tuple[float, float, float]
+    metal: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class HandInstance:
+    """One hand: whose, in what pose, and where: rotation_camera_hand (3, 3), wrist_camera_m (3,)."""
+
+    side: Side
+    character: int
+    action: str
+    angles: np.ndarray
+    rotation_camera_hand: np.ndarray
+    wrist_camera_m: np.ndarray
+    skin: SkinLook
+    clothing: Clothing
+
+
+@dataclass(frozen=True, eq=False)
+class Lighting:
+    """Harmonics (9, 3) and key light (direction to it, colour) in camera axes; exposure multiplies all."""
+
+    harmonics: np.ndarray
+    key_direction: np.ndarray
+    key: np.ndarray
+    fill_direction: np.ndarray
+    fill: np.ndarray
+    exposure: float
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """What the camera does to the picture; zero means nothing."""
+
+    motion_px: float
+    motion_angle: float
+    defocus_px: float
+    noise: float
+    shrink: float
+    jpeg_quality: int
+    gain: np.ndarray
+    gamma: float
+    saturation: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One frame. intrinsics: (3, 3) of a IMAGE_SIZE square picture."""
+
+    split: str
+    seed: int
+    index: int
+    intrinsics: np.ndarray
+    hands: tuple[HandInstance, ...]
+    lighting: Lighting
+    environment: str | None
+    rotation_world_camera: np.ndarray
+    background_seed: int
+    background_exposure: float
+    background_blur: float
+    clutter: bool
+    view: str
+    photo: Photo
+    tags: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What scenes are sampled from: characters and, where there is one, a folder of assets."""
+
+    characters: Characters
+    assets: Path | None = None
+
+    def people(self, split: str) -> range:
+        """Indices of a split's characters; the splits share none."""
+        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
+
+    def environments(self, split: str) -> list[Path]:
+        """A split's environment maps; the splits share none."""
+        held_out = split == "evaluation"
+        files = environment_files(self.assets)
+        return [f for i, f in enumerate(files) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
+
+    def skins(self) -> list[Path]:
+        """Skin textures of the asset folder."""
+        return sorted((self.assets / "skins").glob("*_diffuse*")) if self.assets else []
+
+
+def frame_generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """The only source of chance of one frame."""
+    return np.random.default_rng([seed, SPLITS.index(split), index])
+
+
+def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
+    """Draw frame `index` of data set `seed`."""
+    rng = frame_generator(seed, split, index)
+    focal = IMAGE_SIZE * float(np.exp(rng.uniform(np.log(0.75), np.log(2.1))))
+    centre = (IMAGE_SIZE - 1) / 2 + rng.normal(0, 4, 2)
+    intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+    people = source.people(split)
+    character = int(people[rng.integers(len(people))])
+    skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
+    names = actions.TRAINING if split == "training" else actions.EVALUATION
+    side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
+    view = str(rng.choice(["facing", "egocentric", "free"], p=[0.58, 0.12, 0.3]))
+    first = _sample_hand(rng, source, names, side, character, skin, clothing, view, intrinsics, None)
+    hands = [first]
+    if rng.random() < 0.32:
+        if rng.random() < 0.15:  # somebody else's hand
+            character = int(people[rng.integers(len(people))])
+            skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
+        for _ in range(4):
+            second = _sample_hand(rng, source, names, side.other, character, skin, clothing, view, intrinsics, first)
+            if _gap(source, first, second) > 0.022:  # hands may touch but not run into one another
+                hands.append(second)
+                break
+    hands.sort(key=lambda h: h.side)
+    rotation = _sample_camera(rng)
+    environments = source.environments(split)
+    environment = environments[rng.integers(len(environments))] if environments and rng.random() < 0.72 else None
+    background_seed = int(rng.integers(2**31))
+    lighting = _sample_lighting(rng, environment, rotation, background_seed)
+    return Scene(
+        split=split,
+        seed=seed,
+        index=index,
+        intrinsics=intrinsics,
+        hands=tuple(hands),
+        lighting=lighting,
+        environment=environment.name if environment else None,
+        rotation_world_camera=rotation,
+        background_seed=background_seed,
+        background_exposure=lighting.exposure * float(np.exp(rng.normal(-0.1, 0.45))),
+        background_blur=float(rng.choice([0, rng.uniform(0.5, 5)], p=[0.7, 0.3])),
+        clutter=bool(environment is None or rng.random() < 0.15),
+        view=view,
+        photo=_sample_photo(rng),
+    )
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Uniform over all rotations."""
+    from scipy.spatial.transform import Rotation
+
+    q = rng.normal(size=4)
+    return Rotation.from_quat(q / np.linalg.norm(q)).as_matrix()
+
+
+def _rotation_vector(vector: np.ndarray) -> np.ndarray:
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.from_rotvec(vector).as_matrix()
+
+
+def _sample_view(rng: np.random.Generator, view: str) -> np.ndarray:
+    """Rotation of the left hand frame into camera axes."""
+    if view == "free":
+        return random_rotation(rng)
+    away = rng.random() < (0.6 if view == "facing" else 0.2)  # palm towards the camera: the back looks away
+    dorsal = np.array([0, 0, 1.0 if away else -1.0])
+    up = np.array([0, -1.0, 0])
+    upright = np.stack([np.cross(up, dorsal), up, dorsal], axis=1)
+    angle = rng.uniform(0, 2 * np.pi)
+    tilt = abs(rng.normal(0, 0.55)) * np.array([np.cos(angle), np.sin(angle), 0])
+    roll = rng.normal(0, 0.6) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
+    if view == "egocentric":  # from behind and above, fingers forward and away
+        tilt = np.array([-rng.uniform(0.1, 1.2), rng.normal(0, 0.4), 0])
+        roll = rng.normal(0, 0.5)
+    return _rotation_vector(np.array([0, 0, roll])) @ _rotation_vector(tilt) @ upright
+
+
+def _sample_hand(
+    rng: np.random.Generator,
+    source: Source,
+    names: tuple[str, ...],
+    side: Side,
+    character: int,
+    skin: SkinLook,
+    clothing: Clothing,
+    view: str,
+    intrinsics: np.ndarray,
+    other: HandInstance | None,
+) -> HandInstance:
+    arm = source.characters.arm(character)
+    action, angles = actions.sample_pose(rng, arm, names)
+    mirror = np.diag([-1.0 if side is Side.RIGHT else 1.0, 1, 1])
+    for _ in range(8):
+        angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
+        angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
+        angles[pose.ELBOW] = rng.uniform(0.1, 2.1)
+        rotation = _sample_view(rng, view)
+        if side is Side.RIGHT:  # the mirror image of what the left hand would do
+            flip = np.diag([-1.0, 1, 1])
+            rotation = flip @ rotation @ flip
+        motion, points = pose.bone_motions(arm, angles)
+        elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
+        # An arm across the lens hides everything: its far end stays about as far away, or well below the view.
+        if view == "egocentric" or min(elbow[2], shoulder[2]) > -0.12:
+            break
+    points = points @ mirror
+    turned = points @ rotation.T
+    focal = intrinsics[0, 0]
+    if other is None:
+        fill = rng.uniform(0.3, 0.85) if rng.random() < 0.55 else np.exp(rng.uniform(np.log(0.11), np.log(0.5)))
+        extent = np.ptp(turned[:, :2], axis=0).max()
+        extent = max(extent, 0.1)
+        distance = np.clip(focal * extent / (fill * IMAGE_SIZE), 0.17, 2.5)
+    else:
+        distance = np.clip(other.wrist_camera_m[2] + rng.normal(0, 0.06), 0.17, 2.5)
+    turned_centre = 0.5 * (turned.min(axis=0) + turned.max(axis=0))
+    box_px = focal * np.ptp(turned[:, :2], axis=0) / distance
+    room = np.maximum(IMAGE_SIZE - box_px, 0) / 2
+    spread = room * (0.9 if rng.random() < 0.86 else 0) + (0 if rng.random() < 0.86 else 0.5) * box_px
+    where = (IMAGE_SIZE - 1) / 2 + np.clip(rng.uniform(-1, 1, 2) * (spread + 0.08 * box_px), -150, 150)
+    wrist = np.array([*((where - intrinsics[:2, 2]) / focal * distance), distance]) - turned_centre
+    wrist[2] = max(wrist[2], 0.14 - turned[:, 2].min())
+    return HandInstance(side, character, action, angles, rotation, wrist, skin, clothing)
+
+
+def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
+    """Least distance (metres) between the keypoints and forearms of two hands."""
+
+    def points(hand: HandInstance) -> np.ndarray:
+        arm = source.characters.arm(hand.character)
+        motion, keypoints = pose.bone_motions(arm, hand.angles)
+        elbow, _ = pose.arm_joints(arm, motion)
+        palm = np.linspace(0.3, 0.8, 3)[:, None, None] * keypoints[[5, 9, 13, 17]]
+        all_points = np.vstack([keypoints, palm.reshape(-1, 3), np.linspace(0.1, 1, 8)[:, None] * elbow])
+        mirror = np.array([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
+        return all_points * mirror @ hand.rotation_camera_hand.T + hand.wrist_camera_m
+
+    return float(np.linalg.norm(points(a)[:, None] - points(b)[None], axis=-1).min())
+
+
+def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
+    tone = float(rng.random())
+    base = skin_tone(tone) * np.exp(rng.normal(0, 0.05, 3))
+    textures = source.skins()
+    texture = textures[rng.integers(len(textures))].name if textures and rng.random() < 0.65 else None
+    painted = rng.random() < 0.14
+    nail = rng.uniform(0.02, 1, 3) ** 1.6 if painted else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
+    return SkinLook(
+        tone=tone,
+        base=base,
+        texture=texture,
+        texture_share=float(rng.uniform(0.5, 1)) if texture else 0.0,
+        roughness=float(rng.uniform(0.42, 0.8)),
+        bump=float(rng.uniform(0.08, 0.6)),
+        blotch=float(rng.uniform(0.04, 0.3)),
+        veins=float(max(rng.uniform(-0.6, 0.8), 0)),
+        hair=float(max(rng.uniform(-0.6, 0.5), 0)),
+        palm_light=float(rng.uniform(0.25, 0.8)),
+        nail_colour=nail,
+        seed=float(rng.uniform(0, 90)),
+    )
+
+
+def _sample_clothing(rng: np.random.Generator) -> Clothing:
+    sleeved = rng.random() < 0.6
+    sleeve = float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3)) if sleeved else 9.0
+    rings = tuple((int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) for _ in range(int(rng.random() < 0.14)))
+    watch = (float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.004, 0.014)), float(rng.random() < 0.4))
+    metal = np.array([[0.95, 0.75, 0.4], [0.85, 0.85, 0.83], [0.9, 0.6, 0.5]])[rng.integers(3)]
+    return Clothing(
+        sleeve=sleeve,
+        thickness=float(rng.uniform(0.002, 0.012)),
+        colours=rng.uniform(0.02, 0.95, (2, 3)) ** 1.8 if rng.random() < 0.6 else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8,
+        stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
+        along=bool(rng.random() < 0.5),
+        glove=bool(rng.random() < 0.02),
+        rings=rings,
+        watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
+        metal=metal,
+    )
+
+
+def _sample_camera(rng: np.random.Generator) -> np.ndarray:
+    """Camera axes (x right, y down, z forward) in world axes (y up)."""
+    level = np.diag([-1.0, -1.0, 1.0])  # x right is -x of the world when looking along z
+    yaw = _rotation_vector(np.array([0, rng.uniform(-np.pi, np.pi), 0]))
+    pitch = _rotation_vector(np.array([rng.normal(0.12, 0.3), 0, 0]))
+    roll = _rotation_vector(np.array([0, 0, rng.normal(0, 0.1)]))
+    return yaw @ pitch @ level @ roll
+
+
+_PROBES = None
+
+
+def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:
+    """Harmonics (9, 3) of world axes as the same light in camera axes."""
+    from hand_pose_3d.rendering.background import harmonics_basis
+
+    k = np.arange(48) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / 48), np.pi * (1 + 5**0.5) * k
+    d = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=-1)
+    values = harmonics_basis(d @ rotation_world_camera.T) @ harmonics
+    return np.linalg.lstsq(harmonics_basis(d), values, rcond=None)[0]
+
+
+def _sample_lighting(
+    rng: np.random.Generator, environment: Path | None, rotation: np.ndarray, background_seed: int
+) -> Lighting:
+    env = load_environment(environment) if environment else made_up_environment(np.random.default_rng(background_seed))
+    harmonics = rotate_harmonics(env.harmonics, rotation)
+    if rng.random() < 0.6:
+        direction = env.sun @ rotation
+    else:
+        direction = rng.normal(size=3) + [0, -0.7, -0.5]
+    direction = direction + rng.normal(0, 0.1, 3)
+    direction /= np.linalg.norm(direction)
+    strength = rng.uniform(0.1, 1.2) + env.sun_share * rng.uniform(0, 2.5)
+    tint = np.exp(rng.normal(0, 0.1, 3))
+    fill_direction = rng.normal(size=3) + [0, 0, -0.8]
+    fill = rng.uniform(0, 0.35) * np.exp(rng.normal(0, 0.15, 3))
+    ambient = float(harmonics[0].mean())
+    total = ambient + 0.45 * strength + 0.5 * fill.mean()
+    return Lighting(
+        harmonics=harmonics,
+        key_direction=direction,
+        key=strength * tint,
+        fill_direction=fill_direction / np.linalg.norm(fill_direction),
+        fill=fill,
+        exposure=float(np.exp(rng.normal(0.0, 0.38)) / total),
+    )
+
+
+def _sample_photo(rng: np.random.Generator) -> Photo:
+    def sometimes(chance: float, low: float, high: float) -> float:
+        return float(rng.uniform(low, high)) if rng.random() < chance else 0.0
+
+    return Photo(
+        motion_px=sometimes(0.15, 1.5, 9),
+        motion_angle=float(rng.uniform(0, np.pi)),
+        defocus_px=sometimes(0.3, 0.3, 1.8),
+        noise=sometimes(0.75, 0.003, 0.045),
+        shrink=sometimes(0.2, 0.3, 0.9),
+        jpeg_quality=int(rng.integers(35, 100)) if rng.random() < 0.7 else 0,
+        gain=np.exp(rng.normal(0, 0.06, 3)),
+        gamma=float(np.exp(rng.normal(0, 0.12))),
+        saturation=float(rng.uniform(0.6, 1.3)),
+    )

@@ -1,0 +1,158 @@
+"""GLSL of the rasteriser: skin, cloth and plain things under image-based light, one key light and soft shadows."""
+
+MAX_CAPSULES = 38
+MAX_RINGS = 8
+
+_NOISE = """
+vec3 tone(vec3 c) { return pow(clamp(c * (1. + .12 * c) / (1. + .36 * c), 0., 1.), vec3(1. / 2.2)); }
+float hash(vec3 p) { p = fract(p * .3183099 + .1); p *= 17.; return fract(p.x * p.y * p.z * (p.x + p.y + p.z)); }
+float noise(vec3 x) {
+  vec3 i = floor(x), f = fract(x); f = f * f * (3. - 2. * f);
+  return mix(mix(mix(hash(i), hash(i + vec3(1,0,0)), f.x), mix(hash(i + vec3(0,1,0)), hash(i + vec3(1,1,0)), f.x), f.y),
+             mix(mix(hash(i + vec3(0,0,1)), hash(i + vec3(1,0,1)), f.x),
+                 mix(hash(i + vec3(0,1,1)), hash(i + vec3(1,1,1)), f.x), f.y), f.z);
+}
+"""
+
+VERTEX = (
+    """#version 330
+uniform mat4 projection; uniform mat4 light; uniform int num_capsules;
+uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
+in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv;
+out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out vec4 ls; out float ao; out float n1;
+uniform float seed;
+""" + _NOISE + """
+void main() {
+  v = position; n = normal; r = rest; a = traits; t = uv;
+  ls = light * vec4(position, 1); gl_Position = projection * vec4(position, 1);
+  float open = 1.;
+  vec3 N = normalize(normal);
+  for (int i = 0; i < num_capsules; i++) {  // occlusion by a sphere at the nearest point of each capsule's axis
+    vec3 s = capsule_start[i].xyz, d = capsule_end[i] - s, p = position + N * .002;
+    vec3 q = s + d * clamp(dot(p - s, d) / dot(d, d), 0., 1.) - p;
+    float l2 = dot(q, q), l = sqrt(l2), rad = capsule_start[i].w;
+    float c = dot(N, q) / l;
+    open *= 1. - .75 * clamp(c * 1.1 + .1, 0., 1.) * min(rad * rad / l2, 1.);
+  }
+  ao = open;
+  n1 = noise(rest * 90. + seed);
+}"""
+)
+
+FRAGMENT = (
+    """#version 330
+uniform int material;  // 0 arm, 1 thing
+uniform vec3 base; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
+uniform vec3 sh[9]; uniform float exposure;
+uniform float roughness; uniform float bump; uniform float blotch; uniform float seed; uniform vec3 nail_colour;
+uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean; uniform float palm_light;
+uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float stripes; uniform float cloth_kind;
+uniform float glove; uniform vec4 watch; uniform vec3 metal;
+uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
+uniform sampler2DShadow shadow; uniform sampler2D skin;
+in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in vec4 ls; in float ao; in float n1;
+// a: palm side, redness, metres up the arm, nail
+layout(location = 0) out vec4 colour;
+"""
+    + _NOISE
+    + """
+vec3 irradiance(vec3 N) {
+  return max(sh[0] + sh[1] * N.y + sh[2] * N.z + sh[3] * N.x + sh[4] * N.x * N.y + sh[5] * N.y * N.z
+    + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
+}
+void main() {
+  vec3 N = normalize(n), V = normalize(-v);
+  if (dot(N, V) < 0. && material == 1) N = -N;
+  float is_cloth = 0., is_nail = 0., is_metal = 0.; vec3 albedo; float rough = roughness, strength = bump;
+  vec3 p = r * 90. + seed;
+  float n2 = noise(p * 3.7), n3 = noise(p * 11.);
+  if (material == 0) {
+    is_cloth = max(step(sleeve + .004 * (n1 - .5), a.z), glove);
+    albedo = base * (1. + blotch * (n1 - .5) + .16 * (n2 - .5) + .12 * (n3 - .5));
+    vec3 tex = pow(texture(skin, t).rgb, vec3(2.2)) / texture_mean;
+    albedo *= mix(vec3(1.), clamp(tex, .3, 2.), texture_share);
+    float light_skin = dot(base, vec3(.333));
+    albedo = mix(albedo, vec3(.82, .54, .43) * (.32 + .85 * light_skin) * (.9 + .2 * n2), a.x * palm_light);
+    albedo *= mix(vec3(1.), vec3(1.06, .80, .77), a.y * (.6 + .6 * n1));
+    if (veins > 0.) {
+      float x = noise(r * vec3(130., 45., 130.) + seed * 1.7);
+      albedo *= mix(vec3(1.), vec3(.82, .93, .98), smoothstep(.44, .5, x) * (1. - smoothstep(.5, .56, x)) * veins * (1. - a.x));
+    }
+    if (hair > 0.) {
+      float strand = smoothstep(.72, .8, noise(r * vec3(900., 160., 900.) + n1 * 3. + seed));
+      albedo *= 1. - hair * strand * (1. - a.x) * smoothstep(-.03, .05, a.z);
+    }
+    is_nail = a.w * (1. - is_cloth);
+    albedo = mix(albedo, nail_colour, is_nail);
+    rough = mix(rough, .32, is_nail); strength = mix(strength, .05, is_nail);
+    for (int i = 0; i < num_rings; i++) {
+      vec3 q = v - rings[i].xyz; float along = dot(q, ring_axis[i]);
+      if (abs(along) < rings[i].w && length(q) < .016) { is_metal = 1. - is_cloth; }
+    }
+    if (abs(a.z - watch.x) < watch.y && watch.y > 0. && is_cloth < .5) {
+      is_metal = watch.z; albedo = cloth_b; is_cloth = 1. - watch.z; rough = .6;
+    }
+    float band = step(.5, fract((cloth_kind < .5 ? a.z : r.x) * stripes + .15 * n1));
+    vec3 woven = mix(cloth_a, cloth_b, stripes > 0. ? band : 0.) * (.8 + .25 * n2 + .2 * n3);
+    albedo = mix(albedo, woven, is_cloth);
+  } else {
+    float band = step(.5, fract((cloth_kind < .5 ? t.x : t.y) * stripes));
+    albedo = mix(cloth_a, cloth_b, stripes > 0. ? band : smoothstep(.35, .65, noise(r * 60. + seed)) * blotch);
+    albedo *= .88 + .24 * n2; is_metal = texture_share;
+  }
+  albedo = mix(albedo, metal, is_metal); rough = mix(rough, .3, is_metal);
+  // Bump from the height field's screen derivatives, fading where a pixel is wider than a wrinkle.
+  float height = (.55 * n2 + .45 * n3) * strength * mix(1., 2.2, is_cloth) * .00035;
+  vec3 sx = dFdx(v), sy = dFdy(v), r1 = cross(sy, N), r2 = cross(N, sx);
+  float det = dot(sx, r1);
+  N = normalize(abs(det) * N - sign(det) * (dFdx(height) * r1 + dFdy(height) * r2) * clamp(.0012 / length(sx), 0., 1.));
+  float lit = texture(shadow, vec3(ls.xy * .5 + .5, ls.z * .5 + .5 - .004));
+  float is_skin = (1. - is_cloth) * (1. - is_metal) * (material == 0 ? 1. : 0.);
+  vec3 wrap = mix(vec3(0.), vec3(.30, .13, .08), is_skin);  // light bleeds past the terminator, red furthest
+  float nl = dot(N, key_direction);
+  vec3 diffuse = clamp((vec3(nl) + wrap) / (1. + wrap), 0., 1.) * mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
+  vec3 bounce = mix(vec3(ao), pow(vec3(ao), vec3(.7, .95, 1.05)), is_skin);
+  vec3 light_in = key * diffuse + fill * clamp(dot(N, fill_direction) * .8 + .2, 0., 1.) * bounce + irradiance(N) * bounce;
+  vec3 H = normalize(V + key_direction);
+  float nh = max(dot(N, H), 0.), nv = max(dot(N, V), .05), a2 = rough * rough * rough * rough;
+  float D = a2 / (3.1416 * pow(nh * nh * (a2 - 1.) + 1., 2.));
+  vec3 f0 = mix(vec3(.028), metal, is_metal);
+  vec3 F = f0 + (1. - f0) * pow(1. - max(dot(V, H), 0.), 5.);
+  vec3 specular = key * D * F / (4. * nv * .6 + .4) * lit * max(nl, 0.) * 3.1416 * (1. - .85 * is_cloth);
+  vec3 mirror = irradiance(reflect(-V, N)) * (f0 + (1. - f0) * pow(1. - nv, 5.) * (1. - .6 * rough)) * ao * (1. - .8 * is_cloth);
+  vec3 c = albedo * light_in * (1. - .9 * is_metal) + specular + mirror;
+  colour = vec4(tone(c * exposure), 1.);
+}"""
+)
+
+SHADOW_VERTEX = "#version 330\nuniform mat4 light; in vec3 position; void main() { gl_Position = light * vec4(position, 1); }"
+SHADOW_FRAGMENT = "#version 330\nvoid main() {}"
+
+BACKGROUND_VERTEX = """#version 330
+in vec2 corner; out vec2 t; void main() { t = corner * .5 + .5; gl_Position = vec4(corner, .99999, 1); }"""
+BACKGROUND_FRAGMENT = """#version 330
+uniform sampler2D picture; in vec2 t;
+layout(location = 0) out vec4 colour;
+void main() { colour = vec4(texture(picture, t).rgb, 1.); }"""
+
+LABEL_VERTEX = (
+    """#version 330
+uniform mat4 projection; uniform float seed;
+in vec3 position; in vec3 rest; in vec4 traits; in float part;
+out float z; out float up_arm; out float n1; flat out float pt;
+"""
+    + _NOISE
+    + """
+void main() {
+  z = position.z; up_arm = traits.z; pt = part; n1 = noise(rest * 90. + seed);
+  gl_Position = projection * vec4(position, 1);
+}"""
+)
+LABEL_FRAGMENT = """#version 330
+uniform float sleeve; uniform float glove;
+in float z; in float up_arm; in float n1; flat in float pt;
+layout(location = 0) out float depth; layout(location = 1) out float label;
+void main() {
+  depth = z;
+  label = (pt > 1. && glove < .5 && up_arm > sleeve + .004 * (n1 - .5) ? 1. : pt) / 255.;
+}"""
