@@ -1,0 +1,112 @@
+"""Measuring one person's hand: hold it open for two seconds at a known distance, or beside a depth image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.joints import joint_angles
+from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, place
+from hand_pose_3d.skeleton import FINGERS, WRIST
+
+PALM = (WRIST, 5, 9, 13, 17)
+_MIN_SAMPLES = 8
+_OPEN_RAD = 0.7
+"""Most flexion that a finger's middle joint has in an open hand."""
+_FACING_RAD = math.radians(40)
+"""Most tilt of the palm away from the camera: seen from the edge its size cannot be told."""
+_STEADY = 0.12
+"""Largest spread of the samples, as a share of their median."""
+
+
+@dataclass(frozen=True)
+class CalibrationResult:
+    """Length of the index finger's first bone, metres, and its standard deviation, for :func:`placement.place`."""
+
+    reference_length_m: float
+    reference_length_stddev_m: float
+    samples: int
+
+
+class HandCalibration:
+    """Collects an open hand over some time; give it every frame's hand until there is a result."""
+
+    def __init__(self, distance_m: float | None = None, duration_s: float = 2.0, max_gap_s: float = 0.5) -> None:
+        """distance_m: from the camera to the palm along the optical axis; None when depth tells it.
+
+        Raises InvalidInputError for a distance or duration that is not a positive number.
+        """
+        for name, value in (("distance_m", distance_m), ("duration_s", duration_s), ("max_gap_s", max_gap_s)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise InvalidInputError(f"{name} must be a positive number, not {value}")
+        self.distance_m, self.duration_s, self.max_gap_s = distance_m, duration_s, max_gap_s
+        self.hint = "show one open hand, palm or back to the camera"
+        self._restart()
+
+    def _restart(self) -> None:
+        self._lengths: list[float] = []
+        self._first_s = self._last_s = 0.0
+        self._track_id: int | None = None
+
+    @property
+    def progress(self) -> float:
+        """Share of the time that has passed, 0 to 1."""
+        return min(1.0, (self._last_s - self._first_s) / self.duration_s) if self._lengths else 0.0
+
+    def add(self, hand: HandPose, stamp_s: float, camera: Camera | None = None) -> CalibrationResult | None:
+        """Take one frame's hand at its stamp; the result once the open hand was held long enough, else None.
+
+        camera: needed with a known distance; beside depth the hand has to be placed by it. `hint` says in words what is
+        missing. Another hand, a gap and samples that do not agree start again.
+        """
+        gap = stamp_s - self._last_s
+        if self._lengths and (hand.track_id != self._track_id or not 0 <= gap <= self.max_gap_s):
+            self._restart()
+        length = self._length(hand, camera)
+        if length is None:
+            return None
+        if not self._lengths:
+            self._first_s, self._track_id = stamp_s, hand.track_id
+        self._lengths.append(length)
+        self._last_s = stamp_s
+        self.hint = "hold still"
+        if self.progress < 1 or len(self._lengths) < _MIN_SAMPLES:
+            return None
+        lengths = np.array(self._lengths)
+        median = float(np.median(lengths))
+        spread = 1.4826 * float(np.median(np.abs(lengths - median))) / median
+        self._restart()
+        if spread > _STEADY:
+            self.hint = "the measurements do not agree: hold the hand still and at the stated distance"
+            return None
+        # Frames share the pose's error, so that their number does not make it smaller.
+        return CalibrationResult(median, median * math.hypot(CALIBRATED_SPREAD, spread), len(lengths))
+
+    def _length(self, hand: HandPose, camera: Camera | None) -> float | None:
+        """Reference length in metres by this frame, or None with a hint."""
+        try:
+            angles = joint_angles(hand)
+        except HandPoseError:
+            self.hint = "the hand is not seen well enough"
+            return None
+        if max(angles[f"{finger}_pip_flexion"] for finger in FINGERS[1:]) > _OPEN_RAD:
+            self.hint = "open the hand"
+            return None
+        if abs(hand.rotation_camera_wrist[2, 2]) < math.cos(_FACING_RAD):
+            self.hint = "turn the palm or the back of the hand to the camera"
+            return None
+        if self.distance_m is None:
+            if hand.scale_source != ScaleSource.DEPTH:
+                self.hint = "no depth of the hand: check the depth image, or state the distance"
+                return None
+            return hand.scale_m
+        placed = place(hand, camera)
+        if placed.keypoints_m is None:
+            self.hint = "the distance needs a calibrated camera" if camera is None else "the hand cannot be placed"
+            return None
+        return REFERENCE_LENGTH_M * self.distance_m / float(placed.keypoints_m[PALM, 2].mean())
