@@ -27,6 +27,20 @@ class SameConv2d(nn.Conv2d):
         return super().forward(x if self.pad is None else F.pad(x, self.pad))
 
 
+def _initialise(module: nn.Module) -> None:
+    """He's initialisation with quiet residual branches, for a deep stack without normalisation (Zhang et al., 2019)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        for block in module.modules():
+            if isinstance(block, BlazeBlock):
+                block.pointwise.weight *= 0.25
+            elif isinstance(block, InvertedResidual) and block.skip:
+                block.project.weight *= 0.25
+
+
 @dataclass(frozen=True)
 class Block:
     """One inverted residual: expansion width, output width, depthwise kernel and stride."""
@@ -93,6 +107,7 @@ class HandTrunk(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.head_expand = nn.Conv2d(192, self.pooled_width, 1)
         self.head_depthwise = SameConv2d(self.pooled_width, self.pooled_width, 3, groups=self.pooled_width)
+        _initialise(self)
 
     def forward(self, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         x = F.relu6(self.stem(image))
@@ -147,6 +162,7 @@ class SceneTrunk(nn.Module):
         self.merge16 = nn.Sequential(BlazeBlock(256, 256), BlazeBlock(256, 256))
         self.up8, self.up8_act = nn.Conv2d(256, 128, 1), nn.PReLU(128)
         self.merge8 = nn.Sequential(BlazeBlock(128, 128), BlazeBlock(128, 128))
+        _initialise(self)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x = self.stem_act(self.stem(image))

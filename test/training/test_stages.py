@@ -1,0 +1,175 @@
+"""Each stage learns a handful of examples by heart, and a run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hand_pose_3d.networks import DirectLifting, Lifting
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, lifting_maps, soft_argmax
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
+from hand_pose_3d.training.handsegnet import LiteSegmentationStage, SceneSampler
+from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
+from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
+from hand_pose_3d.training.posenet import CROP_SIZE, LitePoseStage, PoseSampler, ideal_sample, target_maps
+from hand_pose_3d.training.scenes import HAND, ScenePack
+
+
+def _hand(rng: np.random.Generator) -> np.ndarray:
+    """An open hand of a plausible shape, metres, camera axes, fingers up."""
+    points = [np.zeros(3)]
+    for finger in range(5):
+        angle = np.deg2rad(-40 + 20 * finger + rng.normal(0, 3))
+        direction = np.array([np.sin(angle), -np.cos(angle), 0.2 * rng.normal()])
+        points += [direction * length for length in np.array([0.08, 0.12, 0.145, 0.165]) * (0.7 if finger == 0 else 1)]
+    return np.array(points)
+
+
+@pytest.fixture(scope="module")
+def crops() -> CropPack:
+    rng = np.random.default_rng(0)
+    rgba, uv, xyz = [], [], []
+    for _ in range(6):
+        hand = _hand(rng)
+        pixels = hand[:, :2] * 700 + [PACK_SIZE / 2, PACK_SIZE * 0.75]
+        image = np.zeros((PACK_SIZE, PACK_SIZE, 4), np.uint8)
+        image[..., :3] = rng.integers(0, 80, 3)
+        for k, (u, v) in enumerate(pixels.astype(int)):
+            image[v - 4 : v + 4, u - 4 : u + 4] = [40 + 10 * k, 255 - 10 * k, 128, 255]
+        rgba.append(image)
+        uv.append(pixels)
+        xyz.append(hand + [0, 0, 0.5])
+    backgrounds = rng.integers(0, 255, (3, PACK_SIZE, PACK_SIZE, 3), dtype=np.uint8)
+    sides = np.array([1, 2, 1, 2, 1, 2])
+    return CropPack(np.stack(rgba), backgrounds, np.stack(uv), np.stack(xyz), np.ones((6, 21), bool), sides)
+
+
+def _losses(stage, steps: int, batch: int, rate: float) -> list[float]:
+    """Repeat one batch."""
+    torch.manual_seed(0)
+    data = next(stage.batches(batch, 0, 0))
+    optimiser = torch.optim.Adam(stage.parameter_groups(rate))
+    stage.network.train()
+    losses = []
+    for _ in range(steps):
+        loss, _ = stage.loss(data)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def test_posenet_learns_a_batch_by_heart(crops: CropPack) -> None:
+    torch.manual_seed(0)
+    stage = LitePoseStage(LitePoseNet(), [crops], crops, frozen_blocks=3)
+    losses = _losses(stage, 25, 4, 2e-3)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_handsegnet_learns_a_batch_by_heart() -> None:
+    rng = np.random.default_rng(1)
+    scenes = rng.integers(0, 60, (4, 320, 320, 4), dtype=np.uint8)
+    scenes[..., 3] = 0
+    for i in range(4):
+        scenes[i, 60 : 200 + 20 * i, 80:180] = [220, 160, 130, HAND]
+    torch.manual_seed(0)
+    stage = LiteSegmentationStage(LiteHandSegNet(), [ScenePack(scenes)], ScenePack(scenes))
+    losses = _losses(stage, 20, 2, 2e-3)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("network", [Lifting, DirectLifting])
+def test_lifting_learns_a_batch_by_heart(crops: CropPack, network: type) -> None:
+    sampler = LiftingSampler(crops.xyz_m, crops.side)
+    torch.manual_seed(0)
+    stage = LiftingStage(network(), [sampler], sampler)
+    losses = _losses(stage, 60, 8, 1e-3)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_run_resumes_where_it_stopped_and_draws_curves(crops: CropPack, tmp_path: Path) -> None:
+    def stage() -> LiftingStage:
+        sampler = LiftingSampler(crops.xyz_m, crops.side)
+        return LiftingStage(Lifting(), [sampler], sampler)
+
+    run(stage(), LoopConfig(images=32, batch=16), tmp_path)
+    run(stage(), LoopConfig(images=64, batch=16), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["images"] for row in rows] == [32, 64]
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_rate_warms_up_and_falls() -> None:
+    config = LoopConfig(images=100_000, warm_up=1000, decay=0.5)
+    assert rate_factor(0, config) < 0.01
+    assert rate_factor(50_000, config) == 1
+    assert rate_factor(75_000, config) == pytest.approx(0.5)
+    assert rate_factor(100_000, config) == pytest.approx(0.02)
+
+
+def test_soft_argmax_finds_the_centre_of_target_maps() -> None:
+    uv = torch.tensor([[[10.3, 20.8], [31.0, 5.5]]])
+    maps = torch.log(target_maps(uv, 40) + 1e-12)
+    found, spread = soft_argmax(maps)
+    assert torch.allclose(found, uv, atol=0.02)
+    assert torch.allclose(spread, torch.full((1, 2), 1.3 * 2**0.5), atol=0.02)
+
+
+def test_lifting_maps_peak_where_the_keypoint_is() -> None:
+    uv = (torch.tensor([[[7.0, 20.0]]]) + 0.5) / 32
+    maps = lifting_maps(uv, torch.full((1, 1), 0.03))
+    assert maps.shape == (1, 1, 32, 32)
+    assert maps[0, 0].argmax() == 20 * 32 + 7
+    assert maps.max() == pytest.approx(1.0)
+
+
+def test_augmented_keypoints_follow_their_pixels(crops: CropPack) -> None:
+    """With every change but the crop off, the coloured squares lie under the labels."""
+    sample = ideal_sample(crops, 0)
+    for k, (u, v) in enumerate(sample.uv.round().astype(int)):
+        colour = sample.image[v, u].astype(int)
+        assert np.abs(colour - [40 + 10 * k, 255 - 10 * k, 128]).max() < 60, k
+
+
+def test_a_flipped_hand_is_one_of_the_other_side(crops: CropPack) -> None:
+    uv, xyz, side = flip(crops.uv[0], crops.xyz_m[0], Side.LEFT, PACK_SIZE)
+    assert side == Side.RIGHT
+    back = flip(uv, xyz, side, PACK_SIZE)
+    assert np.allclose(back[0], crops.uv[0]) and np.allclose(back[1], crops.xyz_m[0]) and back[2] == Side.LEFT
+
+
+def test_samples_depend_on_the_seed_alone(crops: CropPack) -> None:
+    sampler = PoseSampler([crops])
+    first, again = (sampler(np.random.default_rng(4)) for _ in range(2))
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.uv, again.uv)
+    assert first.image.shape == (CROP_SIZE, CROP_SIZE, 3)
+
+
+def test_scene_masks_follow_the_pixels() -> None:
+    scene = np.zeros((1, 320, 320, 4), np.uint8)
+    scene[0, 100:200, 120:220] = [255, 255, 255, HAND]
+    image, mask = SceneSampler([ScenePack(scene)])(np.random.default_rng(3))
+    assert image.shape == (192, 256, 3) and mask.shape == (192, 256)
+    assert image[mask > 0].mean() > image[mask == 0].mean() + 50
+
+
+def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hand = _hand(rng)
+    pixels = hand[:, :2] * 600 + [160, 230]
+    image = np.zeros((320, 320, 3), np.uint8)
+    for u, v in pixels.astype(int):
+        image[v - 2 : v + 3, u - 2 : u + 3] = 255
+    hands = [(Side.LEFT, pixels, hand + [0, 0, 0.4], np.ones(21, bool))]
+    empty = np.zeros((320, 320), bool)
+    pack([(image, image[..., 0] > 0, empty, hands)], tmp_path, count=4)
+    opened = load_pack(tmp_path)
+    assert len(opened) == 1 and len(opened.backgrounds) == 1
+    for u, v in opened.uv[0].round().astype(int):
+        assert opened.rgba[0, v, u, 0] > 100
