@@ -36,6 +36,7 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
     show_default=True,
     help="Compare keypoint 0 as labelled, as the palm's centre, or palm with wrist as the paper's Table 1 did.",
 )
+@click.option("--peer", type=click.Choice(["mediapipe"]), help="Measure this peer in the place of our networks.")
 @estimator_options
 def command(
     dataset: str,
@@ -47,6 +48,7 @@ def command(
     limit: int | None,
     upscale_px: int,
     keypoint0: Any,
+    peer: str | None,
     **options: Any,
 ) -> None:
     """Errors of the whole pipeline on a data set, printed beside published figures.
@@ -61,15 +63,13 @@ def command(
     samples = _spread(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")
-    from hand_pose_3d.estimator import HandPoseEstimator
-
-    estimator = HandPoseEstimator(tracking=False, **options)
+    estimator = _estimator(peer, options)
     matches = matching.run(estimator, samples, upscale_px=upscale_px)
     if dataset == "keypoints":
         result = report.photographs(matches, root.resolve().name)
     else:
         crops = {}
-        if dataset == "rhd":
+        if dataset == "rhd" and not peer:
             family = estimator._family  # the pose network alone, without the search for hands
             crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
             if family.upright:
@@ -98,6 +98,16 @@ def command(
         plots.plot_pck(plot, result.curves, f"{dataset} ({len(samples)} hands), {estimator.model}")
     if worst:
         _write_worst(worst, matches)
+
+
+def _estimator(peer: str | None, options: dict[str, Any]) -> Any:
+    if peer:
+        from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
+
+        return MediaPipeHands(options["max_hands"], options["score_threshold"])
+    from hand_pose_3d.estimator import HandPoseEstimator
+
+    return HandPoseEstimator(tracking=False, **options)
 
 
 def _read(dataset: str, root: Path, split: str) -> list[Sample]:

@@ -32,7 +32,7 @@ class Report:
 
     def table(self) -> str:
         """The rows as aligned text."""
-        head = ("measure", "this work", "published or peer")
+        head = ("measure", "measured", "published or peer")
         widths = [max(len(row[column]) for row in [head, *self.rows]) for column in range(2)]
         lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}".rstrip() for a, b, c in [head, *self.rows]]
         return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
@@ -48,17 +48,20 @@ def photographs(matches: Sequence[Match], name: str = "") -> Report:
     report.add("hand answered", found["answered"], "{:.1%}", _peer(peer, "answered", "{:.1%}"))
     report.add("hand found (box IoU > 0.5)", found["found"], "{:.1%}")
     report.add("further hands per image", found["other_hands_per_image"], "{:.2f}")
-    report.add("2D median px", flat["median_px"], "{:.2f}", _peer(peer, "median_px", "{:.1f}"))
+    report.add("2D median px", flat["median_px"], "{:.2f}", _peer(peer, "median_px", "{:.2f}"))
+    report.add("   over found hands", flat["found_median_px"], "{:.2f}")
     report.add("2D median px, pooled keypoints", flat["pooled_median_px"], "{:.2f}")
     report.add("2D mean px, found hands", flat["found_mean_px"], "{:.2f}")
-    report.add("median distance, share of hand size", flat["median_share_of_hand"], "{:.2%}")
+    share = flat["median_share_of_hand"]
+    others = _peer(peer, "median_share_of_hand", "{:.2%}")
+    report.add("median distance, share of hand size", share, "{:.2%}", others)
     report.add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}")
     if side:
         report.figures["side"] = side
         report.add(
             "side correct, answered hands", side["of_answered"], "{:.1%}", _peer(peer, "side_of_answered", "{:.1%}")
         )
-        report.add("side correct, all hands", side["of_all"], "{:.1%}")
+        report.add("side correct, all hands", side["of_all"], "{:.1%}", _peer(peer, "side_of_all", "{:.1%}"))
     _curve(report, "2D", "px", report.figures["2d"]["summary"], ())
     for placement, text in (("root_scale", "root- and scale-aligned"), ("procrustes", "Procrustes-aligned")):
         mm = protocols.errors_mm(matches, protocols.PLACEMENTS[placement])
@@ -66,9 +69,11 @@ def photographs(matches: Sequence[Match], name: str = "") -> Report:
             continue
         summary = protocols.summary_of(mm, protocols.MAX_MM)
         report.figures[f"3d_{placement}"] = summary
-        mean, area = summary.get("found_pooled_mean"), summary["auc"]
-        report.add(f"3D {text}, mean mm", mean, "{:.2f}", _peer(peer, f"{placement}_mean_mm", "{:.1f}"))
-        report.add("   AUC 0-50 mm", area, "{:.3f}", _peer(peer, f"{placement}_auc", "{:.3f}"))
+        mean, found_auc = summary.get("found_pooled_mean"), summary.get("found_auc")
+        report.add(f"3D {text}, mean mm", mean, "{:.2f}", _peer(peer, f"{placement}_mean_mm", "{:.2f}"))
+        report.add("   AUC 0-50 mm", summary["auc"], "{:.3f}", _peer(peer, f"{placement}_auc", "{:.3f}"))
+        others = _peer(peer, f"{placement}_found_auc", "{:.3f}")
+        report.add("   AUC 0-50 mm, found hands", found_auc, "{:.3f}", others)
         _curve(report, f"3D {text}", "mm", summary, ())
     return report
 

@@ -1,0 +1,67 @@
+"""MediaPipe Hands (Apache-2.0, `mediapipe==0.10.21`) in the place of our estimator, to measure it by our protocols."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+
+
+class MediaPipeHands:
+    """The peer with the call of :class:`hand_pose_3d.HandPoseEstimator`.
+
+    tracking: follow hands from call to call, otherwise search every image. Its world landmarks become
+    keypoints_relative. It takes images for mirrored and has no keypoint scores: sides are swapped, scores are 1.
+    """
+
+    model, device = "MediaPipe Hands", "cpu"
+
+    def __init__(self, max_hands: int = 2, score_threshold: float = 0.5, tracking: bool = False) -> None:
+        from mediapipe.python.solutions.hands import Hands
+
+        self._hands = Hands(
+            static_image_mode=not tracking, max_num_hands=max_hands, min_detection_confidence=score_threshold
+        )
+
+    def reset(self) -> None:
+        """Forget every hand that was followed."""
+        self._hands.reset()
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        camera: Camera | None = None,
+        depth_m: np.ndarray | None = None,
+        stamp_s: float | None = None,
+    ) -> list[HandPose]:
+        """Hands in one image (H, W, 3) uint8 RGB, by falling score; never metres."""
+        height, width = image.shape[:2]
+        result = self._hands.process(np.ascontiguousarray(image))
+        hands = []
+        for landmarks, world, handedness in zip(
+            result.multi_hand_landmarks or (),
+            result.multi_hand_world_landmarks or (),
+            result.multi_handedness or (),
+            strict=True,
+        ):
+            pixels = np.array([[point.x * width, point.y * height] for point in landmarks.landmark])
+            relative, _ = normalise(np.array([[point.x, point.y, point.z] for point in world.landmark]))
+            canonical, rotation = to_canonical(relative)
+            answer = handedness.classification[0]
+            low, high = pixels.min(axis=0), pixels.max(axis=0)
+            hand = HandPose(
+                side=Side.LEFT if answer.label == "Right" else Side.RIGHT,
+                side_score=float(answer.score),
+                score=float(answer.score),
+                keypoints_px=pixels,
+                keypoint_scores=np.ones(NUM_KEYPOINTS),
+                keypoints_relative=relative,
+                keypoints_canonical=canonical,
+                rotation_camera_canonical=rotation,
+                roi_px=(float(low[0]), float(low[1]), *(float(value) for value in high - low)),
+            )
+            hands.append(hand)
+        return sorted(hands, key=lambda hand: -hand.score)

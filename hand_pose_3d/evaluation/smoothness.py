@@ -1,0 +1,235 @@
+"""Jitter of a still hand and lag of a moving one, without and with smoothing; a plot of both.
+
+A hand with known motion is seen with a network's noise from frame to frame, placed, and smoothed as the estimator
+does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` prints the figures and draws them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.placement import place
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
+
+CAMERA = Camera(600, 600, 320, 240, 640, 480)
+
+# An open left hand of mean size seen from its back, fingers up; metres in camera axes.
+_LENGTHS_MM = ((36, 37, 34, 27), (86, 42, 26, 23), (81, 49, 31, 23), (78, 45, 26, 24), (77, 34, 18, 16))
+_DIRECTIONS_DEG = (48, 17, 3, -11, -25)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a network changes from frame to frame, standard deviations.
+
+    pixels: share of the hand's size in the image; pose: reference bones; viewpoint: radians. Half of it is common to all
+    keypoints (the crop moves), half is each keypoint's own.
+    """
+
+    pixels: float = 0.008
+    pose: float = 0.05
+    viewpoint: float = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One simulated recording. stamps_s: (T,); truth_m, raw_m, smooth_m: (T, 21, 3); raw_px, smooth_px: (T, 21, 2)."""
+
+    stamps_s: np.ndarray
+    truth_m: np.ndarray
+    raw_m: np.ndarray
+    smooth_m: np.ndarray
+    raw_px: np.ndarray
+    smooth_px: np.ndarray
+
+
+def open_hand() -> np.ndarray:
+    """(21, 3) metres around the wrist: back of a left hand to the camera, fingers up."""
+    points = [np.zeros(3)]
+    for lengths, degrees in zip(_LENGTHS_MM, _DIRECTIONS_DEG, strict=True):
+        direction = np.array([np.sin(np.radians(degrees)), -np.cos(np.radians(degrees)), 0])
+        points += list(np.cumsum(lengths)[:, None] * 1e-3 * direction)
+    return np.array(points)
+
+
+def still(_: float) -> np.ndarray:
+    """A hand at half a metre that does not move."""
+    return open_hand() + [0, 0.08, 0.5]
+
+
+def waving(frequency_hz: float, amplitude_m: float = 0.1) -> Callable[[float], np.ndarray]:
+    """Motion to and fro along x, with the forearm's turn that goes with it."""
+    from scipy.spatial.transform import Rotation
+
+    def motion(stamp_s: float) -> np.ndarray:
+        phase = np.sin(2 * np.pi * frequency_hz * stamp_s)
+        turn = Rotation.from_euler("zy", [0.3 * phase, 0.3 * phase]).as_matrix()
+        return open_hand() @ turn.T + [amplitude_m * phase, 0.08, 0.5]
+
+    return motion
+
+
+def simulate(
+    motion: Callable[[float], np.ndarray],
+    config: SmoothingConfig | None = None,
+    noise: Noise | None = None,
+    seconds: float = 6.0,
+    rate_hz: float = 30.0,
+    seed: int = 0,
+) -> Track:
+    """Record a hand that moves by `motion` (seconds -> (21, 3) metres), as networks of that noise see it."""
+    from scipy.spatial.transform import Rotation
+
+    noise = noise or Noise()
+    rng = np.random.default_rng(seed)
+    smoother = HandSmoother(config)
+    stamps = np.arange(int(seconds * rate_hz)) / rate_hz
+    truth, raw, smooth = [], [], []
+    half = np.sqrt(0.5)
+    for stamp in stamps:
+        points = motion(float(stamp))
+        pixels = CAMERA.project(points)
+        size = np.ptp(pixels, axis=0).max()
+        pixels = pixels + half * noise.pixels * size * (rng.normal(size=2) + rng.normal(size=pixels.shape))
+        relative, _ = normalise(points)
+        relative = relative + half * noise.pose * (rng.normal(size=3) + rng.normal(size=relative.shape))
+        turn = Rotation.from_rotvec(rng.normal(0, noise.viewpoint, 3)).as_matrix()
+        relative, _ = normalise(relative @ turn.T)
+        canonical, rotation = to_canonical(relative)
+        low, high = pixels.min(axis=0), pixels.max(axis=0)
+        seen = HandPose(
+            side=Side.LEFT,
+            side_score=1.0,
+            score=1.0,
+            keypoints_px=pixels,
+            keypoint_scores=np.ones(21),
+            keypoints_relative=relative,
+            keypoints_canonical=canonical,
+            rotation_camera_canonical=rotation,
+            roi_px=(low[0], low[1], high[0] - low[0], high[1] - low[1]),
+        )
+        truth.append(points)
+        raw.append(place(seen, CAMERA))
+        smooth.append(_smoothed(smoother, seen, float(stamp)))
+    return Track(
+        stamps_s=stamps,
+        truth_m=np.array(truth),
+        raw_m=np.array([h.keypoints_m for h in raw]),
+        smooth_m=np.array([h.keypoints_m for h in smooth]),
+        raw_px=np.array([h.keypoints_px for h in raw]),
+        smooth_px=np.array([h.keypoints_px for h in smooth]),
+    )
+
+
+def _smoothed(smoother: HandSmoother, seen: HandPose, stamp_s: float) -> HandPose:
+    return smoother(place(seen, CAMERA), stamp_s)
+
+
+def jitter(values: np.ndarray) -> float:
+    """Standard deviation of a still hand's keypoints around their mean, all axes together. values: (T, 21, D)."""
+    settled = values[len(values) // 3 :]
+    return float(np.sqrt(np.mean(np.sum((settled - settled.mean(axis=0)) ** 2, axis=-1))))
+
+
+def lag_s(truth: np.ndarray, values: np.ndarray, stamps_s: np.ndarray, frequency_hz: float) -> float:
+    """Delay of a sinusoidal motion by the phase of its fundamental. truth, values: (T,)."""
+    settled = slice(len(stamps_s) // 3, None)
+    wave = np.exp(-2j * np.pi * frequency_hz * stamps_s[settled])
+    phases = [np.angle(np.sum((x[settled] - x[settled].mean()) * wave)) for x in (truth, values)]
+    return float(np.angle(np.exp(1j * (phases[0] - phases[1]))) / (2 * np.pi * frequency_hz))
+
+
+def figures(config: SmoothingConfig | None = None, noise: Noise | None = None) -> dict[str, float]:
+    """Jitter of a still hand without and with smoothing (pixels, millimetres), lag of hands that wave (milliseconds)."""
+    track = simulate(still, config, noise)
+    out = {
+        "jitter raw [px]": jitter(track.raw_px),
+        "jitter smooth [px]": jitter(track.smooth_px),
+        "jitter raw [mm]": 1e3 * jitter(track.raw_m),
+        "jitter smooth [mm]": 1e3 * jitter(track.smooth_m),
+    }
+    for frequency in (0.5, 1.0, 2.0):
+        track = simulate(waving(frequency), config, noise, seconds=9.0)
+        x = track.truth_m[:, 0, 0]
+        out[f"lag at {frequency:g} Hz, pixels [ms]"] = 1e3 * lag_s(
+            x, track.smooth_px[:, 0, 0], track.stamps_s, frequency
+        )
+        out[f"lag at {frequency:g} Hz, metres [ms]"] = 1e3 * lag_s(
+            x, track.smooth_m[:, 0, 0], track.stamps_s, frequency
+        )
+    return out
+
+
+def plot(path: str | Path, config: SmoothingConfig | None = None, noise: Noise | None = None) -> None:
+    """Draw a still hand, a moving one and the trade between jitter and lag. Format by the file's suffix."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    config = config or SmoothingConfig()
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    track = simulate(still, config, noise)
+    for axis, recorded, name in ((left, track, "still hand"), (middle, simulate(waving(1.0), config, noise), "1 Hz")):
+        x = 1e3 * recorded.truth_m[:, 8, 0].mean()
+        for values, label, style in (
+            (recorded.raw_m, "as estimated", {"color": "#b8c0c8", "linewidth": 1}),
+            (recorded.smooth_m, "smoothed", {"color": "#2a6fdb", "linewidth": 2}),
+            (recorded.truth_m, "truth", {"color": "#222222", "linewidth": 1, "linestyle": "--"}),
+        ):
+            scale = recorded.truth_m[:, 0, 2].mean() / values[:, 0, 2].mean()
+            axis.plot(recorded.stamps_s, 1e3 * scale * values[:, 8, 0] - x, label=label, **style)
+        axis.set(title=f"index fingertip, {name}", xlabel="time [s]", ylabel="x [mm]", xlim=(1, 4))
+        axis.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    for factor, colour in ((0.0, "#9aa3ad"), (0.3, "#7fb2f0"), (1.0, "#2a6fdb"), (3.0, "#123a78")):
+        points = []
+        for cutoff in (0.4, 0.8, 1.2, 2.0, 3.5, 6.0):
+            one = replace(config, min_cutoff_hz=cutoff, **{k: factor * v for k, v in _betas(config).items()})
+            found = figures(one, noise)
+            points.append((found["lag at 1 Hz, metres [ms]"], found["jitter smooth [mm]"]))
+        right.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=f"betas x {factor:g}")
+    found = figures(config, noise)
+    right.plot(found["lag at 1 Hz, metres [ms]"], found["jitter smooth [mm]"], "*", color="#d9480f", markersize=14)
+    right.axhline(found["jitter raw [mm]"], color="#b8c0c8", label="not smoothed")
+    right.set(
+        title="cut-offs 0.4 to 6 Hz; star: defaults", xlabel="lag of 1 Hz motion [ms]", ylabel="jitter when still [mm]"
+    )
+    right.legend(fontsize=8)
+    right.grid(alpha=0.3)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+
+
+def _betas(config: SmoothingConfig) -> dict[str, float]:
+    return {
+        "beta_px": config.beta_px,
+        "beta_pose": config.beta_pose,
+        "beta_viewpoint": config.beta_viewpoint,
+        "beta_position": config.beta_position,
+    }
+
+
+def main() -> None:
+    """Print the figures and write the plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("smoothness.png"), help="picture to write")
+    out = parser.parse_args().out
+    for name, value in figures().items():
+        print(f"{name:32s} {value:7.2f}")
+    plot(out)
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    main()
