@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.evaluation.metrics import box_of
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
@@ -51,7 +52,7 @@ class MediaPipeHands:
             relative, _ = normalise(np.array([[point.x, point.y, point.z] for point in world.landmark]))
             canonical, rotation = to_canonical(relative)
             answer = handedness.classification[0]
-            low, high = pixels.min(axis=0), pixels.max(axis=0)
+            x, y, w, h = box_of(pixels).tolist()
             hand = HandPose(
                 side=Side.LEFT if answer.label == "Right" else Side.RIGHT,
                 side_score=float(answer.score),
@@ -61,7 +62,7 @@ class MediaPipeHands:
                 keypoints_relative=relative,
                 keypoints_canonical=canonical,
                 rotation_camera_canonical=rotation,
-                roi_px=(float(low[0]), float(low[1]), *(float(value) for value in high - low)),
+                roi_px=(x, y, w, h),
             )
             hands.append(hand)
         return sorted(hands, key=lambda hand: -hand.score)

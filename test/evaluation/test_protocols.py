@@ -208,7 +208,7 @@ def test_photographs_report():
     matches = [matching.match(samples[0], [answer(samples[0], 3)]), matching.match(samples[1], [])]
     result = report.photographs(matches[:1], "ge_dev")
     table = result.table()
-    assert "2D median px" in table and "6.2 MediaPipe Hands" in table
+    assert "2D median px" in table and "6.20 MediaPipe Hands" in table
     assert result.figures["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
     assert len(result.curves) == 3
     assert report.photographs(matches).figures["detection"]["answered"] == 0.5
