@@ -70,6 +70,11 @@ WHEELS_EXIST = sys.platform == "linux" and platform.machine() == "x86_64"
 ON_WHEELS = WITH_ROS and not ROS_INSTALLED and WHEELS_EXIST
 
 
+def site_packages(prefix: Path) -> list[Path]:
+    """The folders of Python packages in a CMake install prefix; Debian's Python puts them under local/."""
+    return [*prefix.glob("lib/python3*/*-packages"), *prefix.glob("local/lib/python3*/*-packages")]
+
+
 class BuildPyWithMessages(build_py):
     """Adds the generated messages to the Python files, and their libraries and share/ to the data files."""
 
@@ -86,16 +91,16 @@ class BuildPyWithMessages(build_py):
 
     def _add(self, package: str, source: Path) -> None:
         prefix = build_messages(source, Path(self.get_finalized_command("build").build_temp).resolve() / package)
-        module = next(path for path in prefix.glob("l*/**/*-packages") if path.is_dir()) / package
+        module = site_packages(prefix)[0] / package
         generated = [path for path in module.rglob("*") if path.suffix in (".py", ".so")]
         if package == "hand_pose_3d":  # the package's own files come from the source, by setuptools
             generated = [path for path in generated if path.parent == module / "msg" or path.suffix == ".so"]
 
-        site_packages = Path(sysconfig.get_path("platlib")).relative_to(sysconfig.get_path("data"))
+        target_root = Path(sysconfig.get_path("platlib")).relative_to(sysconfig.get_path("data"))
         for path in generated:
             target = path.relative_to(module.parent)
             if self.editable_mode:  # beside the checkout's files; extend_path in __init__.py joins the two
-                self._add_data_file(path, site_packages / target.parent)
+                self._add_data_file(path, target_root / target.parent)
             else:
                 self.mkpath(str(Path(self.build_lib) / target.parent))
                 self.copy_file(str(path), str(Path(self.build_lib) / target))
@@ -132,6 +137,11 @@ def build_messages(source: Path, build: Path) -> Path:
         environment["AMENT_PREFIX_PATH"] = wheels
         # Set by the wheels for this interpreter only; inherited, it keeps another one from finding its libraries.
         environment.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None)
+    else:  # pip's build environment has dropped the PYTHONPATH of the ROS 2 installation
+        prefixes = [prefix for prefix in environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+        options["CMAKE_PREFIX_PATH"] = ";".join(prefixes)  # as colcon does; ROS 2's setup files leave it out
+        generators = [str(path) for prefix in prefixes for path in site_packages(Path(prefix))]
+        environment["PYTHONPATH"] = os.pathsep.join([*generators, environment.get("PYTHONPATH", "")])
     generator_option = ["-G", "Ninja"] if shutil.which("ninja") else []
     definitions = [f"-D{name}={value}" for name, value in options.items()]
     for command in (
