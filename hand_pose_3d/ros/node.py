@@ -161,7 +161,7 @@ class HandPoseNode(LifecycleNode):
     def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
             self._estimator = self._ready_estimator(self.parameters)
-        except Exception as error:  # the thread that waits reports it
+        except Exception as error:  # noqa: BLE001 - the thread that waits reports it
             fault.append(error)
             return
         finally:
@@ -218,7 +218,7 @@ class HandPoseNode(LifecycleNode):
             milliseconds = {name: 1e3 * seconds for name, seconds in stages.items()}
             milliseconds.update(getattr(estimator, "timings_ms", {}))
             self._health.answered(milliseconds, len(hands))
-        except Exception as error:  # one bad image must not end the node
+        except Exception as error:  # noqa: BLE001 - one bad image must not end the node
             if not self.context.ok():
                 return
             self._health.count("failed", str(error))
