@@ -1,0 +1,282 @@
+"""The main job end to end: a source and the node in processes of their own, recorded from the topics.
+
+    python -m hand_pose_3d.ros.demo [--input photo.jpg | video.mp4 | /dev/video0] [--out demo_output]
+
+leaves overlay.mp4, overlay.png, a recording of the topics (MCAP, as `ros2 bag` writes it) and figures.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.ros.pictures import Pictures, open_pictures
+
+NODE = ("-m", "hand_pose_3d.ros.node")
+_NODE = "/hand_pose_3d"
+_SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
+"""How long each kind of input plays; a video ends earlier when it is over."""
+
+_START_TIMEOUT_S = 120.0
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--input", default="", help="photograph, video or /dev/videoN; default: the built-in clip")
+    parser.add_argument("--out", type=Path, default=Path("demo_output"), help="folder for the results")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long to run; default: by the kind of input")
+    parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
+    parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    return parser.parse_args(arguments)
+
+
+class Demo:
+    """One run: starts the processes, listens to the topics, writes the results."""
+
+    def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str] = NODE) -> None:
+        import rclpy
+
+        from hand_pose_3d.ros.recording import Figures, OverlayVideo, Recorder
+
+        self.options, self.pictures, self.node_command = options, pictures, node_command
+        self.processes: list[subprocess.Popen[str]] = []
+        self.figures = Figures()
+        self.video = OverlayVideo(options.out / "overlay.mp4", options.out / "overlay.png", pictures.rate_hz)
+        self.recorder = Recorder(options.out / "recording")
+        self.diagnosis: Any = None
+        self._scores: dict[tuple[int, int], float] = {}
+        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_down, name="recorder")
+        self._writer.start()
+        rclpy.init()
+        self.ros = rclpy.create_node("hand_pose_3d_demo")
+
+    def run(self) -> None:
+        """Play the input through the node. Raises HandPoseError when the node does not start or does not answer."""
+        options, kind = self.options, self.pictures.kind
+        node = self._start(self.node_command, model=options.model, device=options.device)
+        self._listen()
+        end = time.monotonic() + _START_TIMEOUT_S
+        while not self._is_active():
+            if node.poll() is not None:
+                raise HandPoseError("the node did not start; what it said stands above")
+            if time.monotonic() > end:
+                raise HandPoseError(f"the node was not ready after {_START_TIMEOUT_S:.0f} s")
+            self._spin(0.1)
+        source = self._start(
+            ("-m", "hand_pose_3d.ros.image_source"),
+            input=str(options.input),
+            camera_file=options.camera_file,
+            duration=float(options.seconds or _SECONDS[kind]),
+            loop=kind != "video" or bool(options.seconds),
+            wait_for=2,
+        )
+        while source.poll() is None:
+            if node.poll() is not None:
+                raise HandPoseError("the node ended before its input did; what it said stands above")
+            self._spin(0.1)
+        if source.returncode:
+            raise HandPoseError("the image source failed; what it said stands above")
+        self._spin(1.5)
+        if not self.figures.answers:
+            raise HandPoseError("the node answered no image")
+
+    def close(self) -> None:
+        """Stop the processes and finish the files."""
+        import rclpy
+
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in self.processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._received.put(None)
+        self._writer.join()
+        self.recorder.close()
+        self.video.close()
+        self.ros.destroy_node()
+        rclpy.try_shutdown()
+
+    def table(self) -> str:
+        """The figures as text."""
+        rows = self.figures.rows()
+        if self.diagnosis is not None:
+            values = {entry.key: entry.value for entry in self.diagnosis.values}
+            dropped = int(values["images replaced by newer ones"])
+            rows.insert(3, ("  because a newer one came", str(dropped)))
+            rows.append(("networks", f"{values.get('model', '')} on {values.get('device', '')}"))
+            rows.append(("metric placement", values.get("metric placement", "")))
+            rows += [
+                (name.removesuffix(" p50 / p95 (ms)"), f"{value} ms (p50 / p95)")
+                for name, value in values.items()
+                if name.endswith("p50 / p95 (ms)") and not name.startswith("stamp")
+            ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _start(self, program: Sequence[str], **parameters: object) -> subprocess.Popen[str]:
+        command = [sys.executable, *program, "--ros-args"]
+        for name, value in parameters.items():
+            if value != "":
+                text = (
+                    str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else value
+                )
+                command += ["-p", f"{name}:={text}"]
+        # A group of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
+        self.processes.append(subprocess.Popen(command, text=True, start_new_session=True))
+        return self.processes[-1]
+
+    def _listen(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import CameraInfo, Image, JointState
+        from visualization_msgs.msg import MarkerArray
+
+        from hand_pose_3d.msg import HandPose3D, HandPose3DArray
+        from hand_pose_3d.ros import tf
+
+        topics: list[tuple[str, Any]] = [
+            ("/image", Image),
+            ("/camera_info", CameraInfo),
+            (f"{_NODE}/hands", HandPose3DArray),
+            (f"{_NODE}/hand", HandPose3D),
+            (f"{_NODE}/markers", MarkerArray),
+            (f"{_NODE}/joint_states", JointState),
+            (f"{_NODE}/overlay", Image),
+            ("/diagnostics", DiagnosticArray),
+        ]
+        transform = tf.message_type()
+        if transform is not None:
+            topics.append(("/tf", transform))
+        for topic, kind in topics:
+            self.ros.create_subscription(kind, topic, self._receiver(topic, kind), QoSProfile(depth=50), raw=True)
+
+    def _receiver(self, topic: str, kind: Any) -> Any:
+        from rclpy.serialization import deserialize_message
+
+        package, name = kind.__module__.split(".")[0], kind.__name__
+        # The overlay is in the video; raw, it would double the recording.
+        recorded = not topic.endswith("/overlay")
+        handler = {
+            "/image": self._on_image,
+            f"{_NODE}/hands": self._on_hands,
+            f"{_NODE}/overlay": self._on_overlay,
+            "/diagnostics": self._on_diagnostics,
+        }.get(topic)
+
+        def write(data: bytes, received_ns: int) -> None:
+            if handler is not None:
+                handler(deserialize_message(data, kind), 1e-9 * received_ns)
+            if recorded:
+                self.recorder.write(topic, f"{package}/msg/{name}", data, received_ns)
+
+        def receive(data: bytes) -> None:
+            # Only the time is taken here: compressing and drawing must not delay what is measured.
+            self._received.put((write, data, self.ros.get_clock().now().nanoseconds))
+
+        return receive
+
+    def _write_down(self) -> None:
+        while (entry := self._received.get()) is not None:
+            write, data, received_ns = entry
+            write(data, received_ns)
+
+    def _on_image(self, message: Any, received_s: float) -> None:
+        self.figures.image(message.header.stamp, received_s)
+
+    def _on_hands(self, message: Any, received_s: float) -> None:
+        self.figures.answer(message, received_s)
+        stamp = message.header.stamp
+        self._scores[stamp.sec, stamp.nanosec] = sum(hand.score for hand in message.hands)
+
+    def _on_overlay(self, message: Any, received_s: float) -> None:
+        from hand_pose_3d.ros.conversions import image_to_rgb
+
+        stamp = message.header.stamp
+        self.video.add(image_to_rgb(message), self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
+
+    def _on_diagnostics(self, message: Any, received_s: float) -> None:
+        for status in message.status:
+            if status.name.startswith(_NODE.lstrip("/")):
+                self.diagnosis = status
+
+    def _is_active(self) -> bool:
+        state = "" if self.diagnosis is None else self.diagnosis.values[0].value
+        return state == "active" and self.ros.count_subscribers("/image") >= 2
+
+    def _spin(self, seconds: float) -> None:
+        import rclpy
+
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(self.ros, timeout_sec=left)
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder for the results and take away those of an earlier run."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("overlay.mp4", "overlay.png", "figures.txt"):
+            (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "recording", ignore_errors=True)
+        (out / ".probe").touch()
+        (out / ".probe").unlink()
+    except OSError as error:
+        raise HandPoseError(f"cannot write to the folder {out}: {error.strerror}") from error
+
+
+def _environment() -> None:
+    """What the processes inherit: transports for large messages, and a domain where no other node interferes."""
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE) -> int:
+    """Run the demo. node_command: what Python runs as the node. Returns the exit status."""
+    options = _arguments(arguments)
+    try:
+        # Here, too, so that bad input is said once and before anything starts.
+        pictures = open_pictures(options.input, camera_file=options.camera_file)
+        _prepare(options.out)
+        _environment()
+        print(f"hand_pose_3d demo: {options.input or 'built-in clip'}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
+        demo = Demo(options, pictures, node_command)
+        try:
+            demo.run()
+        finally:
+            demo.close()
+    except HandPoseError as error:
+        print(f"hand_pose_3d demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    table = demo.table()
+    (options.out / "figures.txt").write_text(table + "\n", encoding="utf-8")
+    print(f"\n{table}\n")
+    for name in ("overlay.mp4", "overlay.png", "recording", "figures.txt"):
+        print(f"{options.out / name}")
+    if not demo.figures.with_hand:
+        print("No hand was found in the input.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

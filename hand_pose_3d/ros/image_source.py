@@ -1,0 +1,130 @@
+"""A node that publishes a photograph, a video, a camera or the built-in clip as `image` and `camera_info`.
+
+It stands in for a camera driver: robots have one of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.ros.conversions import rgb_to_image
+from hand_pose_3d.ros.pictures import Pictures, open_pictures
+
+_PARAMETERS = {
+    "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
+    "source": ("auto", "What the input is: auto, camera, video or clip."),
+    "rate": (0.0, "Images a second [Hz]; 0 takes the input's own rate."),
+    "loop": (True, "Start over at the end of a photograph, video or clip; else end."),
+    "duration": (0.0, "End after this time [s]; 0 never."),
+    "frame_id": ("camera_optical_frame", "Frame of the images: z forward, x right, y down (REP 103)."),
+    "camera_file": ("", "Calibration of the camera, a YAML file as camera_calibration writes it."),
+    "width": (640, "Width that a camera is asked for [pixels]."),
+    "height": (480, "Height that a camera is asked for [pixels]."),
+    "wait_for": (0, "Begin when `image` has this many subscribers."),
+}
+
+
+def camera_info(camera: Camera | None, shape: tuple[int, ...], header: Any) -> Any:
+    """A sensor_msgs/CameraInfo; all zeros, which means uncalibrated, without a camera for images of this shape."""
+    from sensor_msgs.msg import CameraInfo
+
+    height, width = shape[:2]
+    message = CameraInfo(header=header, height=height, width=width)
+    if camera is None or (camera.width and (camera.width, camera.height) != (width, height)):
+        return message
+    message.distortion_model = camera.model
+    message.d = [float(x) for x in camera.distortion] or [0.0] * 5
+    message.k = camera.matrix.ravel().tolist()
+    message.r = np.eye(3).ravel().tolist()
+    message.p = np.column_stack([camera.matrix, np.zeros(3)]).ravel().tolist()
+    return message
+
+
+def _endless(pictures: Pictures, loop: bool) -> Iterator[np.ndarray]:
+    while True:
+        yield from pictures.start()
+        if not loop or pictures.live:
+            return
+
+
+def publish(node: Any, pictures: Pictures, settings: dict[str, Any]) -> int:
+    """Publish until the end of input or time. Returns how many images were published."""
+    import rclpy
+    from rclpy.qos import QoSProfile
+    from sensor_msgs.msg import CameraInfo, Image
+
+    # Reliable, which suits subscribers of both kinds; deep enough to bridge a slow moment.
+    images = node.create_publisher(Image, "image", QoSProfile(depth=5))
+    infos = node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
+    while images.get_subscription_count() < settings["wait_for"]:
+        rclpy.spin_once(node, timeout_sec=0.05)
+    if settings["wait_for"]:
+        time.sleep(0.5)  # both ends of a connection have to know of each other
+
+    period = 1.0 / (settings["rate"] or pictures.rate_hz)
+    begin = due = time.monotonic()
+    count = 0
+    for picture in _endless(pictures, settings["loop"]):
+        while not pictures.live and (wait := due - time.monotonic()) > 0:
+            rclpy.spin_once(node, timeout_sec=wait)
+        if pictures.live:
+            rclpy.spin_once(node, timeout_sec=0)
+        # A source that cannot keep up goes on from now instead of hurrying after the plan.
+        due = max(due + period, time.monotonic())
+        message = rgb_to_image(picture, _header(node, settings["frame_id"]))
+        infos.publish(camera_info(pictures.camera, picture.shape, message.header))
+        images.publish(message)
+        count += 1
+        if settings["duration"] and time.monotonic() - begin >= settings["duration"]:
+            break
+    time.sleep(0.3)  # let the last image leave
+    return count
+
+
+def _header(node: Any, frame_id: str) -> Any:
+    from std_msgs.msg import Header
+
+    return Header(stamp=node.get_clock().now().to_msg(), frame_id=frame_id)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
+    import rclpy
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException
+    from rclpy.executors import ExternalShutdownException
+
+    rclpy.init(args=None if arguments is None else list(arguments))
+    try:
+        node = rclpy.create_node("image_source")
+        settings = {
+            name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+            for name, (default, text) in _PARAMETERS.items()
+        }
+        pictures = open_pictures(
+            settings["input"],
+            size=(settings["width"], settings["height"]),
+            camera_file=settings["camera_file"],
+            kind=settings["source"],
+        )
+        count = publish(node, pictures, settings)
+        node.get_logger().info(f"published {count} images")
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (HandPoseError, InvalidParameterTypeException) as error:
+        print(f"image_source: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

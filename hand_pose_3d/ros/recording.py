@@ -1,0 +1,138 @@
+"""Records topics to MCAP, and from them an overlay video and figures of rate and latency."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError
+
+
+def message_definitions() -> dict[str, str]:
+    """Text of the package's own .msg files by type name, from the checkout or from where they were installed."""
+    names = ("HandPose3D", "HandPose3DArray")
+    folders = [Path(__file__).resolve().parents[2] / "msg", Path(sys.prefix) / "share" / "hand_pose_3d" / "msg"]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        folders.append(Path(get_package_share_directory("hand_pose_3d")) / "msg")
+    except Exception:  # noqa: BLE001 - no index, or the package is not in it: the other folders remain
+        pass
+    for folder in folders:
+        if all((folder / f"{name}.msg").is_file() for name in names):
+            return {f"hand_pose_3d/msg/{n}": (folder / f"{n}.msg").read_text(encoding="utf-8") for n in names}
+    raise HandPoseError("the package's .msg files are not installed: nothing can be recorded")
+
+
+class Recorder:
+    """Writes serialised messages of any type to an MCAP file as rosbag2 does."""
+
+    def __init__(self, folder: Path) -> None:
+        from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+        self._types = get_typestore(Stores.ROS2_JAZZY)
+        for name, text in message_definitions().items():
+            self._types.register(get_types_from_msg(text, name))
+        self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
+        self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        self._writer.open()
+        self._connections: dict[str, Any] = {}
+
+    def write(self, topic: str, type_name: str, data: bytes, received_ns: int) -> None:
+        """Add one message."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(topic, type_name, typestore=self._types)
+        self._writer.write(self._connections[topic], received_ns, data)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+class OverlayVideo:
+    """An MP4 of overlay images, and the best of them as a PNG."""
+
+    def __init__(self, video: Path, still: Path, rate_hz: float) -> None:
+        self._video, self._still, self._rate = video, still, rate_hz
+        self._writer: Any = None
+        self._size: tuple[int, int] = (0, 0)
+        self._best = -1.0
+        self.frames = 0
+
+    def add(self, image_rgb: np.ndarray, score: float) -> None:
+        """Add a picture; the one with the highest score becomes the still."""
+        import cv2
+
+        bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+        size = (bgr.shape[1], bgr.shape[0])
+        if self._writer is None:
+            self._size = size
+            self._writer = cv2.VideoWriter(str(self._video), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
+            if not self._writer.isOpened():
+                raise HandPoseError(f"OpenCV cannot write the video {self._video}")
+        self._writer.write(bgr if size == self._size else cv2.resize(bgr, self._size))
+        self.frames += 1
+        if score > self._best:
+            self._best = score
+            cv2.imwrite(str(self._still), bgr)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+class Figures:
+    """Rate, latency and hands, from what the topics carried."""
+
+    def __init__(self) -> None:
+        self._images: dict[tuple[int, int], float] = {}
+        self._answers: dict[tuple[int, int], tuple[float, int]] = {}
+        self._latencies: list[float] = []
+        self._sides: Counter[str] = Counter()
+
+    def image(self, stamp: Any, received_s: float) -> None:
+        """An image was seen on its topic; times are seconds of the clock that stamps images."""
+        self._images[stamp.sec, stamp.nanosec] = received_s
+
+    def answer(self, array: Any, received_s: float) -> None:
+        """A HandPose3DArray arrived."""
+        stamp = array.header.stamp
+        self._answers[stamp.sec, stamp.nanosec] = (received_s, len(array.hands))
+        self._latencies.append(received_s - stamp.sec - 1e-9 * stamp.nanosec)
+        self._sides.update({0: "unknown", 1: "left", 2: "right"}[hand.side] for hand in array.hands)
+
+    @property
+    def answers(self) -> int:
+        """How many images were answered."""
+        return len(self._answers)
+
+    @property
+    def with_hand(self) -> int:
+        """How many answers hold a hand."""
+        return sum(hands > 0 for _, hands in self._answers.values())
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a person wants to know, as (name, value)."""
+
+        def rate(times: list[float]) -> str:
+            span = times[-1] - times[0] if len(times) > 1 else 0.0
+            return f"{(len(times) - 1) / span:.1f} Hz" if span else "-"
+
+        rows = [
+            ("images in", f"{len(self._images)} at {rate(sorted(self._images.values()))}"),
+            ("answers out", f"{self.answers} at {rate(sorted(t for t, _ in self._answers.values()))}"),
+            ("images not answered", str(len(self._images.keys() - self._answers.keys()))),
+        ]
+        if self._latencies:
+            p50, p95, p99 = np.percentile(1e3 * np.array(self._latencies), [50, 95, 99])
+            rows.append(("latency, image stamp to message", f"p50 {p50:.1f} / p95 {p95:.1f} / p99 {p99:.1f} ms"))
+        sides = ", ".join(f"{count} {side}" for side, count in sorted(self._sides.items())) or "none"
+        rows.append(("images with a hand", f"{self.with_hand} of {self.answers}"))
+        rows.append(("hands", sides))
+        return rows
