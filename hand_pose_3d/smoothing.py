@@ -21,16 +21,16 @@ class SmoothingConfig:
     """Parameters of the filters. Speeds are in hand sizes (the larger edge of the hand's box) or radians a second."""
 
     enabled: bool = True
-    min_cutoff_hz: float = 1.2
-    """Cut-off for a still hand: lower is steadier and later. The lag is 1 / (2 pi cut-off): 130 ms at 1.2 Hz."""
-    beta_px: float = 6.0
+    min_cutoff_hz: float = 1.0
+    """Cut-off for a still hand: lower is steadier and later. The lag is 1 / (2 pi cut-off): 160 ms at 1 Hz."""
+    beta_px: float = 4.0
     """Hz of cut-off gained at a speed of one hand size a second: higher is less late in motion."""
-    beta_pose: float = 1.5
+    beta_pose: float = 1.0
     """The same for the finger pose, per reference bone a second."""
-    beta_viewpoint: float = 3.0
+    beta_viewpoint: float = 2.0
     """The same for the viewpoint, per radian a second."""
-    beta_position: float = 6.0
-    """The same for the metric position, per hand size (in metres) a second."""
+    beta_position: float = 1.5
+    """The same for the metric distance, per share of the distance a second; its direction goes with the pixels."""
     speed_cutoff_hz: float = 1.5
     """Cut-off of the speed estimate itself."""
     max_gap_s: float = 0.3
@@ -139,13 +139,20 @@ class HandSmoother:
         self._pixels = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
         self._canonical = OneEuro(c.min_cutoff_hz, c.beta_pose, *common)
         self._viewpoint = OneEuroRotation(c.min_cutoff_hz, c.beta_viewpoint, *common)
-        self._position = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
+        # Distance is known far worse than direction and would drown it in one filter.
+        self._direction = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
+        self._distance = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
         self._scale = OneEuro(c.min_cutoff_hz, 0.0, *common)
         self._source = ScaleSource.NONE
 
     def reset(self) -> None:
         """Start again: the next hand passes unchanged."""
-        for one in (self._pixels, self._canonical, self._viewpoint, self._position, self._scale):
+        for one in (self._pixels, self._canonical, self._viewpoint):
+            one.reset()
+        self._reset_position()
+
+    def _reset_position(self) -> None:
+        for one in (self._direction, self._distance, self._scale):
             one.reset()
 
     def __call__(self, hand: HandPose, stamp_s: float) -> HandPose:
@@ -173,15 +180,15 @@ class HandSmoother:
             roi_px=(hand.roi_px[0] + shift[0], hand.roi_px[1] + shift[1], *hand.roi_px[2:]),
         )
         if hand.keypoints_m is None:
-            self._position.reset()
-            self._scale.reset()
+            self._reset_position()
             return smooth
         if hand.scale_source != self._source:
             # Depth that comes or goes moves the hand for a reason that is not motion.
-            self._position.reset()
-            self._scale.reset()
+            self._reset_position()
             self._source = hand.scale_source
         scale = float(self._scale(np.array([hand.scale_m]), stamp_s)[0])
-        extent = float(np.ptp(hand.keypoints_m, axis=0).max())
-        wrist = self._position(hand.keypoints_m[0], stamp_s, unit=max(extent, 1e-3))
+        x, y, z = hand.keypoints_m[0]
+        extent = float(np.ptp(hand.keypoints_m[:, :2], axis=0).max()) / z
+        ray = np.append(self._direction(np.array([x / z, y / z]), stamp_s, unit=max(extent, 1e-3)), 1.0)
+        wrist = ray * math.exp(float(self._distance(np.array([math.log(z)]), stamp_s)[0]))
         return smooth.replace(keypoints_m=wrist + scale * relative, scale_m=scale)

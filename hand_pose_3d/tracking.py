@@ -73,12 +73,6 @@ class Window:
         """The crop to look at; see :func:`crop_from_pose`."""
         return crop_from_pose(self.keypoints_px, size, margin)
 
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """(x, y, width, height) of the keypoints, pixels."""
-        low, high = self.keypoints_px.min(axis=0), self.keypoints_px.max(axis=0)
-        return (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1]))
-
 
 @dataclass(eq=False)
 class _Track:
@@ -102,7 +96,7 @@ class HandTracker:
     """Follows hands from frame to frame; knows nothing of images or networks.
 
     One frame: ask :meth:`predict` for windows and :meth:`needs_detection` for whether the whole image has to be
-    searched too (:meth:`unclaimed` tells which boxes are new), then hand all that was found to :meth:`update`.
+    searched too, then hand all that was found to :meth:`update`.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
@@ -134,11 +128,6 @@ class HandTracker:
         due = self._lost or self._since_detection >= self.config.detect_every - 1
         self._detecting = following == 0 or (due and following < self.config.max_hands)
         return self._detecting
-
-    def unclaimed(self, boxes: Sequence[tuple[float, float, float, float]], stamp_s: float | None = None) -> list[int]:
-        """Indices of detected boxes (x, y, width, height) in which no followed hand is expected."""
-        windows = [w.box for w in self.predict(stamp_s)]
-        return [i for i, box in enumerate(boxes) if all(_overlap(box, w) < 0.5 for w in windows)]
 
     def update(
         self, hands: Sequence[HandPose], stamp_s: float | None = None, image_size: tuple[int, int] | None = None
@@ -272,13 +261,6 @@ def _size(keypoints_px: np.ndarray) -> float:
 def _is_sound(hand: HandPose) -> bool:
     values = (hand.keypoints_px, hand.keypoints_relative, hand.keypoints_canonical, hand.rotation_camera_canonical)
     return math.isfinite(hand.score) and math.isfinite(hand.side_score) and all(np.isfinite(v).all() for v in values)
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over the smaller of two boxes (x, y, width, height)."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return max(width, 0.0) * max(height, 0.0) / max(min(a[2] * a[3], b[2] * b[3]), 1e-9)
 
 
 def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:

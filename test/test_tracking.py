@@ -58,9 +58,12 @@ def test_crop_refuses_what_is_not_a_hand():
     assert crop_from_pose(np.zeros((21, 2)), 128, 1.5).side == 1.0
 
 
+FLAT = {side: keypoints_of({}, side) for side in Side}
+
+
 def hand_at(u: float, v: float, side: Side = Side.RIGHT, score: float = 0.9, angle: float = 0.0, **fields):
     """An upright hand about 105 px tall with its wrist at (u, v)."""
-    points = keypoints_of({}, side)
+    points = FLAT[side]
     shape = turned(UPRIGHT * ([1, 1] if side == Side.RIGHT else [-1, 1]), angle)
     return hand_from(points, shape + [u, v], side, score=score, **fields)
 
@@ -216,13 +219,12 @@ def test_when_the_whole_image_is_searched():
     assert searched([one], 12) == [55, 65]  # Frame 54 loses one: look at once, then every tenth.
 
 
-def test_unclaimed_boxes_and_prediction():
+def test_the_next_window_is_where_the_hand_goes():
     tracker = HandTracker()
     for frame in range(10):
         tracker.update([hand_at(100 + 10 * frame, 300)], frame / 30)
     (window,) = tracker.predict(10 / 30)
     np.testing.assert_allclose(window.keypoints_px, hand_at(200, 300).keypoints_px, atol=0.2)
-    assert tracker.unclaimed([(150, 190, 90, 120), (400, 200, 90, 120)], 10 / 30) == [1]
     crop = window.crop(128, 1.5)
     assert crop.size == 128 and crop.angle == pytest.approx(0)
 
@@ -235,7 +237,7 @@ def test_broken_hands_are_dropped():
     assert tracker.update([bad.replace(score=float("nan"))], 0.03) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_whatever_comes_identities_are_distinct_and_memory_bounded(seed):
     rng = np.random.default_rng(seed)

@@ -31,8 +31,8 @@ _DIRECTIONS_DEG = (48, 17, 3, -11, -25)
 class Noise:
     """What a network changes from frame to frame, standard deviations.
 
-    pixels: share of the hand's size in the image; pose: reference bones; viewpoint: radians. Half of it is common to all
-    keypoints (the crop moves), half is each keypoint's own.
+    pixels: share of the hand's size in the image; pose: reference bones; viewpoint: radians. Half of it is common to
+    all keypoints (the crop moves), half is each keypoint's own.
     """
 
     pixels: float = 0.008
@@ -64,6 +64,11 @@ def open_hand() -> np.ndarray:
 def still(_: float) -> np.ndarray:
     """A hand at half a metre that does not move."""
     return open_hand() + [0, 0.08, 0.5]
+
+
+def pushing(frequency_hz: float, amplitude_m: float = 0.1) -> Callable[[float], np.ndarray]:
+    """Motion to and fro along the optical axis, half a metre away."""
+    return lambda stamp_s: still(0) + [0, 0, amplitude_m * np.sin(2 * np.pi * frequency_hz * stamp_s)]
 
 
 def waving(frequency_hz: float, amplitude_m: float = 0.1) -> Callable[[float], np.ndarray]:
@@ -119,7 +124,7 @@ def simulate(
         )
         truth.append(points)
         raw.append(place(seen, CAMERA))
-        smooth.append(_smoothed(smoother, seen, float(stamp)))
+        smooth.append(smoother(raw[-1], float(stamp)))
     return Track(
         stamps_s=stamps,
         truth_m=np.array(truth),
@@ -128,10 +133,6 @@ def simulate(
         raw_px=np.array([h.keypoints_px for h in raw]),
         smooth_px=np.array([h.keypoints_px for h in smooth]),
     )
-
-
-def _smoothed(smoother: HandSmoother, seen: HandPose, stamp_s: float) -> HandPose:
-    return smoother(place(seen, CAMERA), stamp_s)
 
 
 def jitter(values: np.ndarray) -> float:
@@ -149,7 +150,7 @@ def lag_s(truth: np.ndarray, values: np.ndarray, stamps_s: np.ndarray, frequency
 
 
 def figures(config: SmoothingConfig | None = None, noise: Noise | None = None) -> dict[str, float]:
-    """Jitter of a still hand without and with smoothing (pixels, millimetres), lag of hands that wave (milliseconds)."""
+    """Jitter of a still hand without and with smoothing (pixels, millimetres), lag of a moving one."""
     track = simulate(still, config, noise)
     out = {
         "jitter raw [px]": jitter(track.raw_px),
@@ -159,18 +160,19 @@ def figures(config: SmoothingConfig | None = None, noise: Noise | None = None) -
     }
     for frequency in (0.5, 1.0, 2.0):
         track = simulate(waving(frequency), config, noise, seconds=9.0)
-        x = track.truth_m[:, 0, 0]
-        out[f"lag at {frequency:g} Hz, pixels [ms]"] = 1e3 * lag_s(
-            x, track.smooth_px[:, 0, 0], track.stamps_s, frequency
-        )
-        out[f"lag at {frequency:g} Hz, metres [ms]"] = 1e3 * lag_s(
-            x, track.smooth_m[:, 0, 0], track.stamps_s, frequency
-        )
+        side, smooth = track.truth_m[:, 0, 0], track.smooth_m[:, 0, 0]
+        out[f"lag at {frequency:g} Hz, sideways [ms]"] = 1e3 * lag_s(side, smooth, track.stamps_s, frequency)
+    track = simulate(pushing(1.0), config, noise, seconds=9.0)
+    out["lag at 1 Hz, in distance [ms]"] = 1e3 * lag_s(
+        track.truth_m[:, 0, 2], track.smooth_m[:, 0, 2], track.stamps_s, 1.0
+    )
     return out
 
 
-def plot(path: str | Path, config: SmoothingConfig | None = None, noise: Noise | None = None) -> None:
-    """Draw a still hand, a moving one and the trade between jitter and lag. Format by the file's suffix."""
+def plot(
+    path: str | Path, config: SmoothingConfig | None = None, noise: Noise | None = None, trade: bool = True
+) -> None:
+    """Draw a still hand, a moving one and, with `trade`, jitter over lag of other settings. Format by the suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -191,15 +193,23 @@ def plot(path: str | Path, config: SmoothingConfig | None = None, noise: Noise |
         axis.set(title=f"index fingertip, {name}", xlabel="time [s]", ylabel="x [mm]", xlim=(1, 4))
         axis.grid(alpha=0.3)
     left.legend(fontsize=8)
-    for factor, colour in ((0.0, "#9aa3ad"), (0.3, "#7fb2f0"), (1.0, "#2a6fdb"), (3.0, "#123a78")):
+    factors = ((0.0, "#9aa3ad"), (0.3, "#7fb2f0"), (1.0, "#2a6fdb"), (3.0, "#123a78"))
+    for factor, colour in factors if trade else ():
         points = []
         for cutoff in (0.4, 0.8, 1.2, 2.0, 3.5, 6.0):
-            one = replace(config, min_cutoff_hz=cutoff, **{k: factor * v for k, v in _betas(config).items()})
+            one = replace(
+                config,
+                min_cutoff_hz=cutoff,
+                beta_px=factor * config.beta_px,
+                beta_pose=factor * config.beta_pose,
+                beta_viewpoint=factor * config.beta_viewpoint,
+                beta_position=factor * config.beta_position,
+            )
             found = figures(one, noise)
-            points.append((found["lag at 1 Hz, metres [ms]"], found["jitter smooth [mm]"]))
+            points.append((found["lag at 1 Hz, sideways [ms]"], found["jitter smooth [mm]"]))
         right.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=f"betas x {factor:g}")
     found = figures(config, noise)
-    right.plot(found["lag at 1 Hz, metres [ms]"], found["jitter smooth [mm]"], "*", color="#d9480f", markersize=14)
+    right.plot(found["lag at 1 Hz, sideways [ms]"], found["jitter smooth [mm]"], "*", color="#d9480f", markersize=14)
     right.axhline(found["jitter raw [mm]"], color="#b8c0c8", label="not smoothed")
     right.set(
         title="cut-offs 0.4 to 6 Hz; star: defaults", xlabel="lag of 1 Hz motion [ms]", ylabel="jitter when still [mm]"
@@ -209,15 +219,6 @@ def plot(path: str | Path, config: SmoothingConfig | None = None, noise: Noise |
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
-
-
-def _betas(config: SmoothingConfig) -> dict[str, float]:
-    return {
-        "beta_px": config.beta_px,
-        "beta_pose": config.beta_pose,
-        "beta_viewpoint": config.beta_viewpoint,
-        "beta_position": config.beta_position,
-    }
 
 
 def main() -> None:
