@@ -65,8 +65,9 @@ def command(
         raise InvalidInputError(f"{root} holds no labelled hand")
     estimator = _estimator(peer, options)
     matches = matching.run(estimator, samples, upscale_px=upscale_px)
+    name = str(estimator.model) if peer else f"this work, {estimator.model}"
     if dataset == "keypoints":
-        result = report.photographs(matches, root.resolve().name)
+        result = report.photographs(matches, root.resolve().name, name)
     else:
         crops = {}
         if dataset == "rhd" and not peer:
@@ -75,10 +76,10 @@ def command(
             if family.upright:
                 crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
         height, width = samples[0].image().shape[:2]
-        result = report.paper(dataset, matches, keypoint0, crops, (width, height))
+        result = report.paper(dataset, matches, keypoint0, crops, (width, height), name)
 
-    click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}")
-    click.echo(result.table())
+    click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}\n")
+    click.echo(result.text())
     if json_path:
         content = {
             "dataset": dataset,
@@ -95,7 +96,7 @@ def command(
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps(content), encoding="utf-8")
     if plot:
-        plots.plot_pck(plot, result.curves, f"{dataset} ({len(samples)} hands), {estimator.model}")
+        plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
     if worst:
         _write_worst(worst, matches)
 

@@ -25,8 +25,10 @@ class Curve:
     references: tuple[Reference, ...] = ()
 
 
-def plot_pck(path: str | Path, curves: Sequence[Curve], title: str) -> None:
+def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = "this work") -> None:
     """Write a picture: a column per curve, the PCK above and its AUC beside the published ones below.
+
+    name: of what is measured, at its bars.
 
     The published work gives AUCs, not points of its curves, so bars stand for it. Format by the file's suffix.
     """
@@ -44,12 +46,12 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str) -> None:
             title=curve.title, xlabel=f"error threshold [{curve.unit}]", xlim=curve.thresholds[[0, -1]], ylim=(0, 1)
         )
         above.grid(alpha=0.3)
-        bars = [("this work", curve.auc, _OURS)]
+        bars = [(name, curve.auc, _OURS)]
         bars += [(other.name, other.auc, _OTHERS) for other in curve.references if other.auc is not None]
         names, values, colours = zip(*reversed(bars), strict=True)
-        drawn = below.barh(range(len(bars)), values, color=colours)
+        drawn = below.barh(range(len(bars)), values, height=0.6, color=colours)
         below.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8)
-        below.set(xlim=(0, 1.15), xlabel="AUC")
+        below.set(xlim=(0, 1.15), ylim=(-0.8, max(len(bars), 3) - 0.2), xlabel="AUC")
         below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
         below.spines[["top", "right"]].set_visible(False)
     for axis in axes[0, :1]:

@@ -19,61 +19,84 @@ AUTHORS_FRAME = (320, 240)
 
 
 @dataclass(eq=False)
-class Report:
-    """Figures by name for JSON; rows (measure, ours, others) for the terminal; curves for the plot."""
+class Table:
+    """Rows of a name and one text per column, under a title."""
 
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The table with aligned columns."""
+        head = (self.title, *self.columns)
+        widths = [max(len(row[column]) for row in [head, *self.rows]) for column in range(len(head))]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in [head, *self.rows]
+        ]
+        return "\n".join([lines[0], "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+@dataclass(eq=False)
+class Report:
+    """Figures by name for JSON; tables for the terminal; curves for the plot. name: of what is measured."""
+
+    name: str
     figures: dict[str, Any] = field(default_factory=dict)
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
 
-    def add(self, measure: str, value: float | None, pattern: str, others: str = "") -> None:
-        """One row of the table."""
-        self.rows.append((measure, "-" if value is None else pattern.format(value), others))
-
-    def table(self) -> str:
-        """The rows as aligned text."""
-        head = ("measure", "measured", "published or peer")
-        widths = [max(len(row[column]) for row in [head, *self.rows]) for column in range(2)]
-        lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}".rstrip() for a, b, c in [head, *self.rows]]
-        return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    def text(self) -> str:
+        """All tables."""
+        return "\n\n".join(table.text() for table in self.tables)
 
 
-def photographs(matches: Sequence[Match], name: str = "") -> Report:
-    """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D."""
-    peer = MEDIAPIPE_GE if name == "ge_dev" else {}
-    report = Report()
+def _text(value: float | None, pattern: str) -> str:
+    return "-" if value is None else pattern.format(value)
+
+
+def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this work") -> Report:
+    """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D.
+
+    dataset: the folder's name, for the peer's figures on it.
+    """
+    peer = MEDIAPIPE_GE if dataset == "ge_dev" else {}
+    report = Report(name)
+    table = Table("", (name, *(("MediaPipe Hands",) if peer else ())))
+    report.tables.append(table)
+
+    def add(measure: str, value: float | None, pattern: str, key: str = "") -> None:
+        others = (_text(peer.get(key), pattern),) if peer else ()
+        table.rows.append((measure, _text(value, pattern), *others))
+
     found, errors = protocols.detection(matches), protocols.errors_px(matches)
     flat, side = protocols.distances(errors, matches), protocols.side_correct(matches)
-    report.figures = {"detection": found, "2d": flat | {"summary": protocols.summary_of(errors, protocols.MAX_PX)}}
-    report.add("hand answered", found["answered"], "{:.1%}", _peer(peer, "answered", "{:.1%}"))
-    report.add("hand found (box IoU > 0.5)", found["found"], "{:.1%}")
-    report.add("further hands per image", found["other_hands_per_image"], "{:.2f}")
-    report.add("2D median px", flat["median_px"], "{:.2f}", _peer(peer, "median_px", "{:.2f}"))
-    report.add("   over found hands", flat["found_median_px"], "{:.2f}")
-    report.add("2D median px, pooled keypoints", flat["pooled_median_px"], "{:.2f}")
-    report.add("2D mean px, found hands", flat["found_mean_px"], "{:.2f}")
-    share = flat["median_share_of_hand"]
-    others = _peer(peer, "median_share_of_hand", "{:.2%}")
-    report.add("median distance, share of hand size", share, "{:.2%}", others)
-    report.add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}")
+    summary = protocols.summary_of(errors, protocols.MAX_PX)
+    report.figures = {"detection": found, "2d": flat | {"summary": summary}}
+    add("hand answered", found["answered"], "{:.1%}", "answered")
+    add("hand found (box IoU > 0.5)", found["found"], "{:.1%}", "found")
+    add("further hands per image", found["other_hands_per_image"], "{:.2f}", "other_hands_per_image")
+    add("2D median px", flat["median_px"], "{:.2f}", "median_px")
+    add("   over found hands", flat["found_median_px"], "{:.2f}", "found_median_px")
+    add("   over pooled keypoints", flat["pooled_median_px"], "{:.2f}", "pooled_median_px")
+    add("2D mean px, found hands", flat["found_mean_px"], "{:.2f}", "found_mean_px")
+    add("2D AUC 0-30 px", summary["auc"], "{:.3f}", "auc_px")
+    add("median distance, share of hand size", flat["median_share_of_hand"], "{:.2%}", "median_share_of_hand")
+    add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}", "found_median_share_of_hand")
     if side:
         report.figures["side"] = side
-        report.add(
-            "side correct, answered hands", side["of_answered"], "{:.1%}", _peer(peer, "side_of_answered", "{:.1%}")
-        )
-        report.add("side correct, all hands", side["of_all"], "{:.1%}", _peer(peer, "side_of_all", "{:.1%}"))
-    _curve(report, "2D", "px", report.figures["2d"]["summary"], ())
+        add("side correct, answered hands", side["of_answered"], "{:.1%}", "side_of_answered")
+        add("side correct, all hands", side["of_all"], "{:.1%}", "side_of_all")
+    _curve(report, "2D", "px", summary, ())
     for placement, text in (("root_scale", "root- and scale-aligned"), ("procrustes", "Procrustes-aligned")):
         mm = protocols.errors_mm(matches, protocols.PLACEMENTS[placement])
         if not len(mm):
             continue
         summary = protocols.summary_of(mm, protocols.MAX_MM)
         report.figures[f"3d_{placement}"] = summary
-        mean, found_auc = summary.get("found_pooled_mean"), summary.get("found_auc")
-        report.add(f"3D {text}, mean mm", mean, "{:.2f}", _peer(peer, f"{placement}_mean_mm", "{:.2f}"))
-        report.add("   AUC 0-50 mm", summary["auc"], "{:.3f}", _peer(peer, f"{placement}_auc", "{:.3f}"))
-        others = _peer(peer, f"{placement}_found_auc", "{:.3f}")
-        report.add("   AUC 0-50 mm, found hands", found_auc, "{:.3f}", others)
+        add(f"3D {text}, mean mm, found hands", summary.get("found_pooled_mean"), "{:.2f}", f"{placement}_mean_mm")
+        add("   AUC 0-50 mm", summary["auc"], "{:.3f}", f"{placement}_auc")
+        add("   AUC 0-50 mm, found hands", summary.get("found_auc"), "{:.3f}", f"{placement}_found_auc")
         _curve(report, f"3D {text}", "mm", summary, ())
     return report
 
@@ -84,6 +107,7 @@ def paper(
     keypoint0: Keypoint0 = "label",
     crop_keypoints: Mapping[str, Sequence[np.ndarray]] | None = None,
     image_size: tuple[int, int] | None = None,
+    name: str = "this work",
 ) -> Report:
     """Report by the paper's protocols.
 
@@ -91,13 +115,12 @@ def paper(
     from the labels, by the crop rule's name ('' for the family's own).
     image_size: width and height of the images, for RHD's figures in the authors' 240x320 frame.
     """
-    report = Report()
+    report = Report(name)
     found, side = protocols.detection(matches), protocols.side_correct(matches)
     report.figures = {"detection": found, "side": side}
-    report.add("hand answered", found["answered"], "{:.1%}")
-    report.add("hand found (box IoU > 0.5)", found["found"], "{:.1%}")
-    if side:
-        report.add("side correct, answered hands", side["of_answered"], "{:.1%}")
+    rows = [("hand answered", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
+    rows += [("side correct, answered hands", side["of_answered"])] if side else []
+    report.tables.append(Table("", (name,), [(what, f"{share:.1%}") for what, share in rows]))
     for rule, keypoints in (crop_keypoints or {}).items():
         errors = protocols.crop_errors_px(keypoints, matches, keypoint0)
         protocol, text = "2d_true_crops", "2D, true crops"
@@ -127,33 +150,26 @@ def _statistics(report: Report, dataset: str, protocol: str, text: str, unit: st
     summary = protocols.summary_of(errors, protocols.MAX_PX if unit == "px" else protocols.MAX_MM)
     report.figures[protocol] = summary
     references = REFERENCES.get((dataset, protocol), ())
-    limit = f"0-{summary['thresholds'][-1]:.0f} {unit}"
-    report.add(f"{text}: AUC {limit}", summary["auc"], "{:.3f}", _quoted(references, "auc", "{:.3f}"))
-    report.add(f"   median {unit}", summary["median"], "{:.2f}", _quoted(references, "median", "{:.2f}"))
-    mean = summary.get("found_mean")
-    report.add(f"   mean {unit}, found hands", mean, "{:.2f}", _quoted(references, "mean", "{:.2f}"))
+    columns = (f"AUC 0-{summary['thresholds'][-1]:.0f} {unit}", f"median {unit}", f"mean {unit}, found")
+    ours = (summary["auc"], summary["median"], summary.get("found_mean"))
+    table = Table(text, columns)
+    for name, row in [(report.name, ours), *((r.name, (r.auc, r.median, r.mean)) for r in references)]:
+        table.rows.append((f"  {name}", _text(row[0], "{:.3f}"), _text(row[1], "{:.2f}"), _text(row[2], "{:.2f}")))
+    report.tables.append(table)
+    _curve(report, text, unit, summary, references)
     if unit == "mm":
         thresholds, curve = np.array(summary["thresholds"]), np.array(summary["curve"])
         upper = thresholds >= 20
         summary["auc_20_50"] = float(auc(thresholds[upper], curve[upper]))
         others = REFERENCES.get((dataset, f"{protocol}_20_50"), ())
-        report.add("   AUC 20-50 mm", summary["auc_20_50"], "{:.3f}", _quoted(others, "auc", "{:.3f}"))
         if others:
+            rows: list[tuple[str, ...]] = [(f"  {report.name}", f"{summary['auc_20_50']:.3f}")]
+            rows += [(f"  {other.name}", _text(other.auc, "{:.3f}")) for other in others]
+            report.tables.append(Table(text, ("AUC 20-50 mm",), rows))
             part = {"thresholds": thresholds[upper], "curve": curve[upper], "auc": summary["auc_20_50"]}
             _curve(report, f"{text}, 20-50 mm", unit, part, others)
-    if protocol not in ("3d_camera",):
-        _curve(report, text, unit, summary, references)
 
 
 def _curve(report: Report, title: str, unit: str, summary: dict[str, Any], references: tuple[Reference, ...]) -> None:
     thresholds, values = np.array(summary["thresholds"]), np.array(summary["curve"])
     report.curves.append(Curve(title, unit, thresholds, values, summary["auc"], references))
-
-
-def _quoted(references: Sequence[Reference], what: str, pattern: str) -> str:
-    known = [(getattr(reference, what), reference.name) for reference in references]
-    return "; ".join(f"{pattern.format(value)} {name}" for value, name in known if value is not None)
-
-
-def _peer(peer: dict[str, float], key: str, pattern: str) -> str:
-    return f"{pattern.format(peer[key])} MediaPipe Hands" if key in peer else ""

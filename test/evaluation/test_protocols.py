@@ -207,8 +207,9 @@ def test_photographs_report():
     samples = [labelled(), labelled()]
     matches = [matching.match(samples[0], [answer(samples[0], 3)]), matching.match(samples[1], [])]
     result = report.photographs(matches[:1], "ge_dev")
-    table = result.table()
-    assert "2D median px" in table and "6.20 MediaPipe Hands" in table
+    table = result.text()
+    row = next(line for line in table.splitlines() if line.startswith("2D median px"))
+    assert row.split()[-2:] == ["3.00", "6.20"] and "MediaPipe Hands" in table
     assert result.figures["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
     assert len(result.curves) == 3
     assert report.photographs(matches).figures["detection"]["answered"] == 0.5
@@ -219,7 +220,7 @@ def test_paper_report_prints_published_rows():
     matches = [matching.match(sample, [answer(sample, 2)])] * 3
     crops = [sample.keypoints_px + [0, 1]] * 3
     result = report.paper("rhd", matches, crop_keypoints={"": crops, "authors": crops}, image_size=(320, 320))
-    table = result.table()
+    table = result.text()
     for figure in ("0.724", "0.679", "35.61", "0.603"):
         assert figure in table
     assert result.figures["2d_true_crops"]["median"] == pytest.approx(1)
@@ -229,7 +230,7 @@ def test_paper_report_prints_published_rows():
     assert protocols.errors_px(matches, scale_uv=(0.5, 1))[0, 0] == pytest.approx(1)
     stb = report.paper("stb", matches)
     for name in ("PSO", "ICPPSO", "CHPR"):
-        assert name in stb.table()
+        assert name in stb.text()
     assert stb.figures["3d_true_scale"]["auc_20_50"] == pytest.approx(1)
     assert {reference.name for curve in stb.curves for reference in curve.references} >= {"PSO", "ICPPSO", "CHPR"}
 
