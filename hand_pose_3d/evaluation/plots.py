@@ -35,16 +35,18 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(curves), 6.4), layout="constrained")
+    columns = min(len(curves), 4)
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(4.6 * columns, 6.0 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, len(curves), squeeze=False, height_ratios=[3, 1.4])
-    for column, curve in enumerate(curves):
-        above, below = axes[0, column], axes[1, column]
-        above.plot(curve.thresholds, curve.values, color=_OURS, linewidth=2)
-        above.fill_between(curve.thresholds, curve.values, color=_OURS, alpha=0.12)
-        above.set(
-            title=curve.title, xlabel=f"error threshold [{curve.unit}]", xlim=curve.thresholds[[0, -1]], ylim=(0, 1)
-        )
+    cells = figure.subfigures(rows, columns, squeeze=False).flat
+    for cell, curve in zip(cells, curves, strict=False):
+        above, below = cell.subplots(2, 1, height_ratios=[3, 1.4])
+        x, y = curve.thresholds, curve.values
+        above.plot(x, y, color=_OURS, linewidth=2)
+        above.fill_between(x, y, color=_OURS, alpha=0.12)
+        above.set(title=curve.title, xlabel=f"error threshold [{curve.unit}]", ylabel="share of correct keypoints")
+        above.set(xlim=(x[0], x[-1]), ylim=(0, 1))
         above.grid(alpha=0.3)
         bars = [(name, curve.auc, _OURS)]
         bars += [(other.name, other.auc, _OTHERS) for other in curve.references if other.auc is not None]
@@ -54,8 +56,6 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
         below.set(xlim=(0, 1.15), ylim=(-0.8, max(len(bars), 3) - 0.2), xlabel="AUC")
         below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
         below.spines[["top", "right"]].set_visible(False)
-    for axis in axes[0, :1]:
-        axis.set_ylabel("share of correct keypoints")
     figure.suptitle(title)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
