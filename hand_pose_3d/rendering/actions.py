@@ -80,6 +80,7 @@ ACTIONS: dict[str, tuple[str, str, float, int | None]] = {
 NUM_TRAINING, NUM_EVALUATION = 31, 8
 TRAINING = tuple(ACTIONS)[:NUM_TRAINING]
 EVALUATION = tuple(ACTIONS)[NUM_TRAINING:]
+_TRIES = 8
 _FAN = np.array([6.0, 1.0, -4.0, -9.0])
 
 
@@ -100,19 +101,18 @@ def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> t
 
     A third are between two actions, some are random within the limits; all vary from person to person.
     """
-    best: tuple[float, str, np.ndarray] | None = None
-    for _ in range(10):
+    best: tuple[float, str, np.ndarray] = (np.inf, "", np.empty(0))
+    for _ in range(_TRIES):
         name, angles, target = _draw(rng, names)
         angles = pose.respect_anatomy(angles)
         if target is not None:
             angles = _touch(arm, angles, target)
-        depth = pose.penetration(arm, pose.bone_motions(arm, angles)[1])
-        if best is None or depth < best[0]:
+        depth = float(pose.penetration(arm, pose.bone_motions(arm, angles)[1]))
+        if depth < best[0]:
             best = depth, name, angles
         if depth < 0.001:
             break
-    _, name, angles = best
-    return name, angles
+    return best[1:]
 
 
 def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, np.ndarray, int | None]:
@@ -155,21 +155,24 @@ def _random_angles(rng: np.random.Generator) -> np.ndarray:
 
 
 def _touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
-    """Bend thumb and one finger until their tips meet, staying near the given angles."""
-    from scipy.optimize import least_squares
-
+    """Bend thumb and one finger until their tips meet, staying near the given angles (Levenberg-Marquardt)."""
     free = np.r_[4 * target + np.arange(1, 4), np.arange(16, 21)]
     touching = 0.85 * (arm.radii[0, 2] + arm.radii[target + 1, 2])
-
-    def residual(x: np.ndarray) -> np.ndarray:
-        trial = angles.copy()
-        trial[free] = x
-        points = pose.bone_motions(arm, trial)[1]
-        gap = np.linalg.norm(points[4] - points[8 + 4 * target]) - touching
-        return np.r_[gap / 0.002, (x - angles[free]) / 0.35]
-
+    step, stiff = 1e-4, 0.35
     low, high = pose.LIMITS[free].T
-    start = np.clip(angles[free], low + 1e-6, high - 1e-6)
     out = angles.copy()
-    out[free] = least_squares(residual, start, bounds=(low, high), max_nfev=6).x
+    for _ in range(10):
+        trials = np.repeat(out[None], len(free) + 1, axis=0)
+        trials[np.arange(len(free)), free] += step
+        points = pose.bone_motions(arm, trials)[1]
+        gap = (np.linalg.norm(points[:, 4] - points[:, 8 + 4 * target], axis=-1) - touching) / 0.002
+        if abs(gap[-1]) < 0.7:
+            break
+        slope = (gap[:-1] - gap[-1]) / step
+        # gap^2 + |x - start|^2 / stiff^2: the normal equations are rank one plus a diagonal.
+        downhill = (angles[free] - out[free]) / stiff**2 - slope * gap[-1]
+        stuck = ((out[free] <= low) & (downhill < 0)) | ((out[free] >= high) & (downhill > 0))
+        slope, downhill = np.where(stuck, 0, slope), np.where(stuck, 0, downhill)
+        change = np.linalg.solve(np.outer(slope, slope) + np.eye(len(free)) / stiff**2, downhill)
+        out[free] = np.clip(out[free] + np.clip(change, -0.25, 0.25), low, high)
     return pose.respect_anatomy(out)

@@ -11,14 +11,15 @@ import numpy as np
 
 from hand_pose_3d.rendering import mesh, pose
 from hand_pose_3d.rendering.background import clutter, load_environment, perspective_view
-from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Scene, Source
+from hand_pose_3d.rendering.objects import Thing, unit_shape
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
 from hand_pose_3d.skeleton import Side
 
 NUM_COLUMNS = 16
 """position 3, normal 3, rest 3, attribute 4 (palm, redness, metres up the arm, nail), uv 2, part 1."""
 _TEXTURE_SIDE = 1024
-_COARSE_BELOW_PX = 90
+_COARSE_BELOW_PX = 100
 
 
 @dataclass(eq=False)
@@ -32,6 +33,8 @@ class ArmMesh:
     shared_faces: bool = True
     casts_shadow: bool = True
     mirrored: bool = False
+    shadow_faces: np.ndarray | None = None
+    span_px: float = 0.0
 
 
 @dataclass(eq=False)
@@ -57,6 +60,11 @@ class Assembly:
     shadow_radius: float
     keypoints_m: dict[Side, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def largest_px(self) -> float:
+        """Extent of the largest hand in pixels."""
+        return max(arm.span_px for arm in self.arms)
+
 
 def assemble(scene: Scene, source: Source) -> Assembly:
     """Pose, place and dress everything in a scene."""
@@ -72,7 +80,7 @@ def assemble(scene: Scene, source: Source) -> Assembly:
     return Assembly(
         intrinsics=scene.intrinsics,
         arms=arms,
-        things=[],
+        things=[_thing_mesh(t) for t in scene.things] + [_person_mesh(p, source) for p in scene.people],
         lighting={
             "key": tuple(map(float, light.key)),
             "key_direction": tuple(map(float, light.key_direction)),
@@ -143,7 +151,7 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[ArmMesh
     span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
     faces = t.coarse_faces if span_px < _COARSE_BELOW_PX else t.render_faces
     mirrored = hand.side is Side.RIGHT
-    return ArmMesh(buffer.astype(np.float32), faces, uniforms, picture, mirrored=mirrored), camera_points
+    return ArmMesh(buffer.astype(np.float32), faces, uniforms, picture, True, True, mirrored, t.coarse_faces, span_px), camera_points
 
 
 def _arm_uniforms(
@@ -187,6 +195,71 @@ def _arm_uniforms(
         "watch": (*clothing.watch, 0.0),
         "metal": tuple(map(float, clothing.metal)),
     }
+
+
+def _thing_mesh(thing: Thing) -> ThingMesh:
+    vertices, normals, uv, faces = unit_shape(thing.kind)
+    positions = (vertices * thing.size) @ thing.rotation.T + thing.centre_m
+    turned = normals / thing.size
+    turned = turned / np.linalg.norm(turned, axis=1, keepdims=True) @ thing.rotation.T
+    zeros = np.zeros((len(vertices), 5))
+    buffer = np.hstack([positions, turned, vertices * thing.size, zeros[:, :4], uv, zeros[:, :1]])
+    uniforms = {
+        **_PLAIN,
+        "material": 1,
+        "roughness": thing.roughness,
+        "bump": 0.05,
+        "blotch": thing.blotch,
+        "seed": thing.seed,
+        "texture_share": thing.metal,
+        "cloth_a": tuple(map(float, thing.colours[0])),
+        "cloth_b": tuple(map(float, thing.colours[1])),
+        "metal": tuple(map(float, thing.colours[0])),
+        "stripes": thing.stripes,
+        "cloth_kind": float(thing.along),
+    }
+    return ThingMesh(buffer.astype(np.float32), faces, uniforms)
+
+
+_PLAIN: dict[str, Any] = {"num_capsules": 0, "num_rings": 0, "watch": (0.0, 0.0, 0.0, 0.0), "glove": 0.0, "sleeve": 9.0}
+
+
+def _person_mesh(person: Person, source: Source) -> ThingMesh:
+    """A body in the arm's own material: cloth above a 'sleeve' of 0.5, hair in the place of nails."""
+    body = source.people.body(person.body)
+    cloth = body.cloth * (1 - body.bare_arm) if person.short_sleeves else body.cloth
+    hair = body.hair if person.hair_m > 0 else np.zeros_like(body.hair)
+    grown = 0.012 * cloth + person.hair_m * hair
+    positions = (body.vertices + body.normals * grown[:, None]) @ person.rotation.T + person.origin_m
+    traits = np.stack([np.zeros_like(cloth), np.zeros_like(cloth), cloth, hair], axis=1)
+    ones = np.ones((len(cloth), 1))
+    buffer = np.hstack([positions, body.normals @ person.rotation.T, body.vertices, traits, body.uv, ones])
+    faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
+    skin = person.skin
+    texture = _skin_texture(source.assets / "skins" / skin.texture) if skin.texture else None
+    uniforms = {
+        **_PLAIN,
+        "material": 0,
+        "base": tuple(map(float, skin.base)),
+        "roughness": skin.roughness,
+        "bump": skin.bump,
+        "blotch": skin.blotch,
+        "seed": skin.seed,
+        "veins": 0.0,
+        "hair": 0.0,
+        "palm_light": 0.0,
+        "nail_colour": tuple(map(float, person.hair_colour)),
+        "texture_share": skin.texture_share,
+        "texture_mean": tuple(map(float, texture[1])) if texture else (1.0, 1.0, 1.0),
+        "sleeve": 0.5,
+        "cloth_a": tuple(map(float, person.colours[0])),
+        "cloth_b": tuple(map(float, person.colours[1])),
+        "stripes": person.stripes,
+        "cloth_kind": 1.0,
+        "metal": (0.9, 0.9, 0.9),
+    }
+    picture = (skin.texture, texture[0]) if texture else None
+    return ThingMesh(buffer.astype(np.float32), faces, uniforms, picture, shared_faces=True)
 
 
 @lru_cache(maxsize=32)

@@ -93,7 +93,7 @@ def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal:
 
 def made_up_environment(rng: np.random.Generator) -> Environment:
     """A room or a sky of smooth light, without any file."""
-    height, width = 64, 128
+    height, width = 16, 32
     d = _directions(height, width)
     up = 0.5 + 0.5 * d[..., 1:2]
     tint = 1 + rng.normal(0, 0.12, (2, 3))
@@ -119,8 +119,10 @@ def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: 
         coarse = rng.random((cells, cells), dtype=np.float32) * weight
         out += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
         weight *= persistence
-    low, high = out.min(), out.max()
-    return (out - low) / max(high - low, 1e-6)
+    low, high, _, _ = cv2.minMaxLoc(out)
+    out -= low
+    out *= 1 / max(high - low, 1e-6)
+    return out
 
 
 def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -129,7 +131,7 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
 
     a, b = _colour(rng), _colour(rng)
     field = noise_image(rng, size, int(rng.integers(1, 7)))[..., None]
-    picture = (a * field + b * (1 - field)).astype(np.float32)
+    picture = field * (a - b).astype(np.float32) + b.astype(np.float32)
     for _ in range(int(rng.integers(0, 14))):
         colour = _colour(rng)
         layer = picture.copy()
@@ -152,7 +154,8 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
                 cv2.line(layer, (x, 0), (int(x + rng.normal(0, 2)), size), tint, int(rng.integers(1, 5)), cv2.LINE_AA)
         grain = noise_image(rng, size, 6)[..., None] if rng.random() < 0.4 else 0.5
         picture = picture + (layer - picture) * np.float32(0.6 + 0.8 * grain) if rng.random() < 0.5 else layer
-    return np.clip(picture, 0.0, None) * (0.9 + 0.2 * noise_image(rng, size, 8, 0.9)[..., None])
+    grain = noise_image(rng, size, 8, 0.9)[..., None]
+    return np.clip(picture, 0, None) * (np.float32(0.9) + np.float32(0.2) * grain)
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -20,7 +21,7 @@ from hand_pose_3d.rendering import mesh
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
-_WRIST_SHIFT, _KNUCKLE_RISE, _THUMB_SHIFT = 0.13, 0.025, 0.055
+_WRIST_SHIFT, _KNUCKLE_RISE, _THUMB_SHIFT = 0.13, 0.018, 0.055
 _KNUCKLE_SHIFT = (0.115, 0.115, 0.115, 0.09)
 """In palm lengths of MakeHuman's rig: see :func:`_to_hand_frame`."""
 _FAN = (5.0, 0.0, -5.0, -11.0)
@@ -60,9 +61,14 @@ class ArmTemplate:
         return self.bones.index(name)
 
     @cached_property
-    def finger_bones(self) -> list[list[int]]:
-        """Indices of the three bones of the five fingers, thumb first, base to tip."""
-        return [[self.bone(f"finger{k}-{j}") for j in (1, 2, 3)] for k in range(1, 6)]
+    def finger_bones(self) -> np.ndarray:
+        """Indices (5, 3) of the fingers' bones, thumb first, base to tip."""
+        return np.array([[self.bone(f"finger{k}-{j}") for j in (1, 2, 3)] for k in range(1, 6)])
+
+    @cached_property
+    def metacarpals(self) -> np.ndarray:
+        """Indices (4,) of the metacarpals, index to little finger."""
+        return np.array([self.bone(f"metacarpal{k}") for k in range(1, 5)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +138,7 @@ def extract(path: Path, count: int) -> None:
     controls = [c for c in model.local_change_labels if not c.startswith("r-") and any(k in c for k in _SHAPE_CONTROLS)]
     vertices, heads, tails = [], [], []
     for _ in range(count):
-        phenotype = {k: float(rng.uniform(0.15, 0.85)) for k in model.phenotype_labels}
-        phenotype["gender"] = float(rng.beta(0.6, 0.6))
-        phenotype["age"] = float(rng.uniform(0.45, 0.95) if rng.random() < 0.88 else rng.uniform(0.25, 0.45))
-        race = rng.dirichlet([0.7, 0.7, 0.7])
-        phenotype.update(zip(("african", "asian", "caucasian"), map(float, race), strict=True))
+        phenotype = sample_phenotype(rng, model)
         changes = {c: float(np.clip(rng.normal(0, 0.35), -0.8, 0.8)) for c in controls}
         with torch.no_grad():
             out = model(
@@ -162,6 +164,16 @@ def extract(path: Path, count: int) -> None:
         bones=np.array([labels[i][:-2] for i in kept]),
     )
     partial.replace(path)
+
+
+def sample_phenotype(rng: np.random.Generator, model: Any) -> dict[str, float]:
+    """Sex, age, build and descent of one person for anny."""
+    phenotype = {k: float(rng.uniform(0.15, 0.85)) for k in model.phenotype_labels}
+    phenotype["gender"] = float(rng.beta(0.6, 0.6))
+    phenotype["age"] = float(rng.uniform(0.45, 0.95) if rng.random() < 0.88 else rng.uniform(0.25, 0.45))
+    descent = rng.dirichlet([0.7, 0.7, 0.7])
+    phenotype.update(zip(("african", "asian", "caucasian"), map(float, descent), strict=True))
+    return phenotype
 
 
 def _is_arm(bone: str) -> bool:

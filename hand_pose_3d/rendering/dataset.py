@@ -52,9 +52,10 @@ class FrameMaker:
     def __init__(self, assets: Path | None) -> None:
         from hand_pose_3d.rendering.character import Characters
         from hand_pose_3d.rendering.engine import Rasteriser
+        from hand_pose_3d.rendering.people import People
         from hand_pose_3d.rendering.scene import Source
 
-        self.source = Source(Characters(), assets)
+        self.source = Source(Characters(), People(), assets)
         self.engine = Rasteriser()
 
     def frame(self, split: str, seed: int, index: int) -> tuple[Scene, Any, np.ndarray, dict[str, np.ndarray]]:
@@ -131,8 +132,10 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
 
 def _cache_characters() -> None:
     from hand_pose_3d.rendering.character import Characters
+    from hand_pose_3d.rendering.people import People
 
     Characters()
+    People()
 
 
 _maker: FrameMaker | None = None

@@ -12,9 +12,10 @@ from hand_pose_3d.rendering import shaders
 from hand_pose_3d.rendering.assemble import ArmMesh, Assembly, ThingMesh
 
 _NEAR, _FAR = 0.03, 12.0
-_SHADOW_SIZE = 512
-_SUPERSAMPLING = 1.5
-"""Shaded samples per pixel and axis; 2 costs half as much again and looks the same after a camera's blur."""
+_SHADOW_SIZE = 384
+_SUPERSAMPLING = (1.5, 1.25)
+"""Shaded samples per pixel and axis, for small hands and for large ones, which cost most and show it least."""
+_LARGE_PX = 170
 
 
 class Pictures(NamedTuple):
@@ -53,8 +54,9 @@ class Rasteriser:
         self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
         self._picture = gl.texture((size, size), 3)
         self._picture.filter = (moderngl.LINEAR, moderngl.LINEAR)
-        full, shaded = (size, size), (round(size * _SUPERSAMPLING), round(size * _SUPERSAMPLING))
-        self._colour = gl.framebuffer([gl.renderbuffer(shaded, 4)], gl.depth_renderbuffer(shaded))
+        full = (size, size)
+        shaded = [(round(size * s), round(size * s)) for s in _SUPERSAMPLING]
+        self._colours = [gl.framebuffer([gl.renderbuffer(s, 4)], gl.depth_renderbuffer(s)) for s in shaded]
         self._labels = gl.framebuffer(
             [gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)], gl.depth_renderbuffer(full)
         )
@@ -82,12 +84,14 @@ class Rasteriser:
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             if mesh.casts_shadow:
                 layout = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
-                gl.vertex_array(self._shadow_program, layout, indices).render()
+                coarse = self._indices(mesh.shadow_faces, mesh.shared_faces) if mesh.shadow_faces is not None else indices
+                gl.vertex_array(self._shadow_program, layout, coarse).render()
 
         gl.enable(self._cull)
         projection = _projection(scene.intrinsics, self.size).T
-        self._colour.use()
-        self._colour.clear(0, 0, 0, 0)
+        colour = self._colours[int(scene.largest_px > _LARGE_PX)]
+        colour.use()
+        colour.clear(0, 0, 0, 0)
         self._picture.write(np.ascontiguousarray(scene.background))
         self._picture.use(1)
         self._background_program["picture"].value = 1
@@ -110,20 +114,22 @@ class Rasteriser:
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             layout = [(vertices, "3f 12x 3f 4f 8x 1f", "position", "rest", "traits", "part")]
             gl.vertex_array(self._label_program, layout, indices).render()
-        pictures = self._read()
+        pictures = self._read(colour)
         for vertices, _ in buffers:
             vertices.release()
         return pictures
 
     def _upload(self, mesh: ArmMesh | ThingMesh):
-        key = id(mesh.faces)
-        if not mesh.shared_faces:
-            indices = self._gl.buffer(mesh.faces.astype("i4").tobytes())
-        else:
-            if key not in self._index_buffers:
-                self._index_buffers[key] = self._gl.buffer(mesh.faces.astype("i4").tobytes())
-            indices = self._index_buffers[key]
+        indices = self._indices(mesh.faces, mesh.shared_faces)
         return self._gl.buffer(np.ascontiguousarray(mesh.buffer, "f4").tobytes()), indices
+
+    def _indices(self, faces: np.ndarray, shared: bool):
+        """An index buffer; those of faces that many frames share are kept."""
+        if not shared:
+            return self._gl.buffer(faces.astype("i4").tobytes())
+        if id(faces) not in self._index_buffers:
+            self._index_buffers[id(faces)] = self._gl.buffer(faces.astype("i4").tobytes())
+        return self._index_buffers[id(faces)]
 
     def _texture(self, mesh: ArmMesh | ThingMesh):
         if mesh.texture is None:
@@ -135,12 +141,12 @@ class Rasteriser:
             self._skins[name] = texture
         return self._skins[name]
 
-    def _read(self) -> Pictures:
+    def _read(self, target) -> Pictures:
         import cv2
 
         n = self.size
-        side = self._colour.width
-        colour = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(side, side, 4)
+        side = target.width
+        colour = np.frombuffer(target.read(components=4), np.uint8).reshape(side, side, 4)
         colour = cv2.resize(colour, (n, n), interpolation=cv2.INTER_AREA)[..., :3]
         depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
         label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from hand_pose_3d.rendering.scene import Photo
@@ -20,22 +22,43 @@ def develop(picture: np.ndarray, photo: Photo, rng: np.random.Generator) -> np.n
     if photo.shrink > 0:
         small = (max(int(width * photo.shrink), 16), max(int(height * photo.shrink), 16))
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-    # Per channel: white balance and gamma as one table, then saturation around the grey value.
-    levels = np.linspace(0, 1, 256)[:, None] ** photo.gamma * photo.gain
-    table = np.clip(levels * 255, 0, 255).astype(np.float32)
-    image = np.stack([table[image[..., c], c] for c in range(3)], axis=-1)
-    grey = image.mean(axis=-1, keepdims=True)
-    image = grey + (image - grey) * np.float32(photo.saturation)
+    # White balance, gamma and saturation as one 3x3 matrix between tables; noise from a bank of grain.
+    levels = np.linspace(0, 1, 256)[:, None] ** photo.gamma * photo.gain * 255
+    image = cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None])
+    if photo.saturation != 1:
+        keep, mix = photo.saturation, (1 - photo.saturation) / 3
+        image = cv2.transform(image, np.full((3, 3), mix) + keep * np.eye(3))
     if photo.noise > 0:
-        shape = image.shape if rng.random() < 0.5 else (*image.shape[:2], 1)
-        image += rng.standard_normal(shape, dtype=np.float32) * np.float32(255 * photo.noise) * (0.4 + image / 320)
-    image = np.clip(image, 0, 255).astype(np.uint8)
+        image = _add_noise(image, photo.noise, rng)
     if photo.jpeg_quality:
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, photo.jpeg_quality])[1]
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if image.shape[:2] != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
+
+
+_GRAIN = 512
+
+
+@lru_cache(maxsize=1)
+def _grain() -> np.ndarray:
+    """A bank (GRAIN, GRAIN, 3) of Gaussian noise of deviation 32."""
+    noise = np.random.default_rng(7).standard_normal((_GRAIN, _GRAIN, 3)) * 32
+    return np.clip(np.round(noise), -127, 127).astype(np.int16)
+
+
+def _add_noise(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Sensor noise of `deviation` (of full scale), coloured or grey, any of 8 turns of any part of the bank."""
+    import cv2
+
+    height, width = image.shape[:2]
+    top, left = rng.integers(0, [_GRAIN - height + 1, _GRAIN - width + 1])
+    grain = _grain()[top : top + height, left : left + width][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+    if rng.random() < 0.5:
+        grain = np.repeat(grain[..., :1], 3, axis=-1)
+    strength = 255 * deviation / 32
+    return cv2.addWeighted(np.ascontiguousarray(grain), strength, image.astype(np.int16), 1.0, 0.0).clip(0, 255).astype(np.uint8)
 
 
 def _streak(length: float, angle: float) -> np.ndarray:

@@ -65,85 +65,86 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
     return np.clip(out, LIMITS[:, 0], LIMITS[:, 1])
 
 
-def _turn(axis: int, angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
+def _turn(axis: int, angle: np.ndarray) -> np.ndarray:
+    """Rotations (..., 3, 3) about a coordinate axis by angles (...)."""
+    angle = np.asarray(angle)
+    out = np.zeros((*angle.shape, 3, 3))
     i, j = (axis + 1) % 3, (axis + 2) % 3
-    out = np.eye(3)
-    out[i, i] = out[j, j] = c
-    out[i, j], out[j, i] = -s, s
+    out[..., axis, axis] = 1
+    out[..., i, i] = out[..., j, j] = np.cos(angle)
+    out[..., j, i] = np.sin(angle)
+    out[..., i, j] = -out[..., j, i]
     return out
 
 
-def _about(axis: np.ndarray, angle: float) -> np.ndarray:
-    x, y, z = axis / np.linalg.norm(axis)
+def _about(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Rotations (..., 3, 3) about one unit axis (3,) by angles (...)."""
+    x, y, z = axis
     k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * k @ k
+    angle = np.asarray(angle)[..., None, None]
+    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Least rotation that takes unit vector a to b."""
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)
-    return np.eye(3) if sine < 1e-9 else _about(axis, np.arctan2(sine, a @ b))
+    return np.eye(3) if sine < 1e-9 else _about(axis / sine, np.arctan2(sine, a @ b))
 
 
 def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rigid motion (B, 3, 4) of every bone from rest, and the keypoints (21, 3) in the hand frame, public order."""
-    t = arm.template
-    motion = np.zeros((len(t.bones), 3, 4))
-    motion[:, :3, :3] = np.eye(3)
-    keypoints = np.zeros((21, 3))
+    """Rigid motions (..., B, 3, 4) of the bones from rest, and keypoints (..., 21, 3) in the hand frame, public order.
 
-    def move(bone: int, rotation: np.ndarray, pivot: np.ndarray, to: np.ndarray) -> None:
-        motion[bone, :, :3] = rotation
-        motion[bone, :, 3] = to - rotation @ pivot
+    angles: (..., NUM_ANGLES); a batch costs little more than one pose.
+    """
+    t, batch = arm.template, angles.shape[:-1]
+    motion = np.zeros((*batch, len(t.bones), 3, 4))
+    motion[..., :, :, :3] = np.eye(3)
+    palmar, radial, thumb_mcp, thumb_ip, roll = np.moveaxis(angles[..., THUMB], -1, 0)
+    spread, mcp, pip, dip = np.moveaxis(angles[..., :16].reshape(*batch, 4, 4), -1, 0)
 
-    f = fingers(angles)
-    for k in range(5):
-        bones = t.finger_bones[k]
-        head = arm.heads[bones]
-        rest_end = arm.tips[k]
-        if k == 0:
-            palmar, radial, mcp, ip, roll = angles[THUMB]
-            direction = arm.frames[0, 0][:, 1]
-            swing = _turn(1, palmar) @ _turn(2, -radial) @ _about(direction, roll)
-            frames = [swing @ arm.frames[0, 0]]
-            frames.append(frames[0] @ _turn(0, -mcp))
-            frames.append(frames[1] @ _turn(0, -ip))
-            start = head[0]
-        else:
-            spread, mcp, pip, dip = f[k - 1]
-            cup = angles[CUP] * (0.0, 0.0, 0.5, 1.0)[k - 1]
-            metacarpal = t.bone(f"metacarpal{k}")
-            base = _turn(0, -cup)
-            pivot = arm.heads[metacarpal]
-            move(metacarpal, base, pivot, pivot)
-            start = pivot + base @ (head[0] - pivot)
-            frame = base @ arm.base_frames[k - 1] @ _turn(0, -mcp) @ _turn(2, -spread)
-            frames = [frame, frame @ _turn(0, -pip)]
-            frames.append(frames[1] @ _turn(0, -dip))
-        keypoints[1 + 4 * k] = start
-        for j in range(3):
-            rotation = frames[j] @ arm.frames[k, j].T
-            move(bones[j], rotation, head[j], start)
-            end = head[j + 1] if j < 2 else rest_end
-            start = start + rotation @ (end - head[j])
-            keypoints[2 + 4 * k + j] = start
+    # Metacarpals of ring and little finger cup the palm.
+    cup = _turn(0, -angles[..., CUP, None] * np.array([0.0, 0.0, 0.5, 1.0]))
+    pivots = arm.heads[t.metacarpals]
+    motion[..., t.metacarpals, :, :3] = cup
+    motion[..., 3][..., t.metacarpals, :] = pivots - (cup @ pivots[..., None])[..., 0]
 
-    lower = arm.heads[t.bone("lowerarm01")]
-    flexion, deviation = angles[WRIST]
+    frames = np.empty((*batch, 5, 3, 3, 3))
+    swing = _turn(1, palmar) @ _turn(2, -radial) @ _about(arm.frames[0, 0][:, 1], roll)
+    frames[..., 0, 0, :, :] = swing @ arm.frames[0, 0]
+    frames[..., 0, 1, :, :] = frames[..., 0, 0, :, :] @ _turn(0, -thumb_mcp)
+    frames[..., 0, 2, :, :] = frames[..., 0, 1, :, :] @ _turn(0, -thumb_ip)
+    frames[..., 1:, 0, :, :] = cup @ arm.base_frames @ _turn(0, -mcp) @ _turn(2, -spread)
+    frames[..., 1:, 1, :, :] = frames[..., 1:, 0, :, :] @ _turn(0, -pip)
+    frames[..., 1:, 2, :, :] = frames[..., 1:, 1, :, :] @ _turn(0, -dip)
+    rotation = frames @ np.swapaxes(arm.frames, -1, -2)
+
+    heads = arm.heads[t.finger_bones]
+    phalanges = np.concatenate([heads[:, 1:], arm.tips[:, None]], axis=1) - heads
+    points = np.empty((*batch, 5, 4, 3))
+    points[..., 0, 0, :] = heads[0, 0]
+    points[..., 1:, 0, :] = pivots + (cup @ (heads[1:, 0] - pivots)[..., None])[..., 0]
+    points[..., 1:, :] = (rotation @ phalanges[..., None])[..., 0]
+    points = np.cumsum(points, axis=-2)
+    keypoints = np.zeros((*batch, 21, 3))
+    keypoints[..., 1:, :] = points.reshape(*batch, 20, 3)
+    motion[..., t.finger_bones, :, :3] = rotation
+    motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ heads[..., None])[..., 0]
+
     # The hand is the fixed frame: flexing the wrist swings the forearm towards the palm's side.
-    aligned = _turn(0, flexion) @ _turn(2, deviation) @ _between(lower / np.linalg.norm(lower), np.array([0, -1.0, 0]))
-    axis = lower / np.linalg.norm(lower)
-    for name, part in (("lowerarm02", 0.55), ("lowerarm01", 1.0)):
-        move(t.bone(name), aligned @ _about(axis, part * angles[TWIST]), np.zeros(3), np.zeros(3))
-    elbow = aligned @ lower
-    turn = aligned @ _about(axis, angles[TWIST])
-    shoulder = arm.heads[t.bone("upperarm01")] - lower
+    elbow_at_rest = arm.heads[t.bone("lowerarm01")]
+    axis = elbow_at_rest / np.linalg.norm(elbow_at_rest)
+    flexion, deviation = np.moveaxis(angles[..., WRIST], -1, 0)
+    aligned = _turn(0, flexion) @ _turn(2, deviation) @ _between(axis, np.array([0, -1.0, 0]))
+    for name, share in (("lowerarm02", 0.55), ("lowerarm01", 1.0)):
+        motion[..., t.bone(name), :, :3] = turn = aligned @ _about(axis, share * angles[..., TWIST])
+    elbow = aligned @ elbow_at_rest
+    shoulder = arm.heads[t.bone("upperarm01")] - elbow_at_rest
     straight = _between(shoulder / np.linalg.norm(shoulder), axis)
-    upper = turn @ _about(np.array([1.0, 0, 0]), angles[ELBOW]) @ straight
+    upper = turn @ _turn(0, angles[..., ELBOW]) @ straight
     for name in ("upperarm01", "upperarm02"):
-        move(t.bone(name), upper, lower, elbow)
+        motion[..., t.bone(name), :, :3] = upper
+        motion[..., t.bone(name), :, 3] = elbow - upper @ elbow_at_rest
     return motion, keypoints
 
 
@@ -168,9 +169,9 @@ _FINGER_OF = np.array([(b - 1) // 4 for _, b in _CAPSULES[:15]] + [5] * 4)
 
 
 def capsules(arm: Arm, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts (19, 3), ends (19, 3) and radii (19,) of capsules that fill the hand."""
-    starts = keypoints[[a for a, _ in _CAPSULES]]
-    ends = keypoints[[b for _, b in _CAPSULES]]
+    """Starts (..., 19, 3), ends (..., 19, 3) and radii (19,) of capsules that fill the hand."""
+    starts = keypoints[..., [a for a, _ in _CAPSULES], :]
+    ends = keypoints[..., [b for _, b in _CAPSULES], :]
     return starts, ends, np.r_[arm.radii.ravel(), np.full(4, arm.palm_radius)]
 
 
@@ -185,7 +186,7 @@ _PAIRS = np.array(
 
 
 def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.ndarray) -> np.ndarray:
-    """Least distances (N,) between segments p0-p1 and q0-q1, all (N, 3). Source: Ericson, 2005, section 5.1.9."""
+    """Least distances (...) between segments p0-p1 and q0-q1, all (..., 3). Source: Ericson, 2005, section 5.1.9."""
     d1, d2, r = p1 - p0, q1 - q0, p0 - q0
     a, e, f = (d1 * d1).sum(-1), (d2 * d2).sum(-1), (d2 * r).sum(-1)
     b, c = (d1 * d2).sum(-1), (d1 * r).sum(-1)
@@ -193,12 +194,12 @@ def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.nda
     s = np.clip(np.where(denominator > 1e-15, (b * f - c * e) / np.maximum(denominator, 1e-15), 0), 0, 1)
     t = np.clip((b * s + f) / np.maximum(e, 1e-15), 0, 1)
     s = np.clip((b * t - c) / np.maximum(a, 1e-15), 0, 1)
-    return np.linalg.norm(p0 + s[:, None] * d1 - q0 - t[:, None] * d2, axis=-1)
+    return np.linalg.norm(p0 + s[..., None] * d1 - q0 - t[..., None] * d2, axis=-1)
 
 
-def penetration(arm: Arm, keypoints: np.ndarray) -> float:
-    """How deep (metres) the hand's capsules run into one another; soft flesh of 20 % of the radii is allowed."""
+def penetration(arm: Arm, keypoints: np.ndarray) -> np.ndarray:
+    """How deep (...) metres the hand's capsules run into one another; soft flesh of 20 % of the radii is allowed."""
     starts, ends, radii = capsules(arm, keypoints)
     i, j = _PAIRS.T
-    gap = segment_distances(starts[i], ends[i], starts[j], ends[j]) - 0.8 * (radii[i] + radii[j])
-    return float(-min(gap.min(), 0.0))
+    gap = segment_distances(starts[..., i, :], ends[..., i, :], starts[..., j, :], ends[..., j, :])
+    return -np.minimum((gap - 0.8 * (radii[i] + radii[j])).min(axis=-1), 0.0)

@@ -20,7 +20,7 @@ from hand_pose_3d.skeleton import TO_PAPER, Side
 
 MAX_DEPTH_M = 5.0
 FOLDERS = ("color", "mask", "depth")
-_BELOW_M, _WRIST_BELOW_M = 0.024, 0.034  # how far below the skin a keypoint lies at most
+_BELOW_M, _BASE_BELOW_M, _WRIST_BELOW_M = 0.022, 0.03, 0.034  # how far below the skin a keypoint lies at most
 _PARTS_AT = [(1, 17)] + [
     tuple(p for p in (2 + 3 * finger + joint, 1 + 3 * finger + joint) if 2 + 3 * finger <= p <= 4 + 3 * finger)
     + ((17,) if joint == 3 else ())
@@ -61,7 +61,8 @@ def visible(uv: np.ndarray, depth: np.ndarray, side: Side, label: np.ndarray, de
             continue
         window = slice(max(v - 1, 0), v + 2), slice(max(u - 1, 0), u + 2)
         parts = [p + offset if p > 1 else p for p in _PARTS_AT[k]]
-        near = depth_m[window] > depth[k] - (_WRIST_BELOW_M if k == 0 else _BELOW_M)
+        below = _WRIST_BELOW_M if k == 0 else _BASE_BELOW_M if k % 4 == 0 else _BELOW_M
+        near = depth_m[window] > depth[k] - below
         out[k] = float((np.isin(label[window], parts) & near).any())
     return out
 
@@ -74,7 +75,7 @@ def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray,
     level = level.astype(np.uint16)
     packed = np.zeros((*level.shape, 3), np.uint8)
     packed[..., 2], packed[..., 1] = level >> 8, level & 255  # OpenCV writes BGR
-    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     pictures = {"color": colour[..., ::-1], "depth": packed, "mask": label}
     for name, picture in pictures.items():
         path = folder / name / f"{index:05d}.png"

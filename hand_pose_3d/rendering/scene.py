@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy as np
 from hand_pose_3d.rendering import actions, pose
 from hand_pose_3d.rendering.background import (
     environment_files,
+    harmonics_basis,
     load_environment,
     made_up_environment,
     skin_tone,
 )
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Characters
+from hand_pose_3d.rendering.objects import Thing, held_thing, sample_surface
+from hand_pose_3d.rendering.people import CAMERA_FACING, People
 from hand_pose_3d.skeleton import Side
 
 IMAGE_SIZE = 320
@@ -70,6 +74,26 @@ class HandInstance:
 
 
 @dataclass(frozen=True, eq=False)
+class Person:
+    """Somebody clothed, without hands: who, where (body axes to camera axes), look and which arm is not theirs here.
+
+    missing_arm: 0 left, 1 right, 2 both, None when both hang down.
+    """
+
+    body: int
+    rotation: np.ndarray
+    origin_m: np.ndarray
+    skin: SkinLook
+    colours: np.ndarray
+    stripes: float
+    along: bool
+    short_sleeves: bool
+    hair_colour: np.ndarray
+    hair_m: float
+    missing_arm: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Lighting:
     """Harmonics (9, 3) and key light (direction to it, colour) in camera axes; exposure multiplies all."""
 
@@ -114,6 +138,8 @@ class Scene:
     clutter: bool
     view: str
     photo: Photo
+    things: tuple[Thing, ...] = ()
+    people: tuple[Person, ...] = ()
     tags: tuple[str, ...] = field(default=())
 
 
@@ -122,18 +148,23 @@ class Source:
     """What scenes are sampled from: characters and, where there is one, a folder of assets."""
 
     characters: Characters
+    people: People
     assets: Path | None = None
 
-    def people(self, split: str) -> range:
+    def identities(self, split: str) -> range:
         """Indices of a split's characters; the splits share none."""
         return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
 
     def environments(self, split: str) -> list[Path]:
         """A split's environment maps; the splits share none."""
         held_out = split == "evaluation"
-        files = environment_files(self.assets)
-        return [f for i, f in enumerate(files) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
+        return [f for i, f in enumerate(self._maps) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
 
+    @cached_property
+    def _maps(self) -> list[Path]:
+        return environment_files(self.assets)
+
+    @cached_property
     def skins(self) -> list[Path]:
         """Skin textures of the asset folder."""
         return sorted((self.assets / "skins").glob("*_diffuse*")) if self.assets else []
@@ -150,8 +181,8 @@ def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
     focal = IMAGE_SIZE * float(np.exp(rng.uniform(np.log(0.75), np.log(2.1))))
     centre = (IMAGE_SIZE - 1) / 2 + rng.normal(0, 4, 2)
     intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
-    people = source.people(split)
-    character = int(people[rng.integers(len(people))])
+    identities = source.identities(split)
+    character = int(identities[rng.integers(len(identities))])
     skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
     names = actions.TRAINING if split == "training" else actions.EVALUATION
     side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
@@ -160,13 +191,15 @@ def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
     hands = [first]
     if rng.random() < 0.32:
         if rng.random() < 0.15:  # somebody else's hand
-            character = int(people[rng.integers(len(people))])
+            character = int(identities[rng.integers(len(identities))])
             skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
         for _ in range(4):
             second = _sample_hand(rng, source, names, side.other, character, skin, clothing, view, intrinsics, first)
             if _gap(source, first, second) > 0.022:  # hands may touch but not run into one another
                 hands.append(second)
                 break
+    things = _sample_things(rng, source, hands)
+    crowd = _sample_people(rng, source, split, view, intrinsics, hands)
     hands.sort(key=lambda h: h.side)
     rotation = _sample_camera(rng)
     environments = source.environments(split)
@@ -188,6 +221,9 @@ def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
         clutter=bool(environment is None or rng.random() < 0.15),
         view=view,
         photo=_sample_photo(rng),
+        things=tuple(things),
+        people=tuple(crowd),
+        tags=("held object",) * bool(things) + ("person",) * bool(crowd),
     )
 
 
@@ -270,6 +306,107 @@ def _sample_hand(
     return HandInstance(side, character, action, angles, rotation, wrist, skin, clothing)
 
 
+_WRAPS = ("grasp cylinder", "grasp can", "grasp handle", "grasp ball", "letter C", "hook", "claw")
+_PINCHES = ("pinch", "ok", "pinch closed", "three finger pinch", "pen", "grasp plate", "grasp card", "middle pinch", "tabletop")
+
+
+def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandInstance]) -> list[Thing]:
+    """Things that hands hold, and now and then something in front of them."""
+    things = []
+    for hand in hands:
+        likely = hand.action in _WRAPS or hand.action in _PINCHES
+        if rng.random() < (0.62 if likely else 0.1):
+            arm = source.characters.arm(hand.character)
+            points = pose.bone_motions(arm, hand.angles)[1]
+            pinch = hand.action in _PINCHES or (hand.action not in _WRAPS and rng.random() < 0.3)
+            held = held_thing(rng, arm, points, "pinch" if pinch else "wrap")
+            if held is not None:
+                kind, size, rotation, centre = held
+                mirror = np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
+                place = hand.rotation_camera_hand @ mirror
+                turned = place @ rotation @ mirror  # shapes are their own mirror images
+                things.append(Thing(kind, size, turned, place @ centre + hand.wrist_camera_m, **sample_surface(rng)))
+    if rng.random() < 0.05:  # a thing between camera and hand
+        near = hands[0].wrist_camera_m * rng.uniform(0.6, 0.85) + rng.normal(0, 0.05, 3)
+        size = np.exp(rng.uniform(np.log(0.01), np.log(0.09), 3)) * near[2] / 0.4
+        kind = str(rng.choice(["cylinder", "box", "ball"]))
+        things.append(Thing(kind, size, random_rotation(rng), near, **sample_surface(rng)))
+    return things
+
+
+def _sample_people(
+    rng: np.random.Generator, source: Source, split: str, view: str, intrinsics: np.ndarray, hands: list[HandInstance]
+) -> list[Person]:
+    """The hands' owner where that is possible, and others in the background."""
+    people = []
+    indices = source.people.indices(split)
+    if view != "egocentric" and rng.random() < 0.5:
+        index = int(indices[rng.integers(len(indices))])
+        owner = _owner(rng, source, index, hands)
+        if owner is not None:
+            people.append(owner)
+    if rng.random() < (0.2 if people else 0.3):
+        index = int(indices[rng.integers(len(indices))])
+        body = source.people.body(index)
+        distance = max(rng.uniform(0.5, 2.8), max(h.wrist_camera_m[2] for h in hands) + 0.3)
+        pixel = rng.uniform(0, IMAGE_SIZE, 2)
+        face = np.array([*((pixel - intrinsics[:2, 2]) / intrinsics[0, 0] * distance), distance])
+        rotation = _lean(rng, 1.2)
+        people.append(_person(rng, source, index, rotation, face - rotation @ body.head, None, None))
+    return people
+
+
+def _lean(rng: np.random.Generator, turn: float) -> np.ndarray:
+    yaw = _rotation_vector(np.array([0, rng.normal(0, turn), 0]))
+    return yaw @ _rotation_vector(np.array([rng.normal(0, 0.12), 0, rng.normal(0, 0.08)])) @ CAMERA_FACING
+
+
+def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[HandInstance]) -> Person | None:
+    """A body at the shoulder of the first hand, upright, if it then stands behind the hands."""
+    body = source.people.body(index)
+    hand = hands[0]
+    arm = source.characters.arm(hand.character)
+    motion, _ = pose.bone_motions(arm, hand.angles)
+    mirror = np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
+    shoulder = hand.rotation_camera_hand @ mirror @ pose.arm_joints(arm, motion)[1] + hand.wrist_camera_m
+    rotation = _lean(rng, 0.5)
+    side = 0 if hand.side is Side.LEFT else 1
+    origin = shoulder - rotation @ body.shoulders[side]
+    head = rotation @ body.head + origin
+    far = max(h.wrist_camera_m[2] for h in hands)
+    if head[2] < far + 0.08 or shoulder[2] < far - 0.02:
+        return None
+    missing = side if len(hands) == 1 else 2
+    return _person(rng, source, index, rotation, origin, hand, missing)
+
+
+def _person(
+    rng: np.random.Generator,
+    source: Source,
+    index: int,
+    rotation: np.ndarray,
+    origin: np.ndarray,
+    hand: HandInstance | None,
+    missing_arm: int | None,
+) -> Person:
+    clothing = hand.clothing if hand else _sample_clothing(rng)
+    grey = rng.uniform(0.01, 0.5)
+    hair = np.array([0.02, 0.014, 0.01]) if rng.random() < 0.5 else rng.uniform(0.02, 0.45) * np.array([1, 0.62, 0.35])
+    return Person(
+        body=index,
+        rotation=rotation,
+        origin_m=origin,
+        skin=hand.skin if hand else _sample_skin(rng, source),
+        colours=clothing.colours,
+        stripes=clothing.stripes * 0.4,
+        along=clothing.along,
+        short_sleeves=clothing.sleeve > 0.2,
+        hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,
+        hair_m=float(rng.uniform(0.002, 0.02)) if rng.random() < 0.9 else 0.0,
+        missing_arm=missing_arm,
+    )
+
+
 def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
     """Least distance (metres) between the keypoints and forearms of two hands."""
 
@@ -288,7 +425,7 @@ def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
 def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
     tone = float(rng.random())
     base = skin_tone(tone) * np.exp(rng.normal(0, 0.05, 3))
-    textures = source.skins()
+    textures = source.skins
     texture = textures[rng.integers(len(textures))].name if textures and rng.random() < 0.65 else None
     painted = rng.random() < 0.14
     nail = rng.uniform(0.02, 1, 3) ** 1.6 if painted else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
@@ -310,7 +447,7 @@ def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
 
 def _sample_clothing(rng: np.random.Generator) -> Clothing:
     sleeved = rng.random() < 0.6
-    sleeve = float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3)) if sleeved else 9.0
+    sleeve = float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3)) if sleeved else rng.uniform(0.28, 0.4)
     rings = tuple((int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) for _ in range(int(rng.random() < 0.14)))
     watch = (float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.004, 0.014)), float(rng.random() < 0.4))
     metal = np.array([[0.95, 0.75, 0.4], [0.85, 0.85, 0.83], [0.9, 0.6, 0.5]])[rng.integers(3)]
@@ -341,13 +478,17 @@ _PROBES = None
 
 def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:
     """Harmonics (9, 3) of world axes as the same light in camera axes."""
-    from hand_pose_3d.rendering.background import harmonics_basis
+    directions, inverse = _probes()
+    return inverse @ (harmonics_basis(directions @ rotation_world_camera.T) @ harmonics)
 
+
+@lru_cache(maxsize=1)
+def _probes() -> tuple[np.ndarray, np.ndarray]:
+    """Directions (48, 3) spread over the sphere and the (9, 48) map from values there to harmonics."""
     k = np.arange(48) + 0.5
     polar, turn = np.arccos(1 - 2 * k / 48), np.pi * (1 + 5**0.5) * k
     d = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=-1)
-    values = harmonics_basis(d @ rotation_world_camera.T) @ harmonics
-    return np.linalg.lstsq(harmonics_basis(d), values, rcond=None)[0]
+    return d, np.linalg.pinv(harmonics_basis(d))
 
 
 def _sample_lighting(

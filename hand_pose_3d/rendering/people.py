@@ -1,0 +1,144 @@
+"""Clothed people who stand behind the hands or belong to them: heads and upper bodies without hands, from `anny`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.rendering import mesh
+from hand_pose_3d.rendering.character import cache_folder, sample_phenotype
+
+NUM_TRAINING, NUM_EVALUATION = 20, 6
+_CACHE_VERSION = 1
+_HANGING_DEGREES = (26, 40)
+CAMERA_FACING = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+"""Rotation from body axes (x to the person's left, y back, z up) to camera axes for someone who faces the camera."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One person at rest in body axes, metres.
+
+    vertices, normals: (R, 3) render vertices. uv: (R, 2). cloth, hair: (R,) 0..1. faces: (F, 3); arm_of_face: (F,) 0
+    trunk, 1 left arm, 2 right arm. shoulders: (2, 3) left, right. head: (3,) between the eyes.
+    """
+
+    vertices: np.ndarray
+    normals: np.ndarray
+    uv: np.ndarray
+    cloth: np.ndarray
+    bare_arm: np.ndarray
+    hair: np.ndarray
+    faces: np.ndarray
+    faces_by_missing_arm: tuple[np.ndarray, np.ndarray, np.ndarray]
+    shoulders: np.ndarray
+    head: np.ndarray
+
+
+def extract(path: Path, count: int) -> None:
+    """Sample `count` people with hanging arms and write their upper bodies to `path` (npz)."""
+    try:
+        import anny
+        import torch
+    except ImportError as error:
+        raise HandPoseError(
+            f"rendering needs the body model: pip install hand_pose_3d[render] (missing: {error.name})"
+        ) from error
+    from scipy.spatial.transform import Rotation
+
+    model = anny.Anny(rig="makehuman", local_changes="all", phenotypes="all").to(torch.float32)
+    labels = model.bone_labels
+    num_vertices = len(model.template_vertices)
+    weights = np.zeros((num_vertices, len(labels)))
+    indices, values = model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy()
+    for column in range(indices.shape[1]):
+        np.add.at(weights, (np.arange(num_vertices), indices[:, column]), values[:, column])
+
+    def share(*words: str) -> np.ndarray:
+        return weights[:, [i for i, b in enumerate(labels) if any(w in b for w in words)]].sum(axis=1)
+
+    chosen = share("wrist", "finger", "metacarpal", "leg", "foot", "toe", "tongue") < 0.5
+    faces = model.faces.numpy()
+    inside = chosen[faces].all(axis=1)
+    used, faces_used = np.unique(faces[inside], return_inverse=True)
+    trunk = share("root", "pelvis", "spine", "breast", "clavicle", "shoulder", "upperleg")
+    arms = np.stack([share(f"upperarm01{s}", f"upperarm02{s}", f"lowerarm01{s}", f"lowerarm02{s}") for s in (".L", ".R")])
+    forearm = share("lowerarm")
+    rng = np.random.default_rng(20260102)
+    vertices, shoulders, heads = [], [], []
+    for _ in range(count):
+        pose = torch.eye(4)[None, None].repeat(1, len(labels), 1, 1)
+        for side, sign in ((".L", 1), (".R", -1)):
+            turn = Rotation.from_euler("y", sign * rng.uniform(*_HANGING_DEGREES), degrees=True).as_matrix()
+            pose[0, labels.index("upperarm01" + side), :3, :3] = torch.tensor(turn, dtype=torch.float32)
+        with torch.no_grad():
+            out = model(pose_parameters=pose, phenotype_kwargs=sample_phenotype(rng, model), return_bone_ends=True)
+        joints = out["bone_heads"][0].numpy()
+        vertices.append(out["vertices"][0, used].numpy())
+        shoulders.append(joints[[labels.index("upperarm01.L"), labels.index("upperarm01.R")]])
+        heads.append(joints[[labels.index("eye.L"), labels.index("eye.R")]].mean(axis=0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.npz")
+    np.savez_compressed(
+        partial,
+        vertices=np.array(vertices, np.float32),
+        shoulders=np.array(shoulders, np.float32),
+        heads=np.array(heads, np.float32),
+        faces=faces_used.reshape(-1, 3).astype(np.int32),
+        corner_uv=model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()[inside]],
+        cloth=np.clip(trunk + arms.sum(axis=0), 0, 1)[used],
+        forearm=forearm[used],
+        arms=arms[:, used],
+    )
+    partial.replace(path)
+
+
+class People:
+    """Bodies for both splits, training ones first."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Read the cache at `path`, or make it first."""
+        count = NUM_TRAINING + NUM_EVALUATION
+        path = path or cache_folder() / f"people-v{_CACHE_VERSION}-{count}.npz"
+        if not path.exists():
+            extract(path, count)
+        with np.load(path) as data:
+            self._data = {name: data[name] for name in data.files}
+        self._source, self._faces, self._uv = mesh.split_seams(self._data["faces"], self._data["corner_uv"])
+        arms = self._data["arms"][:, self._data["faces"]].min(axis=2) > 0.93  # (2, F); the shoulder stays and covers the end of the other arm
+        self._without = tuple(self._faces[~m] for m in (arms[0], arms[1], arms.any(axis=0)))
+        self._incidence = mesh.incidence(self._data["vertices"].shape[1], self._data["faces"])
+        self.body = lru_cache(maxsize=None)(self._body)
+
+    def indices(self, split: str) -> range:
+        """A split's people; the splits share none."""
+        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
+
+    def _body(self, index: int) -> Body:
+        data, source = self._data, self._source
+        vertices = data["vertices"][index].astype(float)
+        normals = mesh.vertex_normals(vertices, data["faces"], self._incidence)
+        head = data["heads"][index].astype(float)
+        from_eyes = vertices - head
+        cloth = np.clip((data["cloth"] - 0.45) * 6, 0, 1)
+        skull = (data["cloth"] < 0.1) & (from_eyes[:, 2] > -0.11)
+        # Above the forehead, and behind a line that runs from the temples down the back of the head.
+        line = np.maximum(from_eyes[:, 2] - 0.058, np.minimum(from_eyes[:, 1] - 0.055 - 0.25 * np.clip(-from_eyes[:, 2], 0, 1), 0.05))
+        hair = np.clip(line * 60, 0, 1) * skull
+        return Body(
+            vertices=vertices[source],
+            normals=normals[source],
+            uv=self._uv,
+            cloth=cloth[source],
+            bare_arm=np.clip((data["forearm"] - 0.3) * 4, 0, 1)[source],
+            hair=hair[source],
+            faces=self._faces,
+            faces_by_missing_arm=self._without,
+            shoulders=data["shoulders"][index].astype(float),
+            head=head,
+        )
