@@ -6,6 +6,7 @@ What does not have the form that its message definition asks for raises InvalidI
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def image_to_rgb(message: Any) -> np.ndarray:
 
 
 def depth_to_metres(message: Any) -> np.ndarray:
-    """Depth (H, W) float32 in metres, NaN where unknown, of a sensor_msgs/Image: 16UC1 (mm) or 32FC1 (m), as REP 118."""
+    """Depth (H, W) float32 in metres, NaN where unknown, of a sensor_msgs/Image: 16UC1 (mm) or 32FC1 (m), REP 118."""
     encoding = str(message.encoding)
     if encoding in ("16UC1", "mono16"):
         raw = _pixels(message, _Format(1, "u2"))
@@ -115,7 +116,7 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     name = str(message.format)[:60]
     if "compressedDepth" in name:
         raise InvalidInputError("a compressedDepth message holds depth, not a colour image")
-    height, width = _compressed_size(data.tobytes()[:1_000_000])
+    height, width = _compressed_size(data.tobytes())
     if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > MAX_PIXELS:
         raise InvalidInputError(f"compressed image of {width}x{height} pixels: the largest side taken is {MAX_SIDE}")
     try:
@@ -233,12 +234,34 @@ def _by_cv_bridge(message: Any) -> np.ndarray:
 
 
 def _compressed_size(data: bytes) -> tuple[int, int]:
-    """(height, width) that a PNG or JPEG header states, so that nothing huge is unpacked."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        return height, width
-    if data[:2] != b"\xff\xd8":
-        raise InvalidInputError("compressed image is neither JPEG nor PNG")
+    """(height, width) that a PNG or JPEG states, so that nothing huge is unpacked. Raises InvalidInputError."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png_size(data)
+    if data[:2] == b"\xff\xd8":
+        return _jpeg_size(data)
+    raise InvalidInputError("compressed image is neither JPEG nor PNG")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Walks all chunks: OpenCV reserves as much memory as a damaged length asks for, which can take many seconds."""
+    at, size = 8, None
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, end = data[at + 4 : at + 8], at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            break
+        if size is None:
+            if kind != b"IHDR" or length != 13:
+                break
+            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            size = height, width
+        if kind == b"IEND":
+            return size
+        at = end + 4
+    raise InvalidInputError("compressed image is a PNG that is cut off or damaged")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
     at = 2
     while at + 9 < len(data):
         if data[at] != 0xFF:
@@ -248,7 +271,10 @@ def _compressed_size(data: bytes) -> tuple[int, int]:
             at += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+            # Cameras may pad behind the end marker, but one without it was cut off.
+            if b"\xff\xd9" not in data[at:]:
+                break
             return height, width
         else:
             at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    raise InvalidInputError("compressed image is a JPEG without a frame header: it is damaged")
+    raise InvalidInputError("compressed image is a JPEG that is cut off or damaged")

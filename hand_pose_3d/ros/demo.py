@@ -8,6 +8,7 @@ leaves overlay.mp4, overlay.png, a recording of the topics (MCAP, as `ros2 bag` 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import queue
 import random
@@ -134,10 +135,7 @@ class Demo:
         command = [sys.executable, *program, "--ros-args"]
         for name, value in parameters.items():
             if value != "":
-                text = (
-                    str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else value
-                )
-                command += ["-p", f"{name}:={text}"]
+                command += ["-p", f"{name}:={json.dumps(value)}"]
         # A group of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
         self.processes.append(subprocess.Popen(command, text=True, start_new_session=True))
         return self.processes[-1]

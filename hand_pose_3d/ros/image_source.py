@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rclpy.init(args=None if arguments is None else list(arguments))
     try:
         node = rclpy.create_node("image_source")
-        settings = {
+        settings: dict[str, Any] = {
             name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
             for name, (default, text) in _PARAMETERS.items()
         }

@@ -25,7 +25,8 @@ def message_type() -> Any | None:
 def transforms(hands: Sequence[HandPose], names: Sequence[str], header: Any) -> list[Any]:
     """A TransformStamped for each placed hand.
 
-    The parent is the image's frame, the rotation the viewpoint, the translation the wrist. Hands without metric placement have no translation, and so no frame.
+    The parent is the image's frame, the rotation the viewpoint, the translation the wrist. Hands without metric
+    placement have no translation, and so no frame.
     """
     from geometry_msgs.msg import TransformStamped
 
