@@ -64,6 +64,14 @@ def draw_skeleton(
     line, outline = max(1, round(thickness)), max(1, round(thickness)) + max(2, round(0.7 * thickness))
     radius = max(1.6, 1.05 * thickness)
     certain = scores >= LOW_SCORE
+    # Only the hand's surroundings are touched, which keeps large images cheap.
+    margin = 2 * radius + outline + 2
+    low = np.floor(np.clip(keypoints_px[finite].min(axis=0) - margin, 0, image.shape[1::-1])).astype(int)
+    high = np.ceil(np.clip(keypoints_px[finite].max(axis=0) + margin, 0, image.shape[1::-1])).astype(int)
+    if not (high > low).all():
+        return
+    image = image[low[1] : high[1], low[0] : high[0]]
+    keypoints_px = keypoints_px - low
     dark = (20, 20, 24)
 
     def draw_bones(canvas: np.ndarray, wanted: bool) -> None:
