@@ -1,0 +1,156 @@
+"""The parts of the node that need no ROS: stamps, names of hands, health, mailbox."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from fake_estimator import make_hand
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Health, Situation
+from hand_pose_3d.ros.inputs import StampGate
+from hand_pose_3d.ros.mailbox import Mailbox
+from hand_pose_3d.ros.messages import check_finite, quaternion
+from hand_pose_3d.ros.slots import HandSlots
+from hand_pose_3d.skeleton import Side
+
+
+@pytest.mark.parametrize(
+    ("stamps", "verdicts"),
+    [
+        ([1.0, 1.1, 1.2], "new new new"),
+        ([1.0, 1.0, 1.1], "new repeated new"),
+        ([1.0, 1.2, 1.1, 1.3], "new new late new"),
+        ([5.0, 5.1, 1.0, 1.1], "new new jumped new"),
+        ([1.0, 1.5, 1.0, 1.1, 1.2], "new new late jumped new"),  # a short recording starts over
+        ([None, None, 1.0, None, 0.9], "new new new new late"),
+    ],
+)
+def test_stamps(stamps, verdicts):
+    gate = StampGate()
+    assert " ".join(gate.judge(stamp) for stamp in stamps) == verdicts
+
+
+@given(st.lists(st.integers(0, 40), max_size=60))
+def test_accepted_stamps_only_go_back_when_time_jumped(ticks):
+    gate, last = StampGate(), None
+    for tick in ticks:
+        stamp = tick / 10
+        verdict = gate.judge(stamp)
+        if verdict == "new" and last is not None:
+            assert stamp > last
+        if verdict in ("new", "jumped"):
+            last = stamp
+
+
+def test_slots_stay_with_their_hands():
+    slots = HandSlots()
+    key = {name: ("", n + 1) for n, name in enumerate("abcd")}
+    assert slots.assign([key["a"], key["b"]]) == [0, 1]
+    assert slots.assign([key["b"], key["a"]]) == [1, 0]
+    assert slots.assign([key["b"]]) == [1]
+    assert slots.assign([key["c"], key["b"], key["d"]]) == [0, 1, 2]
+    assert slots.assign([("", 0), ("", 0)]) == [0, 1]
+
+
+def test_frame_names():
+    slots = HandSlots()
+    left, right, other = (make_hand(s, 0.3, track_id=k) for k, s in enumerate((Side.LEFT, Side.RIGHT, Side.LEFT), 1))
+    assert slots.frame_names([left, right, other]) == ["hand_left", "hand_right", "hand_left_2"]
+    assert slots.frame_names([other, right]) == ["hand_left_2", "hand_right"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("lr"), st.integers(0, 5)), max_size=8))
+def test_slots_are_unique_within_a_group(keys):
+    keys = [key for k, key in enumerate(keys) if key[1] == 0 or key not in keys[:k]]
+    slots = HandSlots()
+    for _ in range(2):
+        taken = list(zip((group for group, _ in keys), slots.assign(keys), strict=True))
+        assert len(set(taken)) == len(taken)
+
+
+def test_quaternion_is_that_of_the_matrix():
+    from scipy.spatial.transform import Rotation
+
+    for rotation in Rotation.random(50, random_state=1):
+        x, y, z, w = quaternion(rotation.as_matrix())
+        assert w >= 0
+        np.testing.assert_allclose(Rotation.from_quat([x, y, z, w]).as_matrix(), rotation.as_matrix(), atol=1e-12)
+
+
+@pytest.mark.parametrize("field", ["keypoints_px", "keypoints_relative", "keypoint_scores"])
+def test_numbers_that_are_not_finite_are_not_published(field):
+    hand = make_hand(Side.LEFT, 0.5)
+    check_finite(hand)
+    broken = getattr(hand, field).copy()
+    broken[3] = np.nan
+    with pytest.raises(InvalidInputError, match=field):
+        check_finite(hand.replace(**{field: broken}))
+
+
+def test_mailbox_keeps_the_newest():
+    box: Mailbox[int] = Mailbox()
+    assert [box.put(1), box.put(2), box.put(3)] == [False, True, True]
+    assert box.take() == 3
+    box.put(4)
+    box.clear()
+    taken = []
+    reader = threading.Thread(target=lambda: taken.append(box.take()))
+    reader.start()
+    box.put(5)
+    reader.join(5)
+    assert taken == [5]
+    box.close()
+    assert box.take() is None
+
+
+def health_after(*events, situation=None, now=11.0):
+    health = Health(0.0)
+    for name, *arguments in events:
+        getattr(health, name)(*arguments)
+    return health.report(now, situation or Situation(image_topic="/cam"))
+
+
+ANSWER = ("answered", {"total": 5.0}, 1)
+IMAGE = ("image_arrived", 10.5, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("events", "situation", "level", "says"),
+    [
+        ([], Situation(state="inactive"), OK, "inactive"),
+        ([], Situation(enabled=False), OK, "paused"),
+        ([], Situation(image_topic="/cam"), WARN, "no image on /cam yet: nobody"),
+        ([], Situation(publishers=1), WARN, "silent"),
+        ([], Situation(qos_mismatch="QoS of /cam does not match"), WARN, "QoS"),
+        ([IMAGE, ANSWER], None, OK, "tracking"),
+        ([IMAGE, ("answered", {}, 0)], None, OK, "no hand"),
+        ([("image_arrived", 1.0, None), ANSWER], None, STALE, "for 10.0 s"),
+        ([IMAGE, ("count", "failed", "boom")], None, ERROR, "boom"),
+        ([IMAGE, ("count", "rejected_image", "bad step")], None, ERROR, "bad step"),
+        ([IMAGE, ANSWER, ("count", "rejected_image", "bad step")], None, WARN, "bad step"),
+        ([IMAGE, ANSWER, ("count", "rejected_depth", "too small")], None, WARN, "too small"),
+        ([IMAGE] * 10 + [ANSWER] * 2, None, WARN, "2 of 10"),
+        ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no answer for 10 s"),
+        ([IMAGE, ANSWER], Situation(notes=("camera_info does not fit",)), WARN, "does not fit"),
+    ],
+)
+def test_diagnosis(events, situation, level, says):
+    got, sentence, _ = health_after(*events, situation=situation)
+    assert got == level and says in sentence
+
+
+def test_diagnosis_is_of_the_time_since_the_last_report():
+    health = Health(0.0)
+    health.image_arrived(0.5, 0.02)
+    health.count("rejected_image", "bad step")
+    assert health.report(1.0, Situation())[0] == ERROR
+    health.image_arrived(1.5, 0.02)
+    health.answered({"total": 4.0}, 0)
+    level, _, values = health.report(2.0, Situation())
+    assert level == OK and values["image messages rejected"] == "1"
+    assert values["total p50 / p95 (ms)"] == "4.0 / 4.0" and values["image age on arrival (ms)"] == "20.0"

@@ -1,0 +1,31 @@
+"""The SROS2 policy allows what the node does, and nothing more."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+POLICY = Path(__file__).resolve().parents[2] / "config" / "sros2" / "hand_pose_3d.policy.xml"
+
+
+def allowed(kind: str, right: str) -> set[str]:
+    entries = ET.parse(POLICY).getroot().findall(f".//profile/{kind}[@{right}='ALLOW']/{kind.removesuffix('s')}")
+    return {(entry.text or "").strip() for entry in entries}
+
+
+def test_policy_covers_the_node(client, start_node):
+    pytest.importorskip("rclpy")
+    start_node()
+    client.connect()
+
+    def names(method: str) -> set[str]:
+        return {name for name, _ in getattr(client.ros, method)("hand_pose_3d", "/")}
+
+    publishes = names("get_publisher_names_and_types_by_node")
+    assert publishes == allowed("topics", "publish")
+    subscribes = names("get_subscriber_names_and_types_by_node")
+    # The second way of images, and simulated time, are chosen by parameters.
+    assert subscribes | {"/image/compressed", "/clock"} == allowed("topics", "subscribe")
+    assert names("get_service_names_and_types_by_node") <= allowed("services", "reply")
