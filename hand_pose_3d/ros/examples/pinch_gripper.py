@@ -1,0 +1,115 @@
+"""Open and close a gripper by pinching thumb and index finger.
+
+``python -m hand_pose_3d.ros.examples.pinch_gripper --side right`` listens to /hand_pose_3d/hands and publishes the
+gripper's opening on /gripper_controller/commands (std_msgs/Float64MultiArray, as forward_command_controller takes it).
+A lost hand leaves the gripper as it is, and a hand that comes back moves it no faster than --speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+THUMB_TIP, INDEX_TIP = 4, 8
+
+
+@dataclass(frozen=True)
+class PinchConfig:
+    """Distances between the fingertips are in reference bones (about 4 cm), so that no camera calibration is needed."""
+
+    closed: float = 0.6  # fingertips touch: their keypoints lie inside the pulps
+    opened: float = 2.6  # fingertips this far apart or more open the gripper wholly
+    max_opening_m: float = 0.08
+    speed_m_s: float = 0.15
+    min_keypoint_score: float = 0.3
+
+
+class PinchGripper:
+    """The opening that goes with a pinch. Call it with every hand; between hands it keeps its value."""
+
+    def __init__(self, config: PinchConfig | None = None) -> None:
+        self.config = config or PinchConfig()
+        self.opening_m = self.config.max_opening_m
+        self._stamp_s: float | None = None
+
+    def __call__(self, keypoints_canonical: np.ndarray, keypoint_scores: np.ndarray, stamp_s: float) -> float:
+        """Opening in metres. keypoints_canonical: (21, 3); keypoint_scores: (21,); hidden fingertips change nothing."""
+        c = self.config
+        elapsed = 0.0 if self._stamp_s is None else stamp_s - self._stamp_s
+        self._stamp_s = stamp_s
+        tips = keypoints_canonical[[THUMB_TIP, INDEX_TIP]]
+        if not np.isfinite(tips).all() or min(keypoint_scores[THUMB_TIP], keypoint_scores[INDEX_TIP]) < (
+            c.min_keypoint_score
+        ):
+            return self.opening_m
+        share = (float(np.linalg.norm(tips[0] - tips[1])) - c.closed) / (c.opened - c.closed)
+        wanted = c.max_opening_m * min(max(share, 0.0), 1.0)
+        # Time without a hand is no time in which the gripper was on its way.
+        step = c.speed_m_s * min(max(elapsed, 0.0), 0.1)
+        self.opening_m += min(max(wanted - self.opening_m, -step), step)
+        return self.opening_m
+
+
+def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
+    """The hand to obey: the one obeyed so far, else the best of that side (HandPose3D.SIDE_*; 0 for any)."""
+    fitting = [hand for hand in hands if side in (0, hand.side)]
+    same = [hand for hand in fitting if hand.track_id == track_id]
+    return (same or fitting or [None])[0]
+
+
+def points(message_points: Sequence[Any]) -> np.ndarray:
+    """(N, 3) of geometry_msgs/Point."""
+    return np.array([(p.x, p.y, p.z) for p in message_points])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until interrupted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--side", choices=("any", "left", "right"), default="any", help="hand to obey")
+    parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
+    parser.add_argument("--commands", default="/gripper_controller/commands", help="topic of the gripper")
+    parser.add_argument("--max-opening", type=float, default=PinchConfig.max_opening_m, help="metres")
+    parser.add_argument("--speed", type=float, default=PinchConfig.speed_m_s, help="metres a second")
+    options = parser.parse_args(arguments)
+
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+    from std_msgs.msg import Float64MultiArray
+
+    from hand_pose_3d.msg import HandPose3DArray
+
+    gripper = PinchGripper(PinchConfig(max_opening_m=options.max_opening, speed_m_s=options.speed))
+    side = ("any", "left", "right").index(options.side)
+    rclpy.init(args=None)
+    try:
+        node = rclpy.create_node("pinch_gripper")
+        publisher = node.create_publisher(Float64MultiArray, options.commands, 10)
+        track_id: int | None = None
+
+        def obey(message: HandPose3DArray) -> None:
+            nonlocal track_id
+            hand = choose(message.hands, side, track_id)
+            if hand is None:
+                return
+            track_id = hand.track_id
+            stamp_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+            opening = gripper(points(hand.keypoints_canonical), np.array(hand.keypoint_scores), stamp_s)
+            publisher.publish(Float64MultiArray(data=[opening]))
+
+        node.create_subscription(HandPose3DArray, options.hands, obey, 10)
+        node.get_logger().info(f"obeying {options.side} hands on {options.hands}")
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
