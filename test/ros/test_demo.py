@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from conftest import HERE, Process
+from ros_client import HERE, Process
 
 DEMO = f"""
 import sys

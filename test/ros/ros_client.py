@@ -1,0 +1,183 @@
+"""Real nodes in processes of their own, and a client that talks to them over DDS."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+DOMAIN = 1 + os.getpid() % 100
+"""Each test process has a domain of its own, so that test runs side by side do not meet."""
+
+os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
+os.environ["ROS_LOCALHOST_ONLY"] = "1"
+os.environ.setdefault("ROS_LOG_DIR", "/tmp/hand_pose_3d_test_log")
+
+
+class Process:
+    """A process of this interpreter; its output is kept."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+
+    def stop(self, number: int = signal.SIGINT, timeout: float = 10.0) -> tuple[int, str]:
+        """Send a signal and wait; (exit status, output)."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            output, _ = self.popen.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            output, _ = self.popen.communicate()
+            raise AssertionError(f"process did not stop:\n{output}") from None
+        return self.popen.returncode, output
+
+
+class Client:
+    """Publishes images and keeps what the node answers."""
+
+    def __init__(self, node: str = "/hand_pose_3d") -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import PoseStamped  # noqa: F401 - loads the type support that others share
+        from hand_pose_3d.msg import HandPose3D, HandPose3DArray
+        from rclpy.executors import SingleThreadedExecutor
+        from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+        from tf2_msgs.msg import TFMessage
+        from visualization_msgs.msg import MarkerArray
+
+        self.name = node
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context, domain_id=DOMAIN)
+        self.ros = rclpy.create_node("test_client", context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.ros)
+        self.image = self.ros.create_publisher(Image, "image", 10)
+        self.compressed = self.ros.create_publisher(CompressedImage, "image/compressed", 10)
+        self.info = self.ros.create_publisher(CameraInfo, "camera_info", 10)
+        self.depth = self.ros.create_publisher(Image, "depth", 10)
+        self.got: dict[str, list] = {}
+        self._time = 1000
+        for topic, kind in (
+            ("~/hands", HandPose3DArray),
+            ("~/hand", HandPose3D),
+            ("~/markers", MarkerArray),
+            ("/tf", TFMessage),
+            ("/diagnostics", DiagnosticArray),
+        ):
+            self.listen(topic, kind)
+
+    def listen(self, topic: str, kind: type) -> list:
+        """Subscribe; the list of messages that grows."""
+        messages = self.got.setdefault(topic, [])
+        self.ros.create_subscription(kind, topic.replace("~", self.name), messages.append, 50)
+        return messages
+
+    def until(self, condition: Callable[[], object], timeout: float = 20.0, what: str = "") -> None:
+        """Spin until the condition holds."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f"did not happen: {what or condition}"
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def spin(self, seconds: float) -> None:
+        """Spin for a time."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def connect(self) -> None:
+        """Wait until node and client see each other."""
+        self.until(lambda: self.ros.count_subscribers("image") + self.ros.count_subscribers("image/compressed"))
+        self.until(lambda: self.ros.count_publishers("/tf") and self.ros.count_publishers(self.name + "/hands"))
+        self.spin(0.5)
+
+    def make_image(self, value: int = 100, size: tuple[int, int] = (48, 64), **fields):
+        """A plain grey rgb8 image with a stamp of its own."""
+        from sensor_msgs.msg import Image
+
+        height, width = size
+        message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+        message.data = array.array("B", np.full((height, width, 3), value, np.uint8).tobytes())
+        message.header.frame_id = "camera_optical"
+        self.stamp(message)
+        for name, content in fields.items():
+            setattr(message, name, content)
+        return message
+
+    def stamp(self, message) -> None:
+        """Give a message the next stamp, 0.1 s after the last."""
+        self._time += 1
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(self._time * 100_000_000, 1_000_000_000)
+
+    def camera_info(self, size: tuple[int, int] = (48, 64)) -> None:
+        """Publish intrinsics and let them arrive."""
+        from sensor_msgs.msg import CameraInfo
+
+        message = CameraInfo(height=size[0], width=size[1], distortion_model="plumb_bob")
+        message.k = [60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0]
+        message.d = [0.0] * 5
+        self.info.publish(message)
+        self.spin(0.2)
+
+    def ask(self, message, publisher=None, timeout: float = 10.0):
+        """Publish an image and return the HandPose3DArray that answers it."""
+        (publisher or self.image).publish(message)
+        hands = self.got["~/hands"]
+        wanted = message.header.stamp
+        self.until(lambda: any(h.header.stamp == wanted for h in hands), timeout, "no answer to an image")
+        return next(h for h in hands if h.header.stamp == wanted)
+
+    def call(self, kind: type, service: str, request, timeout: float = 20.0):
+        """Call a service of the node."""
+        client = self.ros.create_client(kind, service.replace("~", self.name))
+        self.until(client.service_is_ready, what=f"service {service}")
+        future = client.call_async(request)
+        self.until(future.done, timeout, f"answer of {service}")
+        self.ros.destroy_client(client)
+        return future.result()
+
+    def set_parameters(self, **values):
+        """Set parameters (underscores that mean dots written as __); the list of results."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request()
+        request.parameters = [Parameter(k.replace("__", "."), value=v).to_parameter_msg() for k, v in values.items()]
+        return self.call(SetParameters, "~/set_parameters", request).results
+
+    def diagnosis(self, condition: Callable[[object, dict[str, str]], object], timeout: float = 15.0):
+        """Wait for a diagnostic status (status, its values) for which the condition holds."""
+        found: list = []
+
+        def look() -> bool:
+            for array_message in self.got["/diagnostics"]:
+                for status in array_message.status:
+                    values = {entry.key: entry.value for entry in status.values}
+                    if status.name.startswith(self.name.lstrip("/")) and condition(status, values):
+                        found.append((status, values))
+            self.got["/diagnostics"].clear()
+            return bool(found)
+
+        self.until(look, timeout, "no such diagnosis")
+        return found[-1]
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self.executor.shutdown()
+        self.ros.destroy_node()
+        self.context.shutdown()
