@@ -11,9 +11,15 @@ import click
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the data set.")
 @click.option("--count", default=1000, show_default=True, type=click.IntRange(1), help="Frames of the split.")
 @click.option(
-    "--split", default="training", show_default=True, type=click.Choice(["training", "evaluation"]), help="They share no character, action or environment."
+    "--split",
+    default="training",
+    show_default=True,
+    type=click.Choice(["training", "evaluation"]),
+    help="They share no character, action or environment.",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same frames.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same frames."
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that render.")
 @click.option(
     "--assets",
@@ -21,9 +27,7 @@ import click
     help="Folder with hdri/*.hdr (polyhaven.com, CC0) and skins/*_diffuse* (MakeHuman, CC0); all optional.",
 )
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
-def command(
-    out: Path, count: int, split: str, seed: int, workers: int, assets: Path | None, preview: bool
-) -> None:
+def command(out: Path, count: int, split: str, seed: int, workers: int, assets: Path | None, preview: bool) -> None:
     """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
     from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview

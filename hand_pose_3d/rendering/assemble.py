@@ -16,32 +16,28 @@ from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
 from hand_pose_3d.skeleton import Side
 
-NUM_COLUMNS = 16
-"""position 3, normal 3, rest 3, attribute 4 (palm, redness, metres up the arm, nail), uv 2, part 1."""
+NUM_COLUMNS = 17
+"""position 3, normal 3, rest 3, traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1."""
 _TEXTURE_SIDE = 1024
 _COARSE_BELOW_PX = 100
 
 
 @dataclass(eq=False)
-class ArmMesh:
-    """One arm in camera axes: buffer (R, NUM_COLUMNS) float32, faces (F, 3), uniforms, texture (name, RGB)."""
+class SceneMesh:
+    """An arm, a body or a thing in camera axes.
+
+    buffer: (R, NUM_COLUMNS) float32. faces: (F, 3), an array that many frames share. uniforms: of the shader.
+    texture: (name, RGB picture). mirrored: faces run clockwise. shadow_faces: coarser ones. span_px: of a hand.
+    """
 
     buffer: np.ndarray
     faces: np.ndarray
     uniforms: dict[str, Any]
     texture: tuple[str, np.ndarray] | None = None
-    shared_faces: bool = True
     casts_shadow: bool = True
     mirrored: bool = False
     shadow_faces: np.ndarray | None = None
     span_px: float = 0.0
-
-
-@dataclass(eq=False)
-class ThingMesh(ArmMesh):
-    """Anything else; its label stands in the buffer's last column."""
-
-    shared_faces: bool = False
 
 
 @dataclass(eq=False)
@@ -52,8 +48,8 @@ class Assembly:
     """
 
     intrinsics: np.ndarray
-    arms: list[ArmMesh]
-    things: list[ThingMesh]
+    arms: list[SceneMesh]
+    things: list[SceneMesh]
     lighting: dict[str, Any]
     background: np.ndarray
     shadow_centre: np.ndarray
@@ -114,7 +110,7 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
     if scene.clutter or scene.environment is None:
         light = clutter(rng, IMAGE_SIZE) * 1.2
     else:
-        env = load_environment(source.assets / "hdri" / scene.environment)
+        env = load_environment(source.environment(scene.environment))
         light = perspective_view(env, scene.rotation_world_camera, scene.intrinsics[0, 0] * 0.8, IMAGE_SIZE)
         mean = float(light.mean())
         light = light / mean * np.clip(mean, 0.3, 1.5)
@@ -125,7 +121,7 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
     return picture
 
 
-def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[ArmMesh, np.ndarray]:
+def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMesh, np.ndarray]:
     arm = source.characters.arm(hand.character)
     t = arm.template
     motion, points = pose.bone_motions(arm, hand.angles)
@@ -142,20 +138,30 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[ArmMesh
     offset = 16.0 if hand.side is Side.RIGHT else 0.0
     part = t.part[source_index].astype(float)
     part[part > 1] += offset
-    attribute = np.c_[arm.attributes, t.nail]
-    buffer = np.hstack([positions, normals, arm.vertices[source_index], attribute, t.uv, part[:, None]])
+    attribute = np.c_[arm.attributes[:, :3], t.nail]
+    crease = arm.attributes[:, 3:]
+    buffer = np.hstack([positions, normals, arm.vertices[source_index], attribute, t.uv, part[:, None], crease])
     camera_points = points @ place.T + hand.wrist_camera_m
-    texture = _skin_texture(source.assets / "skins" / hand.skin.texture) if hand.skin.texture else None
-    uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points)
-    picture = (hand.skin.texture, texture[0]) if texture else None
+    texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
+    palm = float(np.linalg.norm(points[9]))
+    uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
+    picture = (str(hand.skin.texture), texture[0]) if texture else None
     span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
     faces = t.coarse_faces if span_px < _COARSE_BELOW_PX else t.render_faces
     mirrored = hand.side is Side.RIGHT
-    return ArmMesh(buffer.astype(np.float32), faces, uniforms, picture, True, True, mirrored, t.coarse_faces, span_px), camera_points
+    return SceneMesh(
+        buffer.astype(np.float32), faces, uniforms, picture, True, mirrored, t.coarse_faces, span_px
+    ), camera_points
 
 
 def _arm_uniforms(
-    hand: HandInstance, texture: tuple | None, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray, points: np.ndarray
+    hand: HandInstance,
+    texture: tuple | None,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    radii: np.ndarray,
+    points: np.ndarray,
+    palm: float,
 ) -> dict[str, Any]:
     skin, clothing = hand.skin, hand.clothing
     capsule_start, capsule_end = np.zeros((MAX_CAPSULES, 4)), np.zeros((MAX_CAPSULES, 3))
@@ -184,6 +190,8 @@ def _arm_uniforms(
         "hair": skin.hair,
         "palm_light": skin.palm_light * (0.5 if texture else 1.0),
         "nail_colour": tuple(map(float, skin.nail_colour)),
+        "creases": skin.creases,
+        "palm": palm,
         "texture_share": skin.texture_share,
         "texture_mean": tuple(map(float, texture[1])) if texture else (1.0, 1.0, 1.0),
         "sleeve": clothing.sleeve,
@@ -197,13 +205,13 @@ def _arm_uniforms(
     }
 
 
-def _thing_mesh(thing: Thing) -> ThingMesh:
+def _thing_mesh(thing: Thing) -> SceneMesh:
     vertices, normals, uv, faces = unit_shape(thing.kind)
     positions = (vertices * thing.size) @ thing.rotation.T + thing.centre_m
     turned = normals / thing.size
     turned = turned / np.linalg.norm(turned, axis=1, keepdims=True) @ thing.rotation.T
     zeros = np.zeros((len(vertices), 5))
-    buffer = np.hstack([positions, turned, vertices * thing.size, zeros[:, :4], uv, zeros[:, :1]])
+    buffer = np.hstack([positions, turned, vertices * thing.size, zeros[:, :4], uv, zeros[:, :1], zeros[:, :1] + 1])
     uniforms = {
         **_PLAIN,
         "material": 1,
@@ -218,13 +226,21 @@ def _thing_mesh(thing: Thing) -> ThingMesh:
         "stripes": thing.stripes,
         "cloth_kind": float(thing.along),
     }
-    return ThingMesh(buffer.astype(np.float32), faces, uniforms)
+    return SceneMesh(buffer.astype(np.float32), faces, uniforms)
 
 
-_PLAIN: dict[str, Any] = {"num_capsules": 0, "num_rings": 0, "watch": (0.0, 0.0, 0.0, 0.0), "glove": 0.0, "sleeve": 9.0}
+_PLAIN: dict[str, Any] = {
+    "num_capsules": 0,
+    "num_rings": 0,
+    "watch": (0.0, 0.0, 0.0, 0.0),
+    "glove": 0.0,
+    "sleeve": 9.0,
+    "creases": 0.0,
+    "palm": 0.08,
+}
 
 
-def _person_mesh(person: Person, source: Source) -> ThingMesh:
+def _person_mesh(person: Person, source: Source) -> SceneMesh:
     """A body in the arm's own material: cloth above a 'sleeve' of 0.5, hair in the place of nails."""
     body = source.people.body(person.body)
     cloth = body.cloth * (1 - body.bare_arm) if person.short_sleeves else body.cloth
@@ -233,10 +249,10 @@ def _person_mesh(person: Person, source: Source) -> ThingMesh:
     positions = (body.vertices + body.normals * grown[:, None]) @ person.rotation.T + person.origin_m
     traits = np.stack([np.zeros_like(cloth), np.zeros_like(cloth), cloth, hair], axis=1)
     ones = np.ones((len(cloth), 1))
-    buffer = np.hstack([positions, body.normals @ person.rotation.T, body.vertices, traits, body.uv, ones])
+    buffer = np.hstack([positions, body.normals @ person.rotation.T, body.vertices, traits, body.uv, ones, ones])
     faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
     skin = person.skin
-    texture = _skin_texture(source.assets / "skins" / skin.texture) if skin.texture else None
+    texture = _skin_texture(source.skin(skin.texture)) if skin.texture else None
     uniforms = {
         **_PLAIN,
         "material": 0,
@@ -258,8 +274,8 @@ def _person_mesh(person: Person, source: Source) -> ThingMesh:
         "cloth_kind": 1.0,
         "metal": (0.9, 0.9, 0.9),
     }
-    picture = (skin.texture, texture[0]) if texture else None
-    return ThingMesh(buffer.astype(np.float32), faces, uniforms, picture, shared_faces=True)
+    picture = (str(skin.texture), texture[0]) if texture else None
+    return SceneMesh(buffer.astype(np.float32), faces, uniforms, picture)
 
 
 @lru_cache(maxsize=32)
@@ -269,6 +285,8 @@ def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     image = cv2.resize(image, (_TEXTURE_SIDE, _TEXTURE_SIDE), interpolation=cv2.INTER_AREA)[::-1, :, ::-1]
-    island = image[int(0.02 * _TEXTURE_SIDE) : int(0.1 * _TEXTURE_SIDE), int(0.62 * _TEXTURE_SIDE) : int(0.7 * _TEXTURE_SIDE)]
+    island = image[
+        int(0.02 * _TEXTURE_SIDE) : int(0.1 * _TEXTURE_SIDE), int(0.62 * _TEXTURE_SIDE) : int(0.7 * _TEXTURE_SIDE)
+    ]
     mean = ((island / 255.0) ** 2.2).reshape(-1, 3).mean(axis=0)
     return np.ascontiguousarray(image), mean

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from hand_pose_3d.errors import InvalidInputError
+
 _CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
 
 
@@ -15,7 +17,8 @@ _CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
 class Environment:
     """An equirectangular map (H, W, 3) of linear light of mean 1, its harmonics (9, 3) and its brightest direction.
 
-    World axes: y up, the middle of the map at +z, its right half towards -x. harmonics are irradiance over pi, so that albedo times their sum is what one sees.
+    World axes: y up, the middle of the map at +z, its right half towards -x. harmonics are irradiance over pi, so
+    that albedo times their sum is what one sees.
     """
 
     pixels: np.ndarray
@@ -47,7 +50,10 @@ _LOBE = np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])
 
 
 def project_harmonics(radiance: np.ndarray) -> np.ndarray:
-    """Coefficients (9, 3) of irradiance / pi of an equirectangular map (H, W, 3). Source: Ramamoorthi, Hanrahan 2001."""
+    """Coefficients (9, 3) of irradiance / pi of an equirectangular map (H, W, 3).
+
+    Source: Ramamoorthi and Hanrahan, 2001.
+    """
     height, width = radiance.shape[:2]
     solid = np.sin((np.arange(height) + 0.5) / height * np.pi) * (np.pi / height) * (2 * np.pi / width)
     basis = harmonics_basis(_directions(height, width)) * solid[:, None, None]
@@ -60,7 +66,10 @@ def load_environment(path: Path) -> Environment:
     """Read an .hdr file."""
     import cv2
 
-    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., 2::-1].astype(np.float32)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise InvalidInputError(f"environment map {path} is not a readable picture")
+    pixels = image[..., 2::-1].astype(np.float32)
     pixels = np.clip(pixels, 0, None)
     pixels /= np.clip(pixels, 0, np.percentile(pixels, 99)).mean()
     small = cv2.resize(pixels, (64, 32), interpolation=cv2.INTER_AREA)
@@ -113,12 +122,13 @@ def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: 
     """Smooth noise (size, size) in 0..1."""
     import cv2
 
-    out, weight = np.zeros((size, size), np.float32), 1.0
-    for octave in range(octaves):
-        cells = 2 ** (octave + 1) + 1
-        coarse = rng.random((cells, cells), dtype=np.float32) * weight
-        out += cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+    out, weight = rng.random((3, 3), dtype=np.float32), 1.0
+    for octave in range(1, octaves):
         weight *= persistence
+        cells = 2 ** (octave + 1) + 1
+        out = cv2.resize(out, (cells, cells), interpolation=cv2.INTER_LINEAR)
+        out += np.float32(weight) * rng.random((cells, cells), dtype=np.float32)
+    out = cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC)
     low, high, _, _ = cv2.minMaxLoc(out)
     out -= low
     out *= 1 / max(high - low, 1e-6)
@@ -144,7 +154,9 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
             cv2.fillPoly(layer, [box.astype(np.int32)], tint, cv2.LINE_AA)
         elif kind == 1:
             axes = tuple(int(e / 2) + 1 for e in extent)
-            cv2.ellipse(layer, tuple(int(c) for c in centre), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                layer, tuple(int(c) for c in centre), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA
+            )
         elif kind == 2:
             end = tuple(int(c) for c in centre + rng.normal(0, 0.4, 2) * size)
             cv2.line(layer, tuple(int(c) for c in centre), end, tint, int(rng.integers(1, 24)), cv2.LINE_AA)

@@ -39,8 +39,8 @@ class ArmTemplate:
     """What all arms share: topology, skin weights and labels.
 
     render_source: (R,) welded vertex behind each render vertex. faces: (F, 3) of welded vertices; render_faces of
-    render vertices; coarse_faces the same before the last subdivision. weights: (V, B). bones: names, parents always before children. part: (V,) 1 arm, 2-17 hand
-    parts as in RHD's mask for a left hand. nail: (R,) 0..1.
+    render vertices; coarse_faces the same before the last subdivision. weights: (V, B). bones: names, parents always
+    before children. part: (V,) 1 arm, 2-17 hand parts as in RHD's mask for a left hand. nail: (R,) 0..1.
     """
 
     subdivision: sparse.csr_matrix
@@ -78,7 +78,7 @@ class Arm:
     vertices: (V, 3). heads, tails: (B, 3). tips: (5, 3) end of each finger's pulp, a little inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
     base_frames: (4, 3, 3) frame of a straight finger in the palm's plane, index to little.
-    attributes: (R, 3) palm side 0..1, redness 0..1, metres up the arm from the wrist.
+    attributes: (R, 4) palm side 0..1, redness 0..1, metres up the arm from the wrist, metres to the nearest joint.
     """
 
     template: ArmTemplate
@@ -160,7 +160,7 @@ def extract(path: Path, count: int) -> None:
         weights=(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32),
         faces=faces_used.reshape(-1, 3).astype(np.int32),
         corner_uv=corner_uv.astype(np.float32),
-        nails=nails,
+        nails=np.asarray(nails),
         bones=np.array([labels[i][:-2] for i in kept]),
     )
     partial.replace(path)
@@ -191,7 +191,10 @@ class Characters:
             extract(path, count)
         with np.load(path) as data:
             bones = tuple(str(b) for b in data["bones"])
-            shapes = [_to_hand_frame(*shape, bones) for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)]
+            shapes = [
+                _to_hand_frame(*shape, bones)
+                for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)
+            ]
             self._vertices, self._heads, self._tails = (np.array(x) for x in zip(*shapes, strict=True))
             weights = _rig(self._vertices.mean(axis=0), self._heads.mean(axis=0), data["weights"], bones)
             self.template = _template(data, bones, weights, levels)
@@ -214,6 +217,7 @@ class Characters:
         tips, frames, radii = np.zeros((5, 3)), np.zeros((5, 3, 3, 3)), np.zeros((5, 3))
         palm = np.clip(-normals[:, 2] * 1.4 - 0.1, 0, 1)
         red = np.zeros(len(vertices))
+        crease = np.full(len(vertices), 1.0)
         for k in range(5):
             bones = [t.bone(f"finger{k + 1}-{j}") for j in (1, 2, 3)]
             distal = t.dominant == bones[2]
@@ -237,8 +241,16 @@ class Characters:
                 up = normals[own] @ n
                 palm[own] = np.clip(-up * 1.4 - 0.1, 0, 1)
                 u = t_along / length
+                if j < 2:
+                    crease[own] = np.where(u > 0.5, t_along - length, t_along)
+                else:
+                    crease[own] = t_along
+                if j == 0:  # the web's crease lies well beyond the knuckle
+                    crease[own] = np.where(u > 0.72, t_along - length, t_along - (0.42 if k else 0.0) * length)
                 red[own] = (
-                    0.7 * np.clip((u - 0.5) * 1.2, 0, 1) if j == 2 else 0.6 * np.exp(-((u / 0.22) ** 2)) * np.clip(up, 0, 1)
+                    0.7 * np.clip((u - 0.5) * 1.2, 0, 1)
+                    if j == 2
+                    else 0.6 * np.exp(-((u / 0.22) ** 2)) * np.clip(up, 0, 1)
                 )
         base_frames = np.zeros((4, 3, 3))
         for k in range(4):
@@ -254,7 +266,7 @@ class Characters:
         to_shoulder = _unit(heads[t.bone("upperarm01")] - forearm)
         up_arm[upper] = length + np.maximum((vertices[upper] - forearm) @ to_shoulder, 0)
         knuckles = [t.bone(f"finger{k}-1") for k in range(2, 6)]
-        attributes = np.stack([palm, red, up_arm], axis=1)[t.render_source].astype(np.float32)
+        attributes = np.stack([palm, red, up_arm, crease], axis=1)[t.render_source].astype(np.float32)
         palm_vertices = vertices[(t.part == 17) & (vertices[:, 1] > 0.4 * heads[knuckles[1], 1])]
         thickness = np.percentile(palm_vertices[:, 2], 97) - np.percentile(palm_vertices[:, 2], 3)
         return Arm(t, vertices, heads, tails, tips, frames, radii, base_frames, 0.4 * float(thickness), attributes)

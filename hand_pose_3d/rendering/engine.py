@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hand_pose_3d.errors import DeviceError, HandPoseError
 from hand_pose_3d.rendering import shaders
-from hand_pose_3d.rendering.assemble import ArmMesh, Assembly, ThingMesh
+from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 
+_EGL: dict[str, Any] = {"backend": "egl"}
 _NEAR, _FAR = 0.03, 12.0
 _SHADOW_SIZE = 384
 _SUPERSAMPLING = (1.5, 1.25)
@@ -40,16 +41,16 @@ class Rasteriser:
         except ImportError as error:
             raise HandPoseError("rendering needs moderngl: pip install hand_pose_3d[render]") from error
         try:
-            self._gl = moderngl.create_standalone_context(backend="egl")
+            self._gl: Any = moderngl.create_context(standalone=True, **_EGL)
         except Exception as error:  # moderngl raises bare Exception
             raise DeviceError(f"no OpenGL 3.3 through EGL here (Debian: apt install libegl1): {error}") from error
-        gl = self._gl
+        gl: Any = self._gl
         gl.gc_mode = "auto"
         self.size = size
-        self._program = gl.program(shaders.VERTEX, shaders.FRAGMENT)
-        self._shadow_program = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        self._label_program = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
-        self._background_program = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
+        self._program: Any = gl.program(shaders.VERTEX, shaders.FRAGMENT)
+        self._shadow_program: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
+        self._label_program: Any = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
+        self._background_program: Any = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
         self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
         self._picture = gl.texture((size, size), 3)
@@ -65,16 +66,16 @@ class Rasteriser:
         self._shadow_map.filter = (moderngl.LINEAR, moderngl.LINEAR)
         self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
         self._white = gl.texture((1, 1), 3, b"\xff\xff\xff")
-        self._skins: dict[str, object] = {}
-        self._index_buffers: dict[int, object] = {}
+        self._skins: dict[str, Any] = {}
+        self._index_buffers: dict[int, Any] = {}
         gl.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._cull = moderngl.CULL_FACE
         self._triangle_strip = moderngl.TRIANGLE_STRIP
 
     def render(self, scene: Assembly) -> Pictures:
         """Draw one assembled scene."""
-        gl = self._gl
-        meshes: list[ArmMesh | ThingMesh] = [*scene.arms, *scene.things]
+        gl: Any = self._gl
+        meshes = [*scene.arms, *scene.things]
         buffers = [self._upload(mesh) for mesh in meshes]
         light = _light_matrix(scene)
         self._shadow_program["light"].write(light.T.astype("f4").tobytes())
@@ -84,7 +85,7 @@ class Rasteriser:
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             if mesh.casts_shadow:
                 layout = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
-                coarse = self._indices(mesh.shadow_faces, mesh.shared_faces) if mesh.shadow_faces is not None else indices
+                coarse = self._indices(mesh.shadow_faces) if mesh.shadow_faces is not None else indices
                 gl.vertex_array(self._shadow_program, layout, coarse).render()
 
         gl.enable(self._cull)
@@ -103,7 +104,7 @@ class Rasteriser:
             self._texture(mesh).use(2)
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             _set(self._program, **mesh.uniforms)
-            layout = [(vertices, "3f 3f 3f 4f 2f 4x", "position", "normal", "rest", "traits", "uv")]
+            layout: Any = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
             gl.vertex_array(self._program, layout, indices).render()
 
         self._labels.use()
@@ -112,26 +113,24 @@ class Rasteriser:
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             _set(self._label_program, **mesh.uniforms)
             gl.front_face = "ccw" if mesh.mirrored else "cw"
-            layout = [(vertices, "3f 12x 3f 4f 8x 1f", "position", "rest", "traits", "part")]
+            layout: Any = [(vertices, "3f 12x 3f 4f 8x 1f 4x", "position", "rest", "traits", "part")]
             gl.vertex_array(self._label_program, layout, indices).render()
         pictures = self._read(colour)
         for vertices, _ in buffers:
             vertices.release()
         return pictures
 
-    def _upload(self, mesh: ArmMesh | ThingMesh):
-        indices = self._indices(mesh.faces, mesh.shared_faces)
+    def _upload(self, mesh: SceneMesh) -> tuple[Any, Any]:
+        indices = self._indices(mesh.faces)
         return self._gl.buffer(np.ascontiguousarray(mesh.buffer, "f4").tobytes()), indices
 
-    def _indices(self, faces: np.ndarray, shared: bool):
-        """An index buffer; those of faces that many frames share are kept."""
-        if not shared:
-            return self._gl.buffer(faces.astype("i4").tobytes())
+    def _indices(self, faces: np.ndarray) -> Any:
+        """The index buffer of faces, which are the same array in every frame."""
         if id(faces) not in self._index_buffers:
             self._index_buffers[id(faces)] = self._gl.buffer(faces.astype("i4").tobytes())
         return self._index_buffers[id(faces)]
 
-    def _texture(self, mesh: ArmMesh | ThingMesh):
+    def _texture(self, mesh: SceneMesh) -> Any:
         if mesh.texture is None:
             return self._white
         name, image = mesh.texture
@@ -141,7 +140,7 @@ class Rasteriser:
             self._skins[name] = texture
         return self._skins[name]
 
-    def _read(self, target) -> Pictures:
+    def _read(self, target: Any) -> Pictures:
         import cv2
 
         n = self.size
@@ -153,7 +152,7 @@ class Rasteriser:
         return Pictures(colour, label, depth)
 
 
-def _set(program, **values) -> None:
+def _set(program: Any, **values: Any) -> None:
     """Set uniforms; those that the compiler dropped are skipped."""
     for name, value in values.items():
         if name not in program:

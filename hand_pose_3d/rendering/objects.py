@@ -67,7 +67,10 @@ def unit_shape(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def _box() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    vertices, normals, uv, faces = [], [], [], []
+    vertices: list[np.ndarray] = []
+    normals: list[np.ndarray] = []
+    uv: list[tuple[float, float]] = []
+    faces: list[tuple[int, int, int]] = []
     for axis in range(3):
         for sign in (-1, 1):
             n = np.zeros(3)
@@ -109,11 +112,21 @@ def held_thing(rng: np.random.Generator, arm: Arm, keypoints: np.ndarray, style:
             diameter = np.clip(width, 0.006, 0.03) if rng.random() < 0.7 else rng.uniform(0.006, 0.012)
             length = rng.uniform(0.09, 0.18)
             rotation = _frame(axis, gap)
-            return "cylinder", np.array([diameter, length, diameter]), rotation, between + rotation[:, 1] * length * rng.uniform(0, 0.35)
+            return (
+                "cylinder",
+                np.array([diameter, length, diameter]),
+                rotation,
+                between + rotation[:, 1] * length * rng.uniform(0, 0.35),
+            )
         thickness = float(np.clip(width, 0.001, 0.05))
         flat = rng.uniform(0.04, 0.085), rng.uniform(0.05, 0.15)
         rotation = _frame(-towards_palm + rng.normal(0, 0.03, 3), gap)
-        return "box", np.array([thickness, flat[1], flat[0]]), rotation, between + rotation[:, 1] * flat[1] * rng.uniform(0.1, 0.45)
+        return (
+            "box",
+            np.array([thickness, flat[1], flat[0]]),
+            rotation,
+            between + rotation[:, 1] * flat[1] * rng.uniform(0.1, 0.45),
+        )
     starts, ends, radii = pose.capsules(arm, keypoints)
     direction = keypoints[5] - keypoints[17]
     direction = direction / np.linalg.norm(direction) + rng.normal(0, 0.12, 3)

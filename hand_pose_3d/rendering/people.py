@@ -67,7 +67,9 @@ def extract(path: Path, count: int) -> None:
     inside = chosen[faces].all(axis=1)
     used, faces_used = np.unique(faces[inside], return_inverse=True)
     trunk = share("root", "pelvis", "spine", "breast", "clavicle", "shoulder", "upperleg")
-    arms = np.stack([share(f"upperarm01{s}", f"upperarm02{s}", f"lowerarm01{s}", f"lowerarm02{s}") for s in (".L", ".R")])
+    arms = np.stack(
+        [share(f"upperarm01{s}", f"upperarm02{s}", f"lowerarm01{s}", f"lowerarm02{s}") for s in (".L", ".R")]
+    )
     forearm = share("lowerarm")
     rng = np.random.default_rng(20260102)
     vertices, shoulders, heads = [], [], []
@@ -110,7 +112,9 @@ class People:
         with np.load(path) as data:
             self._data = {name: data[name] for name in data.files}
         self._source, self._faces, self._uv = mesh.split_seams(self._data["faces"], self._data["corner_uv"])
-        arms = self._data["arms"][:, self._data["faces"]].min(axis=2) > 0.93  # (2, F); the shoulder stays and covers the end of the other arm
+        arms = (
+            self._data["arms"][:, self._data["faces"]].min(axis=2) > 0.93
+        )  # (2, F); the shoulder stays and covers the end of the other arm
         self._without = tuple(self._faces[~m] for m in (arms[0], arms[1], arms.any(axis=0)))
         self._incidence = mesh.incidence(self._data["vertices"].shape[1], self._data["faces"])
         self.body = lru_cache(maxsize=None)(self._body)
@@ -128,7 +132,9 @@ class People:
         cloth = np.clip((data["cloth"] - 0.45) * 6, 0, 1)
         skull = (data["cloth"] < 0.1) & (from_eyes[:, 2] > -0.11)
         # Above the forehead, and behind a line that runs from the temples down the back of the head.
-        line = np.maximum(from_eyes[:, 2] - 0.058, np.minimum(from_eyes[:, 1] - 0.055 - 0.25 * np.clip(-from_eyes[:, 2], 0, 1), 0.05))
+        line = np.maximum(
+            from_eyes[:, 2] - 0.058, np.minimum(from_eyes[:, 1] - 0.055 - 0.25 * np.clip(-from_eyes[:, 2], 0, 1), 0.05)
+        )
         hair = np.clip(line * 60, 0, 1) * skull
         return Body(
             vertices=vertices[source],

@@ -32,7 +32,7 @@ def develop(picture: np.ndarray, photo: Photo, rng: np.random.Generator) -> np.n
         image = _add_noise(image, photo.noise, rng)
     if photo.jpeg_quality:
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, photo.jpeg_quality])[1]
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     if image.shape[:2] != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return image
@@ -58,7 +58,11 @@ def _add_noise(image: np.ndarray, deviation: float, rng: np.random.Generator) ->
     if rng.random() < 0.5:
         grain = np.repeat(grain[..., :1], 3, axis=-1)
     strength = 255 * deviation / 32
-    return cv2.addWeighted(np.ascontiguousarray(grain), strength, image.astype(np.int16), 1.0, 0.0).clip(0, 255).astype(np.uint8)
+    return (
+        cv2.addWeighted(np.ascontiguousarray(grain), strength, image.astype(np.int16), 1.0, 0.0)
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
 
 
 def _streak(length: float, angle: float) -> np.ndarray:

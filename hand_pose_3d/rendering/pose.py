@@ -8,6 +8,8 @@ rest, flexion of its other two joints, roll about the metacarpal. Everything is 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from hand_pose_3d.rendering.character import Arm
@@ -92,6 +94,15 @@ def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.eye(3) if sine < 1e-9 else _about(axis / sine, np.arctan2(sine, a @ b))
 
 
+@cache
+def _forearm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Direction (3,) from wrist to elbow at rest, its rotation onto -y, and the upper arm's rotation onto it."""
+    elbow = arm.heads[arm.template.bone("lowerarm01")]
+    upper = arm.heads[arm.template.bone("upperarm01")] - elbow
+    axis = elbow / np.linalg.norm(elbow)
+    return axis, _between(axis, np.array([0, -1.0, 0])), _between(upper / np.linalg.norm(upper), axis)
+
+
 def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rigid motions (..., B, 3, 4) of the bones from rest, and keypoints (..., 21, 3) in the hand frame, public order.
 
@@ -133,15 +144,13 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     # The hand is the fixed frame: flexing the wrist swings the forearm towards the palm's side.
     elbow_at_rest = arm.heads[t.bone("lowerarm01")]
-    axis = elbow_at_rest / np.linalg.norm(elbow_at_rest)
+    axis, straighten, unbend = _forearm_axes(arm)
     flexion, deviation = np.moveaxis(angles[..., WRIST], -1, 0)
-    aligned = _turn(0, flexion) @ _turn(2, deviation) @ _between(axis, np.array([0, -1.0, 0]))
+    aligned = _turn(0, flexion) @ _turn(2, deviation) @ straighten
     for name, share in (("lowerarm02", 0.55), ("lowerarm01", 1.0)):
         motion[..., t.bone(name), :, :3] = turn = aligned @ _about(axis, share * angles[..., TWIST])
     elbow = aligned @ elbow_at_rest
-    shoulder = arm.heads[t.bone("upperarm01")] - elbow_at_rest
-    straight = _between(shoulder / np.linalg.norm(shoulder), axis)
-    upper = turn @ _turn(0, angles[..., ELBOW]) @ straight
+    upper = turn @ _turn(0, angles[..., ELBOW]) @ unbend
     for name in ("upperarm01", "upperarm02"):
         motion[..., t.bone(name), :, :3] = upper
         motion[..., t.bone(name), :, 3] = elbow - upper @ elbow_at_rest

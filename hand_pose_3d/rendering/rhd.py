@@ -28,6 +28,11 @@ _PARTS_AT = [(1, 17)] + [
     for joint in range(4)
 ]
 """Classes (of a left hand) that meet at each keypoint in the paper's order."""
+_SHOWS = {side: np.zeros((21, 256), bool) for side in (Side.LEFT, Side.RIGHT)}
+for _k, _parts in enumerate(_PARTS_AT):
+    for _p in _parts:
+        _SHOWS[Side.LEFT][_k, _p] = True
+        _SHOWS[Side.RIGHT][_k, _p + 16 if _p > 1 else _p] = True
 
 
 def annotation(
@@ -54,16 +59,14 @@ def annotation(
 def visible(uv: np.ndarray, depth: np.ndarray, side: Side, label: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
     """(21,) 1 where the surface of a part that meets at the keypoint lies close in front of it, else 0."""
     height, width = label.shape
-    offset = 0 if side is Side.LEFT else 16
     out = np.zeros(len(uv))
     for k, (u, v) in enumerate(np.round(uv).astype(int)):
         if not (0 <= u < width and 0 <= v < height):
             continue
         window = slice(max(v - 1, 0), v + 2), slice(max(u - 1, 0), u + 2)
-        parts = [p + offset if p > 1 else p for p in _PARTS_AT[k]]
         below = _WRIST_BELOW_M if k == 0 else _BASE_BELOW_M if k % 4 == 0 else _BELOW_M
         near = depth_m[window] > depth[k] - below
-        out[k] = float((np.isin(label[window], parts) & near).any())
+        out[k] = float((_SHOWS[side][k][label[window]] & near).any())
     return out
 
 
@@ -71,8 +74,8 @@ def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray,
     """Write the three pictures of a frame; the mask last, so that its presence means the frame is whole."""
     import cv2
 
-    level = np.round(np.where(depth_m > 0, np.clip(depth_m, 0, MAX_DEPTH_M), MAX_DEPTH_M) / MAX_DEPTH_M * 65535)
-    level = level.astype(np.uint16)
+    metres = np.where(depth_m > 0, np.clip(depth_m, 0, MAX_DEPTH_M), MAX_DEPTH_M)
+    level: np.ndarray = np.round(metres / MAX_DEPTH_M * 65535).astype(np.uint16)
     packed = np.zeros((*level.shape, 3), np.uint8)
     packed[..., 2], packed[..., 1] = level >> 8, level & 255  # OpenCV writes BGR
     fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]

@@ -40,6 +40,7 @@ class SkinLook:
     veins: float
     hair: float
     palm_light: float
+    creases: float
     nail_colour: np.ndarray
     seed: float
 
@@ -159,6 +160,14 @@ class Source:
         """A split's environment maps; the splits share none."""
         held_out = split == "evaluation"
         return [f for i, f in enumerate(self._maps) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
+
+    def environment(self, name: str) -> Path:
+        """The file of an environment map."""
+        return next(f for f in self._maps if f.name == name)
+
+    def skin(self, name: str) -> Path:
+        """The file of a skin texture."""
+        return next(f for f in self.skins if f.name == name)
 
     @cached_property
     def _maps(self) -> list[Path]:
@@ -307,7 +316,17 @@ def _sample_hand(
 
 
 _WRAPS = ("grasp cylinder", "grasp can", "grasp handle", "grasp ball", "letter C", "hook", "claw")
-_PINCHES = ("pinch", "ok", "pinch closed", "three finger pinch", "pen", "grasp plate", "grasp card", "middle pinch", "tabletop")
+_PINCHES = (
+    "pinch",
+    "ok",
+    "pinch closed",
+    "three finger pinch",
+    "pen",
+    "grasp plate",
+    "grasp card",
+    "middle pinch",
+    "tabletop",
+)
 
 
 def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandInstance]) -> list[Thing]:
@@ -428,7 +447,11 @@ def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
     textures = source.skins
     texture = textures[rng.integers(len(textures))].name if textures and rng.random() < 0.65 else None
     painted = rng.random() < 0.14
-    nail = rng.uniform(0.02, 1, 3) ** 1.6 if painted else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
+    nail = (
+        rng.uniform(0.02, 1, 3) ** 1.6
+        if painted
+        else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
+    )
     return SkinLook(
         tone=tone,
         base=base,
@@ -440,6 +463,7 @@ def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
         veins=float(max(rng.uniform(-0.6, 0.8), 0)),
         hair=float(max(rng.uniform(-0.6, 0.5), 0)),
         palm_light=float(rng.uniform(0.25, 0.8)),
+        creases=float(rng.uniform(0.15, 1)),
         nail_colour=nail,
         seed=float(rng.uniform(0, 90)),
     )
@@ -447,14 +471,20 @@ def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
 
 def _sample_clothing(rng: np.random.Generator) -> Clothing:
     sleeved = rng.random() < 0.6
-    sleeve = float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3)) if sleeved else rng.uniform(0.28, 0.4)
+    sleeve = (
+        float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3))
+        if sleeved
+        else rng.uniform(0.28, 0.4)
+    )
     rings = tuple((int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) for _ in range(int(rng.random() < 0.14)))
     watch = (float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.004, 0.014)), float(rng.random() < 0.4))
     metal = np.array([[0.95, 0.75, 0.4], [0.85, 0.85, 0.83], [0.9, 0.6, 0.5]])[rng.integers(3)]
     return Clothing(
         sleeve=sleeve,
         thickness=float(rng.uniform(0.002, 0.012)),
-        colours=rng.uniform(0.02, 0.95, (2, 3)) ** 1.8 if rng.random() < 0.6 else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8,
+        colours=rng.uniform(0.02, 0.95, (2, 3)) ** 1.8
+        if rng.random() < 0.6
+        else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8,
         stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
         along=bool(rng.random() < 0.5),
         glove=bool(rng.random() < 0.02),

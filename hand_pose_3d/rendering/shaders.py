@@ -18,12 +18,14 @@ VERTEX = (
     """#version 330
 uniform mat4 projection; uniform mat4 light; uniform int num_capsules;
 uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
-in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv;
-out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out vec4 ls; out float ao; out float n1;
+in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float crease;
+out float cr; out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out vec4 ls; out float ao; out float n1;
 uniform float seed;
-""" + _NOISE + """
+"""
+    + _NOISE
+    + """
 void main() {
-  v = position; n = normal; r = rest; a = traits; t = uv;
+  cr = crease; v = position; n = normal; r = rest; a = traits; t = uv;
   ls = light * vec4(position, 1); gl_Position = projection * vec4(position, 1);
   float open = 1.;
   vec3 N = normalize(normal);
@@ -45,12 +47,14 @@ uniform int material;  // 0 arm, 1 thing
 uniform vec3 base; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
 uniform vec3 sh[9]; uniform float exposure;
 uniform float roughness; uniform float bump; uniform float blotch; uniform float seed; uniform vec3 nail_colour;
-uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean; uniform float palm_light;
+uniform float creases; uniform float palm;
+uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean;
+uniform float palm_light;
 uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float stripes; uniform float cloth_kind;
 uniform float glove; uniform vec4 watch; uniform vec3 metal;
 uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
 uniform sampler2DShadow shadow; uniform sampler2D skin;
-in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in vec4 ls; in float ao; in float n1;
+in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in vec4 ls; in float ao; in float n1; in float cr;
 // a: palm side, redness, metres up the arm, nail
 layout(location = 0) out vec4 colour;
 """
@@ -74,9 +78,25 @@ void main() {
     float light_skin = dot(base, vec3(.333));
     albedo = mix(albedo, vec3(.82, .54, .43) * (.32 + .85 * light_skin) * (.9 + .2 * n2), a.x * palm_light);
     albedo *= mix(vec3(1.), vec3(1.06, .80, .77), a.y * (.6 + .6 * n1));
+    if (creases > 0.) {
+      float wave = .0012 * (n2 - .5), d = abs(cr + wave);
+      float fold = exp(-d * d / 5e-7) * a.x * .8;  // one line across each finger joint inside, fine wrinkles outside
+      fold += exp(-cr * cr / 1.2e-5) * (1. - a.x) * .35 * (.5 + .5 * sin(cr * 3600. + 9. * n2)) * (1. - a.w);
+      if (a.x > .2 && cr > .5) {  // the three lines of the palm, in palm lengths
+        vec2 q = r.xy / palm + .03 * (n2 - .5) + .02 * (n1 - .5);
+        float heart = q.y - (.80 + .30 * (q.x + .45) + .25 * (q.x + .1) * (q.x + .1));
+        float head = q.y - (.60 + .42 * q.x + .25 * q.x * q.x * q.x);
+        float life = length((q - vec2(.45, .26)) * vec2(1., .86)) - .46;
+        fold += exp(-heart * heart * 9000.) * smoothstep(.26, .12, q.x);
+        fold += .8 * exp(-head * head * 9000.) * smoothstep(-.36, -.24, q.x);
+        fold += exp(-life * life * 9000.) * smoothstep(.05, .15, q.y) * smoothstep(.48, .40, q.x);
+      }
+      albedo *= mix(vec3(1.), vec3(.60, .46, .42), clamp(fold, 0., 1.) * creases * .8);
+    }
     if (veins > 0.) {
       float x = noise(r * vec3(130., 45., 130.) + seed * 1.7);
-      albedo *= mix(vec3(1.), vec3(.82, .93, .98), smoothstep(.44, .5, x) * (1. - smoothstep(.5, .56, x)) * veins * (1. - a.x));
+      float vein = smoothstep(.44, .5, x) * (1. - smoothstep(.5, .56, x)) * veins * (1. - a.x);
+      albedo *= mix(vec3(1.), vec3(.82, .93, .98), vein);
     }
     if (hair > 0.) {
       float strand = smoothstep(.72, .8, noise(r * vec3(900., 160., 900.) + n1 * 3. + seed));
@@ -110,22 +130,26 @@ void main() {
   float is_skin = (1. - is_cloth) * (1. - is_metal) * (material == 0 ? 1. : 0.);
   vec3 wrap = mix(vec3(0.), vec3(.30, .13, .08), is_skin);  // light bleeds past the terminator, red furthest
   float nl = dot(N, key_direction);
-  vec3 diffuse = clamp((vec3(nl) + wrap) / (1. + wrap), 0., 1.) * mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
+  vec3 shade = mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
+  vec3 diffuse = clamp((vec3(nl) + wrap) / (1. + wrap), 0., 1.) * shade;
   vec3 bounce = mix(vec3(ao), pow(vec3(ao), vec3(.7, .95, 1.05)), is_skin);
-  vec3 light_in = key * diffuse + fill * clamp(dot(N, fill_direction) * .8 + .2, 0., 1.) * bounce + irradiance(N) * bounce;
+  vec3 light_in = key * diffuse + (fill * clamp(dot(N, fill_direction) * .8 + .2, 0., 1.) + irradiance(N)) * bounce;
   vec3 H = normalize(V + key_direction);
   float nh = max(dot(N, H), 0.), nv = max(dot(N, V), .05), a2 = rough * rough * rough * rough;
   float D = a2 / (3.1416 * pow(nh * nh * (a2 - 1.) + 1., 2.));
   vec3 f0 = mix(vec3(.028), metal, is_metal);
   vec3 F = f0 + (1. - f0) * pow(1. - max(dot(V, H), 0.), 5.);
   vec3 specular = key * D * F / (4. * nv * .6 + .4) * lit * max(nl, 0.) * 3.1416 * (1. - .85 * is_cloth);
-  vec3 mirror = irradiance(reflect(-V, N)) * (f0 + (1. - f0) * pow(1. - nv, 5.) * (1. - .6 * rough)) * ao * (1. - .8 * is_cloth);
+  vec3 grazing = f0 + (1. - f0) * pow(1. - nv, 5.) * (1. - .6 * rough);
+  vec3 mirror = irradiance(reflect(-V, N)) * grazing * ao * (1. - .8 * is_cloth);
   vec3 c = albedo * light_in * (1. - .9 * is_metal) + specular + mirror;
   colour = vec4(tone(c * exposure), 1.);
 }"""
 )
 
-SHADOW_VERTEX = "#version 330\nuniform mat4 light; in vec3 position; void main() { gl_Position = light * vec4(position, 1); }"
+SHADOW_VERTEX = (
+    "#version 330\nuniform mat4 light; in vec3 position; void main() { gl_Position = light * vec4(position, 1); }"
+)
 SHADOW_FRAGMENT = "#version 330\nvoid main() {}"
 
 BACKGROUND_VERTEX = """#version 330

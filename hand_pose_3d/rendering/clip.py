@@ -1,0 +1,173 @@
+"""The built-in clip: two rendered hands that come, move and go, with the truth about every frame.
+
+``python -m hand_pose_3d.rendering.clip --out hand_pose_3d/data`` writes clip.mp4 and clip.json. Nothing but the
+project's own renders is in it: no environment map, no texture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.rendering.actions import action_angles
+from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
+from hand_pose_3d.rendering.scene import HandInstance, Photo, Scene, Source, sample_scene
+from hand_pose_3d.skeleton import Side
+
+FPS = 30
+SECONDS = 5.0
+WIDTH, HEIGHT = 640, 480
+FOCAL_PX = 560.0
+_SEED, _SCENE = 2017, 24
+_SLEEVES = (0.03, 0.06, 0.16)
+
+# time in seconds, action, wrist (metres, camera frame), turn about the camera's x, y and z (degrees)
+_Key = tuple[float, str, tuple[float, float, float], tuple[float, float, float]]
+RIGHT: tuple[_Key, ...] = (
+    (0.0, "open", (0.05, 0.10, 0.52), (0, 0, 4)),
+    (0.6, "spread", (0.06, 0.09, 0.50), (-8, 12, -6)),
+    (1.2, "point", (0.08, 0.10, 0.50), (0, -14, -10)),
+    (1.8, "pinch", (0.10, 0.09, 0.48), (-6, -24, -4)),
+    (2.3, "two", (0.11, 0.10, 0.50), (0, 6, 8)),
+    (2.8, "open", (0.13, 0.10, 0.52), (0, 0, 10)),
+    (3.2, "relaxed", (0.50, 0.16, 0.54), (0, 0, 30)),
+    (3.7, "relaxed", (0.50, 0.16, 0.54), (0, 0, 30)),
+    (4.3, "open", (0.07, 0.10, 0.52), (0, 0, 6)),
+    (5.0, "open", (0.05, 0.10, 0.52), (0, 0, 4)),
+)
+LEFT: tuple[_Key, ...] = (
+    (0.0, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
+    (1.3, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
+    (1.9, "open", (-0.13, 0.10, 0.52), (0, 0, -6)),
+    (2.4, "fist", (-0.12, 0.08, 0.50), (0, 16, 0)),
+    (3.0, "thumb up", (-0.10, 0.06, 0.48), (0, -20, -8)),
+    (3.6, "grasp ball", (-0.08, 0.07, 0.47), (-14, 10, 0)),
+    (4.1, "spread", (-0.12, 0.09, 0.51), (0, 0, -8)),
+    (4.6, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
+    (5.0, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
+)
+
+
+def moment(keys: Sequence[_Key], time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(angles, wrist (3,) metres, turns (3,) radians) between two keys, starting and ending gently."""
+    after = next((k for k, key in enumerate(keys) if key[0] > time_s), len(keys) - 1)
+    (start, first, *a), (end, second, *b) = keys[after - 1], keys[after]
+    share = np.clip((time_s - start) / (end - start), 0, 1)
+    share = share * share * (3 - 2 * share)
+    angles, wrist, turns = (
+        (1 - share) * np.asarray(p, float) + share * np.asarray(q, float)
+        for p, q in zip((action_angles(first), *a), (action_angles(second), *b), strict=True)
+    )
+    angles[WRIST] = 0.08 * np.sin(2.1 * time_s), 0.05 * np.sin(1.7 * time_s)
+    angles[ELBOW] = 0.9
+    return respect_anatomy(angles), wrist, np.radians(turns)
+
+
+def hand_at(time_s: float, side: Side, like: HandInstance) -> HandInstance:
+    """One hand at a time, palm to the camera and fingers up, with the looks of another."""
+    from scipy.spatial.transform import Rotation
+
+    angles, wrist, turns = moment(RIGHT if side is Side.RIGHT else LEFT, time_s)
+    upright = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]) @ np.diag([-1.0, 1, -1])
+    rotation = Rotation.from_euler("xyz", turns).as_matrix() @ upright
+    return dataclasses.replace(
+        like, side=side, angles=angles, rotation_camera_hand=rotation, wrist_camera_m=wrist, action="clip"
+    )
+
+
+def _scenery(source: Source) -> Scene:
+    """Light, skin and background of the clip: a sampled scene in good light, seen by a good camera."""
+    scene = sample_scene(source, "evaluation", _SEED, _SCENE)
+    size = max(WIDTH, HEIGHT)
+    middle = (size - 1) / 2
+    clean = {"motion_px": 0.0, "defocus_px": 0.0, "noise": 0.0, "shrink": 1.0}
+    return dataclasses.replace(
+        scene,
+        intrinsics=np.array([[FOCAL_PX, 0, middle], [0, FOCAL_PX, middle], [0, 0, 1]]),
+        environment=None,
+        clutter=True,
+        background_blur=2.5,
+        things=(),
+        people=(),
+        photo=dataclasses.replace(scene.photo, **clean) if isinstance(scene.photo, Photo) else scene.photo,
+    )
+
+
+def _in_view(points_px: np.ndarray) -> bool:
+    """Whether at least half of the keypoints lie in the picture."""
+    inside = (points_px >= 0).all(-1) & (points_px[:, 0] < WIDTH) & (points_px[:, 1] < HEIGHT)
+    return bool(inside.mean() >= 0.5)
+
+
+def frames(times: Sequence[float]) -> Any:
+    """(RGB picture (HEIGHT, WIDTH, 3) uint8, truth) for each time in seconds."""
+    import cv2
+
+    from hand_pose_3d.rendering.assemble import assemble
+    from hand_pose_3d.rendering.character import Characters
+    from hand_pose_3d.rendering.engine import Rasteriser
+    from hand_pose_3d.rendering.people import People
+
+    source = Source(Characters(), People(), None)
+    size = max(WIDTH, HEIGHT)
+    engine = Rasteriser(size)
+    scenery = _scenery(source)
+    cut = (size - HEIGHT) // 2
+    like = scenery.hands[0]
+    sleeves = dataclasses.replace(like.clothing, colours=np.broadcast_to(_SLEEVES, like.clothing.colours.shape))
+    like = dataclasses.replace(like, skin=dataclasses.replace(like.skin, texture=None), clothing=sleeves)
+    for time_s in times:
+        hands = tuple(hand_at(time_s, side, like) for side in (Side.LEFT, Side.RIGHT))
+        assembly = assemble(dataclasses.replace(scenery, hands=hands), source)
+        assembly.background = cv2.resize(assembly.background, (size, size), interpolation=cv2.INTER_CUBIC)
+        picture = engine.render(assembly).colour[cut : cut + HEIGHT]
+        truth = []
+        for side, points in assembly.keypoints_m.items():
+            projected = points @ scenery.intrinsics.T
+            pixels = projected[:, :2] / projected[:, 2:] - [0, cut]
+            if _in_view(pixels):
+                truth.append({
+                    "side": side.label,
+                    "keypoints_2d": np.round(pixels, 2).tolist(),
+                    "keypoints": np.round(points, 5).tolist(),
+                })  # fmt: skip
+        yield picture, truth
+
+
+def write_clip(folder: Path, seconds: float = SECONDS) -> None:
+    """Write clip.mp4 and clip.json into a folder."""
+    import cv2
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    video = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
+    times = np.arange(round(seconds * FPS)) / FPS
+    record = []
+    for picture, truth in tqdm(frames(times), total=len(times), unit="frame"):
+        video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        record.append({"hands": truth})
+    video.release()
+    camera = {
+        "fx": FOCAL_PX,
+        "fy": FOCAL_PX,
+        "cx": (WIDTH - 1) / 2,
+        "cy": (HEIGHT - 1) / 2,
+        "width": WIDTH,
+        "height": HEIGHT,
+    }
+    text = json.dumps({"camera": camera, "fps": FPS, "frames": record}, separators=(",", ":"))
+    (folder / "clip.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    chosen = parser.parse_args()
+    write_clip(chosen.out, chosen.seconds)

@@ -1,0 +1,158 @@
+import json
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.rendering import dataset, rhd
+from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
+from hand_pose_3d.skeleton import Side
+
+COUNT = 10
+
+
+@pytest.fixture(scope="module")
+def rendered(maker, tmp_path_factory):
+    """A small data set made by two processes."""
+    out = tmp_path_factory.mktemp("rendered")
+    chunk, dataset._CHUNK = dataset._CHUNK, 4
+    try:
+        render_dataset(RenderOptions(out, COUNT, seed=3, workers=2), progress=False)
+    finally:
+        dataset._CHUNK = chunk
+    return out
+
+
+def read(folder, index):
+    name = f"{index:05d}.png"
+    mask = cv2.imread(str(folder / "mask" / name), cv2.IMREAD_GRAYSCALE)
+    return cv2.imread(str(folder / "color" / name)), mask, rhd.read_depth(folder / "depth" / name)
+
+
+def test_layout_is_rhds(rendered):
+    folder = rendered / "training"
+    with (folder / "anno_training.pickle").open("rb") as file:
+        records = pickle.load(file)
+    assert sorted(records) == list(range(COUNT))
+    for index, record in records.items():
+        assert record["uv_vis"].shape == (42, 3) and record["xyz"].shape == (42, 3) and record["K"].shape == (3, 3)
+        colour, mask, depth = read(folder, index)
+        assert colour.shape == (320, 320, 3) and mask.shape == depth.shape == (320, 320)
+        assert mask.max() <= 33
+        assert depth[mask > 0].max() < rhd.MAX_DEPTH_M and (depth[(mask == 0)] > 0).all()
+    assert json.loads((folder / "statistics.json").read_text())["frames"] == COUNT
+    assert "seed 3" in (rendered / "DATA_CARD.md").read_text()
+
+
+def test_points_project_to_their_pixels(rendered):
+    with (rendered / "training" / "anno_training.pickle").open("rb") as file:
+        for record in pickle.load(file).values():
+            there = np.any(record["xyz"] != 0, axis=1)
+            assert there.any()
+            p = record["xyz"][there].astype(float) @ record["K"].astype(float).T
+            np.testing.assert_allclose(p[:, :2] / p[:, 2:], record["uv_vis"][there, :2], atol=0.01)
+
+
+def test_mask_and_keypoints_agree(rendered):
+    """Visible keypoints lie on their own hand, behind its skin by no more than a hand's thickness."""
+    folder = rendered / "training"
+    with (folder / "anno_training.pickle").open("rb") as file:
+        records = pickle.load(file)
+    seen = 0
+    for index, record in records.items():
+        _, mask, depth = read(folder, index)
+        for start, low, high in ((0, 2, 17), (21, 18, 33)):
+            for k in range(1, 21):
+                u, v, visible = record["uv_vis"][start + k]
+                if not visible:
+                    continue
+                window = slice(max(round(v) - 1, 0), round(v) + 2), slice(max(round(u) - 1, 0), round(u) + 2)
+                own = (mask[window] >= low) & (mask[window] <= high)
+                assert own.any()
+                behind = record["xyz"][start + k, 2] - depth[window][own]
+                assert np.any((behind > -0.012) & (behind < 0.035))
+                seen += 1
+    assert seen > 5 * COUNT
+
+
+def test_tip_keypoints_lie_on_tip_classes(rendered):
+    """The classes run from tip to base like the keypoints: 2, 5, 8, 11, 14 are the left hand's tips."""
+    folder = rendered / "training"
+    with (folder / "anno_training.pickle").open("rb") as file:
+        records = pickle.load(file)
+    tips = right = 0
+    for index, record in records.items():
+        _, mask, _ = read(folder, index)
+        for start, first in ((0, 2), (21, 18)):
+            for finger in range(5):
+                u, v, visible = record["uv_vis"][start + 1 + 4 * finger]
+                if visible and 1 <= u < 318 and 1 <= v < 318:
+                    tips += 1
+                    right += int(
+                        (mask[round(v) - 1 : round(v) + 2, round(u) - 1 : round(u) + 2] == first + 3 * finger).any()
+                    )
+    assert tips > 10 and right == tips
+
+
+def test_frames_do_not_depend_on_the_number_of_workers(rendered, maker):
+    folder = rendered / "training"
+    with (folder / "anno_training.pickle").open("rb") as file:
+        records = pickle.load(file)
+    for index in (0, COUNT - 1):
+        _, pictures, colour, record = maker.frame("training", 3, index)
+        written, mask, _ = read(folder, index)
+        np.testing.assert_array_equal(written[..., ::-1], colour)
+        np.testing.assert_array_equal(mask, pictures.label)
+        np.testing.assert_array_equal(records[index]["uv_vis"], record["uv_vis"])
+
+
+def test_resuming_renders_only_what_is_missing(rendered, monkeypatch):
+    folder = rendered / "training"
+    before = (folder / "color" / "00000.png").stat().st_mtime_ns
+    monkeypatch.setattr(dataset, "_CHUNK", 4)
+    render_dataset(RenderOptions(rendered, COUNT, seed=3), progress=False)
+    assert (folder / "color" / "00000.png").stat().st_mtime_ns == before
+    with pytest.raises(HandPoseError, match="choose another folder"):
+        render_dataset(RenderOptions(rendered, COUNT, seed=4), progress=False)
+
+
+def test_right_hands_mirror_left_hands(maker):
+    """The same hand, drawn as its own mirror image, gives mirrored pixels, classes and keypoints."""
+    from dataclasses import replace
+
+    from hand_pose_3d.rendering.assemble import assemble
+    from hand_pose_3d.rendering.scene import sample_scene
+
+    flip = np.diag([-1.0, 1, 1])
+    scene = sample_scene(maker.source, "training", 0, 1)
+    centred = np.array([[400.0, 0, 159.5], [0, 400, 159.5], [0, 0, 1]])
+    left = replace(scene.hands[0], side=Side.LEFT, wrist_camera_m=np.array([0.02, 0.03, 0.5]))
+    right = replace(
+        left,
+        side=Side.RIGHT,
+        rotation_camera_hand=flip @ left.rotation_camera_hand @ flip,
+        wrist_camera_m=flip @ left.wrist_camera_m,
+    )
+    views, points = [], []
+    for hand in (left, right):
+        assembly = assemble(replace(scene, hands=(hand,), things=(), people=(), intrinsics=centred), maker.source)
+        views.append(maker.engine.render(assembly))
+        points.append(assembly.keypoints_m[hand.side])
+    np.testing.assert_allclose(points[0] * [-1, 1, 1], points[1], atol=1e-9)
+    mirrored = views[1].label[:, ::-1].astype(int)
+    mirrored[mirrored > 1] -= 16
+    assert (mirrored != views[0].label).mean() < 0.003  # rounding at edges only
+    assert (views[0].label > 1).sum() > 1000
+
+
+def test_a_full_disk_is_refused_in_words(tmp_path):
+    with pytest.raises(HandPoseError, match="GB are free"):
+        dataset.check_disk(tmp_path, 10**10)
+
+
+@pytest.mark.parametrize("wrong", [{"split": "test"}, {"count": 0}, {"workers": 0}, {"seed": -1}])
+def test_options_say_what_is_allowed(tmp_path, wrong):
+    with pytest.raises(InvalidInputError):
+        RenderOptions(**{"out": tmp_path, "count": 1, **wrong})

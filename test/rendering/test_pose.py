@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from hand_pose_3d.rendering import actions, pose
+from hand_pose_3d.rendering.character import Characters
+from hand_pose_3d.skeleton import BONES, INDEX_MCP, INDEX_PIP, LITTLE_MCP, MIDDLE_MCP, WRIST
+
+
+def bone_lengths(keypoints):
+    return np.array([np.linalg.norm(keypoints[b] - keypoints[a]) for a, b in BONES])
+
+
+def test_no_action_is_in_both_splits():
+    assert len(actions.TRAINING) == 31 and len(actions.EVALUATION) == 8
+    assert not set(actions.TRAINING) & set(actions.EVALUATION)
+
+
+def test_bones_keep_their_lengths_in_every_action(arm):
+    angles = np.array([pose.respect_anatomy(actions.action_angles(name)) for name in actions.ACTIONS])
+    angles[:, pose.CUP] = 0  # cupping moves the knuckles, which changes the distance from wrist to knuckle
+    keypoints = pose.bone_motions(arm, angles)[1]
+    lengths = np.array([bone_lengths(k) for k in keypoints])
+    np.testing.assert_allclose(lengths, np.broadcast_to(lengths[0], lengths.shape), atol=1e-9)
+
+
+def test_a_batch_equals_single_poses(arm):
+    angles = np.array([actions.action_angles(name) for name in ("fist", "ok", "spread")])
+    motions, keypoints = pose.bone_motions(arm, angles)
+    for k in range(3):
+        motion, points = pose.bone_motions(arm, angles[k])
+        np.testing.assert_allclose(motions[k], motion, atol=1e-12)
+        np.testing.assert_allclose(keypoints[k], points, atol=1e-12)
+
+
+def test_skinned_fingertips_follow_their_keypoints(arm):
+    """The skin under each fingertip keeps its distance to the tip keypoint: bones and skin move together."""
+    bones = arm.template.finger_bones[:, 2]
+    rest_motion, _ = pose.bone_motions(arm, np.zeros(pose.NUM_ANGLES))
+    fist = pose.respect_anatomy(actions.action_angles("fist"))
+    for angles in (np.zeros(pose.NUM_ANGLES), fist):
+        motion, keypoints = pose.bone_motions(arm, angles)
+        vertices = pose.skin(arm, motion)
+        for finger in range(5):
+            firm = arm.template.weights[:, bones[finger]] > 0.999
+            before = np.linalg.norm(arm.vertices[firm] - arm.tips[finger], axis=1)
+            after = np.linalg.norm(vertices[firm] - keypoints[4 + 4 * finger], axis=1)
+            np.testing.assert_allclose(after, before, atol=1e-3)
+
+
+def test_flexion_brings_tips_to_the_palm_side_and_thumb_lies_on_the_index_side(arm):
+    straight = pose.bone_motions(arm, np.zeros(pose.NUM_ANGLES))[1]
+    for finger in range(1, 5):
+        angles = np.zeros(pose.NUM_ANGLES)
+        pose.fingers(angles)[finger - 1, 1] = 0.8
+        bent = pose.bone_motions(arm, angles)[1]
+        assert bent[4 + 4 * finger, 2] < straight[4 + 4 * finger, 2] - 0.02  # z points out of the back of the hand
+    assert straight[4, 0] > straight[INDEX_MCP, 0] > straight[LITTLE_MCP, 0]
+
+
+def test_thumb_joints_bend_towards_the_palm(arm):
+    """Bending the thumb's outer joints moves its tip towards the little finger's side, never away from the hand."""
+    for joint in ("thumb_mcp", "thumb_ip"):
+        angles = np.zeros(pose.NUM_ANGLES)
+        before = pose.bone_motions(arm, angles)[1][4]
+        angles[pose.ANGLES.index(joint)] = 0.7
+        after = pose.bone_motions(arm, angles)[1][4]
+        assert after[0] < before[0] - 0.005
+
+
+def test_limits_hold_and_are_reached_again(arm):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        angles = pose.respect_anatomy(rng.normal(0, 2, pose.NUM_ANGLES))
+        assert (angles >= pose.LIMITS[:, 0] - 1e-12).all() and (angles <= pose.LIMITS[:, 1] + 1e-12).all()
+
+
+def test_pinches_touch(arm):
+    for name in ("ok", "pinch", "pen"):
+        target = actions.ACTIONS[name][3]
+        start = pose.respect_anatomy(actions.action_angles(name))
+        points = pose.bone_motions(arm, actions._touch(arm, start, target))[1]
+        gap = np.linalg.norm(points[4] - points[8 + 4 * target])
+        assert gap < 1.15 * (arm.radii[0, 2] + arm.radii[target + 1, 2])
+
+
+def test_sampled_poses_do_not_run_into_themselves(arm):
+    rng = np.random.default_rng(1)
+    depths = []
+    for _ in range(60):
+        _, angles = actions.sample_pose(rng, arm, actions.TRAINING)
+        depths.append(float(pose.penetration(arm, pose.bone_motions(arm, angles)[1])))
+    assert np.mean(np.array(depths) < 0.002) > 0.9 and max(depths) < 0.008
+
+
+def test_penetration_sees_a_finger_through_a_palm(arm):
+    keypoints = pose.bone_motions(arm, np.zeros(pose.NUM_ANGLES))[1]
+    assert pose.penetration(arm, keypoints) == 0
+    keypoints[8] = 0.5 * (keypoints[WRIST] + keypoints[MIDDLE_MCP])
+    assert pose.penetration(arm, keypoints) > 0.005
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [([0, 0, 0], [1, 0, 0], [0.5, 1, -1], [0.5, 1, 1], 1.0), ([0, 0, 0], [1, 0, 0], [3, 0, 0], [4, 0, 0], 2.0)],
+)
+def test_segment_distances(segments):
+    *ends, expected = segments
+    assert pose.segment_distances(*(np.array([e], float) for e in ends))[0] == pytest.approx(expected)
+
+
+def test_characters_have_human_proportions(maker):
+    """Mean and spread of hand measures over all characters, against hand surveys of adults and half-grown children."""
+    characters: Characters = maker.source.characters
+    keypoints = np.array(
+        [pose.bone_motions(characters.arm(i), np.zeros(pose.NUM_ANGLES))[1] for i in range(len(characters))]
+    )
+    lengths = np.array([bone_lengths(k) for k in keypoints])
+    total = lengths[:, 8:12].sum(axis=1)  # wrist to middle fingertip
+    assert 0.165 < total.mean() < 0.20 and total.min() > 0.10 and total.max() < 0.24
+    palm = np.linalg.norm(keypoints[:, MIDDLE_MCP] - keypoints[:, WRIST], axis=1) / total
+    assert 0.40 < palm.mean() < 0.48
+    first = np.linalg.norm(keypoints[:, INDEX_PIP] - keypoints[:, INDEX_MCP], axis=1) / total
+    assert 0.20 < first.mean() < 0.26
+    assert (lengths[:, 9:12].argmax(axis=1) == 0).all()  # a middle finger's first bone is its longest
+    assert lengths.std(axis=0).min() > 0.0003  # people differ
+
+
+def test_part_classes_cover_the_hand(arm):
+    assert set(arm.template.part) == set(range(1, 18))

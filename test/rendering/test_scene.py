@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, project_harmonics
+from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
+from hand_pose_3d.rendering.objects import KINDS, unit_shape
+from hand_pose_3d.rendering.photo import develop
+from hand_pose_3d.rendering.scene import rotate_harmonics, sample_scene
+from hand_pose_3d.skeleton import Side
+
+
+def test_a_scene_depends_on_seed_split_and_index_only(maker):
+    a, b = (sample_scene(maker.source, "training", 4, 17) for _ in range(2))
+    assert [h.action for h in a.hands] == [h.action for h in b.hands]
+    np.testing.assert_array_equal(a.hands[0].angles, b.hands[0].angles)
+    np.testing.assert_array_equal(a.hands[0].wrist_camera_m, b.hands[0].wrist_camera_m)
+    other = sample_scene(maker.source, "training", 4, 18)
+    assert not np.array_equal(a.hands[0].wrist_camera_m, other.hands[0].wrist_camera_m)
+
+
+def test_splits_share_no_character_and_sides_are_balanced(maker):
+    scenes = {s: [sample_scene(maker.source, s, 0, i) for i in range(120)] for s in ("training", "evaluation")}
+    people = {s: {h.character for scene in scenes[s] for h in scene.hands} for s in scenes}
+    assert not people["training"] & people["evaluation"]
+    assert max(people["training"]) < NUM_TRAINING <= min(people["evaluation"])
+    assert max(people["evaluation"]) < NUM_TRAINING + NUM_EVALUATION
+    sides = [h.side for scene in scenes["training"] for h in scene.hands]
+    assert 0.38 < np.mean([s is Side.LEFT for s in sides]) < 0.62
+    for scene in scenes["training"]:
+        assert len({h.side for h in scene.hands}) == len(scene.hands)  # RHD has room for one of each side
+
+
+def test_distributions_are_wide(maker):
+    scenes = [sample_scene(maker.source, "training", 0, i) for i in range(300)]
+    hands = [h for s in scenes for h in s.hands]
+    tones = np.array([h.skin.tone for h in hands])
+    assert np.histogram(tones, bins=4, range=(0, 1))[0].min() > 0.15 * len(hands)
+    palms = np.array([h.rotation_camera_hand[2, 2] for h in hands])
+    assert np.mean(palms > 0.3) > 0.2 and np.mean(palms < -0.3) > 0.2
+    distance = np.array([h.wrist_camera_m[2] for h in hands])
+    assert distance.min() < 0.3 and distance.max() > 0.9
+    assert 0.1 < np.mean(["held object" in s.tags for s in scenes]) < 0.6
+    assert 0.2 < np.mean(["person" in s.tags for s in scenes]) < 0.8
+
+
+def test_rotations_are_rotations(maker):
+    for i in range(20):
+        for hand in sample_scene(maker.source, "training", 2, i).hands:
+            r = hand.rotation_camera_hand
+            np.testing.assert_allclose(r @ r.T, np.eye(3), atol=1e-9)
+            assert np.linalg.det(r) == pytest.approx(1)
+
+
+def test_harmonics_give_back_the_irradiance_of_an_even_sky_and_turn_with_the_camera():
+    even = np.ones((32, 64, 3))
+    coefficients = project_harmonics(even)
+    directions = np.array([[0, 1.0, 0], [1, 0, 0], [0, 0, -1]])
+    np.testing.assert_allclose(harmonics_basis(directions) @ coefficients, 1, atol=0.01)
+
+    light = made_up_environment(np.random.default_rng(3)).harmonics
+    turn = np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]])  # world <- camera
+    np.testing.assert_allclose(
+        harmonics_basis(directions) @ rotate_harmonics(light, turn),
+        harmonics_basis(directions @ turn.T) @ light,
+        atol=1e-9,
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shapes_are_closed_and_face_outwards(kind):
+    vertices, normals, _, faces = unit_shape(kind)
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    volume = (np.cross(a, b) * c).sum() / 6
+    expected = {"cylinder": np.pi / 4, "box": 1.0, "ball": np.pi / 6}[kind]
+    assert volume == pytest.approx(expected, rel=0.06)
+    facing = (np.cross(b - a, c - a) * (normals[faces[:, 0]] + normals[faces[:, 1]] + normals[faces[:, 2]])).sum(axis=1)
+    assert (facing >= -1e-12).all()
+
+
+def test_developing_keeps_size_and_is_repeatable(maker):
+    picture = np.random.default_rng(0).integers(0, 255, (320, 320, 3)).astype(np.uint8)
+    for i in range(12):
+        photo = sample_scene(maker.source, "training", 5, i).photo
+        first, second = (develop(picture, photo, np.random.default_rng(1)) for _ in range(2))
+        assert first.shape == picture.shape and first.dtype == np.uint8
+        np.testing.assert_array_equal(first, second)
