@@ -17,7 +17,7 @@ import numpy as np
 
 from hand_pose_3d.rendering.actions import action_angles
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
-from hand_pose_3d.rendering.scene import HandInstance, Photo, Scene, Source, sample_scene
+from hand_pose_3d.rendering.scene import HandInstance, Scene, Source, sample_scene
 from hand_pose_3d.skeleton import Side
 
 FPS = 30
@@ -82,11 +82,10 @@ def hand_at(time_s: float, side: Side, like: HandInstance) -> HandInstance:
 
 
 def _scenery(source: Source) -> Scene:
-    """Light, skin and background of the clip: a sampled scene in good light, seen by a good camera."""
+    """Light, skin and background of the clip: those of a sampled scene."""
     scene = sample_scene(source, "evaluation", _SEED, _SCENE)
     size = max(WIDTH, HEIGHT)
     middle = (size - 1) / 2
-    clean = {"motion_px": 0.0, "defocus_px": 0.0, "noise": 0.0, "shrink": 1.0}
     return dataclasses.replace(
         scene,
         intrinsics=np.array([[FOCAL_PX, 0, middle], [0, FOCAL_PX, middle], [0, 0, 1]]),
@@ -95,7 +94,6 @@ def _scenery(source: Source) -> Scene:
         background_blur=2.5,
         things=(),
         people=(),
-        photo=dataclasses.replace(scene.photo, **clean) if isinstance(scene.photo, Photo) else scene.photo,
     )
 
 
@@ -147,7 +145,7 @@ def write_clip(folder: Path, seconds: float = SECONDS) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     video = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
-    times = np.arange(round(seconds * FPS)) / FPS
+    times = [k / FPS for k in range(round(seconds * FPS))]
     record = []
     for picture, truth in tqdm(frames(times), total=len(times), unit="frame"):
         video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
