@@ -67,7 +67,7 @@ class HandPoseEstimator:
     """Finds hands in colour images and estimates their 3D pose.
 
     Settings are those of :class:`EstimatorConfig`, by name. Raises WeightsError, DeviceError or InvalidInputError when
-    it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds the time of each stage.
+    it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds each stage's time.
 
     >>> estimator = HandPoseEstimator(device="auto")
     >>> hands = estimator(image_rgb, camera=camera)
@@ -81,7 +81,9 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig(**settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        self._family = load_family(self.model, config.weights, self.device, choose_precision(config.precision, self.device))
+        self._family = load_family(
+            self.model, config.weights, self.device, choose_precision(config.precision, self.device)
+        )
         tracker = replace(config.tracker, max_hands=config.max_hands, start_score=config.score_threshold)
         self._tracker = HandTracker(tracker) if config.tracking else None
         self._camera: Camera | None = None
@@ -93,7 +95,11 @@ class HandPoseEstimator:
             self._tracker.reset()
 
     def __call__(
-        self, image: np.ndarray, camera: Camera | None = None, depth_m: np.ndarray | None = None, stamp_s: float | None = None
+        self,
+        image: np.ndarray,
+        camera: Camera | None = None,
+        depth_m: np.ndarray | None = None,
+        stamp_s: float | None = None,
     ) -> list[HandPose]:
         """Hands in one image, by falling score.
 
@@ -104,7 +110,9 @@ class HandPoseEstimator:
         """
         check_image(image)
         if depth_m is not None and depth_m.shape != image.shape[:2]:
-            raise InvalidInputError(f"the depth image is {depth_m.shape}, the colour image {image.shape[:2]}; they must be registered")
+            raise InvalidInputError(
+                f"the depth image is {depth_m.shape}, the colour image {image.shape[:2]}; they must be registered"
+            )
         width = image.shape[1]
         if self.config.mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
@@ -115,7 +123,7 @@ class HandPoseEstimator:
             hands = self._detect(image, [])
         else:
             stamp_s = time.monotonic() if stamp_s is None else stamp_s
-            hands = self._follow(image, stamp_s)
+            hands = self._follow(self._tracker, image, stamp_s)
         start = time.perf_counter()
         placed = [self._place(hand, camera, depth_m) for hand in hands]
         self._took("placement", start)
@@ -157,9 +165,8 @@ class HandPoseEstimator:
         center = (low + high) / 2
         return Crop((float(center[0]), float(center[1])), float(max(high - low)) * family.crop_margin, family.crop_size)
 
-    def _follow(self, image: np.ndarray, stamp_s: float) -> list[HandPose]:
+    def _follow(self, tracker: HandTracker, image: np.ndarray, stamp_s: float) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
-        tracker = self._tracker
         start = time.perf_counter()
         windows = tracker.predict(stamp_s)
         search = tracker.needs_detection(stamp_s)
@@ -169,7 +176,7 @@ class HandPoseEstimator:
         if search:
             hands = hands + self._detect(image, hands)
         start = time.perf_counter()
-        hands = tracker.update(hands, stamp_s, image.shape[1::-1])
+        hands = tracker.update(hands, stamp_s, (image.shape[1], image.shape[0]))
         self._took("tracking", start)
         return hands
 

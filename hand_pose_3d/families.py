@@ -18,6 +18,7 @@ from hand_pose_3d.weights import Conventions, default_weights, load_weights
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,15 @@ class LiteFamily:
     _area, _step, _cell = 256 * 192, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
-        from hand_pose_3d.networks.lifting import Lifting
-        from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet
+        from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
         from hand_pose_3d.networks.lite_runtime import CropReader, SceneReader
 
-        networks = {"lite-handsegnet": LiteHandSegNet(), "lite-posenet": LitePoseNet(), "lite-lifting": Lifting()}
+        segmentation, pose, lifting = LiteHandSegNet(), LitePoseNet(), LiteLifting()
+        networks: dict[str, nn.Module] = {"handsegnet": segmentation, "posenet": pose, "lifting": lifting}
         for name, network in networks.items():
-            load_weights(network, _path(weights, name))
-        scene = SceneReader(networks["lite-handsegnet"])
-        crop = CropReader(networks["lite-posenet"], networks["lite-lifting"])
-        size = self.crop_size
-        examples = [np.zeros((1, 192, 256, 3), np.uint8)]
+            load_weights(network, _path(weights, f"lite-{name}"))
+        scene, crop, size = SceneReader(segmentation), CropReader(pose, lifting), self.crop_size
+        examples: list[np.ndarray] = [np.zeros((1, 192, 256, 3), np.uint8)]
         self._scene = make_runner(scene, examples, device, dtype, dynamic=[{0: "n", 1: "h", 2: "w"}])
         examples = [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)]
         self._crop = make_runner(crop, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
@@ -105,10 +104,19 @@ class LiteFamily:
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
         code = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
-        uv, scores, right, presence, canonical, rotation = self._crop(crops, np.array([code[s] for s in sides], np.float32))
+        uv, scores, right, presence, canonical, rotation = self._crop(
+            crops, np.array([code[s] for s in sides], np.float32)
+        )
         uv = uv * self.crop_size - 0.5
         return [
-            CropReading(uv[i], scores[i], float(right[i]), float(presence[i]), canonical[i].astype(float), rotation[i].astype(float))
+            CropReading(
+                uv[i],
+                scores[i],
+                float(right[i]),
+                float(presence[i]),
+                canonical[i].astype(float),
+                rotation[i].astype(float),
+            )
             for i in range(len(crops))
         ]
 
@@ -130,7 +138,7 @@ class PaperFamily:
         self._keypoints = Conventions.from_metadata(metadata)
         self._pose = Conventions.from_metadata(load_weights(lifting, _path(weights, "paper-lifting")))
         load_weights(side, default_weights("lite-posenet"))
-        examples = [np.zeros((1, 240, 320, 3), np.uint8)]
+        examples: list[np.ndarray] = [np.zeros((1, 240, 320, 3), np.uint8)]
         self._scene = make_runner(PaperSceneReader(segmentation), examples, device, dtype, dynamic=[{0: "n"}])
         examples = [np.zeros((2, 256, 256, 3), np.uint8), np.full(2, -1, np.float32)]
         reader = PaperCropReader(pose, lifting, side)
@@ -176,7 +184,9 @@ def load_family(name: str, weights: str | Path | None, device: torch.device, dty
     """
     folder = None if weights is None or str(weights) == "" else Path(weights)
     if folder is not None and not folder.is_dir():
-        raise WeightsError(f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one")
+        raise WeightsError(
+            f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one"
+        )
     return FAMILIES[name](folder, device, dtype)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,14 +37,18 @@ def choose_device(name: str = "auto") -> torch.device:
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
-            raise DeviceError(f"device {name!r} was asked for, but this machine has no usable CUDA GPU; use auto or cpu")
+            raise DeviceError(
+                f"device {name!r} was asked for, but this machine has no usable CUDA GPU; use auto or cpu"
+            )
         if index and int(index) >= count:
-            raise DeviceError(f"device {name!r} was asked for, but this machine has {count} CUDA GPU(s), 0 to {count - 1}")
+            raise DeviceError(
+                f"device {name!r} was asked for, but this machine has {count} CUDA GPU(s), 0 to {count - 1}"
+            )
     return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The arithmetic for a precision's name: 'auto' is float16 on a GPU and float32 on a CPU. Raises InvalidInputError."""
+    """The arithmetic for a precision's name: 'auto' is float16 on a GPU, else float32. Raises InvalidInputError."""
     import torch
 
     if name not in PRECISIONS:
@@ -57,7 +61,12 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def make_runner(
-    module: nn.Module, examples: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype, *, dynamic: Sequence[dict[int, str]]
+    module: nn.Module,
+    examples: Sequence[np.ndarray],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    dynamic: Sequence[dict[int, str]],
 ) -> Runner:
     """Turn a module into a function of numpy arrays.
 
@@ -68,7 +77,7 @@ def make_runner(
     module = module.eval().requires_grad_(False)
     if device.type == "cpu" and dtype == torch.float32:
         return _onnx_runner(module, examples, dynamic)
-    module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         with torch.inference_mode():
@@ -108,12 +117,14 @@ def export_onnx(
     import torch
 
     names = [f"input_{i}" for i in range(len(examples))]
-    axes = {name: spec for name, spec in zip(names, dynamic)}
-    buffer = io.BytesIO()
+    axes = dict(zip(names, dynamic))
+    buffer: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         tensors = tuple(torch.from_numpy(e) for e in examples)
-        torch.onnx.export(module, tensors, buffer, input_names=names, dynamic_axes=axes, opset_version=ONNX_OPSET, dynamo=False)
+        torch.onnx.export(
+            module, tensors, buffer, input_names=names, dynamic_axes=axes, opset_version=ONNX_OPSET, dynamo=False
+        )
     if path is not None:
         path.write_bytes(buffer.getvalue())
     return buffer.getvalue()

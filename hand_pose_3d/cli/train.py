@@ -9,22 +9,53 @@ import click
 
 STAGES = ("handsegnet", "posenet", "lifting")
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command("train")
 @click.argument("stage", type=click.Choice(STAGES))
-@click.option("--data", "roots", multiple=True, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder in RHD's layout, made by `render`; may be repeated. The first one's evaluation split is held out.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Checkpoints, log and curves; a run found there is resumed.")  # fmt: skip
+@click.option(
+    "--data",
+    "roots",
+    multiple=True,
+    required=True,
+    type=_FOLDER,
+    help="Folder in RHD's layout, made by `render`; may be repeated. The first one's evaluation split is held out.",
+)
+@click.option(
+    "--out", required=True, type=_NEW_FOLDER, help="Checkpoints, log and curves; a run found there is resumed."
+)
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
-@click.option("--trunk", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")  # fmt: skip
-@click.option("--frozen-blocks", type=click.IntRange(0, 15), default=11, show_default=True, help="First blocks of PoseNet's trunk that stay as they start.")  # fmt: skip
+@click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
+@click.option(
+    "--frozen-blocks",
+    type=click.IntRange(0, 15),
+    default=11,
+    show_default=True,
+    help="First blocks of PoseNet's trunk that stay as they start.",
+)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
-@click.option("--real", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with keypoints.json, to measure on during training; never trained on.")  # fmt: skip
-@click.option("--save-weights", type=click.Path(file_okay=False, path_type=Path), help="Afterwards write float16 weights into this folder.")  # fmt: skip
-def command(stage: str, roots: tuple[Path, ...], out: Path, threads: int, device: str, save_weights: Path | None, **options: Any) -> None:  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
+)
+@click.option(
+    "--real", type=_FOLDER, help="Folder with keypoints.json, to measure on during training; never trained on."
+)
+@click.option("--save-weights", type=_NEW_FOLDER, help="Afterwards write float16 weights into this folder.")
+def command(
+    stage: str,
+    roots: tuple[Path, ...],
+    out: Path,
+    threads: int,
+    device: str,
+    save_weights: Path | None,
+    **options: Any,
+) -> None:
     """Train a STAGE on renders: handsegnet, posenet or lifting.
 
     Ends when the schedule does, or on Ctrl-C with a checkpoint to go on from. `torchrun -m hand_pose_3d.cli train ...`
@@ -40,8 +71,12 @@ def command(stage: str, roots: tuple[Path, ...], out: Path, threads: int, device
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
-    built = build_stage(stage, roots, trunk=options["trunk"], frozen_blocks=options["frozen_blocks"], real=options["real"])
-    chosen = {k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None}
+    built = build_stage(
+        stage, roots, trunk=options["trunk"], frozen_blocks=options["frozen_blocks"], real=options["real"]
+    )
+    chosen: dict[str, Any] = {
+        k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None
+    }
     config = LoopConfig(**{**built.defaults, **chosen, "device": str(choose_device(device))})
     figures = run(built, config, out)
     for name, value in figures.items():

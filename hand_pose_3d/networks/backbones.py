@@ -32,7 +32,7 @@ def _initialise(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     with torch.no_grad():
         for block in module.modules():
             if isinstance(block, BlazeBlock):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
+from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
@@ -22,7 +23,7 @@ class Residual(nn.Module):
         nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
         nn.init.normal_(self.second.weight, std=1e-2)
         for layer in (self.first, self.second):
-            nn.init.zeros_(layer.bias)
+            nn.init.constant_(layer.bias, 0.0)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.relu(x + self.second(F.relu(self.first(x))))
@@ -96,6 +97,7 @@ class LitePoseNet(nn.Module):
         self.side = nn.Linear(HandTrunk.pooled_width, 1)
         self.presence = nn.Linear(HandTrunk.pooled_width, 1)
         # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
+        self.score_calibration: torch.Tensor
         self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
 
     def forward(self, crop: torch.Tensor) -> LitePose:
@@ -120,6 +122,59 @@ def soft_argmax(score_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     u, v = (px * xs).sum(-1), (py * ys).sum(-1)
     variance = (px * xs**2).sum(-1) - u**2 + (py * ys**2).sum(-1) - v**2
     return torch.stack([u, v], -1), variance.clamp_min(0).sqrt()
+
+
+class _Block(nn.Module):
+    """Two layers around a skip, normalised first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(F.relu(self.first(self.norm(x))))
+
+
+class LiteLifting(nn.Module):
+    """Canonical pose and viewpoint from score maps: the roles of PosePrior and ViewpointNet in one small network.
+
+    It reads a map as what it says, a position and a doubt, and sees every hand as a left one: the image of a right
+    hand is mirrored, which is where the side enters.
+    """
+
+    def __init__(self, width: int = 512, depth: int = 3) -> None:
+        super().__init__()
+        self.enter = nn.Linear(3 * NUM_KEYPOINTS, width)
+        self.blocks = nn.Sequential(*(_Block(width) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.canonical = nn.Linear(width, 3 * NUM_KEYPOINTS)
+        self.viewpoint = nn.Linear(width, 6)
+
+    def forward(self, maps: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
+        """maps: (N, 21, h, h) logits of score maps; hand_side: (N, 2) one-hot left, right."""
+        found, spread = soft_argmax(maps)
+        return self.read((found + 0.5) / maps.shape[-1], spread / maps.shape[-1], hand_side)
+
+    def read(self, uv: torch.Tensor, spread: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
+        """uv: (N, 21, 2) in 0..1 over the crop; spread: (N, 21), same unit; hand_side: (N, 2) one-hot left, right."""
+        mirror = torch.sign(hand_side[:, :1] - hand_side[:, 1:])  # (N, 1): 1 for left, -1 for right
+        centred = (uv - 0.5) * 4
+        u = centred[..., 0] * mirror
+        x = torch.cat([u, centred[..., 1], spread.clamp(0.02, 0.3) * 8], 1).to(self.enter.weight.dtype)
+        x = self.norm(self.blocks(self.enter(x)))
+        left = self.canonical(x).reshape(-1, NUM_KEYPOINTS, 3).float()
+        a, b = self.viewpoint(x).float().split(3, dim=1)
+        # Two vectors made orthonormal: a continuous description of rotations (Zhou et al., CVPR 2019).
+        a = F.normalize(a, dim=1)
+        b = F.normalize(b - (a * b).sum(1, keepdim=True) * a, dim=1)
+        rotation = torch.stack([a, b, torch.linalg.cross(a, b)], 2)
+        # Mirrored in x: canonical z changes its sign, and so do row x and column z of the rotation.
+        one = torch.ones_like(mirror)
+        row, column = torch.cat([mirror, one, one], 1), torch.cat([one, one, mirror], 1)
+        canonical = left * column[:, None, :]
+        rotation = rotation * row[:, :, None] * column[:, None, :]
+        return LiftingResult(canonical @ rotation.transpose(1, 2), canonical, rotation)
 
 
 def lifting_maps(uv: torch.Tensor, spread: torch.Tensor, size: int = 32) -> torch.Tensor:

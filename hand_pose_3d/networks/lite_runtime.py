@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from hand_pose_3d.networks.lifting import Lifting
-from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, lifting_maps, soft_argmax
+from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 
 
 class SceneReader(nn.Module):
@@ -28,8 +27,9 @@ class SceneReader(nn.Module):
 
 
 class CropReading(NamedTuple):
-    """What N crops hold. uv: (N, 21, 2) in 0..1 over the crop; scores: (N, 21); right: (N,) probability of a right hand;
-    presence: (N,) probability of any hand; canonical: (N, 21, 3); rotation: (N, 3, 3) crop axes from canonical."""
+    """What N crops hold. uv: (N, 21, 2) in 0..1 over the crop; scores: (N, 21); right: (N,) probability that it is a
+    right hand; presence: (N,) probability of any hand; canonical: (N, 21, 3); rotation: (N, 3, 3) crop axes from
+    canonical."""
 
     uv: torch.Tensor
     scores: torch.Tensor
@@ -45,7 +45,7 @@ class CropReader(nn.Module):
     forward(crops (N, S, S, 3) RGB uint8, side (N,) float: 0 left, 1 right, negative to be estimated).
     """
 
-    def __init__(self, pose: LitePoseNet, lifting: Lifting) -> None:
+    def __init__(self, pose: LitePoseNet, lifting: LiteLifting) -> None:
         super().__init__()
         self.pose, self.lifting = pose, lifting
 
@@ -58,8 +58,9 @@ class CropReader(nn.Module):
         right = answer.side_logit.float().sigmoid()
         is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
         hand_side = torch.stack([1 - is_right, is_right], 1)
-        lifted = self.lifting(lifting_maps(uv, spread).to(dtype), hand_side.to(dtype))
+        lifted = self.lifting.read(uv, spread, hand_side)
+        assert lifted.canonical is not None and lifted.rotation is not None
         a, b = self.pose.score_calibration[0].float(), self.pose.score_calibration[1].float()
         scores = torch.sigmoid(a - b * spread)
-        canonical, rotation = lifted.canonical.float(), lifted.rotation.float()
-        return CropReading(uv, scores, right, answer.presence_logit.float().sigmoid(), canonical, rotation)
+        presence = answer.presence_logit.float().sigmoid()
+        return CropReading(uv, scores, right, presence, lifted.canonical, lifted.rotation)

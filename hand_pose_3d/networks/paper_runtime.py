@@ -14,7 +14,6 @@ from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 
 
-
 def _scaled(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5
 
@@ -55,4 +54,6 @@ class PaperCropReader(nn.Module):
         width = full.shape[-1]
         row, col = torch.div(index, width, rounding_mode="floor"), index % width
         uv = torch.stack([col, row], -1).float()
-        return CropReading(uv, peak.clamp(0, 1), right, peak.mean(1).clamp(0, 1), lifted.canonical.float(), lifted.rotation.float())
+        return CropReading(
+            uv, peak.clamp(0, 1), right, peak.mean(1).clamp(0, 1), lifted.canonical.float(), lifted.rotation.float()
+        )

@@ -1,4 +1,4 @@
-"""Random changes that make renders look like any camera's images. All on (S, S, 3) RGB, seeded by the caller."""
+"""Random changes that make renders look like any camera's images. All on (H, W, 3) RGB, seeded by the caller."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 def occlude(image: np.ndarray, backgrounds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cover up to two patches with other texture or plain colour (cut-out)."""
-    size = image.shape[0]
+    height, width = image.shape[:2]
     for _ in range(rng.integers(1, 3)):
-        mask = np.zeros((size, size), np.uint8)
-        center = tuple(int(x) for x in rng.uniform(0, size, 2))
-        axes = tuple(int(x) for x in rng.uniform(0.04, 0.2, 2) * size + 1)
+        mask = np.zeros((height, width), np.uint8)
+        center = (int(rng.uniform(0, width)), int(rng.uniform(0, height)))
+        axes = tuple(int(x) for x in rng.uniform(0.04, 0.2, 2) * height + 1)
         if rng.random() < 0.5:
             cv2.ellipse(mask, center, axes, float(rng.uniform(0, 180)), 0, 360, 255, -1)
         else:
             box = cv2.boxPoints((center, (2.0 * axes[0], 3.0 * axes[1]), float(rng.uniform(0, 180))))
             cv2.fillConvexPoly(mask, box.astype(np.int32), 255)
         if rng.random() < 0.5:
-            fill = cv2.resize(np.asarray(backgrounds[rng.integers(len(backgrounds))]), (size, size))
+            fill = cv2.resize(np.asarray(backgrounds[rng.integers(len(backgrounds))]), (width, height))
         else:
             fill = np.full_like(image, rng.integers(0, 256, 3).astype(np.uint8))
         image = np.where(mask[..., None] > 0, fill, image)
@@ -44,12 +44,14 @@ def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Optics and codec: low resolution, defocus or motion blur, sensor noise, JPEG."""
-    size = image.shape[0]
+    height, width = image.shape[:2]
     kind = rng.random()
     if kind < 0.2:
-        small = max(int(size * rng.uniform(0.25, 0.8)), 24)
+        factor = rng.uniform(0.25, 0.8)
+        small = (max(int(width * factor), 24), max(int(height * factor), 24))
         way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=[0.5, 0.4, 0.1])]
-        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size), interpolation=way)
+        image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (width, height), interpolation=way)
     elif kind < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
     elif kind < 0.55:
@@ -58,7 +60,12 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         direction = rng.uniform(0, np.pi)
         reach = np.array([np.cos(direction), np.sin(direction)]) * length / 2
         middle = (length - 1) / 2
-        cv2.line(kernel, tuple(np.round(middle - reach).astype(int).tolist()), tuple(np.round(middle + reach).astype(int).tolist()), 1)
+        cv2.line(
+            kernel,
+            tuple(np.round(middle - reach).astype(int).tolist()),
+            tuple(np.round(middle + reach).astype(int).tolist()),
+            1,
+        )
         image = cv2.filter2D(image, -1, kernel / max(kernel.sum(), 1))
     if rng.random() < 0.5:
         sigma = float(rng.uniform(1, 12))
@@ -67,5 +74,5 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.4:
         quality = [int(cv2.IMWRITE_JPEG_QUALITY), int(rng.integers(20, 95))]
-        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
     return image

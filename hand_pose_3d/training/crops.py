@@ -74,7 +74,12 @@ def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> Cr
                 continue
             crop = Crop(tuple((low + high) / 2), extent * PACK_MARGIN, PACK_SIZE)
             rgba[n] = crop.extract(four)
-            for key, value in (("uv", crop.to_crop(uv)), ("xyz_m", xyz), ("visible", visible & inside), ("side", int(side))):
+            for key, value in (
+                ("uv", crop.to_crop(uv)),
+                ("xyz_m", xyz),
+                ("visible", visible & inside),
+                ("side", int(side)),
+            ):
                 labels[key].append(value)
             n += 1
         side_px = rng.uniform(40, min(image.shape[:2]))
@@ -91,7 +96,7 @@ def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> Cr
     del rgba, final
     (folder / "rgba.tmp.npy").unlink()
     np.save(folder / "backgrounds.npy", np.stack(backgrounds))
-    np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})
+    np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})  # type: ignore[arg-type]
     return load_pack(folder)
 
 

@@ -9,14 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
+from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import ScenePack, load_scenes, pack_scenes
+
+
+def _parts(sample: Sample) -> np.ndarray:
+    assert sample.mask_path is not None  # every sample in RHD's layout has one
+    return read_mask(sample.mask_path)
 
 
 def _crops(root: Path, split: str) -> Iterator[tuple]:
     for _, group in groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path):
         samples = list(group)
-        parts = read_mask(samples[0].mask_path)
+        parts = _parts(samples[0])
         hands = [(s.side, s.keypoints_px, s.keypoints_m, s.visible) for s in samples]
         yield samples[0].image(), parts > 0, hand_mask(parts), hands
 
@@ -24,7 +30,7 @@ def _crops(root: Path, split: str) -> Iterator[tuple]:
 def _scenes(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for _, group in groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path):
         sample = next(group)
-        yield sample.image(), read_mask(sample.mask_path)
+        yield sample.image(), _parts(sample)
 
 
 def crop_pack(root: Path, split: str) -> CropPack:
@@ -42,3 +48,9 @@ def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
         count = len({sample.image_path for sample in read_rhd(root, split, "all")})
         pack_scenes(_scenes(root, split), folder, min(count, limit))
     return load_scenes(folder)
+
+
+def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split; its pictures are not read."""
+    found = [(s.keypoints_m, int(s.side)) for s in read_rhd(root, split, "all") if s.keypoints_m is not None]
+    return np.stack([xyz_m for xyz_m, _ in found]), np.array([side for _, side in found])

@@ -12,6 +12,7 @@ from torch import nn
 
 from hand_pose_3d.networks.lite import LiteHandSegNet
 from hand_pose_3d.training import augment
+from hand_pose_3d.training.loop import Evaluation
 from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack
 
 SCENE_INPUT = (256, 192)
@@ -41,31 +42,48 @@ class SceneSampler:
         matrix[:, 2] = target - matrix[:, :2] @ np.full(2, SCENE_SIZE / 2)
         # A scene smaller than the frame goes on in its mirror image, hands and all.
         border = {"borderMode": cv2.BORDER_REFLECT_101}
-        image = cv2.warpAffine(np.ascontiguousarray(four[..., :3]), matrix, (width, height), flags=cv2.INTER_LINEAR, **border)
-        mask = cv2.warpAffine((four[..., 3] == HAND).astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST, **border)
+        image = cv2.warpAffine(
+            np.ascontiguousarray(four[..., :3]), matrix, (width, height), flags=cv2.INTER_LINEAR, **border
+        )
+        mask = cv2.warpAffine(
+            (four[..., 3] == HAND).astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST, **border
+        )
         return augment.degrade(augment.recolour(image, rng), rng), mask
 
 
 class LiteSegmentationStage:
-    """Training of LiteHandSegNet with cross-entropy and soft Dice at a quarter of the resolution."""
+    """Training of LiteHandSegNet with cross-entropy and soft Dice at a quarter of the resolution.
+
+    trunk_rate: the trunk's learning rate over that of the rest; 0 keeps a trunk that knows real scenes as it is.
+    """
 
     defaults = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
 
-    def __init__(self, network: LiteHandSegNet, train: Sequence[ScenePack], held_out: ScenePack, extra_evaluation=None, trunk_rate: float = 0.2) -> None:
+    def __init__(
+        self,
+        network: LiteHandSegNet,
+        train: Sequence[ScenePack],
+        held_out: ScenePack,
+        extra_evaluation: Evaluation | None = None,
+        trunk_rate: float = 0.0,
+    ) -> None:
         self.network, self.trunk_rate, self.extra_evaluation = network, trunk_rate, extra_evaluation
         self.sampler = SceneSampler(train)
         sampler, rng = SceneSampler([held_out]), np.random.default_rng(5)
         self.held_out = [sampler(rng) for _ in range(200)]
-        network.to(memory_format=torch.channels_last)
-        network.trunk.stem.requires_grad_(False)
-        network.trunk.stem_act.requires_grad_(False)
-        network.trunk.stages[0].requires_grad_(False)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        frozen = (
+            (network.trunk.stem, network.trunk.stem_act, network.trunk.stages[0]) if trunk_rate else (network.trunk,)
+        )
+        for module in frozen:
+            module.requires_grad_(False)
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """Trunk and the rest."""
-        trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
         rest = [*self.network.pyramid.parameters(), *self.network.score.parameters()]
-        return [{"params": trunk, "lr": learning_rate * self.trunk_rate}, {"params": rest, "lr": learning_rate}]
+        groups = [{"params": rest, "lr": learning_rate}]
+        trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
+        return [*groups, {"params": trunk, "lr": learning_rate * self.trunk_rate}] if trunk else groups
 
     def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
         """Endless augmented batches."""

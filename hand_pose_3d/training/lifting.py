@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from hand_pose_3d.geometry import normalise, to_canonical
-from hand_pose_3d.networks.lite import lifting_maps
-from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import crop_from_pose
+from hand_pose_3d.networks.lifting import LiftingResult
+from hand_pose_3d.networks.lite import LiteLifting, lifting_maps
+from hand_pose_3d.skeleton import BONES, Side
+from hand_pose_3d.tracking import hand_angle
+from hand_pose_3d.training.loop import Evaluation
 
 
 @dataclass(frozen=True)
@@ -33,35 +36,26 @@ class LiftingAugmentation:
     bone: float = 0.04  # standard deviation of each bone's length, relative
 
 
-@dataclass(frozen=True)
-class LiftingExample:
-    """uv (21, 2) and spread (21,) in 0..1 of the crop, side 0 left 1 right; canonical of the hand's own side."""
+class LiftingBatch(NamedTuple):
+    """N examples. uv (N, 21, 2) and spread (N, 21) in 0..1 of the crop; side (N,) 0 left, 1 right; canonical
+    (N, 21, 3) of the hand's own side; rotation (N, 3, 3) crop axes from canonical; scale_m (N,) the reference bone."""
 
     uv: np.ndarray
     spread: np.ndarray
-    side: int
+    side: np.ndarray
     canonical: np.ndarray
     rotation: np.ndarray
-    scale_m: float
-
-
-def _rotation(rng: np.random.Generator, any_view: bool, spread: float) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
-
-    if any_view:
-        q = rng.normal(size=4)
-        return Rotation.from_quat(q / np.linalg.norm(q)).as_matrix()
-    return Rotation.from_rotvec(rng.normal(0, spread, 3)).as_matrix()
+    scale_m: np.ndarray
 
 
 def _rescale_bones(xyz: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    from hand_pose_3d.skeleton import BONES
-
+    """Other people's hands: every bone's length changes, those of one finger alike. xyz: (N, 21, 3)."""
     out = xyz.copy()
-    finger = np.exp(rng.normal(0, sigma, 5))
+    n = len(xyz)
+    finger, bone = np.exp(rng.normal(0, sigma, (n, 5))), np.exp(rng.normal(0, sigma / 2, (n, 21)))
     for parent, child in BONES:
-        factor = finger[(child - 1) // 4] * np.exp(rng.normal(0, sigma / 2)) if parent else np.exp(rng.normal(0, sigma / 2))
-        out[child] = out[parent] + (xyz[child] - xyz[parent]) * factor
+        factor = bone[:, child] * (finger[:, (child - 1) // 4] if parent else 1)
+        out[:, child] = out[:, parent] + (xyz[:, child] - xyz[:, parent]) * factor[:, None]
     return out
 
 
@@ -71,62 +65,82 @@ class LiftingSampler:
     def __init__(self, xyz_m: np.ndarray, side: np.ndarray, how: LiftingAugmentation | None = None) -> None:
         self.xyz_m, self.side, self.how = xyz_m, side, how or LiftingAugmentation()
 
-    def __call__(self, rng: np.random.Generator, clean: bool = False) -> LiftingExample:
-        """One example; a clean one has neither noise nor jitter."""
-        how, index = self.how, int(rng.integers(len(self.xyz_m)))
-        side = Side(int(self.side[index]))
+    def __call__(self, rng: np.random.Generator, count: int) -> LiftingBatch:
+        """A batch of new views of random poses, projected by a camera that looks at the hand, and spoilt."""
+        from scipy.spatial.transform import Rotation
+
+        how, index = self.how, rng.integers(len(self.xyz_m), size=count)
         xyz = self.xyz_m[index].astype(float)
-        xyz = xyz - xyz.mean(0)
-        if rng.random() < 0.5:
-            xyz, side = xyz * [-1, 1, 1], side.other
-        if not clean:
-            xyz = _rescale_bones(xyz, how.bone, rng)
-        xyz = xyz @ _rotation(rng, rng.random() < how.any_view, how.view).T
-        xyz -= (xyz.min(0) + xyz.max(0)) / 2
-        distance = np.abs(xyz).max() * float(np.exp(rng.uniform(np.log(2.5), np.log(14))))
-        uv = xyz[:, :2] / (xyz[:, 2:] + distance)
-        return make_example(uv, xyz, side, how, rng, clean)
+        xyz -= xyz.mean(1, keepdims=True)
+        right = self.side[index] == Side.RIGHT
+        mirror = rng.random(count) < 0.5
+        xyz[mirror, :, 0] *= -1
+        right ^= mirror
+        xyz = _rescale_bones(xyz, how.bone, rng)
+        anywhere = rng.random(count) < how.any_view
+        view = Rotation.from_rotvec(rng.normal(0, how.view, (count, 3))).as_matrix()
+        view[anywhere] = Rotation.from_quat(rng.normal(size=(count, 4))).as_matrix()[anywhere]
+        xyz = xyz @ view.transpose(0, 2, 1)
+        xyz -= (xyz.min(1, keepdims=True) + xyz.max(1, keepdims=True)) / 2
+        distance = np.abs(xyz).max((1, 2)) * np.exp(rng.uniform(np.log(2.5), np.log(14), count))
+        uv = xyz[..., :2] / (xyz[..., 2:] + distance[:, None, None])
+
+        angle = hand_angle(uv)
+        angle = np.where(
+            rng.random(count) < how.any_turn, rng.uniform(-np.pi, np.pi, count), angle + rng.normal(0, how.turn, count)
+        )
+        c, s = np.cos(angle), np.sin(angle)
+        turn = np.zeros((count, 3, 3))
+        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1], turn[:, 2, 2] = c, -s, s, c, 1
+        window = uv @ turn[:, :2, :2]
+        low, high = window.min(1), window.max(1)
+        edge = (high - low).max(1) * rng.uniform(*how.margin, count)
+        center = (low + high) / 2 + rng.normal(0, how.shift, (count, 2)) * edge[:, None]
+        window = (window - center[:, None]) / edge[:, None, None] + 0.5
+
+        level = how.noise * np.exp(rng.normal(0, 0.6, (count, 1))) * np.exp(rng.normal(0, 0.5, (count, 21)))
+        level = np.where(rng.random((count, 21)) < how.outlier, rng.uniform(0.05, 0.2, (count, 21)), level)
+        window = window + rng.normal(0, 1, (count, 21, 2)) * level[..., None]
+        spread = np.clip(0.028 + level * np.exp(rng.normal(0, 0.4, (count, 21))), 0.03, 0.25)
+        relative, scale = normalise(xyz @ turn)
+        canonical, rotation = to_canonical(relative)
+        return LiftingBatch(
+            window.astype(np.float32),
+            spread.astype(np.float32),
+            right.astype(np.int64),
+            canonical.astype(np.float32),
+            rotation.astype(np.float32),
+            scale.astype(np.float32),
+        )
 
 
-def make_example(
-    uv: np.ndarray, xyz: np.ndarray, side: Side, how: LiftingAugmentation, rng: np.random.Generator, clean: bool
-) -> LiftingExample:
-    """Crop, spoil and split one projected pose. uv: (21, 2) any unit; xyz: (21, 3) metres, axes of the ray's camera."""
-    ideal = crop_from_pose(uv * 1e4, 1, 1.3 if clean else float(rng.uniform(*how.margin)))
-    angle = ideal.angle
-    center = np.asarray(ideal.center)
-    if not clean:
-        angle = rng.uniform(-np.pi, np.pi) if rng.random() < how.any_turn else angle + rng.normal(0, how.turn)
-        center = center + rng.normal(0, how.shift, 2) * ideal.side
-    c, s = np.cos(angle), np.sin(angle)
-    image_from_window = np.array([[c, -s], [s, c]])
-    window = (uv * 1e4 - center) @ image_from_window / ideal.side + 0.5
-    spread = np.full(21, 0.03)
-    if not clean:
-        level = how.noise * np.exp(rng.normal(0, 0.6)) * np.exp(rng.normal(0, 0.5, 21))
-        bad = rng.random(21) < how.outlier
-        level = np.where(bad, rng.uniform(0.05, 0.2, 21), level)
-        window = window + rng.normal(0, 1, (21, 2)) * level[:, None]
-        spread = np.clip(0.028 + level * np.exp(rng.normal(0, 0.4, 21)), 0.03, 0.25)
-    turn = np.eye(3)
-    turn[:2, :2] = image_from_window
-    relative, scale = normalise(xyz @ turn)
-    canonical, rotation = to_canonical(relative)
-    return LiftingExample(
-        window.astype(np.float32), spread.astype(np.float32), int(side == Side.RIGHT),
-        canonical.astype(np.float32), rotation.astype(np.float32), float(scale),
-    )
+def lift(network: nn.Module, uv: torch.Tensor, spread: torch.Tensor, side: torch.Tensor) -> LiftingResult:
+    """Any approach on keypoints: as they are for the lite one, drawn as score maps for the others."""
+    if isinstance(network, LiteLifting):
+        return network.read(uv, spread, side)
+    return network(lifting_maps(uv, spread), side)
 
 
 class LiftingStage:
-    """Training of a lifting approach: the paper's two losses where it has both streams, and that of the relative pose."""
+    """Training of a lifting approach: the loss of the relative pose, and the paper's two where it has both streams."""
 
-    defaults = {"images": 2_000_000, "batch": 128, "learning_rate": 5e-4}
+    defaults = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
 
-    def __init__(self, network: nn.Module, samplers: Sequence, held_out: LiftingSampler, extra_evaluation=None, pose_weight: float = 0.5) -> None:
-        self.network, self.samplers, self.pose_weight, self.extra_evaluation = network, samplers, pose_weight, extra_evaluation
-        rng = np.random.default_rng(3)
-        self.held_out = [held_out(rng) for _ in range(1000)]
+    def __init__(
+        self,
+        network: nn.Module,
+        samplers: Sequence,
+        held_out: LiftingSampler,
+        extra_evaluation: Evaluation | None = None,
+        pose_weight: float = 0.5,
+    ) -> None:
+        self.network, self.samplers, self.pose_weight, self.extra_evaluation = (
+            network,
+            samplers,
+            pose_weight,
+            extra_evaluation,
+        )
+        self.held_out = held_out(np.random.default_rng(3), 2000)
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """One group."""
@@ -136,26 +150,23 @@ class LiftingStage:
         """Endless batches."""
         rng = np.random.default_rng([rank, start, 13])
         while True:
-            yield self._tensors([self.samplers[int(rng.integers(len(self.samplers)))](rng) for _ in range(batch)])
+            yield self._tensors(self.samplers[int(rng.integers(len(self.samplers)))](rng, batch))
 
     @staticmethod
-    def _tensors(examples: Sequence[LiftingExample]) -> tuple[torch.Tensor, ...]:
-        def stack(name: str) -> torch.Tensor:
-            return torch.from_numpy(np.stack([getattr(e, name) for e in examples]))
-
-        side = torch.nn.functional.one_hot(torch.tensor([e.side for e in examples]), 2).float()
-        return stack("uv"), stack("spread"), side, stack("canonical"), stack("rotation")
+    def _tensors(examples: LiftingBatch) -> tuple[torch.Tensor, ...]:
+        uv, spread, side, canonical, rotation, _ = (torch.from_numpy(x) for x in examples)
+        return uv, spread, torch.nn.functional.one_hot(side, 2).float(), canonical, rotation
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean squared error of canonical coordinates and of the rotation matrix, weight 1 : 1 (section 5.2)."""
         uv, spread, side, canonical, rotation = batch
-        result = self.network(lifting_maps(uv, spread), side)
-        l_pose = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).mean()
-        terms = {"loss_pose": self.pose_weight * l_pose}
-        if result.canonical is not None:
+        result = lift(self.network, uv, spread, side)
+        error = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).mean()
+        terms = {"loss_pose": self.pose_weight * error}
+        if result.canonical is not None and result.rotation is not None:
             terms["loss_canonical"] = (result.canonical - canonical).square().mean()
             terms["loss_rotation"] = (result.rotation - rotation).square().mean()
-        return sum(terms.values()), {key: value.item() for key, value in terms.items()}
+        return torch.stack(list(terms.values())).sum(), {key: value.item() for key, value in terms.items()}
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
@@ -163,8 +174,8 @@ class LiftingStage:
         network.eval()
         device = next(network.parameters()).device
         uv, spread, side, canonical, rotation = (x.to(device) for x in self._tensors(self.held_out))
-        result = network(lifting_maps(uv, spread), side)
+        result = lift(network, uv, spread, side)
         error = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).cpu()
-        mm = error * torch.tensor([e.scale_m for e in self.held_out])[:, None] * 1000
+        mm = error * torch.from_numpy(self.held_out.scale_m)[:, None] * 1000
         figures = {"renders_median_mm": mm[:, 1:].median().item(), "renders_mean_mm": mm[:, 1:].mean().item()}
         return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +36,18 @@ class LoopConfig:
     device: str = "cpu"
 
 
+Evaluation = Callable[[nn.Module], "dict[str, float]"]
+"""Measures a network on further data during training."""
+
+
 class Stage(Protocol):
     """One network's training: batches, loss and evaluation."""
 
-    network: nn.Module
     defaults: dict[str, float]  # LoopConfig fields that suit it
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """Parameters with their rates, as an optimiser takes them."""
@@ -125,8 +132,8 @@ def run(stage: Stage, config: LoopConfig, out: Path) -> dict[str, float]:
 
     def save() -> None:
         if rank == 0:
-            parts = {"network": network, "average": average, "optimiser": optimiser}
-            save_atomically({**{k: v.state_dict() for k, v in parts.items()}, "seen": seen}, checkpoint)
+            state = {"network": network.state_dict(), "average": average.state_dict()}
+            save_atomically({**state, "optimiser": optimiser.state_dict(), "seen": seen}, checkpoint)
 
     def assess() -> dict[str, float]:
         result = stage.evaluate(average)

@@ -16,7 +16,8 @@ from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import crop_from_pose
 from hand_pose_3d.training import augment
-from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip
+from hand_pose_3d.training.crops import CropPack, flip
+from hand_pose_3d.training.loop import Evaluation
 
 CROP_SIZE = 160
 CROP_MARGIN = 1.3
@@ -55,6 +56,11 @@ def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -
     return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
 
 
+def _inside(uv: np.ndarray) -> np.ndarray:
+    """(21,) float32: 1 for keypoints in the crop, which are learned from."""
+    return np.all((uv > 0) & (uv < CROP_SIZE - 1), axis=1).astype(np.float32)
+
+
 class PoseSampler:
     """Draws augmented crops from packs."""
 
@@ -66,9 +72,9 @@ class PoseSampler:
     def background(self, pack: CropPack, rng: np.random.Generator) -> np.ndarray:
         """A square without a hand, cut at random from one background."""
         source = pack.backgrounds[rng.integers(len(pack.backgrounds))]
-        side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * PACK_SIZE)
-        low = side / 2
-        center = rng.uniform(low, PACK_SIZE - low + 1e-6, 2)
+        size = source.shape[0]
+        side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * size)
+        center = rng.uniform(side / 2, size - side / 2 + 1e-6, 2)
         image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
         return image[:, ::-1] if rng.random() < 0.5 else image
 
@@ -85,7 +91,7 @@ class PoseSampler:
         rgba = np.asarray(pack.rgba[index])
         if rng.random() < 0.5:
             rgba = rgba[:, ::-1]
-            uv, _, side = flip(uv, pack.xyz_m[index], side, PACK_SIZE)
+            uv, _, side = flip(uv, pack.xyz_m[index], side, rgba.shape[1])
         crop = _jittered(uv, how, rng)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
@@ -98,8 +104,7 @@ class PoseSampler:
             image = augment.occlude(image, pack.backgrounds, rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
         uv = crop.to_crop(uv).astype(np.float32)
-        weight = ((uv > 0) & (uv < CROP_SIZE - 1)).all(1).astype(np.float32)
-        return CropSample(image, uv, weight, int(side == Side.RIGHT), 1)
+        return CropSample(image, uv, _inside(uv), int(side == Side.RIGHT), 1)
 
 
 def ideal_sample(pack: CropPack, index: int) -> CropSample:
@@ -108,8 +113,7 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
     crop = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
     image = crop.extract(np.ascontiguousarray(pack.rgba[index]))[..., :3]
     uv = crop.to_crop(uv).astype(np.float32)
-    weight = ((uv > 0) & (uv < CROP_SIZE - 1)).all(1).astype(np.float32)
-    return CropSample(image, uv, weight, int(pack.side[index] == Side.RIGHT), 1)
+    return CropSample(image, uv, _inside(uv), int(pack.side[index] == Side.RIGHT), 1)
 
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
@@ -153,13 +157,21 @@ class LitePoseStage:
 
     defaults = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
 
-    def __init__(self, network: LitePoseNet, train: Sequence[CropPack], held_out: CropPack, extra_evaluation=None, frozen_blocks: int = 11, trunk_rate: float = 0.2) -> None:
+    def __init__(
+        self,
+        network: LitePoseNet,
+        train: Sequence[CropPack],
+        held_out: CropPack,
+        extra_evaluation: Evaluation | None = None,
+        frozen_blocks: int = 11,
+        trunk_rate: float = 0.2,
+    ) -> None:
         self.network, self.frozen, self.trunk_rate = network, frozen_blocks, trunk_rate
         self.sampler = PoseSampler(train)
         picks = np.linspace(0, len(held_out) - 1, min(len(held_out), 400)).astype(int)
         self.held_out = [ideal_sample(held_out, int(i)) for i in picks]
         self.extra_evaluation = extra_evaluation
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in (network.trunk.stem, *network.trunk.blocks[:frozen_blocks]):
             module.requires_grad_(False)
 
@@ -182,8 +194,10 @@ class LitePoseStage:
         out = self.network(images)
         scale = out.score_maps[-1].shape[-1] / images.shape[-1]
         uv_map = (uv + 0.5) * scale - 0.5
-        pose = sum(keypoint_loss(maps.float(), uv_map, weight) for maps in out.score_maps)
-        side_loss = (F.binary_cross_entropy_with_logits(out.side_logit.float(), side, reduction="none") * presence).mean()
+        pose = torch.stack([keypoint_loss(maps.float(), uv_map, weight) for maps in out.score_maps]).sum()
+        side_loss = (
+            F.binary_cross_entropy_with_logits(out.side_logit.float(), side, reduction="none") * presence
+        ).mean()
         presence_loss = F.binary_cross_entropy_with_logits(out.presence_logit.float(), presence)
         total = pose + 0.3 * side_loss + 0.3 * presence_loss
         return total, {"loss_pose": pose.item(), "loss_side": side_loss.item(), "loss_presence": presence_loss.item()}

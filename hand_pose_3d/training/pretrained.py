@@ -74,7 +74,7 @@ def _fill(module: nn.Module, layers: list[tuple[str, list[np.ndarray]]]) -> None
             if weight.shape != tuple(target.weight.shape):
                 raise WeightsError(f"layer of shape {weight.shape} where {tuple(target.weight.shape)} is expected")
             target.weight.copy_(torch.from_numpy(np.ascontiguousarray(weight)))
-            target.bias.copy_(torch.from_numpy(arrays[1]))
+            target.bias.copy_(torch.from_numpy(arrays[1]))  # type: ignore[union-attr]
 
 
 def load_hand_trunk(trunk: HandTrunk, source: str | Path) -> dict[str, np.ndarray]:

@@ -11,35 +11,36 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
-from hand_pose_3d.networks import Lifting
-from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
+from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
-from hand_pose_3d.training.data import crop_pack, scene_pack
+from hand_pose_3d.training.data import crop_pack, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage
 
-NETWORKS = {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": Lifting}
+NETWORKS = {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting}
 
 
-def build_stage(stage: str, roots: Sequence[Path], *, trunk: Path | None, frozen_blocks: int, real: Path | None) -> Stage:
+def build_stage(
+    stage: str, roots: Sequence[Path], *, trunk: Path | None, frozen_blocks: int, real: Path | None
+) -> Stage:
     """A stage of the lite family, ready for the loop."""
-    network = NETWORKS[stage]()
     if stage == "handsegnet":
+        segmentation = LiteHandSegNet()
         if trunk is not None:
-            pretrained.load_scene_trunk(network.trunk, trunk)
-        train = [scene_pack(root, "training") for root in roots]
-        return LiteSegmentationStage(network, train, scene_pack(roots[0], "evaluation"))
-    packs = [crop_pack(root, "training") for root in roots]
-    held_out = crop_pack(roots[0], "evaluation")
+            pretrained.load_scene_trunk(segmentation.trunk, trunk)
+        scenes = [scene_pack(root, "training") for root in roots]
+        return LiteSegmentationStage(segmentation, scenes, scene_pack(roots[0], "evaluation"))
     if stage == "posenet":
+        pose = LitePoseNet()
         if trunk is not None:
-            pretrained.start_pose_net(network, trunk)
+            pretrained.start_pose_net(pose, trunk)
         extra = TrueCrops(real) if real is not None else None
-        return LitePoseStage(network, packs, held_out, extra, frozen_blocks)
-    samplers = [LiftingSampler(np.concatenate([p.xyz_m for p in packs]), np.concatenate([p.side for p in packs]))]
-    return LiftingStage(network, samplers, LiftingSampler(held_out.xyz_m, held_out.side))
+        crops = [crop_pack(root, "training") for root in roots]
+        return LitePoseStage(pose, crops, crop_pack(roots[0], "evaluation"), extra, frozen_blocks)
+    xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
+    return LiftingStage(LiteLifting(), [LiftingSampler(xyz_m, side)], LiftingSampler(*poses(roots[0], "evaluation")))
 
 
 class TrueCrops:
