@@ -13,8 +13,8 @@ _FINGER = {
     "R": (16, 24, 14),  # relaxed
     "C": (32, 48, 30),  # curved, as around a bottle
     "G": (52, 68, 40),  # tighter grasp
-    "H": (62, 88, 48),  # half closed
-    "F": (78, 102, 62),  # fist
+    "H": (66, 90, 48),  # half closed
+    "F": (86, 106, 66),  # fist
     "K": (4, 92, 58),  # hook
     "T": (72, 10, 6),  # bent at the knuckle only
     "D": (46, 42, 22),  # towards the thumb's tip
@@ -28,52 +28,53 @@ _THUMB = {
     "relaxed": (-6, -6, 14, 16, 4),
     "opposed": (18, -2, 22, 26, 14),
     "pinch": (14, -8, 28, 34, 14),
-    "across": (6, -26, 48, 52, 18),
+    "across": (30, -16, 34, 40, 14),
     "inside": (14, -30, 52, 30, 22),
     "flat": (-30, -12, 0, 0, 0),
     "round": (16, 4, 18, 22, 12),
     "tucked": (-20, -44, 20, 30, 4),
 }
-# name: (index middle ring little, thumb, spread factor, finger that the thumb touches or None)
+# name: (index middle ring little, thumb, spread factor, what the thumb touches). Positive k: the tip of the k-th
+# finger, negative k: the back of its middle bone, as when a thumb closes a fist; 1 is the index finger.
 ACTIONS: dict[str, tuple[str, str, float, int | None]] = {
     "open": ("EEEE", "out", 0.6, None),
     "spread": ("EEEE", "out", 1.8, None),
     "flat": ("EEEE", "side", -0.4, None),
     "relaxed": ("RRRR", "relaxed", 0.2, None),
     "resting": ("RRCC", "relaxed", 0.1, None),
-    "fist": ("FFFF", "across", 0.0, None),
+    "fist": ("FFFF", "across", 0.0, -2),
     "fist thumb beside": ("FFFF", "side", 0.0, None),
-    "point": ("EFFF", "across", 0.0, None),
+    "point": ("EFFF", "across", 0.0, -2),
     "point thumb out": ("EFFF", "up", 0.0, None),
     "point relaxed": ("EHHH", "relaxed", 0.0, None),
-    "two": ("EEFF", "across", 0.8, None),
+    "two": ("EEFF", "across", 0.8, -3),
     "two and thumb": ("EEFF", "up", 0.6, None),
-    "three": ("EEEF", "inside", 0.7, None),
+    "three": ("EEEF", "inside", 0.7, -4),
     "four": ("EEEE", "inside", 1.0, None),
     "thumb up": ("FFFF", "up", 0.0, None),
     "call": ("FFFE", "up", 0.5, None),
-    "horns": ("EFFE", "across", 0.6, None),
-    "pinch": ("DRRC", "pinch", 0.3, 0),
-    "ok": ("DERE", "pinch", 0.8, 0),
-    "pinch closed": ("DHFF", "pinch", 0.0, 0),
-    "three finger pinch": ("DDHF", "pinch", 0.0, 1),
+    "horns": ("EFFE", "across", 0.6, -2),
+    "pinch": ("DRRC", "pinch", 0.3, 1),
+    "ok": ("DERE", "pinch", 0.8, 1),
+    "pinch closed": ("DHFF", "pinch", 0.0, 1),
+    "three finger pinch": ("DDHF", "pinch", 0.0, 2),
     "grasp cylinder": ("CCCC", "round", 0.1, None),
     "grasp can": ("GGGG", "opposed", 0.1, None),
-    "grasp handle": ("HHHF", "across", 0.0, None),
+    "grasp handle": ("HHHF", "across", 0.0, -1),
     "grasp ball": ("CCCC", "round", 1.3, None),
     "grasp plate": ("TTTT", "opposed", 0.2, None),
     "hook": ("KKKK", "side", 0.0, None),
     "letter C": ("CCCC", "opposed", -0.2, None),
     "letter E": ("KKKK", "inside", 0.0, None),
-    "pen": ("DCHF", "pinch", 0.0, 0),
+    "pen": ("DCHF", "pinch", 0.0, 1),
     "typing": ("RRRR", "side", 0.4, None),
     # evaluation only from here
     "one thumb inside": ("EFFF", "inside", 0.0, None),
     "letter W": ("EEEH", "opposed", 1.2, None),
     "love": ("EFFE", "out", 0.8, None),
     "claw": ("KKKK", "out", 1.0, None),
-    "middle pinch": ("EDEE", "pinch", 0.6, 1),
-    "grasp card": ("CGHF", "pinch", 0.0, 0),
+    "middle pinch": ("EDEE", "pinch", 0.6, 2),
+    "grasp card": ("CGHF", "pinch", 0.0, 1),
     "tabletop": ("TTTT", "side", 0.0, None),
     "ring bent": ("EERF", "round", 0.9, None),
 }
@@ -106,7 +107,7 @@ def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> t
         name, angles, target = _draw(rng, names)
         angles = pose.respect_anatomy(angles)
         if target is not None:
-            angles = _touch(arm, angles, target)
+            angles = touch(arm, angles, target)
         depth = float(pose.penetration(arm, pose.bone_motions(arm, angles)[1]))
         if depth < best[0]:
             best = depth, name, angles
@@ -154,25 +155,41 @@ def _random_angles(rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def _touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
-    """Bend thumb and one finger until their tips meet, staying near the given angles (Levenberg-Marquardt)."""
-    free = np.r_[4 * target + np.arange(1, 4), np.arange(16, 21)]
-    touching = 0.85 * (arm.radii[0, 2] + arm.radii[target + 1, 2])
-    step, stiff = 1e-4, 0.35
+def touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
+    """Bring the thumb's tip to what an action says, staying near the given angles (Levenberg-Marquardt).
+
+    target: as in ACTIONS. Where the hand cannot reach, the result is as near as it gets.
+    """
+    finger = abs(target)
+    thumb = np.arange(16, 21)
+    free = np.r_[4 * (finger - 1) + np.arange(1, 4), thumb] if target > 0 else thumb
     low, high = pose.LIMITS[free].T
+    step, stiff = 1e-4, 0.35 if target > 0 else 0.8
     out = angles.copy()
-    for _ in range(10):
+    for _ in range(12):
         trials = np.repeat(out[None], len(free) + 1, axis=0)
         trials[np.arange(len(free)), free] += step
-        points = pose.bone_motions(arm, trials)[1]
-        gap = (np.linalg.norm(points[:, 4] - points[:, 8 + 4 * target], axis=-1) - touching) / 0.002
-        if abs(gap[-1]) < 0.7:
+        gaps = _contact_gaps(arm, trials, target) / 0.002
+        if np.linalg.norm(gaps[-1]) < 0.7:
             break
-        slope = (gap[:-1] - gap[-1]) / step
-        # gap^2 + |x - start|^2 / stiff^2: the normal equations are rank one plus a diagonal.
-        downhill = (angles[free] - out[free]) / stiff**2 - slope * gap[-1]
+        slopes = ((gaps[:-1] - gaps[-1]) / step).T
+        downhill = (angles[free] - out[free]) / stiff**2 - slopes.T @ gaps[-1]
         stuck = ((out[free] <= low) & (downhill < 0)) | ((out[free] >= high) & (downhill > 0))
-        slope, downhill = np.where(stuck, 0, slope), np.where(stuck, 0, downhill)
-        change = np.linalg.solve(np.outer(slope, slope) + np.eye(len(free)) / stiff**2, downhill)
-        out[free] = np.clip(out[free] + np.clip(change, -0.25, 0.25), low, high)
-    return pose.respect_anatomy(out)
+        slopes, downhill = np.where(stuck, 0, slopes), np.where(stuck, 0, downhill)
+        change = np.linalg.solve(slopes.T @ slopes + np.eye(len(free)) / stiff**2, downhill)
+        out[free] += np.clip(change, -0.25, 0.25)
+        out = pose.respect_anatomy(out)
+    return out
+
+
+def _contact_gaps(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
+    """(N, 1 or 3) metres that are missing to contact in each of N poses."""
+    motion, points = pose.bone_motions(arm, angles)
+    finger = abs(target)
+    if target > 0:
+        touching = 0.85 * (arm.radii[0, 2] + arm.radii[finger, 2])
+        return np.linalg.norm(points[:, 4] - points[:, 4 + 4 * finger], axis=-1, keepdims=True) - touching
+    bone = arm.template.finger_bones[finger, 1]
+    dorsal = motion[:, bone, :, :3] @ arm.frames[finger, 1][:, 2]
+    middle = 0.5 * (points[:, 2 + 4 * finger] + points[:, 3 + 4 * finger])
+    return points[:, 4] - middle - dorsal * (0.95 * (arm.radii[0, 2] + arm.radii[finger, 1]))

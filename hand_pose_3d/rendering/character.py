@@ -21,8 +21,13 @@ from hand_pose_3d.rendering import mesh
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
-_WRIST_SHIFT, _KNUCKLE_RISE, _THUMB_SHIFT = 0.13, 0.018, 0.055
+_WRIST_SHIFT, _THUMB_SHIFT = 0.13, 0.055
+_THUMB_BASE_SHIFT = (-0.03, -0.05, -0.075)
+_HAND_LENGTHS = (0.145, 0.228)
+"""Metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to large men."""
 _KNUCKLE_SHIFT = (0.115, 0.115, 0.115, 0.09)
+_KNUCKLE_RISE = (0.0, 0.018, 0.014, -0.008)
+_LITTLE_OUT = 0.022
 """In palm lengths of MakeHuman's rig: see :func:`_to_hand_frame`."""
 _FAN = (5.0, 0.0, -5.0, -11.0)
 """Degrees towards the thumb of the straight, unspread fingers."""
@@ -283,6 +288,9 @@ def _to_hand_frame(
     index = bones.index
     first = [index(f"finger{k}-1") for k in range(1, 6)]
     vertices, heads, tails = (x.astype(float) - heads[index("wrist")] for x in (vertices, heads, tails))
+    length = np.linalg.norm(heads[first[2]]) + np.linalg.norm(tails[index("finger3-3")] - heads[first[2]])
+    size = np.clip(length, *_HAND_LENGTHS) / length
+    vertices, heads, tails = vertices * size, heads * size, tails * size
     palm = np.linalg.norm(heads[first[2]])
     y = heads[first[2]] / palm
     x = heads[first[1]] - heads[first[4]]
@@ -292,7 +300,9 @@ def _to_hand_frame(
     for k in range(1, 5):
         metacarpal = heads[index(f"metacarpal{k}")]
         inwards = _unit(metacarpal - heads[first[k]])
-        heads[first[k]] += palm * (_KNUCKLE_SHIFT[k - 1] * inwards + np.array([0, 0, _KNUCKLE_RISE]))
+        outwards = -_LITTLE_OUT if k == 4 else 0.0
+        heads[first[k]] += palm * (_KNUCKLE_SHIFT[k - 1] * inwards + np.array([outwards, 0, _KNUCKLE_RISE[k - 1]]))
+    heads[first[0]] += palm * np.array(_THUMB_BASE_SHIFT)
     second, third = index("finger1-2"), index("finger1-3")
     heads[second] += _THUMB_SHIFT * palm * _unit(heads[third] - heads[second])
     origin = palm * np.array([0, _WRIST_SHIFT, 0])

@@ -84,7 +84,7 @@ class Rasteriser:
         gl.disable(self._cull)  # open ends and thin things cast shadows from both sides
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             if mesh.casts_shadow:
-                layout = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
+                layout: Any = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
                 coarse = self._indices(mesh.shadow_faces) if mesh.shadow_faces is not None else indices
                 gl.vertex_array(self._shadow_program, layout, coarse).render()
 
@@ -104,7 +104,7 @@ class Rasteriser:
             self._texture(mesh).use(2)
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             _set(self._program, **mesh.uniforms)
-            layout: Any = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
+            layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
             gl.vertex_array(self._program, layout, indices).render()
 
         self._labels.use()
@@ -113,7 +113,7 @@ class Rasteriser:
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             _set(self._label_program, **mesh.uniforms)
             gl.front_face = "ccw" if mesh.mirrored else "cw"
-            layout: Any = [(vertices, "3f 12x 3f 4f 8x 1f 4x", "position", "rest", "traits", "part")]
+            layout = [(vertices, "3f 12x 3f 4f 8x 1f 4x", "position", "rest", "traits", "part")]
             gl.vertex_array(self._label_program, layout, indices).render()
         pictures = self._read(colour)
         for vertices, _ in buffers:

@@ -78,9 +78,9 @@ def test_pinches_touch(arm):
     for name in ("ok", "pinch", "pen"):
         target = actions.ACTIONS[name][3]
         start = pose.respect_anatomy(actions.action_angles(name))
-        points = pose.bone_motions(arm, actions._touch(arm, start, target))[1]
-        gap = np.linalg.norm(points[4] - points[8 + 4 * target])
-        assert gap < 1.15 * (arm.radii[0, 2] + arm.radii[target + 1, 2])
+        points = pose.bone_motions(arm, actions.touch(arm, start, target))[1]
+        gap = np.linalg.norm(points[4] - points[4 + 4 * target])
+        assert gap < 1.15 * (arm.radii[0, 2] + arm.radii[target, 2])
 
 
 def test_sampled_poses_do_not_run_into_themselves(arm):
@@ -116,7 +116,7 @@ def test_characters_have_human_proportions(maker):
     )
     lengths = np.array([bone_lengths(k) for k in keypoints])
     total = lengths[:, 8:12].sum(axis=1)  # wrist to middle fingertip
-    assert 0.165 < total.mean() < 0.20 and total.min() > 0.10 and total.max() < 0.24
+    assert 0.165 < total.mean() < 0.20 and total.min() > 0.12 and total.max() < 0.23
     palm = np.linalg.norm(keypoints[:, MIDDLE_MCP] - keypoints[:, WRIST], axis=1) / total
     assert 0.40 < palm.mean() < 0.48
     first = np.linalg.norm(keypoints[:, INDEX_PIP] - keypoints[:, INDEX_MCP], axis=1) / total
