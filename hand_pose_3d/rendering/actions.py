@@ -164,7 +164,7 @@ def touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
     thumb = np.arange(16, 21)
     free = np.r_[4 * (finger - 1) + np.arange(1, 4), thumb] if target > 0 else thumb
     low, high = pose.LIMITS[free].T
-    step, stiff = 1e-4, 0.35 if target > 0 else 0.8
+    step, stiff = 1e-4, 0.8
     out = angles.copy()
     for _ in range(12):
         trials = np.repeat(out[None], len(free) + 1, axis=0)
@@ -183,13 +183,12 @@ def touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
 
 
 def _contact_gaps(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
-    """(N, 1 or 3) metres that are missing to contact in each of N poses."""
+    """(N, 3) metres from where the thumb's tip should be to where it is, in each of N poses."""
     motion, points = pose.bone_motions(arm, angles)
-    finger = abs(target)
-    if target > 0:
-        touching = 0.85 * (arm.radii[0, 2] + arm.radii[finger, 2])
-        return np.linalg.norm(points[:, 4] - points[:, 4 + 4 * finger], axis=-1, keepdims=True) - touching
-    bone = arm.template.finger_bones[finger, 1]
-    dorsal = motion[:, bone, :, :3] @ arm.frames[finger, 1][:, 2]
+    finger, bone = abs(target), 2 if target > 0 else 1
+    radii = arm.radii[0, 2] + arm.radii[finger, bone]
+    dorsal = motion[:, arm.template.finger_bones[finger, bone], :, :3] @ arm.frames[finger, bone][:, 2]
+    if target > 0:  # pad to pad
+        return points[:, 4] - points[:, 4 + 4 * finger] + 0.85 * radii * dorsal
     middle = 0.5 * (points[:, 2 + 4 * finger] + points[:, 3 + 4 * finger])
-    return points[:, 4] - middle - dorsal * (0.95 * (arm.radii[0, 2] + arm.radii[finger, 1]))
+    return points[:, 4] - middle - 0.95 * radii * dorsal
