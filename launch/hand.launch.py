@@ -16,6 +16,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 SHARE = FindPackageShare("hand_pose_3d")
+PROFILES = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
 
 ARGUMENTS = {
     "source": ("topic", "topic: a camera driver publishes; camera, video, clip: this file starts a publisher."),
@@ -42,9 +43,10 @@ def _nodes(context):
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     share = Path(SHARE.perform(context))
     actions = []
-    if "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
+    if PROFILES not in os.environ and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
         # Fast DDS's default loses most images when they go best effort: its shared memory segment is too small.
-        actions.append(SetEnvironmentVariable("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA"))
+        # Its LARGE_DATA would help as well, but cuts off every process that does not set it, cameras among them.
+        actions.append(SetEnvironmentVariable(PROFILES, str(share / "config" / "fastdds.xml")))
 
     folder, _, _ = value["image"].rpartition("/")
     camera_info = value["camera_info"] or (f"{folder}/camera_info" if folder else "camera_info")

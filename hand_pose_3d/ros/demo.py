@@ -24,13 +24,14 @@ from typing import Any
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.share import find_share
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
 _SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
 """How long each kind of input plays; a video ends earlier when it is over."""
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 300.0
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -120,7 +121,7 @@ class Demo:
         if self.diagnosis is not None:
             values = {entry.key: entry.value for entry in self.diagnosis.values}
             dropped = int(values["images replaced by newer ones"])
-            rows.insert(3, ("  because a newer one came", str(dropped)))
+            rows.insert(3, ("  replaced in the node by newer ones", str(dropped)))
             rows.append(("networks", f"{values.get('model', '')} on {values.get('device', '')}"))
             rows.append(("metric placement", values.get("metric placement", "")))
             rows += [
@@ -240,8 +241,11 @@ def _prepare(out: Path) -> None:
 
 
 def _environment() -> None:
-    """What the processes inherit: transports for large messages, and a domain where no other node interferes."""
-    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "LARGE_DATA")
+    """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
+    profile = find_share("config/fastdds.xml")
+    name = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+    if profile is not None and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
+        os.environ.setdefault(name, str(profile))
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -137,6 +137,8 @@ class Health:
         return level, sentence, values
 
     def _judge(self, now: float, window: _Window, situation: Situation) -> tuple[int, str]:
+        if situation.state == "configuring":
+            return OK, "loading the networks"
         if situation.state != "active":
             return OK, f"{situation.state}: no images are processed"
         if not situation.enabled:

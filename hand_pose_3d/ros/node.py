@@ -77,9 +77,14 @@ class HandPoseNode(LifecycleNode):
             target=self._work, args=(self._mailbox, loaded, fault), name="hand_pose_3d worker", daemon=True
         )
         self._worker.start()
+        self._state, reported = "configuring", time.monotonic()
         while not loaded.wait(0.05):
             if not self.context.ok():  # SIGTERM must not wait for networks that load
                 return TransitionCallbackReturn.FAILURE
+            if time.monotonic() - reported > 1.0:
+                reported = time.monotonic()
+                self._report()
+        self._state = "unconfigured"
         if fault:
             self.get_logger().error(str(fault[0]))
             self._stop_worker()
@@ -92,6 +97,10 @@ class HandPoseNode(LifecycleNode):
         """Subscribe and begin to answer images."""
         result = super().on_activate(state)
         self._state = "active"
+        self.get_logger().info(
+            f"ready: {getattr(self._estimator, 'model', 'estimator')} on {getattr(self._estimator, 'device', '?')}, "
+            f"images from {self.resolve_topic_name('image')}"
+        )
         if self._enabled:
             self._listen()
         return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,22 +9,18 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.ros.share import find_share
 
 
 def message_definitions() -> dict[str, str]:
-    """Text of the package's own .msg files by type name, from the checkout or from where they were installed."""
-    names = ("HandPose3D", "HandPose3DArray")
-    folders = [Path(__file__).resolve().parents[2] / "msg", Path(sys.prefix) / "share" / "hand_pose_3d" / "msg"]
-    try:
-        from ament_index_python.packages import get_package_share_directory
-
-        folders.append(Path(get_package_share_directory("hand_pose_3d")) / "msg")
-    except Exception:  # noqa: BLE001 - no index, or the package is not in it: the other folders remain
-        pass
-    for folder in folders:
-        if all((folder / f"{name}.msg").is_file() for name in names):
-            return {f"hand_pose_3d/msg/{n}": (folder / f"{n}.msg").read_text(encoding="utf-8") for n in names}
-    raise HandPoseError("the package's .msg files are not installed: nothing can be recorded")
+    """Text of the package's own .msg files by type name."""
+    out = {}
+    for name in ("HandPose3D", "HandPose3DArray"):
+        path = find_share(f"msg/{name}.msg")
+        if path is None:
+            raise HandPoseError(f"{name}.msg is not installed: nothing can be recorded")
+        out[f"hand_pose_3d/msg/{name}"] = path.read_text(encoding="utf-8")
+    return out
 
 
 class Recorder:
