@@ -12,13 +12,13 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.families import FAMILIES, CropReading, first_crop, load_family
+from hand_pose_3d.families import FAMILIES, CropReading, Family, first_crop, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_device, choose_precision
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose
+from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, distinct
 
 STAGES = ("segmentation", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
@@ -29,15 +29,13 @@ _ROUGH_SCORE = 0.4
 _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
 
-_SAME_HAND = 0.5
-"""Two readings are of one hand if their keypoints lie, in the mean, closer than this share of half its size."""
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
 
-    model: str = "auto"  # lite, paper, or auto: lite
+    model: str = "auto"  # lite, paper, or auto: lite on a CPU and, as no weights of paper are shipped, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
     precision: str = "auto"  # auto, float32, float16 (GPU) or bfloat16
@@ -81,13 +79,18 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig(**settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        self._family = load_family(
+        self._family: Family = load_family(
             self.model, config.weights, self.device, choose_precision(config.precision, self.device)
         )
         tracker = replace(config.tracker, max_hands=config.max_hands, start_score=config.score_threshold)
         self._tracker = HandTracker(tracker) if config.tracking else None
         self._camera: Camera | None = None
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+
+    @property
+    def family(self) -> Family:
+        """The loaded networks, to measure them apart from the search for hands."""
+        return self._family
 
     def reset(self) -> None:
         """Forget every hand that was followed."""
@@ -154,7 +157,7 @@ class HandPoseEstimator:
             rough = self._read(image, crops, _ROUGH_SCORE * self.config.score_threshold)
             crops = [self._crop(hand.keypoints_px) for hand in rough]
         hands = self._read(image, crops, self.config.score_threshold)
-        return distinct([*known, *hands])[len(known) :]
+        return [hand for hand in distinct([*known, *hands]) if not any(hand is k for k in known)]
 
     def _crop(self, keypoints_px: np.ndarray) -> Crop:
         """The window around a hand whose pose is about known."""
@@ -243,16 +246,6 @@ def to_hand(
         rotation_camera_canonical=rotation,
         roi_px=(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
     )
-
-
-def distinct(hands: Sequence[HandPose]) -> list[HandPose]:
-    """Hands without those that lie on an earlier one of the list."""
-    kept: list[HandPose] = []
-    for hand in hands:
-        size = max(hand.roi_px[2:]) / 2
-        if all(np.linalg.norm(hand.keypoints_px - k.keypoints_px, axis=1).mean() > _SAME_HAND * size for k in kept):
-            kept.append(hand)
-    return kept
 
 
 def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:

@@ -184,11 +184,7 @@ class HandTracker:
 
     def _distinct(self, hands: list[HandPose]) -> list[HandPose]:
         """Without hands that were seen twice, best score first."""
-        kept: list[HandPose] = []
-        for hand in sorted(hands, key=lambda h: -h.score):
-            if all(similarity(hand.keypoints_px, k.keypoints_px) < self.config.duplicate for k in kept):
-                kept.append(hand)
-        return kept
+        return distinct(sorted(hands, key=lambda h: -h.score), self.config.duplicate)
 
     def _match(self, hands: list[HandPose], stamp_s: float) -> dict[int, _Track]:
         """Followed hand of each seen one, by the least total distance."""
@@ -263,6 +259,26 @@ def _is_sound(hand: HandPose) -> bool:
     return math.isfinite(hand.score) and math.isfinite(hand.side_score) and all(np.isfinite(v).all() for v in values)
 
 
+def distinct(hands: Sequence[HandPose], duplicate: float = 0.5) -> list[HandPose]:
+    """Hands without those that were seen twice: earlier ones stand.
+
+    A hand is dropped if it is as similar as `duplicate` to one that stands, or if it is a piece of it: less than half
+    as large and mostly inside its box.
+    """
+    kept: list[HandPose] = []
+    for hand in hands:
+        if not any(similarity(hand.keypoints_px, k.keypoints_px) >= duplicate or _is_piece(hand, k) for k in kept):
+            kept = [k for k in kept if not _is_piece(k, hand)] + [hand]
+    return kept
+
+
+def _is_piece(part: HandPose, whole: HandPose) -> bool:
+    x, y, w, h = part.roi_px
+    u, v, width, height = whole.roi_px
+    shared = max(min(x + w, u + width) - max(x, u), 0) * max(min(y + h, v + height) - max(y, v), 0)
+    return max(w, h) < 0.5 * max(width, height) and shared > 0.6 * w * h
+
+
 def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:
     """Similarity of two hands, 1 where they coincide, 0 far apart: object keypoint similarity with a sigma of 0.15.
 
@@ -273,18 +289,18 @@ def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:
     return float(np.mean(np.exp(-squared / (2 * scale**2))))
 
 
-def hand_angle(keypoints_px: np.ndarray) -> float:
+def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
     """Angle by which a hand is turned clockwise in the image, radians; 0 when its fingers point up.
 
-    keypoints_px: (21, 2). The direction is that from the wrist to the middle finger's base; seen end on,
-    that to the mean of the four finger bases; 0 when that is too short as well.
+    keypoints_px: (..., 21, 2); returns (...). The direction is that from the wrist to the middle finger's base; seen
+    end on, that to the mean of the four finger bases; 0 when that is too short as well.
     """
-    extent = np.max(np.ptp(keypoints_px, axis=0))
-    for target in (keypoints_px[MIDDLE_MCP], keypoints_px[_FINGER_BASES, :].mean(axis=0)):
-        u, v = target - keypoints_px[WRIST]
-        if np.hypot(u, v) > _SHORTEST_AXIS * extent:
-            return float(np.arctan2(u, -v))
-    return 0.0
+    shortest = _SHORTEST_AXIS * np.ptp(keypoints_px, axis=-2).max(axis=-1)
+    wrist = keypoints_px[..., WRIST, :]
+    lines = keypoints_px[..., MIDDLE_MCP, :] - wrist, keypoints_px[..., _FINGER_BASES, :].mean(axis=-2) - wrist
+    first, second = (np.where(np.hypot(*np.moveaxis(line, -1, 0)) > shortest, 1, 0)[..., None] * line for line in lines)
+    u, v = np.moveaxis(np.where(first.any(axis=-1, keepdims=True), first, second), -1, 0)
+    return np.arctan2(u, np.where((u == 0) & (v == 0), 1, -v))
 
 
 def crop_from_pose(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
@@ -297,7 +313,7 @@ def crop_from_pose(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
     keypoints_px = np.asarray(keypoints_px, dtype=float)
     if keypoints_px.shape != (21, 2) or not np.all(np.isfinite(keypoints_px)):
         raise InvalidInputError(f"a crop needs 21 finite keypoints (21, 2), not an array {keypoints_px.shape}")
-    angle = hand_angle(keypoints_px)
+    angle = float(hand_angle(keypoints_px))
     c, s = np.cos(angle), np.sin(angle)
     image_from_window = np.array([[c, -s], [s, c]])
     window = keypoints_px @ image_from_window
