@@ -208,7 +208,8 @@ class Demo:
         from hand_pose_3d.ros.conversions import image_to_rgb
 
         stamp = message.header.stamp
-        self.video.add(image_to_rgb(message), self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
+        stamp_s = stamp.sec + 1e-9 * stamp.nanosec
+        self.video.add(image_to_rgb(message), stamp_s, self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
 
     def _on_diagnostics(self, message: Any, received_s: float) -> None:
         for status in message.status:

@@ -57,10 +57,10 @@ class OverlayVideo:
         self._writer: Any = None
         self._size: tuple[int, int] = (0, 0)
         self._best = -1.0
-        self.frames = 0
+        self._last: tuple[float, np.ndarray] | None = None
 
-    def add(self, image_rgb: np.ndarray, score: float) -> None:
-        """Add a picture; the one with the highest score becomes the still."""
+    def add(self, image_rgb: np.ndarray, stamp_s: float, score: float) -> None:
+        """Add a picture, shown until the next one's stamp; the one with the highest score becomes the still."""
         import cv2
 
         bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
@@ -70,15 +70,20 @@ class OverlayVideo:
             self._writer = cv2.VideoWriter(str(self._video), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
             if not self._writer.isOpened():
                 raise HandPoseError(f"OpenCV cannot write the video {self._video}")
-        self._writer.write(bgr if size == self._size else cv2.resize(bgr, self._size))
-        self.frames += 1
+        frame = bgr if size == self._size else cv2.resize(bgr, self._size)
+        if self._last is not None:
+            before_s, before = self._last
+            for _ in range(int(np.clip(round((stamp_s - before_s) * self._rate), 1, 10 * self._rate))):
+                self._writer.write(before)
+        self._last = stamp_s, frame
         if score > self._best:
             self._best = score
             cv2.imwrite(str(self._still), bgr)
 
     def close(self) -> None:
         """Finish the file."""
-        if self._writer is not None:
+        if self._writer is not None and self._last is not None:
+            self._writer.write(self._last[1])
             self._writer.release()
 
 

@@ -34,7 +34,7 @@ class Process:
             env={**os.environ, **(env or {})},
         )
 
-    def stop(self, number: int = signal.SIGINT, timeout: float = 10.0) -> tuple[int, str]:
+    def stop(self, number: int = signal.SIGINT, timeout: float = 30.0) -> tuple[int, str]:
         """Send a signal and wait; (exit status, output)."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
@@ -87,7 +87,7 @@ class Client:
         self.ros.create_subscription(kind, topic.replace("~", self.name), messages.append, 50)
         return messages
 
-    def until(self, condition: Callable[[], object], timeout: float = 20.0, what: str = "") -> None:
+    def until(self, condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> None:
         """Spin until the condition holds."""
         end = time.monotonic() + timeout
         while not condition():
@@ -134,7 +134,7 @@ class Client:
         self.info.publish(message)
         self.spin(0.2)
 
-    def ask(self, message, publisher=None, timeout: float = 10.0):
+    def ask(self, message, publisher=None, timeout: float = 60.0):
         """Publish an image and return the HandPose3DArray that answers it."""
         (publisher or self.image).publish(message)
         hands = self.got["~/hands"]
@@ -142,7 +142,7 @@ class Client:
         self.until(lambda: any(h.header.stamp == wanted for h in hands), timeout, "no answer to an image")
         return next(h for h in hands if h.header.stamp == wanted)
 
-    def call(self, kind: type, service: str, request, timeout: float = 20.0):
+    def call(self, kind: type, service: str, request, timeout: float = 60.0):
         """Call a service of the node."""
         client = self.ros.create_client(kind, service.replace("~", self.name))
         self.until(client.service_is_ready, what=f"service {service}")
@@ -160,7 +160,7 @@ class Client:
         request.parameters = [Parameter(k.replace("__", "."), value=v).to_parameter_msg() for k, v in values.items()]
         return self.call(SetParameters, "~/set_parameters", request).results
 
-    def diagnosis(self, condition: Callable[[object, dict[str, str]], object], timeout: float = 15.0):
+    def diagnosis(self, condition: Callable[[object, dict[str, str]], object], timeout: float = 60.0):
         """Wait for a diagnostic status (status, its values) for which the condition holds."""
         found: list = []
 

@@ -1,7 +1,7 @@
 """The examples as nodes of their own, fed with hands over real topics."""
 
 import pytest
-from conftest import Process
+from ros_client import Process
 
 
 def a_hand(spread: float):
@@ -23,6 +23,7 @@ def a_hand(spread: float):
 @pytest.mark.parametrize("example", ["pinch_gripper", "retarget_hand"])
 def test_example_answers_hands_and_only_hands(client, example):
     if example == "retarget_hand":
+        pytest.importorskip("pinocchio")
         pytest.importorskip("dex_retargeting")
     process = Process("-m", f"hand_pose_3d.ros.examples.{example}", "--side", "right")
     try:
@@ -45,7 +46,7 @@ def exchange(client, example: str) -> None:
     }[example]
     answers = client.listen(topic, kind)
     client.until(publisher.get_subscription_count, timeout=60, what="the example's subscription")
-    client.until(lambda: client.ros.count_publishers(topic), what="the example's publisher")
+    client.until(lambda: client.ros.count_publishers(topic), timeout=60, what="the example's publisher")
 
     def send(*hands) -> None:
         message = HandPose3DArray(hands=list(hands))
