@@ -1,0 +1,273 @@
+"""hand_pose_3d benchmark: latency of every stage, memory and start-up, beside MediaPipe Hands if installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hand_pose_3d.evaluation.benchmark.frames import Clip
+    from hand_pose_3d.evaluation.benchmark.timing import Contender, Plan
+
+FAMILIES = ("lite", "paper", "mediapipe")
+PARTS = ("stages", "cost", "start")
+MODES = ("detect", "track")
+
+
+@click.command("benchmark")
+@click.option(
+    "--family", "families", multiple=True, type=click.Choice(FAMILIES), help="Repeatable; default: all that are there."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--precision", "precisions", multiple=True, default=("auto",), help="Repeatable: auto, float32, float16, bfloat16."
+)
+@click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
+@click.option("--max-hands", type=click.IntRange(1, 16), default=1, show_default=True)
+@click.option("--frames", type=click.IntRange(5), default=300, show_default=True, help="Frames of a pass.")
+@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Passes, in turning order.")
+@click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True, help="Calls before each pass.")
+@click.option("--limit", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds of a pass at most.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable; default: all three.")
+@click.option("--ros", is_flag=True, help="Measure image to HandPose3DArray between processes, too.")
+@click.option("--ros-only", is_flag=True, help="Measure that alone.")
+@click.option("--ros-seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each rate and size.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
+def command(
+    families: tuple[str, ...],
+    device: str,
+    precisions: tuple[str, ...],
+    weights: Path | None,
+    max_hands: int,
+    frames: int,
+    rounds: int,
+    warm_up: int,
+    limit: float,
+    parts: tuple[str, ...],
+    ros: bool,
+    ros_only: bool,
+    ros_seconds: float,
+    json_path: Path | None,
+    plot: Path | None,
+) -> None:
+    """Time every stage on the built-in clip and on noise, searching every image (detect) and following (track).
+
+    All contenders run in this process on the same frames, pass by pass in turning order.
+    """
+    if plot is not None:
+        import matplotlib  # noqa: F401 - missing, that is better said before minutes of measuring
+
+    from hand_pose_3d.evaluation.benchmark.frames import noise, read_clip
+    from hand_pose_3d.evaluation.benchmark.machine import describe_machine
+    from hand_pose_3d.evaluation.benchmark.timing import Plan
+
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        click.echo(f"note: {text}", err=True)
+
+    parts = () if ros_only else parts or PARTS
+    settings = {"device": device, "weights": weights, "max_hands": max_hands}
+    report: dict[str, Any] = {"machine": describe_machine(), "notes": notes, "results": []}
+    machine = report["machine"]
+    if machine["load_1min"] > 0.5 * machine["cores"]:
+        note(f"the machine is busy (load {machine['load_1min']} on {machine['cores']} cores): times are too long")
+    clip = read_clip(frames)
+    if clip is None:
+        note("the built-in clip is not installed: noise stands in for it, in which no hand is")
+        clip = noise(frames)
+    plan = Plan(rounds, warm_up, limit)
+    if {"stages", "cost"} & set(parts):
+        chosen = available(families, precisions, settings, note)
+        if not chosen:
+            raise click.ClickException("nothing to measure: " + "; ".join(notes))
+        if "stages" in parts:
+            report["results"] = measure_stages(chosen, clip, frames, plan)
+            _print_stages(report["results"])
+        if "cost" in parts:
+            report["cost"] = measure_cost([each for each in chosen if each[2] == "auto"] or chosen, clip, plan)
+            _print_cost(report["cost"])
+    if "start" in parts:
+        report["start"] = measure_starts(families, settings, note)
+    if ros or ros_only:
+        report["ros"] = measure_ros([f for f in families if f != "mediapipe"], settings, ros_seconds, note)
+    if json_path is not None:
+        json_path.parent.mkdir(parents=True, exist_ok=True)
+        json_path.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+    if plot is not None:
+        from hand_pose_3d.evaluation.benchmark.plot import plot_benchmark
+
+        plot_benchmark(plot, report)
+
+
+def available(
+    families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], note: Any
+) -> list[tuple[str, dict[str, Any], str]]:
+    """(family, settings, precision) of all that can be measured here; `note` is told what cannot, and why.
+
+    What was asked for by name and is not there is an error, apart from the peer.
+    """
+    from hand_pose_3d.errors import WeightsError
+    from hand_pose_3d.evaluation.benchmark.process import make_estimator
+
+    chosen: list[tuple[str, dict[str, Any], str]] = []
+    for family in families or FAMILIES:
+        if family == "mediapipe":
+            if importlib.util.find_spec("mediapipe") is None:
+                note("MediaPipe Hands is not installed: pip install 'hand_pose_3d[benchmark]' (it needs NumPy 1)")
+            else:
+                chosen.append((family, {"max_hands": settings["max_hands"]}, "float32"))
+            continue
+        try:
+            make_estimator(family, settings)
+        except WeightsError as error:
+            if families:
+                raise
+            note(f"{family} is left out: {error}")
+            continue
+        chosen += [(family, {**settings, "precision": precision}, precision) for precision in precisions]
+    return chosen
+
+
+def contender(family: str, settings: dict[str, Any], precision: str, mode: str) -> Contender:
+    """An estimator that is ready to be measured."""
+    from hand_pose_3d.evaluation.benchmark.process import make_estimator
+    from hand_pose_3d.evaluation.benchmark.timing import Contender, Setting
+
+    estimator = make_estimator(family, {**settings, "tracking": mode == "track"})
+    if family == "mediapipe":
+        return Contender(Setting(family, "tflite", precision, "cpu", mode), estimator)
+    from hand_pose_3d.runtime import choose_precision
+
+    dtype = str(choose_precision(precision, estimator.device)).removeprefix("torch.")
+    on_cpu = str(estimator.device) == "cpu"
+    # The rule of runtime.make_runner.
+    backend = "onnxruntime" if on_cpu and dtype == "float32" else "torch"
+    return Contender(Setting(family, backend, dtype, str(estimator.device), mode), estimator)
+
+
+def measure_stages(
+    chosen: list[tuple[str, dict[str, Any], str]], clip: Clip, frames: int, plan: Plan
+) -> list[dict[str, Any]]:
+    """Rows of every contender, mode and stage, on the clip and on noise, and of decoding the clip."""
+    from tqdm import tqdm
+
+    from hand_pose_3d.evaluation.benchmark.frames import noise
+    from hand_pose_3d.evaluation.benchmark.timing import Setting, measure, summary
+
+    contenders = [contender(*each, mode) for each in chosen for mode in MODES]
+    inputs = [clip] if clip.name == "noise" else [clip, noise(frames)]
+    rows = []
+    if clip.decode_ms:
+        about = asdict(Setting("any", "opencv", "uint8", "cpu", "any"))
+        rows.append({**about, "stage": "decode", **summary(clip.decode_ms), "input": clip.name})
+    with tqdm(total=len(inputs) * len(contenders) * plan.rounds, unit="pass", disable=None) as bar:
+        for each in inputs:
+            measured = measure(contenders, each.frames, plan, each.camera, passed=lambda setting: bar.update())
+            rows += [{**row, "input": each.name} for row in measured]
+    return rows
+
+
+def measure_cost(chosen: list[tuple[str, dict[str, Any], str]], clip: Clip, plan: Plan) -> list[dict[str, Any]]:
+    """Rows of how time grows with hands ('shown', all to be found) and with image size ('megapixels')."""
+    from dataclasses import replace
+
+    from hand_pose_3d.evaluation.benchmark.frames import HANDS, SIZES, resized, tiled
+    from hand_pose_3d.evaluation.benchmark.timing import END_TO_END, measure
+
+    few = replace(clip, frames=clip.frames[: max(5, len(clip.frames) // 5)])
+    plan = replace(plan, limit_s=plan.limit_s / 3)
+    rows: list[dict[str, Any]] = []
+    for hands in HANDS:
+        contenders = [contender(f, {**s, "max_hands": hands}, p, mode) for f, s, p in chosen for mode in MODES]
+        measured = measure(contenders, tiled(few.frames, hands), plan, few.camera)
+        rows += [{**row, "shown": hands} for row in measured if row["stage"] == END_TO_END]
+    contenders = [contender(f, {**s, "max_hands": 1}, p, mode) for f, s, p in chosen for mode in MODES]
+    for size in SIZES:
+        larger = resized(few, size)
+        measured = measure(contenders, larger.frames, plan, larger.camera)
+        rows += [{**row, "megapixels": size[0] * size[1] / 1e6} for row in measured if row["stage"] == END_TO_END]
+    return rows
+
+
+def measure_starts(families: tuple[str, ...], settings: dict[str, Any], note: Any) -> dict[str, Any]:
+    """Start-up and memory of each family in a process of its own, and the time of --help."""
+    from hand_pose_3d.errors import HandPoseError
+    from hand_pose_3d.evaluation.benchmark.process import measure_help, measure_start
+
+    rows = []
+    for family, own, _ in available(families, ("auto",), settings, lambda text: None):
+        try:
+            rows.append(measure_start(family, own))
+        except HandPoseError as error:
+            note(str(error))
+    for row in rows:
+        memory = "unknown" if row["rss_mb"] is None else f"{row['rss_mb']:.0f} MB, {row['peak_mb']:.0f} MB at its peak"
+        click.echo(f"{row['family']}: first answer {row['start_s']:.2f} s after the start; resident memory {memory}")
+    seconds = measure_help()
+    click.echo(f"hand_pose_3d --help: {seconds:.2f} s")
+    return {"help_s": seconds, "processes": rows}
+
+
+def measure_ros(families: list[str], settings: dict[str, Any], seconds: float, note: Any) -> list[dict[str, Any]]:
+    """Rows of hand_pose_3d.ros.latency, which runs in a process of its own; none where ROS 2 is missing."""
+    if importlib.util.find_spec("rclpy") is None:
+        note("ROS 2 (rclpy) is not installed here: the latency between processes was not measured")
+        return []
+    rows = []
+    for family in families or ["auto"]:
+        command = [sys.executable, "-m", "hand_pose_3d.ros.latency", "--model", family, "--seconds", str(seconds)]
+        command += ["--device", settings["device"], "--max-hands", str(settings["max_hands"])]
+        if settings["weights"] is not None:
+            command += ["--weights", str(settings["weights"])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            note(f"ROS 2 latency of {family} could not be measured; what was said stands above")
+        else:
+            rows += json.loads(done.stdout)
+    marks = ("p50_ms", "p95_ms", "p99_ms")
+    for row in rows:
+        click.echo(
+            f"{row['model']}, {row['width']}x{row['height']} at {row['rate_hz']:g} Hz: image to hands "
+            + " / ".join(f"{key[:3]} {'-' if row[key] is None else round(row[key], 1)}" for key in marks)
+            + f" ms, {row['dropped']} of {row['published']} images dropped; "
+            f"node ready after {row['node_ready_s']:.1f} s, {row['node_rss_mb']} MB"
+        )
+    return rows
+
+
+def _print_stages(rows: list[dict[str, Any]]) -> None:
+    from hand_pose_3d.evaluation.benchmark.timing import Setting
+
+    last = None
+    for row in rows:
+        setting = Setting(row["family"], row["backend"], row["precision"], row["device"], row["mode"])
+        head = (setting, row["input"])
+        if head != last:
+            found = f", {row['hands']:.2f} hands an image" if "hands" in row else ""
+            click.echo(f"\n{setting.label}, {setting.device}, {row['input']}{found}")
+            last = head
+        fps = "" if row["fps"] is None else f"{row['fps']:9.1f} fps"
+        click.echo(
+            f"  {row['stage']:<13}p50 {row['p50_ms']:7.2f}  p95 {row['p95_ms']:7.2f}  p99 {row['p99_ms']:7.2f} ms{fps}"
+        )
+    click.echo()
+
+
+def _print_cost(rows: list[dict[str, Any]]) -> None:
+    from hand_pose_3d.evaluation.benchmark.timing import Setting
+
+    for row in rows:
+        label = Setting(row["family"], row["backend"], row["precision"], row["device"], row["mode"]).label
+        work = f"{row['shown']} hands" if "shown" in row else f"{row['width']}x{row['height']}"
+        click.echo(f"{label}, {work} ({row['hands']:.2f} found): p50 {row['p50_ms']:.2f}  p95 {row['p95_ms']:.2f} ms")
+    click.echo()

@@ -1,0 +1,130 @@
+"""Time contenders on the same frames and sum up what was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+
+END_TO_END = "end_to_end"
+OTHER = "other"
+"""What an estimator spends outside the stages that it times itself."""
+
+_LEAST_FRAMES = 5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured. mode: 'detect' searches every image, 'track' follows hands from image to image."""
+
+    family: str
+    backend: str
+    precision: str
+    device: str
+    mode: str
+
+    @property
+    def label(self) -> str:
+        """In one line, for tables and plots."""
+        return f"{self.family} {self.mode}, {self.backend} {self.precision}"
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """An estimator with the call of :class:`hand_pose_3d.HandPoseEstimator`, and what it is."""
+
+    setting: Setting
+    estimator: Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure. limit_s: a pass over the frames ends after this time, with five frames at least."""
+
+    rounds: int = 2
+    warm_up: int = 10
+    limit_s: float = 30.0
+    rate_hz: float = 30.0
+
+
+def summary(samples_ms: Sequence[float]) -> dict[str, float | int | None]:
+    """Percentiles and mean of milliseconds, and how many a second that is.
+
+    fps is None where no time was spent. Percentiles are interpolated linearly (NumPy's default).
+    """
+    values = np.asarray(samples_ms, dtype=float)
+    p50, p95, p99 = np.percentile(values, [50, 95, 99])
+    mean = float(values.mean())
+    return {
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "p99_ms": float(p99),
+        "mean_ms": mean,
+        "fps": 1e3 / mean if mean > 0 else None,
+        "frames": len(values),
+    }
+
+
+def measure(
+    contenders: Sequence[Contender],
+    frames: Sequence[np.ndarray],
+    plan: Plan,
+    camera: Camera | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    passed: Callable[[Setting], None] = lambda setting: None,
+) -> list[dict[str, Any]]:
+    """One row per contender and stage, from passes over all frames in an order that turns round by round.
+
+    frames: (H, W, 3) uint8 RGB of one size. Each pass begins with plan.warm_up calls that do not count and a reset.
+    passed: called after each pass. Returns rows with the fields of Setting, 'stage', those of :func:`summary`, 'width',
+    'height' and 'hands', the mean number of hands that were found.
+    """
+    samples: list[dict[str, list[float]]] = [{END_TO_END: []} for _ in contenders]
+    found: list[list[int]] = [[] for _ in contenders]
+    order = list(range(len(contenders)))
+    for turn in range(plan.rounds):
+        for index in order if turn % 2 == 0 else order[::-1]:
+            _pass(contenders[index].estimator, frames, plan, camera, samples[index], found[index], clock)
+            passed(contenders[index].setting)
+    height, width = frames[0].shape[:2]
+    rows = []
+    for contender, stages, hands in zip(contenders, samples, found):
+        about = asdict(contender.setting)
+        size = {"width": width, "height": height, "hands": float(np.mean(hands))}
+        rows += [{**about, "stage": stage, **summary(values), **size} for stage, values in stages.items()]
+    return rows
+
+
+def _pass(
+    estimator: Any,
+    frames: Sequence[np.ndarray],
+    plan: Plan,
+    camera: Camera | None,
+    samples: dict[str, list[float]],
+    found: list[int],
+    clock: Callable[[], float],
+) -> None:
+    for i in range(plan.warm_up):
+        estimator(frames[i % len(frames)], camera=camera, stamp_s=i / plan.rate_hz)
+    estimator.reset()
+    begin = clock()
+    for i, frame in enumerate(frames):
+        start = clock()
+        hands = estimator(frame, camera=camera, stamp_s=i / plan.rate_hz)
+        end = clock()
+        total = 1e3 * (end - start)
+        samples[END_TO_END].append(total)
+        found.append(len(hands))
+        stages = getattr(estimator, "timings_ms", {})
+        if stages:
+            for stage, milliseconds in stages.items():
+                samples.setdefault(stage, []).append(milliseconds)
+            samples.setdefault(OTHER, []).append(max(total - sum(stages.values()), 0.0))
+        if end - begin > plan.limit_s and i + 1 >= _LEAST_FRAMES:
+            break

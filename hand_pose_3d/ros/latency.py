@@ -1,0 +1,263 @@
+"""Image published to HandPose3DArray received, between processes: the real node and the real image source.
+
+    python -m hand_pose_3d.ros.latency [--rate 30 --rate 60] [--size 640x480 --size 1920x1080]
+
+prints JSON, one row per size and rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
+from hand_pose_3d.evaluation.benchmark.process import memory_mb
+from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
+
+NODE = ("-m", "hand_pose_3d.ros.node")
+_SOURCE = ("-m", "hand_pose_3d.ros.image_source")
+_NODE = "/hand_pose_3d"
+_START_TIMEOUT_S = 180.0
+_WARM_UP_S = 1.0
+_VIDEO_FRAMES = 150
+
+
+def latencies(
+    published: Sequence[int], answered: dict[int, int], warm_up_s: float = _WARM_UP_S
+) -> dict[str, float | int | None]:
+    """Figures of one run; images of the first warm_up_s seconds do not count.
+
+    published: stamps in nanoseconds; answered: stamp -> nanoseconds of the same clock when the answer arrived.
+    """
+    begin = min(published, default=0) + round(1e9 * warm_up_s)
+    counted = [stamp for stamp in published if stamp >= begin]
+    times = [1e-6 * (answered[stamp] - stamp) for stamp in counted if stamp in answered]
+    marks = [float(x) for x in np.percentile(times, [50, 95, 99, 100])] if times else [None] * 4
+    span = 1e-9 * (counted[-1] - counted[0]) if len(counted) > 1 else 0.0
+    return {
+        "published": len(counted),
+        "answered": len(times),
+        "dropped": len(counted) - len(times),
+        "measured_rate_hz": (len(counted) - 1) / span if span else None,
+        **dict(zip(("p50_ms", "p95_ms", "p99_ms", "max_ms"), marks)),
+    }
+
+
+def stage_times(diagnostics: dict[str, str]) -> dict[str, dict[str, float]]:
+    """The stages of the node's diagnostics: name -> {'p50_ms', 'p95_ms'}."""
+    stages = {}
+    for key, value in diagnostics.items():
+        name, found, _ = key.partition(" p50 / p95 (ms)")
+        if found:
+            p50, p95 = (float(x) for x in re.split(" / ", value))
+            stages[name] = {"p50_ms": p50, "p95_ms": p95}
+    return stages
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that a process has taken; None where there is no /proc."""
+    path = Path(f"/proc/{pid}/stat")
+    if not path.is_file():
+        return None
+    fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _process(program: Sequence[str], **parameters: object) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, *program, "--ros-args"]
+    for name, value in parameters.items():
+        command += ["-p", f"{name}:={json.dumps(value)}"]
+    # What the processes say goes to standard error: standard output holds the figures.
+    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Listener:
+    """Notes when images were stamped and when their answers arrived. It does not take the images themselves."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from rclpy.qos import QoSProfile
+        from sensor_msgs.msg import CameraInfo
+
+        from hand_pose_3d.msg import HandPose3DArray
+
+        self.ros = rclpy.create_node("hand_pose_3d_latency")
+        self.published: list[int] = []
+        self.answered: dict[int, int] = {}
+        self.with_hand = 0
+        self.diagnostics: dict[str, str] = {}
+        deep = QoSProfile(depth=100)
+        # Every image comes with a camera_info of the same stamp, which costs next to nothing to receive.
+        self.ros.create_subscription(CameraInfo, "/camera_info", self._on_camera_info, deep)
+        self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
+        self.ros.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
+
+    def spin(self, seconds: float) -> None:
+        """Receive for a time."""
+        import rclpy
+
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            rclpy.spin_once(self.ros, timeout_sec=left)
+
+    def _on_camera_info(self, message: Any) -> None:
+        self.published.append(_nanoseconds(message.header.stamp))
+
+    def _on_hands(self, message: Any) -> None:
+        self.answered[_nanoseconds(message.header.stamp)] = self.ros.get_clock().now().nanoseconds
+        self.with_hand += bool(message.hands)
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            if status.name.startswith(_NODE.lstrip("/")):
+                self.diagnostics = {entry.key: entry.value for entry in status.values}
+
+
+def _nanoseconds(stamp: Any) -> int:
+    return stamp.sec * 10**9 + stamp.nanosec
+
+
+def run(
+    source: dict[str, Any], node: dict[str, Any], rate_hz: float, seconds: float, program: Sequence[str] = NODE
+) -> dict[str, Any]:
+    """Figures of one run. source, node: parameters of the two. Raises HandPoseError if one of them fails."""
+    begin = time.monotonic()
+    listener = Listener()
+    try:
+        with ExitStack() as stack:
+            worker = stack.enter_context(_process(program, **node))
+            while listener.ros.count_subscribers("/image") < 1:
+                if worker.poll() is not None or time.monotonic() - begin > _START_TIMEOUT_S:
+                    raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
+                listener.spin(0.02)
+            ready_s = time.monotonic() - begin
+            before, start = cpu_seconds(worker.pid), time.monotonic()
+            parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True, "wait_for": 1}
+            images = stack.enter_context(_process(_SOURCE, **parameters))
+            while images.poll() is None:
+                if worker.poll() is not None:
+                    raise HandPoseError("the node ended before its input did")
+                listener.spin(0.1)
+            if images.returncode:
+                raise HandPoseError("the image source failed")
+            after, took = cpu_seconds(worker.pid), time.monotonic() - start
+            listener.spin(1.5)
+            memory = memory_mb(worker.pid)
+    finally:
+        listener.ros.destroy_node()
+    said = listener.diagnostics
+    return {
+        "rate_hz": rate_hz,
+        "device": said.get("device"),
+        **latencies(listener.published, listener.answered),
+        "with_hand": listener.with_hand,
+        "node_ready_s": ready_s,
+        "node_rss_mb": memory["rss_mb"],
+        "node_cores": None if before is None or after is None else (after - before) / took,
+        "stages": stage_times(said),
+    }
+
+
+def write_input(pictures: Pictures, size: tuple[int, int], folder: Path) -> dict[str, Any]:
+    """The clip at another size, (width, height), as a video with its camera; parameters of the image source."""
+    import cv2
+    import yaml
+
+    frames = [frame for _, frame in zip(range(_VIDEO_FRAMES), pictures.start())]
+    if (frames[0].shape[1], frames[0].shape[0]) == size:
+        return {"input": str(CLIP), "source": "clip"}
+    if pictures.camera is None:
+        raise HandPoseError("the clip has no camera")
+    larger = resized(Clip("clip", frames, pictures.camera, []), size)
+    video, camera = folder / f"{size[0]}.mp4", folder / f"{size[0]}.yaml"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), pictures.rate_hz, size)
+    for frame in larger.frames:
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    writer.release()
+    calibration = {
+        "image_width": size[0],
+        "image_height": size[1],
+        "camera_matrix": {"rows": 3, "cols": 3, "data": larger.camera.matrix.ravel().tolist()},
+        "distortion_model": larger.camera.model,
+        "distortion_coefficients": {"data": list(larger.camera.distortion)},
+    }
+    camera.write_text(yaml.safe_dump(calibration), encoding="utf-8")
+    return {"input": str(video), "source": "video", "camera_file": str(camera)}
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    return int(width), int(height)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.latency", description=__doc__.splitlines()[0])
+    parser.add_argument("--rate", dest="rates", type=float, action="append", help="Hz; repeatable; default 30 and 60")
+    parser.add_argument("--size", dest="sizes", type=_size, action="append", help="default 640x480 and 1920x1080")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each rate and size is measured")
+    parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--weights", default="", help="folder with other weights")
+    parser.add_argument("--max-hands", type=int, default=1)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) -> int:
+    """Measure and print. program: what Python runs as the node. Returns the exit status."""
+    import rclpy
+
+    options = _arguments(arguments)
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    node = {"model": options.model, "device": options.device, "max_hands": options.max_hands, "tracking": True}
+    if options.weights:
+        node["weights"] = options.weights
+    rows = []
+    rclpy.init(args=[])
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            pictures = open_pictures("")
+            for size in options.sizes or [(640, 480), (1920, 1080)]:
+                source = write_input(pictures, size, Path(folder))
+                for rate_hz in options.rates or [30.0, 60.0]:
+                    row = run(source, node, rate_hz, options.seconds, program)
+                    rows.append({"model": options.model, "width": size[0], "height": size[1], **row})
+    except HandPoseError as error:
+        print(f"hand_pose_3d.ros.latency: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    print(json.dumps(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
