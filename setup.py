@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent
 DEPENDENCIES = [
     "click>=8.0",
     "numpy>=1.23",
+    "onnx>=1.15",
     "onnxruntime>=1.16",
     "opencv-python-headless>=4.5",
     "pyyaml>=6.0",

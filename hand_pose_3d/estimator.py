@@ -30,7 +30,6 @@ _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
 
 
-
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
@@ -85,6 +84,7 @@ class HandPoseEstimator:
         tracker = replace(config.tracker, max_hands=config.max_hands, start_score=config.score_threshold)
         self._tracker = HandTracker(tracker) if config.tracking else None
         self._camera: Camera | None = None
+        self._shape: tuple[int, ...] = ()
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @property
@@ -170,6 +170,9 @@ class HandPoseEstimator:
 
     def _follow(self, tracker: HandTracker, image: np.ndarray, stamp_s: float) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
+        if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
+            tracker.reset()
+            self._shape = image.shape
         start = time.perf_counter()
         windows = tracker.predict(stamp_s)
         search = tracker.needs_detection(stamp_s)

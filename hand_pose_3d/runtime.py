@@ -5,13 +5,15 @@ A CPU runs the lite family through ONNX Runtime, which measured fastest; everyth
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hand_pose_3d.cache import cached
 from hand_pose_3d.errors import DeviceError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ Runner = Callable[..., "tuple[np.ndarray, ...]"]
 """numpy arrays in, numpy arrays out."""
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
-ONNX_OPSET = 18
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -91,14 +92,17 @@ def make_runner(
 def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> Runner:
     import onnxruntime
 
+    # A robot tells nobody what it runs; builds without telemetry do nothing here.
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(2, os.cpu_count() or 1)
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Spinning workers would take the cores from the camera driver and the middleware.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = export_onnx(module, examples, dynamic)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        onnx_graph(module, examples, dynamic), options, providers=["CPUExecutionProvider"]
+    )
     names = [i.name for i in session.get_inputs()]
 
     def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -107,24 +111,24 @@ def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Seq
     return run
 
 
-def export_onnx(
-    module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]], path: Path | None = None
-) -> bytes:
-    """A module as an ONNX model, also written to `path` if given. Arguments as in :func:`make_runner`."""
-    import io
-    import warnings
+def onnx_graph(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> bytes:
+    """A module as an ONNX model, from the user's cache if it was made before. Arguments as in :func:`make_runner`.
 
+    It is made again for other weights, another torch or another version or source text of the networks.
+    """
     import torch
 
+    from hand_pose_3d import __version__
+    from hand_pose_3d.networks import onnx_export
+    from hand_pose_3d.weights import digest
+
     names = [f"input_{i}" for i in range(len(examples))]
-    axes = dict(zip(names, dynamic))
-    buffer: Any = io.BytesIO()
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
+    sources = sorted(Path(onnx_export.__file__).parent.glob("*.py"))
+    key = [__version__, torch.__version__, digest(module.state_dict()), dynamic, [e.shape for e in examples]]
+    key += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+
+    def make() -> bytes:
         tensors = tuple(torch.from_numpy(e) for e in examples)
-        torch.onnx.export(
-            module, tensors, buffer, input_names=names, dynamic_axes=axes, opset_version=ONNX_OPSET, dynamo=False
-        )
-    if path is not None:
-        path.write_bytes(buffer.getvalue())
-    return buffer.getvalue()
+        return onnx_export.to_onnx(module, tensors, names, None, dict(zip(names, dynamic)))
+
+    return cached(f"{type(module).__name__}.onnx", repr(key), make)

@@ -71,7 +71,7 @@ def command(
     else:
         crops = {}
         if dataset == "rhd" and not peer:
-            family = estimator._family  # the pose network alone, without the search for hands
+            family = estimator.family  # the pose network alone, without the search for hands
             crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
             if family.upright:
                 crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)

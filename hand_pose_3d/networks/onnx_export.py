@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,31 +106,48 @@ def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata:
     """Write one module with a dynamic batch, and compare it with PyTorch; returns the largest difference."""
     import onnx
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     module = module.eval()
     axes = {name: {0: "batch"} for name in (*deployable.inputs, *deployable.outputs)}
     if deployable.free_size:
         axes = {name: {0: "batch", 2: "height", 3: "width"} for name in axes}
-    # The TorchScript exporter is in every supported version of torch and needs no further package.
-    legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            _example(deployable, 2),
-            str(path),
-            input_names=list(deployable.inputs),
-            output_names=list(deployable.outputs),
-            dynamic_axes=axes,
-            opset_version=OPSET,
-            **legacy,
-        )
-    model = onnx.load(str(path))
+    data = to_onnx(module, _example(deployable, 2), list(deployable.inputs), list(deployable.outputs), axes)
+    model = onnx.load_model_from_string(data)
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
     return _compare(module, deployable, path)
+
+
+def to_onnx(
+    module: nn.Module,
+    examples: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str] | None,
+    axes: Mapping[str, Mapping[int, str]],
+) -> bytes:
+    """A module as an ONNX model.
+
+    examples: one tensor an input, to trace with; inputs, outputs: their names, None for any; axes: those that may
+    vary, by name of input or output.
+    """
+    # The TorchScript exporter is in every supported version of torch and knows every operator that is used here.
+    legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    buffer: Any = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            examples,
+            buffer,
+            input_names=list(inputs),
+            output_names=None if outputs is None else list(outputs),
+            dynamic_axes={name: dict(spec) for name, spec in axes.items()},
+            opset_version=OPSET,
+            **legacy,
+        )
+    return buffer.getvalue()
 
 
 def _example(deployable: Deployable, batch: int) -> tuple[torch.Tensor, ...]:

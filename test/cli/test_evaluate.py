@@ -64,7 +64,7 @@ class Family:
 
 
 def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
-    monkeypatch.setattr(fake_estimator, "_family", Family(), raising=False)
+    monkeypatch.setattr(fake_estimator, "family", Family(), raising=False)
     rng = np.random.default_rng(8)
     for kind in ("color", "mask"):
         (tmp_path / "evaluation" / kind).mkdir(parents=True)

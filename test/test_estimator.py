@@ -1,0 +1,352 @@
+"""The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hand_pose_3d import estimator as module
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
+from hand_pose_3d.estimator import HandPoseEstimator, box_overlap
+from hand_pose_3d.families import CropReading
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
+from hand_pose_3d.segmentation import hand_regions
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.weights import save_weights
+
+# The back of a flat right hand, fingers up, thumb on the left; wrist at zero, unit: the index finger's first bone.
+FLAT = np.zeros((NUM_KEYPOINTS, 2))
+for _finger, _x in enumerate((-1.7, -0.9, -0.1, 0.7, 1.5)):
+    for _joint in range(4):
+        FLAT[1 + 4 * _finger + _joint] = [_x * (1 + 0.1 * _joint), -(0.8 if _finger == 0 else 2.2) - _joint]
+
+
+def picture(*hands, size=(640, 480)):
+    """A black image with hands of coloured dots, (21, 2) pixels each: red says which keypoint, green is 255 - red."""
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    for pixels in hands:
+        for k, (u, v) in enumerate(np.round(pixels).astype(int).tolist()):
+            red = 20 + 11 * k
+            cv2.circle(image, (u, v), 6, (red, 255 - red, 0), -1)
+    return image
+
+
+def hand_at(center, size=30.0, angle=0.0, side=Side.RIGHT):
+    """Pixels of the flat hand, turned clockwise by angle."""
+    c, s = np.cos(angle), np.sin(angle)
+    flat = FLAT * ([1, 1] if side == Side.RIGHT else [-1, 1])
+    return (flat - flat.mean(0)) @ np.array([[c, s], [-s, c]]) * size + center
+
+
+@dataclass
+class DotReader:
+    """A family of networks that reads such pictures, flat hands seen from their backs, without error."""
+
+    crop_size: int = 320
+    crop_margin: float = 1.3
+    region_margin: float = 1.35
+    upright: bool = True
+    searches: int = 0
+    sides: list = field(default_factory=list)
+    spoil: str = ""
+
+    def find(self, image, max_hands):
+        self.searches += 1
+        regions = hand_regions((image.max(2) > 0).astype(float), max_hands=max_hands, reach_px=40)
+        return regions + regions if self.spoil == "twice" else regions
+
+    def read(self, crops, sides):
+        self.sides += sides
+        return [self._read(crop) for crop in crops]
+
+    def _read(self, crop):
+        red, green = crop[..., 0].astype(int), crop[..., 1].astype(int)
+        uv = np.full((NUM_KEYPOINTS, 2), np.nan)
+        for k in range(NUM_KEYPOINTS):
+            rows, columns = np.nonzero((red + green > 245) & (abs(red - 20 - 11 * k) < 5))
+            if len(rows):
+                uv[k] = columns.mean(), rows.mean()
+        if np.isnan(uv).any():  # not all of a hand: say so
+            return CropReading(FLAT, np.zeros(21), 0.5, 0.0, np.eye(21, 3), np.eye(3))
+        relative, _ = normalise(np.column_stack([uv, np.zeros(NUM_KEYPOINTS)]))
+        canonical, rotation = to_canonical(relative)
+        (ax, ay), (bx, by) = uv[9] - uv[0], uv[1] - uv[0]
+        thumb_is_left = ax * by - ay * bx < 0
+        if self.spoil == "nan":
+            canonical = canonical * np.nan
+        return CropReading(uv, np.full(21, 0.9), 0.9 if thumb_is_left else 0.1, 0.8, canonical, rotation)
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    family = DotReader()
+    monkeypatch.setattr(module, "load_family", lambda *_: family)
+    return family
+
+
+def make(**settings):
+    return HandPoseEstimator(device="cpu", **settings)
+
+
+def test_every_description_of_a_hand_agrees_with_the_others(reader):
+    truth = hand_at((300, 250), angle=0.6)
+    (hand,) = make()(picture(truth))
+    assert hand.side == Side.RIGHT and hand.side_score == pytest.approx(0.9) and hand.score == pytest.approx(0.8)
+    np.testing.assert_allclose(hand.keypoints_px, truth, atol=1.5)
+    rotated = hand.keypoints_canonical @ hand.rotation_camera_canonical.T
+    np.testing.assert_allclose(hand.keypoints_relative, rotated, atol=1e-9)
+    np.testing.assert_allclose(hand.keypoints_relative[0], 0, atol=1e-9)
+    assert np.linalg.norm(hand.keypoints_relative[6] - hand.keypoints_relative[5]) == pytest.approx(1)
+    np.testing.assert_allclose(hand.rotation_camera_canonical @ hand.rotation_camera_canonical.T, np.eye(3), atol=1e-9)
+    assert np.linalg.det(hand.rotation_camera_canonical) == pytest.approx(1)
+    low, high = hand.keypoints_px.min(0), hand.keypoints_px.max(0)
+    assert hand.roi_px == pytest.approx((*low, *(high - low)))
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, np.pi / 2, 2.5, -2.0])
+def test_the_crops_rotation_is_undone(reader, angle):
+    """Crops are turned until the hand points up; the answer is that of the image all the same."""
+    truth = hand_at((320, 240), angle=angle)
+    (hand,) = make()(picture(truth))
+    expected, _ = normalise(np.column_stack([truth, np.zeros(21)]))
+    np.testing.assert_allclose(hand.keypoints_px, truth, atol=1.5)
+    np.testing.assert_allclose(hand.keypoints_relative, expected, atol=0.15)
+
+
+def test_a_turned_image_turns_the_pose_about_the_optical_axis(reader):
+    image = picture(hand_at((320, 240), angle=0.3))
+    (before,) = make()(image)
+    (after,) = make()(np.ascontiguousarray(np.rot90(image, -1)))  # clockwise: x to y, y to -x
+    turn = np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(after.keypoints_relative, before.keypoints_relative @ turn.T, atol=0.1)
+    np.testing.assert_allclose(after.rotation_camera_canonical, turn @ before.rotation_camera_canonical, atol=0.05)
+    np.testing.assert_allclose(after.keypoints_canonical, before.keypoints_canonical, atol=0.1)
+
+
+@pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
+def test_a_mirrored_image_gives_its_own_pixels_and_the_real_hand(reader, side):
+    image = picture(hand_at((200, 260), angle=0.4, side=side))
+    camera = Camera(600, 600, 319.5, 239.5, 640, 480)
+    (real,) = make()(image, camera)
+    (seen,) = make(mirrored=True)(np.ascontiguousarray(image[:, ::-1]), camera)
+    assert real.side == seen.side == side
+    np.testing.assert_allclose(seen.keypoints_px, real.keypoints_px * [-1, 1] + [639, 0], atol=1e-6)
+    np.testing.assert_allclose(seen.keypoints_relative, real.keypoints_relative, atol=1e-9)
+    np.testing.assert_allclose(seen.keypoints_m, real.keypoints_m, atol=1e-9)
+    assert seen.roi_px[0] == pytest.approx(639 - real.roi_px[0] - real.roi_px[2])
+
+
+def test_an_image_taken_for_an_unmirrored_one_shows_the_other_side(reader):
+    image = picture(hand_at((320, 240), side=Side.RIGHT))
+    (hand,) = make()(np.ascontiguousarray(image[:, ::-1]))
+    assert hand.side == Side.LEFT
+
+
+@pytest.mark.parametrize(("given", "side"), [("left", Side.LEFT), ("right", Side.RIGHT)])
+def test_a_given_side_is_told_to_the_networks_and_certain(reader, given, side):
+    (hand,) = make(hand_side=given)(picture(hand_at((320, 240))))
+    assert hand.side == side and hand.side_score == 1
+    assert set(reader.sides) == {side}
+
+
+def test_two_hands_and_no_more_than_are_asked_for(reader):
+    image = picture(hand_at((150, 240), 22), hand_at((480, 240), 22, side=Side.LEFT))
+    assert {hand.side for hand in make()(image)} == {Side.LEFT, Side.RIGHT}
+    assert len(make(max_hands=1)(image)) == 1
+    assert make()(np.zeros((480, 640, 3), np.uint8)) == []
+
+
+def test_a_hand_found_twice_is_one_hand(reader):
+    reader.spoil = "twice"
+    assert len(make()(picture(hand_at((320, 240))))) == 1
+
+
+def test_answers_that_are_not_finite_are_dropped(reader):
+    reader.spoil = "nan"
+    image = picture(hand_at((320, 240)))
+    assert make()(image) == []
+    assert make(tracking=True)(image, stamp_s=0.0) == []
+
+
+def test_hands_below_the_threshold_are_left_out(reader):
+    image = picture(hand_at((320, 240)))
+    assert make(score_threshold=0.79)(image) and not make(score_threshold=0.81)(image)
+
+
+def test_a_followed_hand_needs_no_search(reader):
+    estimator = make(tracking=True, max_hands=1)
+    ids = set()
+    for frame in range(10):
+        truth = hand_at((200 + 6 * frame, 240), angle=0.02 * frame)
+        (hand,) = estimator(picture(truth), stamp_s=frame / 30)
+        assert np.abs(hand.keypoints_px - truth).max() < 8  # smoothing lags a little
+        ids.add(hand.track_id)
+    assert reader.searches == 1 and len(ids) == 1
+    assert estimator(picture(), stamp_s=10 / 30) == [] and estimator(picture(), stamp_s=11 / 30) == []
+    assert reader.searches == 2
+    (back,) = estimator(picture(hand_at((500, 240))), stamp_s=2.0)
+    assert back.track_id not in ids
+    estimator.reset()
+    (fresh,) = estimator(picture(hand_at((500, 240))), stamp_s=2.1)
+    assert fresh.track_id not in ids | {back.track_id}
+
+
+def test_a_second_hand_is_found_beside_a_followed_one(reader):
+    estimator = make(tracking=True, max_hands=2)
+    left, right = hand_at((150, 240), 22, side=Side.LEFT), hand_at((480, 240), 22)
+    estimator(picture(left), stamp_s=0.0)
+    for frame in range(1, 20):  # nothing was lost: the other hand comes with the next regular search
+        hands = estimator(picture(left, right), stamp_s=frame / 30)
+    assert {hand.side for hand in hands} == {Side.LEFT, Side.RIGHT}
+    assert len({hand.track_id for hand in hands}) == 2
+    assert reader.searches < 5
+
+
+def test_the_image_may_change_its_size_in_a_stream(reader):
+    estimator = make(tracking=True)
+    (first,) = estimator(picture(hand_at((320, 240))), stamp_s=0.0)
+    truth = hand_at((160, 120), 14)
+    (second,) = estimator(picture(truth, size=(320, 240)), stamp_s=0.03)
+    assert second.track_id != first.track_id
+    np.testing.assert_allclose(second.keypoints_px, truth, atol=2)
+
+
+def test_metres_need_a_camera(reader):
+    image, truth = picture(hand_at((420, 200))), hand_at((420, 200))
+    (hand,) = make()(image)
+    assert hand.keypoints_m is None and hand.scale_source == ScaleSource.NONE
+    camera = Camera(600, 600, 319.5, 239.5, 640, 480)
+    (hand,) = make()(image, camera)
+    assert hand.scale_source == ScaleSource.ASSUMED
+    np.testing.assert_allclose(camera.project(hand.keypoints_m), truth, atol=6)
+    (calibrated,) = make(scale_source=ScaleSource.CALIBRATED, reference_length=0.05)(image, camera)
+    assert calibrated.scale_source == ScaleSource.CALIBRATED
+    bone = np.linalg.norm(calibrated.keypoints_m[6] - calibrated.keypoints_m[5])
+    assert bone == pytest.approx(0.05, rel=0.02)
+    (deep,) = make()(image, camera, depth_m=np.full((480, 640), 0.8, np.float32))
+    assert deep.scale_source == ScaleSource.DEPTH
+    assert deep.keypoints_m[:, 2].mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_with_a_camera_rotations_are_the_cameras_not_those_of_the_ray(reader):
+    """The same look of a hand at the image's edge is another rotation of the hand in the camera's frame."""
+    camera = Camera(300, 300, 319.5, 239.5, 640, 480)
+    middle, edge = (make()(picture(hand_at(c, 20)), camera)[0] for c in ((320, 240), (560, 240)))
+    turn = edge.rotation_camera_canonical @ middle.rotation_camera_canonical.T
+    angle = np.arctan2(turn[0, 2], turn[2, 2])
+    assert angle == pytest.approx(np.arctan2(240, 300), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        [[0]],
+        np.zeros((480, 640), np.uint8),
+        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((480, 640, 3), np.float32),
+        np.zeros((8, 640, 3), np.uint8),
+        np.zeros((0, 0, 3), np.uint8),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence(reader, image):
+    with pytest.raises(InvalidInputError, match="an image must be") as caught:
+        make()(image)
+    assert "\n" not in str(caught.value)
+
+
+def test_depth_of_another_size_is_refused(reader):
+    with pytest.raises(InvalidInputError, match="registered"):
+        make()(picture(), depth_m=np.zeros((240, 320), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [
+        ({"model": "large"}, "auto, lite, paper"),
+        ({"max_hands": 0}, "1 to 16"),
+        ({"max_hands": 1.5}, "1 to 16"),
+        ({"hand_side": "both"}, "auto, left, right"),
+        ({"score_threshold": 1.2}, "0..1"),
+        ({"score_threshold": float("nan")}, "0..1"),
+        ({"reference_length": 0.0}, "0.005..0.2"),
+        ({"precision": "int8"}, "float32"),
+        ({"precision": "float16"}, "needs a GPU"),
+        ({"colour": "red"}, "hand_side"),
+    ],
+)
+def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
+    with pytest.raises(InvalidInputError) as caught:
+        make(**settings)
+    assert allowed in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["tpu", "cpu:1", "cuda:x", "cuda:99", ""])
+def test_a_device_that_is_not_there_is_named(reader, device):
+    with pytest.raises(DeviceError, match="device"):
+        HandPoseEstimator(device=device)
+
+
+def test_overlap_of_boxes():
+    assert box_overlap((0, 0, 2, 2), (0, 0, 2, 2)) == pytest.approx(1)
+    assert box_overlap((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
+    assert box_overlap((0, 0, 2, 2), (5, 5, 2, 2)) == 0
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Files of all three lite networks with random values, which take every pixel for a hand."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    segmentation = LiteHandSegNet()
+    with torch.no_grad():
+        segmentation.score.bias.copy_(torch.tensor([0.0, 50.0]))
+    for name, network in (("handsegnet", segmentation), ("posenet", LitePoseNet()), ("lifting", LiteLifting())):
+        metadata = {"family": "lite", "version": "0", "licence": "none"}
+        save_weights(folder / f"lite-{name}.safetensors", network, metadata)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def test_networks_from_files_answer_in_every_precision(weights, photo):
+    """Random weights mean nothing, but what they give is the same however it is computed, and is a hand's form."""
+    exact, rough = (make(weights=weights, score_threshold=0.0, precision=p) for p in ("float32", "bfloat16"))
+    crops = np.stack([cv2.resize(photo, (160, 160)), np.zeros((160, 160, 3), np.uint8)])
+    sides = [Side.UNKNOWN, Side.LEFT]
+    for a, b in zip(exact.family.read(crops, sides), exact.family.read(crops[:1], sides[:1])):
+        np.testing.assert_allclose(a.uv, b.uv, atol=1e-2)  # a batch of any size
+    for a, b in zip(exact.family.read(crops, sides), rough.family.read(crops, sides)):
+        assert b.uv.dtype == np.float32
+        np.testing.assert_allclose(a.uv, b.uv, atol=3)
+        np.testing.assert_allclose(a.canonical, b.canonical, atol=0.05)
+        np.testing.assert_allclose(a.rotation @ a.rotation.T, np.eye(3), atol=1e-5)
+        np.testing.assert_allclose(a.relative, a.canonical @ a.rotation.T, atol=1e-6)
+    hands = exact(photo, Camera(150, 150, 80, 60, 160, 120))
+    assert all(np.isfinite(hand.keypoints_px).all() for hand in hands)
+    assert exact.timings_ms["segmentation"] > 0
+    ((region,), (same,)) = (e.family.find(photo, 2) for e in (exact, rough))
+    assert region.box == same.box == (0, 0, 160, 120)
+
+
+def test_missing_or_wrong_weights_are_named(tmp_path, weights):
+    with pytest.raises(WeightsError, match="must be a folder"):
+        make(weights=tmp_path / "nothing")
+    with pytest.raises(HandPoseError, match="lite-handsegnet.safetensors"):
+        make(weights=tmp_path)
+    (tmp_path / "lite-handsegnet.safetensors").write_bytes((weights / "lite-posenet.safetensors").read_bytes())
+    with pytest.raises(WeightsError, match="LitePoseNet"):
+        make(weights=tmp_path)
