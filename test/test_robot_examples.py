@@ -77,6 +77,7 @@ def test_robot_frame_has_x_out_of_the_palm_and_z_to_the_fingers(side):
 
 @pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
 def test_the_robot_takes_the_pose_of_the_hand(side):
+    pytest.importorskip("pinocchio")
     pytest.importorskip("dex_retargeting")
     retargeter = HandRetargeter(side)
     angles = {f"{finger}_{joint}": 0.7 for finger in ("index", "ring") for joint in ("mcp_flexion", "pip_flexion")}

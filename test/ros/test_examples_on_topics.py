@@ -56,6 +56,7 @@ def exchange(client, example: str) -> None:
     while not answers:
         send(a_hand(3.0))
         client.spin(0.1)
+    client.spin(1.0)  # More than one may be on its way.
     for _ in range(12):
         count = len(answers)
         send(a_hand(0.1))
