@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -27,9 +26,9 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
+from hand_pose_3d.ros.demo import NODE, _environment
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 
-NODE = ("-m", "hand_pose_3d.ros.node")
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _NODE = "/hand_pose_3d"
 _START_TIMEOUT_S = 180.0
@@ -234,9 +233,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
     import rclpy
 
     options = _arguments(arguments)
-    if "ROS_DOMAIN_ID" not in os.environ:
-        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    _environment()
     node = {"model": options.model, "device": options.device, "max_hands": options.max_hands, "tracking": True}
     if options.weights:
         node["weights"] = options.weights

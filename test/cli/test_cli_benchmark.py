@@ -1,0 +1,109 @@
+"""The command benchmark with a light estimator: JSON, notes, plot."""
+
+import importlib.util
+import json
+
+import pytest
+from click.testing import CliRunner
+
+import hand_pose_3d.cli.benchmark as benchmark
+from hand_pose_3d.cli import main
+
+
+@pytest.fixture
+def light(fake_estimator, monkeypatch):
+    """A fake without networks, no MediaPipe, no weights of the paper's networks."""
+    from hand_pose_3d.errors import WeightsError
+
+    def make(family, settings):
+        if family == "paper":
+            raise WeightsError("the weights 'paper-posenet' are not installed")
+        settings = {name: value for name, value in settings.items() if name not in ("weights", "precision")}
+        made = fake_estimator(model=family, **settings)
+        made.timings_ms = {"segmentation": 0.0, "keypoints": 0.0}
+        return made
+
+    monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.make_estimator", make)
+    monkeypatch.setattr("hand_pose_3d.runtime.choose_precision", lambda name, device: "torch.float32")
+    real = importlib.util.find_spec
+    absent = {"mediapipe", "rclpy"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else real(name, *rest))
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["benchmark", "--frames", "6", "--warm-up", "1", *map(str, arguments)])
+
+
+def test_json_holds_every_mode_and_stage(light, tmp_path):
+    out = tmp_path / "deep" / "figures.json"
+    result = run("--part", "stages", "--json", out)
+    assert result.exit_code == 0, result.output
+    report = json.loads(out.read_text())
+    assert report["machine"]["cores"] >= 1
+    rows = report["results"]
+    fields = {"family", "backend", "precision", "device", "mode", "stage", "p50_ms", "p95_ms", "p99_ms", "fps"}
+    assert all(fields <= row.keys() for row in rows)
+    seen = {(row["mode"], row["stage"], row["input"]) for row in rows if row["family"] == "lite"}
+    stages = ("end_to_end", "segmentation", "keypoints", "other")
+    assert seen == {(m, s, i) for m in ("detect", "track") for s in stages for i in ("clip", "noise")}
+    assert [row["input"] for row in rows if row["stage"] == "decode"] == ["clip"]
+    assert "lite track, onnxruntime float32" in result.output
+
+
+def test_what_is_missing_is_said(light, tmp_path):
+    out = tmp_path / "figures.json"
+    result = run("--part", "stages", "--ros", "--json", out)
+    assert result.exit_code == 0, result.output
+    notes = " ".join(json.loads(out.read_text())["notes"])
+    assert "MediaPipe Hands is not installed" in notes
+    assert "rclpy" in notes
+    assert "paper is left out: the weights 'paper-posenet' are not installed" in notes
+
+
+def test_family_that_was_asked_for_must_be_there(light):
+    result = run("--part", "stages", "--family", "paper")
+    assert result.exit_code == 1 and "paper-posenet" in result.output
+    result = run("--part", "stages", "--family", "mediapipe")
+    assert result.exit_code == 1 and "MediaPipe Hands is not installed" in result.output
+
+
+def test_without_the_clip_noise_stands_in_and_that_is_said(light, monkeypatch, tmp_path):
+    monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.frames.read_clip", lambda count: None)
+    out = tmp_path / "figures.json"
+    assert run("--part", "stages", "--json", out).exit_code == 0
+    report = json.loads(out.read_text())
+    assert {row["input"] for row in report["results"]} == {"noise"}
+    assert any("clip is not installed" in note for note in report["notes"])
+
+
+def test_cost_against_hands_and_size_and_the_plot(light, tmp_path):
+    pytest.importorskip("matplotlib")
+    import cv2
+
+    out, plot = tmp_path / "figures.json", tmp_path / "plots" / "figures.png"
+    result = run("--part", "stages", "--part", "cost", "--json", out, "--plot", plot)
+    assert result.exit_code == 0, result.output
+    cost = json.loads(out.read_text())["cost"]
+    assert {row["shown"] for row in cost if "shown" in row} == {1, 2, 4}
+    sizes = {(row["width"], row["height"]) for row in cost if "megapixels" in row}
+    assert sizes == {(320, 240), (640, 480), (1280, 720), (1920, 1080)}
+    assert cv2.imread(str(plot)).std() > 1
+
+
+def test_start_and_ros_rows_are_kept(light, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "hand_pose_3d.evaluation.benchmark.process.measure_start",
+        lambda family, settings: {"family": family, "start_s": 1.5, "rss_mb": None, "peak_mb": None},
+    )
+    monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.measure_help", lambda: 0.2)
+    row = {"model": "auto", "width": 640, "height": 480, "rate_hz": 30.0, "published": 9, "dropped": 9}
+    row |= {"p50_ms": None, "p95_ms": None, "p99_ms": None, "node_ready_s": 2.0, "node_rss_mb": None}
+    monkeypatch.setattr(benchmark, "measure_ros", lambda *arguments: [row])
+    out, plot = tmp_path / "figures.json", tmp_path / "figures.png"
+    assert run("--part", "start", "--ros", "--json", out, "--plot", plot).exit_code == 0
+    report = json.loads(out.read_text())
+    assert report["start"] == {
+        "help_s": 0.2,
+        "processes": [{"family": "lite", "start_s": 1.5, "rss_mb": None, "peak_mb": None}],
+    }
+    assert report["ros"] == [row] and plot.is_file()
