@@ -87,7 +87,9 @@ class Camera:
         flat, zero = points.reshape(-1, 1, 3), np.zeros(3)
         coefficients = np.array(self.distortion, dtype=float)
         if self.model == "equidistant":
-            pixels, _ = cv2.fisheye.projectPoints(flat, zero, zero, self.matrix, np.resize(coefficients, 4) if len(coefficients) else np.zeros(4))
+            pixels, _ = cv2.fisheye.projectPoints(
+                flat, zero, zero, self.matrix, np.resize(coefficients, 4) if len(coefficients) else np.zeros(4)
+            )
         else:
             pixels, _ = cv2.projectPoints(flat, zero, zero, self.matrix, coefficients if len(coefficients) else None)
         return pixels.reshape(*points.shape[:-1], 2)
@@ -160,4 +162,11 @@ class Crop:
             shift = np.full(2, 0.5 / factor - 0.5)
             matrix = np.column_stack([matrix[:, :2] / factor, matrix[:, 2] + matrix[:, :2] @ shift])
         value = border if isinstance(border, tuple) else (border,) * 4
-        return cv2.warpAffine(image, matrix, (self.size, self.size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=value)
+        return cv2.warpAffine(
+            image,
+            matrix,
+            (self.size, self.size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=value,
+        )

@@ -14,7 +14,7 @@ NUM_KEYPOINTS = 21
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 JOINTS = {
     "thumb": ("cmc", "mcp", "ip", "tip"),
-    **{finger: ("mcp", "pip", "dip", "tip") for finger in FINGERS[1:]},
+    **dict.fromkeys(FINGERS[1:], ("mcp", "pip", "dip", "tip")),
 }
 KEYPOINT_NAMES = ("wrist",) + tuple(f"{finger}_{joint}" for finger in FINGERS for joint in JOINTS[finger])
 
