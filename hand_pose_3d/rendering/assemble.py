@@ -191,6 +191,7 @@ def _arm_uniforms(
         "palm_light": skin.palm_light * (0.5 if texture else 1.0),
         "nail_colour": tuple(map(float, skin.nail_colour)),
         "creases": skin.creases,
+        "trousers": 99.0,
         "palm": palm,
         "texture_share": skin.texture_share,
         "texture_mean": tuple(map(float, texture[1])) if texture else (1.0, 1.0, 1.0),
@@ -245,9 +246,9 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
     body = source.people.body(person.body)
     cloth = body.cloth * (1 - body.bare_arm) if person.short_sleeves else body.cloth
     hair = body.hair if person.hair_m > 0 else np.zeros_like(body.hair)
-    grown = 0.012 * cloth + person.hair_m * hair
+    grown = 0.018 * cloth + person.hair_m * hair
     positions = (body.vertices + body.normals * grown[:, None]) @ person.rotation.T + person.origin_m
-    traits = np.stack([np.zeros_like(cloth), np.zeros_like(cloth), cloth, hair], axis=1)
+    traits = np.stack([np.zeros_like(cloth), np.zeros_like(cloth), cloth + 2 * body.legs, hair], axis=1)
     ones = np.ones((len(cloth), 1))
     buffer = np.hstack([positions, body.normals @ person.rotation.T, body.vertices, traits, body.uv, ones, ones])
     faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
@@ -268,6 +269,8 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "texture_share": skin.texture_share,
         "texture_mean": tuple(map(float, texture[1])) if texture else (1.0, 1.0, 1.0),
         "sleeve": 0.5,
+        "trousers": 1.6,
+        "trouser_colour": tuple(map(float, person.trouser_colour)),
         "cloth_a": tuple(map(float, person.colours[0])),
         "cloth_b": tuple(map(float, person.colours[1])),
         "stripes": person.stripes,
@@ -280,7 +283,7 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
 
 @lru_cache(maxsize=32)
 def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A MakeHuman skin (H, W, 3) uint8 RGB, first row at v = 0, and its mean linear colour over the hand's island."""
+    """A MakeHuman skin (H, W, 3) uint8 RGB, first row at v = 0, and its mean squared colour over the hand's island."""
     import cv2
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -288,5 +291,5 @@ def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
     island = image[
         int(0.02 * _TEXTURE_SIDE) : int(0.1 * _TEXTURE_SIDE), int(0.62 * _TEXTURE_SIDE) : int(0.7 * _TEXTURE_SIDE)
     ]
-    mean = ((island / 255.0) ** 2.2).reshape(-1, 3).mean(axis=0)
+    mean = ((island / 255.0) ** 2).reshape(-1, 3).mean(axis=0)
     return np.ascontiguousarray(image), mean

@@ -93,11 +93,6 @@ class Rasteriser:
         colour = self._colours[int(scene.largest_px > _LARGE_PX)]
         colour.use()
         colour.clear(0, 0, 0, 0)
-        self._picture.write(np.ascontiguousarray(scene.background))
-        self._picture.use(1)
-        self._background_program["picture"].value = 1
-        gl.front_face = "ccw"
-        self._background.render(self._triangle_strip)
         self._shadow_map.use(0)
         _set(self._program, shadow=0, skin=2, projection=projection, light=light.T, **scene.lighting)
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
@@ -106,6 +101,12 @@ class Rasteriser:
             _set(self._program, **mesh.uniforms)
             layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
             gl.vertex_array(self._program, layout, indices).render()
+        # Last, so that what the hands hide is not shaded.
+        self._picture.write(np.ascontiguousarray(scene.background))
+        self._picture.use(1)
+        self._background_program["picture"].value = 1
+        gl.front_face = "ccw"
+        self._background.render(self._triangle_strip)
 
         self._labels.use()
         self._labels.clear(0, 0, 0, 0)

@@ -63,6 +63,16 @@ def incidence(num_vertices: int, faces: np.ndarray) -> sparse.csr_matrix:
     ).tocsr()
 
 
+def neighbour_average(num_vertices: int, faces: np.ndarray) -> sparse.csr_matrix:
+    """(V, V) matrix that replaces every vertex by the mean of its neighbours."""
+    a = faces[:, [0, 1, 2, 1, 2, 0]].ravel()
+    b = faces[:, [1, 2, 0, 0, 1, 2]].ravel()
+    adjacency = sparse.coo_matrix((np.ones(len(a)), (a, b)), (num_vertices, num_vertices)).tocsr()
+    adjacency.data[:] = 1  # an edge between two faces was counted twice
+    valence = np.maximum(np.asarray(adjacency.sum(axis=1)).ravel(), 1)
+    return sparse.diags(1 / valence) @ adjacency
+
+
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray, faces_at_vertex: sparse.csr_matrix) -> np.ndarray:
     """Area-weighted unit normals (V, 3) of vertices (V, 3)."""
     a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]

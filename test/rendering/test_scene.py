@@ -84,3 +84,12 @@ def test_developing_keeps_size_and_is_repeatable(maker):
         first, second = (develop(picture, photo, np.random.default_rng(1)) for _ in range(2))
         assert first.shape == picture.shape and first.dtype == np.uint8
         np.testing.assert_array_equal(first, second)
+
+
+def test_people_are_clothed_but_for_head_neck_and_forearms(maker):
+    people = maker.source.people
+    body = people.body(0)
+    height = body.vertices[:, 2] - body.head[2]
+    assert (body.cloth[height < -0.3] > 0.99).all()  # everything from the chest down, arms included
+    assert (body.cloth[height > -0.05] < 0.01).all()
+    assert set(people.indices("training")).isdisjoint(people.indices("evaluation"))
