@@ -90,10 +90,9 @@ def make_runner(
 
 
 def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> Runner:
-    import onnxruntime
+    from hand_pose_3d.networks.onnx_export import load_onnxruntime
 
-    # A robot tells nobody what it runs; builds without telemetry do nothing here.
-    onnxruntime.disable_telemetry_events()
+    onnxruntime = load_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = min(2, os.cpu_count() or 1)
     options.inter_op_num_threads = 1

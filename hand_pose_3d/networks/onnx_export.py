@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -158,9 +160,17 @@ def _example(deployable: Deployable, batch: int) -> tuple[torch.Tensor, ...]:
     return tuple(examples)
 
 
-def _compare(module: nn.Module, deployable: Deployable, path: Path) -> float:
+def load_onnxruntime() -> ModuleType:
+    """The package onnxruntime, without its telemetry: 1.31 starts that on import and writes a device id."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _compare(module: nn.Module, deployable: Deployable, path: Path) -> float:
+    onnxruntime = load_onnxruntime()
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     largest = 0.0
     for batch in (1, 3):
