@@ -193,7 +193,6 @@ def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) 
         low, high = (2, 17) if hand.side is Side.LEFT else (18, 33)
         rows, columns = np.nonzero((label >= low) & (label <= high))
         box = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else 0
-        dorsal = hand.rotation_camera_hand[:, 2] * (-1 if hand.side is Side.RIGHT else 1)
         towards = -hand.rotation_camera_hand[2, 2]
         hands.append(
             {
@@ -206,7 +205,6 @@ def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) 
                 "fingers_up": float(-hand.rotation_camera_hand[1, 1]),
                 "distance_m": float(hand.wrist_camera_m[2]),
                 "sleeve": hand.clothing.sleeve < 0.2,
-                "dorsal_x": float(dorsal[0]),
             }
         )
     return {"view": scene.view, "environment": scene.environment or "made up", "tags": list(scene.tags), "hands": hands}
