@@ -34,3 +34,28 @@ def start_node() -> Iterator[Callable[..., Process]]:
     yield start
     for process in running:
         process.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_node() -> Iterator[Client]:
+    """A client and one node for all tests of a module."""
+    pytest.importorskip("rclpy")
+    process, made = Process(str(HERE / "fake_estimator.py")), Client()
+    made.connect()
+    yield made
+    made.close()
+    process.stop()
+
+
+@pytest.fixture
+def steady(shared_node: Client) -> Client:
+    """The shared node's client, with no hand in view, no camera known and nothing received yet."""
+    from sensor_msgs.msg import CameraInfo
+
+    shared_node.connect()
+    shared_node.info.publish(CameraInfo(width=64, height=48))
+    shared_node.ask(shared_node.make_image(0))
+    shared_node.spin(0.3)
+    for messages in shared_node.got.values():
+        messages.clear()
+    return shared_node

@@ -64,12 +64,17 @@ def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int
     )
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
 class FakeEstimator:
     """Stands in for HandPoseEstimator."""
 
-    device, model = "cpu", "fake"
+    model = "fake"
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    def __init__(self, device: str = "cpu", delay_s: float = 0.0) -> None:
+        self.device = "cuda" if device == "auto" else device
         self.delay_s, self.timings_ms, self.calls = delay_s, {"fake stage": 1.0}, 0
 
     def __call__(self, image_rgb, camera=None, depth_m=None, stamp_s=None) -> list[HandPose]:
@@ -79,6 +84,8 @@ class FakeEstimator:
         mean = float(image_rgb.mean())
         if mean < 20:
             return []
+        if mean == 150 and self.device == "cuda":
+            raise OutOfMemoryError("CUDA out of memory")
         if 249 < mean:
             raise RuntimeError("white is too much")
         hands = [make_hand(Side.RIGHT, mean / 255, camera, depth_m)]
@@ -93,4 +100,4 @@ class FakeEstimator:
 if __name__ == "__main__":
     from hand_pose_3d.ros.node import main
 
-    raise SystemExit(main(sys.argv, lambda parameters: FakeEstimator(delay_s=0.001)))
+    raise SystemExit(main(sys.argv, lambda parameters: FakeEstimator(parameters.device, delay_s=0.001)))

@@ -1,0 +1,151 @@
+"""The node started in other ways: parameters, transports, lifecycle, signals, namespaces."""
+
+from __future__ import annotations
+
+import signal
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from fake_estimator import FakeEstimator, make_hand
+
+from hand_pose_3d.skeleton import Side
+
+
+def xyz(points) -> np.ndarray:
+    return np.array([[p.x, p.y, p.z] for p in points])
+
+
+def malformed(client):
+    yield "step", client.make_image(step=63)
+    yield "data", client.make_image(data=b"\0" * 100)
+    yield "sides", client.make_image(width=0, height=0, step=0, data=b"")
+    yield "encoding", client.make_image(encoding="klingon8")
+    yield "depth as colour", client.make_image(encoding="16UC1")
+    yield "huge", client.make_image(width=2**31, height=2**31)
+
+
+def test_malformed_images_are_counted_and_survived(client, start_node):
+    process = start_node()
+    client.connect()
+    bad = list(malformed(client))
+    for _, message in bad:
+        client.image.publish(message)
+        client.spin(0.1)
+    status, values = client.diagnosis(lambda status, values: values["image messages rejected"] == str(len(bad)))
+    assert status.level in (b"\1", b"\2")
+    assert client.got["~/hands"] == []
+    assert client.ask(client.make_image(100)).hands
+    client.diagnosis(lambda status, values: status.level == b"\0" and values["images answered"] == "1")
+    code, output = process.stop()
+    assert code == 0 and "image rejected" in output and "Traceback" not in output
+
+
+def test_silent_camera_is_stale(client, start_node):
+    start_node(image_timeout=0.5)
+    client.connect()
+    status, _ = client.diagnosis(lambda status, values: status.level == b"\1")
+    assert "no image on /image" in status.message
+    client.ask(client.make_image(100))
+    client.diagnosis(lambda status, values: status.level == b"\3")
+
+    def recovered() -> bool:
+        client.image.publish(client.make_image(100))
+        return any(status.level == b"\0" for m in client.got["/diagnostics"][-1:] for status in m.status)
+
+    client.until(recovered)
+
+
+def test_old_images_are_refused_when_asked_for(client, start_node):
+    start_node(max_image_age=1.0)
+    client.connect()
+    client.image.publish(client.make_image(100))
+    client.diagnosis(lambda status, values: values["images too old"] == "1" and status.level == b"\2")
+    fresh = client.make_image(100)
+    fresh.header.stamp = client.ros.get_clock().now().to_msg()
+    assert client.ask(fresh).hands
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_compressed_images(client, start_node, suffix):
+    from sensor_msgs.msg import CompressedImage
+
+    start_node(image_transport="compressed")
+    client.connect()
+    message = CompressedImage(format="jpeg" if suffix == ".jpg" else "png")
+    message.header = client.make_image().header
+    message.data = cv2.imencode(suffix, np.full((48, 64, 3), 100, np.uint8))[1].tobytes()
+    hand = client.ask(message, client.compressed).hands[0]
+    expected = make_hand(Side.RIGHT, 100 / 255).keypoints_px
+    np.testing.assert_allclose(xyz(hand.keypoints_2d)[:, :2], expected, atol=1e-9)
+    message.data = message.data[:20]
+    client.stamp(message)
+    client.compressed.publish(message)
+    client.diagnosis(lambda status, values: values["image messages rejected"] == "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("device", "gpu", "cuda:N"), ("max_hands", "99", "max_hands"), ("mirrored", "maybe", "mirrored")],
+)
+def test_bad_parameter_at_the_start_is_one_sentence(start_node, name, value, says):
+    code, output = start_node(**{name: value}).stop(0)
+    assert code == 1 and says in output and "Traceback" not in output
+
+
+def test_lifecycle_by_an_external_manager(client, start_node):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    start_node(autostart=False)
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return client.call(ChangeState, "~/change_state", request).success
+
+    def state() -> str:
+        return client.call(GetState, "~/get_state", GetState.Request()).current_state.label
+
+    assert state() == "unconfigured"
+    for _ in range(3):
+        assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+        for _ in range(2):
+            assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
+            client.connect()
+            assert client.ask(client.make_image(100)).hands
+            assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
+            client.until(lambda: client.ros.count_subscribers("image") == 0)
+        assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
+        client.until(lambda: client.ros.count_publishers("/hand_pose_3d/hands") == 0)
+    assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_node(client, start_node, number):
+    process = start_node()
+    client.connect()
+    client.ask(client.make_image(100))
+    code, output = process.stop(number, timeout=5.0)
+    assert code == 0 and "Traceback" not in output
+
+
+def test_two_nodes_in_two_namespaces(client, start_node):
+    from hand_pose_3d.msg import HandPose3DArray
+
+    start_node("__ns:=/left_arm", "image:=/image")
+    start_node("__ns:=/right_arm", "image:=/image")
+    answers = [client.listen(f"/{name}/hand_pose_3d/hands", HandPose3DArray) for name in ("left_arm", "right_arm")]
+    client.until(lambda: client.ros.count_subscribers("/image") == 2)
+    client.spin(0.5)
+    client.image.publish(client.make_image(100))
+    client.until(lambda: all(answers))
+    assert answers[0][0].header == answers[1][0].header and len(answers[0][0].hands) == len(answers[1][0].hands) == 1
+
+
+def test_fake_estimator_answers_by_brightness():
+    estimator = FakeEstimator()
+    counts = [len(estimator(np.full((4, 4, 3), value, np.uint8))) for value in (0, 100, 220)]
+    assert counts == [0, 1, 2]
