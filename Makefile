@@ -19,7 +19,7 @@ export OMP_WAIT_POLICY := passive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
-	$(wildcard msg/*.msg cmake/*.cmake cmake/tf2_msgs/* cmake/tf2_msgs/msg/* scripts/* launch/* config/*)
+	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
 .PHONY: test lint demo install clean
 

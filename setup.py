@@ -88,7 +88,7 @@ class BuildPyWithMessages(build_py):
         else:
             print("hand_pose_3d: no ROS 2 messages are built (HAND_POSE_3D_ROS=off, or no wheels for this platform)")
         if ON_WHEELS:
-            self._add("tf2_msgs", ROOT / "cmake" / "tf2_msgs")
+            self._add("tf2_msgs", ROOT / "config" / "cmake" / "tf2_msgs")
 
     def _add(self, package: str, source: Path) -> None:
         prefix = build_messages(source, Path(self.get_finalized_command("build").build_temp).resolve() / package)
@@ -133,7 +133,7 @@ def build_messages(source: Path, build: Path) -> Path:
         if generator is None or generator.origin is None:
             raise SystemExit("hand_pose_3d: rosidl_generator_py is not installed, so its messages cannot be built")
         wheels = str(Path(generator.origin).parents[4])
-        options["CMAKE_PROJECT_INCLUDE"] = str(ROOT / "cmake" / "ros_wheels.cmake")
+        options["CMAKE_PROJECT_INCLUDE"] = str(ROOT / "config" / "cmake" / "ros_wheels.cmake")
         options["CMAKE_PREFIX_PATH"] = wheels
         environment["AMENT_PREFIX_PATH"] = wheels
         # Set by the wheels for this interpreter only; inherited, it keeps another one from finding its libraries.

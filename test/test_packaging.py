@@ -60,8 +60,8 @@ def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
 
 @pytest.mark.parametrize("program", ["hand_pose_3d_node", "image_source", "hand_pose_3d"])
 def test_programs_are_executable_and_installed(program):
-    assert (ROOT / "scripts" / program).stat().st_mode & 0o111
-    assert f"scripts/{program}" in (ROOT / "CMakeLists.txt").read_text()
+    assert (ROOT / "hand_pose_3d" / "ros" / "bin" / program).stat().st_mode & 0o111
+    assert f"hand_pose_3d/ros/bin/{program}" in (ROOT / "CMakeLists.txt").read_text()
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -37,7 +37,7 @@ def test_programs_that_are_started_are_installed():
         if keyword.arg == "executable"
     }
     assert started - {"rviz2"} == {"hand_pose_3d_node", "image_source"}
-    assert all((ROOT / "scripts" / name).is_file() for name in started - {"rviz2"})
+    assert all((ROOT / "hand_pose_3d" / "ros" / "bin" / name).is_file() for name in started - {"rviz2"})
 
 
 def test_rviz_shows_image_skeleton_and_frames():
