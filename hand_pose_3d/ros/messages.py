@@ -47,7 +47,8 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
 def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> Any:
     """HandPose3D of a hand in an image of image_shape (H, W, ...). Raises InvalidInputError for numbers not finite.
 
-    Without metric placement keypoints, wrist position and position_stddev are NaN, as the message's comments say.
+    Without metric placement keypoints and wrist position are zero and position_stddev is -1, as the message says: no
+    number that is published is ever NaN.
     """
     from geometry_msgs.msg import Point, Quaternion
 
@@ -55,7 +56,7 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
 
     check_finite(hand)
     metric = hand.keypoints_m is not None and hand.scale_source != ScaleSource.NONE
-    keypoints_m = np.full((21, 3), np.nan) if hand.keypoints_m is None or not metric else hand.keypoints_m
+    keypoints_m = np.zeros((21, 3)) if hand.keypoints_m is None or not metric else hand.keypoints_m
 
     def points(rows: np.ndarray) -> list[Any]:
         return [Point(x=x, y=y, z=z) for x, y, z in np.asarray(rows, dtype=float).tolist()]
@@ -78,7 +79,7 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
     message.wrist.orientation = orientation(hand.rotation_camera_wrist)
     message.scale_source = int(hand.scale_source) if metric else int(ScaleSource.NONE)
     message.scale = float(hand.scale_m) if metric else 0.0
-    message.position_stddev = float(hand.position_stddev_m) if metric else float("nan")
+    message.position_stddev = float(hand.position_stddev_m) if metric else -1.0
 
     height, width = image_shape[:2]
     x, y, w, h = hand.roi_px
