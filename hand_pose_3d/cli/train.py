@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 STAGES = ("handsegnet", "posenet", "lifting")
+APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -27,9 +28,18 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--out", required=True, type=_NEW_FOLDER, help="Checkpoints, log and curves; a run found there is resumed."
 )
+@click.option("--family", type=click.Choice(["lite", "paper"]), default="lite", show_default=True)
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
+@click.option(
+    "--approach",
+    type=click.Choice([*APPROACHES, "all"]),
+    default="proposed",
+    show_default=True,
+    help="Lifting of the paper's family: its own, one that it is compared with, or all of them and a table.",
+)
+@click.option("--posenet", type=_FILE, help="Weights of the paper's PoseNet, to lift its maps instead of the labels'.")
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
     "--frozen-blocks",
@@ -51,6 +61,8 @@ def command(
     stage: str,
     roots: tuple[Path, ...],
     out: Path,
+    family: str,
+    approach: str,
     threads: int,
     device: str,
     save_weights: Path | None,
@@ -59,28 +71,45 @@ def command(
     """Train a STAGE on renders: handsegnet, posenet or lifting.
 
     Ends when the schedule does, or on Ctrl-C with a checkpoint to go on from. `torchrun -m hand_pose_3d.cli train ...`
-    starts it on several processes.
+    starts it on several processes. Defaults are those that suit the stage: for the paper's family, the paper's.
     """
     import cv2
     import torch
 
     from hand_pose_3d.runtime import choose_device
-    from hand_pose_3d.training.loop import LoopConfig, run
-    from hand_pose_3d.training.stages import build_stage, save_stage
+    from hand_pose_3d.training.loop import LoopConfig, Stage, run
+    from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage
 
+    if approach != "proposed" and (family, stage) != ("paper", "lifting"):
+        raise click.UsageError("--approach is a choice of `train lifting --family paper` only")
+    if approach != "proposed" and save_weights is not None:
+        raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
-    built = build_stage(
-        stage, roots, trunk=options["trunk"], frozen_blocks=options["frozen_blocks"], real=options["real"]
-    )
-    chosen: dict[str, Any] = {
-        k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None
-    }
-    config = LoopConfig(**{**built.defaults, **chosen, "device": str(choose_device(device))})
-    figures = run(built, config, out)
+
+    def train(name: str, folder: Path) -> dict[str, float]:
+        built: Stage
+        if family == "lite":
+            used = {k: options[k] for k in ("trunk", "frozen_blocks", "real")}
+            built = build_lite_stage(stage, roots, **used)
+        else:
+            built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])
+        if name == "nearest-neighbour":  # a library, which holds all that it will know
+            return built.evaluate(built.network)
+        chosen: dict[str, Any] = {
+            k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None
+        }
+        return run(built, LoopConfig(**{**built.defaults, **chosen, "device": str(choose_device(device))}), folder)
+
+    if approach == "all":
+        rows = {name: train(name, out / name) for name in APPROACHES}
+        for name, row in rows.items():
+            click.echo(f"{name:<18}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+        return
+    figures = train(approach, out)
     for name, value in figures.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:
-        for path in save_stage(stage, out, save_weights, figures):
+        for path in save_stage(stage, out, save_weights, figures, family):
             click.echo(f"wrote {path}")

@@ -16,7 +16,7 @@ RIGHT_WITHIN = 0.1
 
 @torch.inference_mode()
 def spreads_and_errors(network: LitePoseNet, samples: Sequence[CropSample]) -> tuple[np.ndarray, np.ndarray]:
-    """Spread, as a share of the crop, and error, as a share of the hand's size, of every labelled keypoint. (M,) each."""
+    """Spread as a share of the crop and error as a share of the hand's size, of every labelled keypoint; (M,) each."""
     spreads, errors = [], []
     for images, uv, weight in _batches(samples):
         maps = network(images).score_maps[-1].float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -54,3 +54,8 @@ def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split; its pictures are not read."""
     found = [(s.keypoints_m, int(s.side)) for s in read_rhd(root, split, "all") if s.keypoints_m is not None]
     return np.stack([xyz_m for xyz_m, _ in found]), np.array([side for _, side in found])
+
+
+def dominant_hands(roots: Sequence[Path], split: str) -> list[Sample]:
+    """The hand of each image that shows more of itself, as the authors choose it."""
+    return [sample for root in roots for sample in read_rhd(root, split, "dominant")]

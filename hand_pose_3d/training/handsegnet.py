@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ class LiteSegmentationStage:
     trunk_rate: the trunk's learning rate over that of the rest; 0 keeps a trunk that knows real scenes as it is.
     """
 
-    defaults = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
+    defaults: dict[str, Any] = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
 
     def __init__(
         self,

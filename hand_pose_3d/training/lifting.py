@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def lift(network: nn.Module, uv: torch.Tensor, spread: torch.Tensor, side: torch
 class LiftingStage:
     """Training of a lifting approach: the loss of the relative pose, and the paper's two where it has both streams."""
 
-    defaults = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
+    defaults: dict[str, Any] = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
 
     def __init__(
         self,

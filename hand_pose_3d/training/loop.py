@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -27,6 +27,7 @@ class LoopConfig:
     learning_rate: float = 1e-3
     warm_up: int = 3_000  # images of linear warm-up
     decay: float = 0.3  # last share of the schedule, over which the rate falls linearly to 2 %
+    steps: tuple[tuple[float, float], ...] = ()  # instead of that: shares of the schedule, and the factor from there on
     average: float = 0.998  # exponential moving average of the weights, a step
     clip: float = 5.0  # largest gradient norm
     weight_decay: float = 1e-3
@@ -43,7 +44,7 @@ Evaluation = Callable[[nn.Module], "dict[str, float]"]
 class Stage(Protocol):
     """One network's training: batches, loss and evaluation."""
 
-    defaults: dict[str, float]  # LoopConfig fields that suit it
+    defaults: dict[str, Any]  # LoopConfig fields that suit it
 
     @property
     def network(self) -> nn.Module:
@@ -63,8 +64,10 @@ class Stage(Protocol):
 
 
 def rate_factor(seen: int, config: LoopConfig) -> float:
-    """Share of the learning rate after `seen` images: warm-up, plateau, linear decay to 2 %."""
+    """Share of the learning rate after `seen` images: warm-up, plateau, linear decay to 2 %; or the given steps."""
     progress = seen / config.images
+    if config.steps:
+        return next((factor for share, factor in reversed(config.steps) if progress >= share), 1.0)
     fall = min(1.0, max(0.02, (1 - progress) / max(config.decay, 1e-9)))
     return min(1.0, (seen + 1) / max(config.warm_up, 1)) * fall
 

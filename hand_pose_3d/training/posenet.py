@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,18 +81,23 @@ class PoseSampler:
 
     def __call__(self, rng: np.random.Generator) -> CropSample:
         """One augmented sample."""
+        return self.draw(rng)[0]
+
+    def draw(self, rng: np.random.Generator) -> tuple[CropSample, Crop, np.ndarray]:
+        """One augmented sample, its window in the pack's picture, and the hand's keypoints (21, 3) in camera axes."""
         how = self.how
         pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
         if rng.random() < how.empty:
             image = np.ascontiguousarray(self.background(pack, rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
-            return CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), 0, 0)
+            nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), 0, 0)
+            return nothing, Crop((0.0, 0.0), 1.0, CROP_SIZE), np.zeros((21, 3))
         index = int(rng.integers(len(pack)))
-        uv, side = pack.uv[index], Side(int(pack.side[index]))
+        uv, xyz_m, side = pack.uv[index], pack.xyz_m[index], Side(int(pack.side[index]))
         rgba = np.asarray(pack.rgba[index])
         if rng.random() < 0.5:
             rgba = rgba[:, ::-1]
-            uv, _, side = flip(uv, pack.xyz_m[index], side, rgba.shape[1])
+            uv, xyz_m, side = flip(uv, xyz_m, side, rgba.shape[1])
         crop = _jittered(uv, how, rng)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
@@ -104,7 +110,7 @@ class PoseSampler:
             image = augment.occlude(image, pack.backgrounds, rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
         uv = crop.to_crop(uv).astype(np.float32)
-        return CropSample(image, uv, _inside(uv), int(side == Side.RIGHT), 1)
+        return CropSample(image, uv, _inside(uv), int(side == Side.RIGHT), 1), crop, xyz_m
 
 
 def ideal_sample(pack: CropPack, index: int) -> CropSample:
@@ -155,7 +161,7 @@ def keypoint_loss(score_maps: torch.Tensor, uv_map: torch.Tensor, weight: torch.
 class LitePoseStage:
     """Training of LitePoseNet. The trunk learns slowly and its first blocks stay as they are."""
 
-    defaults = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
+    defaults: dict[str, Any] = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
 
     def __init__(
         self,

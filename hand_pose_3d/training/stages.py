@@ -11,19 +11,31 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
+from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
+from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
-from hand_pose_3d.training.data import crop_pack, poses, scene_pack
+from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import Stage
+from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage
+from hand_pose_3d.weights import load_weights, save_weights
 
-NETWORKS = {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting}
+NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
+    "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
+    "paper": {"handsegnet": HandSegNet, "posenet": PoseNet, "lifting": Lifting},
+}
 
 
-def build_stage(
-    stage: str, roots: Sequence[Path], *, trunk: Path | None, frozen_blocks: int, real: Path | None
+def build_lite_stage(
+    stage: str,
+    roots: Sequence[Path],
+    *,
+    trunk: Path | None = None,
+    frozen_blocks: int = 11,
+    real: Path | None = None,
 ) -> Stage:
     """A stage of the lite family, ready for the loop."""
     if stage == "handsegnet":
@@ -41,6 +53,27 @@ def build_stage(
         return LitePoseStage(pose, crops, crop_pack(roots[0], "evaluation"), extra, frozen_blocks)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     return LiftingStage(LiteLifting(), [LiftingSampler(xyz_m, side)], LiftingSampler(*poses(roots[0], "evaluation")))
+
+
+def build_paper_stage(
+    stage: str, roots: Sequence[Path], *, approach: str = "proposed", posenet: Path | None = None
+) -> Stage:
+    """A stage of the paper's family, ready for the loop.
+
+    approach: of lifting, one of networks.lifting.LIFTINGS; posenet: weights of a PoseNet whose maps lifting learns
+    from, None for maps of the labels.
+    """
+    if stage == "handsegnet":
+        scenes = [scene_pack(root, "training") for root in roots]
+        return PaperSegmentationStage(HandSegNet(), scenes, scene_pack(roots[0], "evaluation"))
+    train, held_out = dominant_hands(roots, "training"), dominant_hands(roots[:1], "evaluation")
+    if stage == "posenet":
+        return PaperPoseStage(PoseNet(), train, held_out)
+    pose = None
+    if posenet is not None:
+        pose = PoseNet()
+        load_weights(pose, posenet)
+    return PaperLiftingStage(LIFTINGS[approach](), train, held_out, pose)
 
 
 class TrueCrops:
@@ -75,14 +108,12 @@ class TrueCrops:
         return {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean()), f"{key}_side": side}
 
 
-def save_stage(stage: str, run: Path, folder: Path, figures: dict[str, float]) -> list[Path]:
+def save_stage(stage: str, run: Path, folder: Path, figures: dict[str, float], family: str = "lite") -> list[Path]:
     """Write the averaged network of a run as float16 safetensors, with what it was measured at."""
-    from hand_pose_3d.weights import save_weights
-
-    network = NETWORKS[stage]()
+    network = NETWORKS[family][stage]()
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     network.load_state_dict(state["average"])
-    metadata = {"family": "lite", "version": __version__, "licence": "Apache-2.0", "images_seen": str(state["seen"])}
-    path = folder / f"lite-{stage}.safetensors"
+    metadata = {"family": family, "version": __version__, "licence": "Apache-2.0", "images_seen": str(state["seen"])}
+    path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)
     return [path]

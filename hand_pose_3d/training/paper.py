@@ -1,0 +1,299 @@
+"""The paper's networks by the paper's recipe: losses, augmentation and learning rates as the authors' code has them.
+
+Keypoint 0 is the wrist and the reference bone the index finger's, as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.networks import HandSegNet, PoseNet
+from hand_pose_3d.networks.lifting import LocalLifting, NearestNeighbourLifting, chain_from_keypoints
+from hand_pose_3d.networks.pose_prior import MAP_SIZE
+from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
+from hand_pose_3d.skeleton import MIDDLE_MCP, Side
+from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack
+
+CROP_PX = 256
+SIGMA_SHARE = 25 / CROP_PX
+"""Width of the label maps exp(-d^2 / sigma^2) over the crop's edge."""
+
+ADAM: dict[str, Any] = {
+    "batch": 8,
+    "warm_up": 0,
+    "average": 0.0,
+    "weight_decay": 0.0,
+    "clip": float("inf"),
+}
+"""Settings of the loop that make it plain Adam."""
+
+
+@dataclass(frozen=True)
+class PaperAugmentation:
+    """Noise of training crops; standard deviations in pixels of the source image."""
+
+    keypoint_px: float = 2.5  # of every label, truncated at twice as much
+    center_px: float = 20.0  # of the crop's centre, before its size is chosen to hold the hand
+    offset_px: float = 0.0  # of the crop's centre, after it
+    zoom: float = 1.0  # the crop's scale is multiplied by up to this
+
+
+LIFTING_AUGMENTATION = PaperAugmentation(offset_px=10.0, zoom=1.2)
+NO_AUGMENTATION = PaperAugmentation(0.0, 0.0)
+
+
+def training_crop(
+    uv: np.ndarray, visible: np.ndarray, size: int, how: PaperAugmentation, rng: np.random.Generator
+) -> Crop:
+    """The authors' crop around a labelled hand: centred on the middle finger's base, of 256/10 to 256 source pixels."""
+    center = uv[MIDDLE_MCP] + rng.normal(0, 1, 2) * how.center_px
+    edge = 2 * float(np.abs(uv[visible] - center).max()) if visible.any() else 200.0
+    scale = np.clip(CROP_PX / np.clip(edge, 50, 500), 1, 10) * rng.uniform(1, how.zoom)
+    center = center + rng.normal(0, 1, 2) * how.offset_px
+    return Crop((float(center[0]), float(center[1])), float(CROP_PX / scale), size)
+
+
+def label_maps(uv: torch.Tensor, visible: torch.Tensor, crop: int, size: int) -> torch.Tensor:
+    """Maps exp(-d^2 / sigma^2) of the whole pixel that holds a keypoint; zero for hidden ones and those outside.
+
+    uv: (N, K, 2) crop pixels; visible: (N, K); crop: the crop's edge; size: that of the maps, which average over
+    crop / size pixels. Returns (N, K, size, size).
+    """
+    centre = uv.trunc()
+    shown = visible.bool() & ((centre > 0) & (centre < crop - 1)).all(-1)
+    away = torch.arange(crop, device=uv.device) - centre[..., None]
+    line = torch.exp(-(away**2) / (SIGMA_SHARE * crop) ** 2)
+    line = line.unflatten(-1, (size, crop // size)).mean(-1)  # a Gaussian's mean over a square is that of each axis
+    return line[..., 1, :, None] * line[..., 0, None, :] * shown[..., None, None]
+
+
+def pose_loss(score_maps: Sequence[torch.Tensor], target: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Root mean square error of each visible keypoint's map at the label's resolution, summed over the stages."""
+    losses = []
+    for maps in score_maps:
+        full = resize_bilinear(maps.float(), (target.shape[-2], target.shape[-1]))
+        error = ((full - target).square().mean((2, 3)) + 1e-12).sqrt()
+        losses.append((error * visible).sum() / (visible.sum() + 0.001))
+    return torch.stack(losses).sum()
+
+
+class PaperSegmentationStage:
+    """Training of HandSegNet: cross-entropy of random windows whose hue is shifted."""
+
+    defaults: dict[str, Any] = {**ADAM, "images": 320_000, "learning_rate": 1e-5, "steps": ((0.5, 0.1), (0.75, 0.01))}
+
+    def __init__(
+        self, network: HandSegNet, train: Sequence[ScenePack], held_out: ScenePack, window: int = CROP_PX
+    ) -> None:
+        self.network, self.train, self.window = network, train, window
+        self.shares = np.cumsum([len(p) for p in train]) / sum(len(p) for p in train)
+        self.held_out = [
+            held_out.rgbc[i] for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
+        ]
+
+    def parameter_groups(self, learning_rate: float) -> list[dict]:
+        """One group."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def _draw(self, rng: np.random.Generator) -> np.ndarray:
+        pack = self.train[int(np.searchsorted(self.shares, rng.random()))]
+        y, x = rng.integers(0, SCENE_SIZE - self.window + 1, 2)
+        four = pack.rgbc[rng.integers(len(pack)), y : y + self.window, x : x + self.window].copy()
+        hsv = cv2.cvtColor(np.ascontiguousarray(four[..., :3]), cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(int) + round(rng.uniform(-18, 18))) % 180  # a tenth of the circle
+        four[..., :3] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        return four
+
+    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
+        """Endless augmented batches."""
+        rng = np.random.default_rng([rank, start, 17])
+        while True:
+            yield self._tensors([self._draw(rng) for _ in range(batch)])
+
+    @staticmethod
+    def _tensors(scenes: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        four = torch.from_numpy(np.stack(scenes))
+        return four[..., :3].permute(0, 3, 1, 2).float() / 255 - 0.5, (four[..., 3] == HAND).long()
+
+    def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Softmax cross-entropy, mean over pixels."""
+        images, mask = batch
+        loss = F.cross_entropy(self.network(images).float(), mask)
+        return loss, {"loss_cross": loss.item()}
+
+    @torch.inference_mode()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Intersection over union of hand pixels on held-out renders."""
+        device, both, either = next(network.parameters()).device, 0, 0
+        for start in range(0, len(self.held_out), 8):
+            images, mask = self._tensors(self.held_out[start : start + 8])
+            scores = network.eval()(images.to(device)).cpu()
+            found, truth = scores[:, 1] > scores[:, 0], mask > 0
+            both, either = both + int((found & truth).sum()), either + int((found | truth).sum())
+        return {"renders_iou": both / max(either, 1)}
+
+
+class HandCrops:
+    """Crops of labelled hands by the authors' rule, from samples of a data set."""
+
+    def __init__(self, samples: Sequence[Sample], how: PaperAugmentation, size: int = CROP_PX) -> None:
+        self.samples, self.how, self.size = samples, how, size
+
+    def __call__(
+        self, index: Sequence[int], rng: np.random.Generator, images: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Images (N, 3, S, S) in -0.5..0.5 (of no hands if they are not wanted), uv (N, 21, 2), visible (N, 21)."""
+        from scipy.stats import truncnorm
+
+        pixels, labels, shown = [], [], []
+        for i in index:
+            sample, noise = self.samples[i], self.how.keypoint_px
+            uv = sample.keypoints_px
+            if noise:
+                uv = uv + truncnorm.rvs(-2, 2, scale=noise, size=uv.shape, random_state=rng)
+            crop = training_crop(uv, sample.visible, self.size, self.how, rng)
+            labels.append(crop.to_crop(uv).astype(np.float32))
+            shown.append(sample.visible.astype(np.float32))
+            if images:
+                pixels.append(crop.extract(sample.image(), border=127))
+        stack = np.stack(pixels) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
+        tensor = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255 - 0.5
+        return tensor, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(shown))
+
+
+class PaperPoseStage:
+    """Training of PoseNet: all three stages' maps against label maps at the crop's resolution."""
+
+    defaults: dict[str, Any] = {
+        **ADAM,
+        "images": 240_000,
+        "learning_rate": 1e-4,
+        "steps": ((1 / 3, 0.1), (2 / 3, 0.01)),
+    }
+
+    def __init__(
+        self, network: PoseNet, train: Sequence[Sample], held_out: Sequence[Sample], size: int = CROP_PX
+    ) -> None:
+        self.network, self.size = network, size
+        self.crops = HandCrops(train, PaperAugmentation(), size)
+        self.held_out = HandCrops(held_out[:: max(1, len(held_out) // 200)], NO_AUGMENTATION, size)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict]:
+        """One group."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
+        """Endless augmented batches."""
+        rng = np.random.default_rng([rank, start, 19])
+        while True:
+            yield self.crops(rng.integers(len(self.crops.samples), size=batch).tolist(), rng)
+
+    def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """See :func:`pose_loss`."""
+        images, uv, visible = batch
+        loss = pose_loss(self.network(images), label_maps(uv, visible, self.size, self.size), visible)
+        return loss, {"loss_pose": loss.item()}
+
+    @torch.inference_mode()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Errors of visible keypoints on held-out renders, pixels of a 256 px crop."""
+        device, errors = next(network.parameters()).device, []
+        for start in range(0, len(self.held_out.samples), 8):
+            index = range(start, min(start + 8, len(self.held_out.samples)))
+            images, uv, visible = self.held_out(index, np.random.default_rng(0))
+            maps = resize_bilinear(network.eval()(images.to(device))[-1].float(), (self.size, self.size)).cpu()
+            best = maps.flatten(2).argmax(-1)
+            found = torch.stack([best % self.size, best // self.size], -1)
+            errors.append((found - uv).norm(dim=-1)[visible > 0] * CROP_PX / self.size)
+        e = torch.cat(errors)
+        return {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
+
+
+class PaperLiftingStage:
+    """Training of a lifting approach on label maps, or on the maps that a trained PoseNet gives for the images."""
+
+    defaults: dict[str, Any] = {**ADAM, "images": 640_000, "learning_rate": 1e-5, "steps": ((0.75, 0.1),)}
+
+    def __init__(
+        self, network: nn.Module, train: Sequence[Sample], held_out: Sequence[Sample], pose: PoseNet | None = None
+    ) -> None:
+        self.network = network
+        self.pose = pose.eval().requires_grad_(False) if pose is not None else None
+        self.crops, self.poses = HandCrops(train, LIFTING_AUGMENTATION), _poses(train)
+        held_out = held_out[:: max(1, len(held_out) // 1000)]
+        self.held_out, self.held_out_poses = HandCrops(held_out, NO_AUGMENTATION), _poses(held_out)
+        if isinstance(network, NearestNeighbourLifting):
+            uv = torch.from_numpy(np.stack([s.keypoints_px for s in train]).astype(np.float32))
+            side, canonical, rotation, _ = self.poses
+            network.fit(uv, canonical @ rotation.transpose(1, 2), side)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict]:
+        """One group."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+
+    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
+        """Endless augmented batches."""
+        rng = np.random.default_rng([rank, start, 23])
+        while True:
+            index = rng.integers(len(self.crops.samples), size=batch).tolist()
+            yield (*self.crops(index, rng, images=self.pose is not None), *(x[index] for x in self.poses[:3]))
+
+    def maps(self, images: torch.Tensor, uv: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """What is lifted, (N, 21, 32, 32)."""
+        if self.pose is None:
+            return label_maps(uv, visible, CROP_PX, MAP_SIZE)
+        with torch.no_grad():
+            return self.pose.to(images.device)(images)[-1]
+
+    def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
+        """Squared errors of what the approach is taught; for the paper's, canonical pose and rotation, weight 1 : 1."""
+        *inputs, side, canonical, rotation = batch
+        maps, relative = self.maps(*inputs), canonical @ rotation.transpose(1, 2)
+        if isinstance(self.network, LocalLifting):
+            chain = self.network.chain(maps, side).float()
+            terms = {"loss_chain": F.mse_loss(chain[:, 1:], chain_from_keypoints(relative)[:, 1:])}
+        else:
+            result = self.network(maps, side)
+            terms = {"loss_relative": F.mse_loss(result.relative.float(), relative)}
+            if result.canonical is not None:
+                terms = {
+                    "loss_canonical": F.mse_loss(result.canonical.float(), canonical),
+                    "loss_rotation": F.mse_loss(result.rotation.float(), rotation),
+                }
+        return torch.stack(list(terms.values())).sum(), {key: value.item() for key, value in terms.items()}
+
+    @torch.inference_mode()
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Errors in millimetres on held-out renders: true root and scale, no rotation (section 5.2)."""
+        side, canonical, rotation, scale_m = self.held_out_poses
+        device, errors = next(iter(network.state_dict().values())).device, []
+        for start in range(0, len(side), 50):
+            index = range(start, min(start + 50, len(side)))
+            inputs = self.held_out(index, np.random.default_rng(0), images=self.pose is not None)
+            maps = self.maps(*(x.to(device) for x in inputs))
+            found = network.eval()(maps, side[index].to(device)).relative.float().cpu()
+            truth = canonical[index] @ rotation[index].transpose(1, 2)
+            errors.append((found - truth).norm(dim=-1) * scale_m[index, None] * 1000)
+        e = torch.cat(errors)[:, 1:]
+        return {"renders_median_mm": e.median().item(), "renders_mean_mm": e.mean().item()}
+
+
+def _poses(samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Side one-hot (N, 2), canonical (N, 21, 3), rotation_camera_canonical (N, 3, 3), reference bone (N,) in metres."""
+    xyz_m = np.stack([np.asarray(s.keypoints_m, dtype=float) for s in samples])
+    relative, scale = normalise(xyz_m)
+    canonical, rotation = to_canonical(relative)
+    right = torch.tensor([int(s.side == Side.RIGHT) for s in samples])
+    numbers = (torch.from_numpy(x.astype(np.float32)) for x in (canonical, rotation, scale))
+    return (F.one_hot(right, 2).float(), *numbers)  # type: ignore[return-value]
