@@ -18,7 +18,7 @@ _LAZY = {
 __all__ = sorted(_LAZY)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     """Import public names on first use, so that `import hand_pose_3d` needs no torch."""
     if name in _LAZY:
         from importlib import import_module

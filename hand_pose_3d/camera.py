@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class Camera:
             raise InvalidInputError(f"distortion model {self.model!r} is not one of {', '.join(_MODELS[:3])}")
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray, **fields) -> Camera:
+    def from_matrix(cls, matrix: np.ndarray, **fields: Any) -> Camera:
         """From a 3x3 intrinsic matrix K; further fields by name."""
         k = np.asarray(matrix, dtype=float).reshape(3, 3)
         return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), **fields)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,3 +108,33 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
             matches = [path]
         found.update(dict.fromkeys(matches))
     return list(found)
+
+
+def open_camera(camera: str, size: tuple[int, int]) -> Any:
+    """An open cv2.VideoCapture of a number, a device or a stream.
+
+    Raises InvalidInputError that says whether the device is missing, forbidden or busy.
+    """
+    import cv2
+
+    device = f"/dev/video{camera}" if camera.isdigit() else camera
+    if sys.platform.startswith("linux") and device.startswith("/dev/"):
+        if not os.path.exists(device):
+            others = sorted(str(path) for path in Path("/dev").glob("video*"))
+            found = f"there is {', '.join(others)}" if others else "no camera is connected"
+            raise InvalidInputError(f"there is no camera {device}; {found}")
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise InvalidInputError(
+                f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
+                "and log in again"
+            )
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(0)
+    capture = cv2.VideoCapture(int(camera)) if camera.isdigit() else cv2.VideoCapture(camera)
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if not capture.isOpened():
+        raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
+    return capture

@@ -59,7 +59,10 @@ TO_PAPER = np.argsort(FROM_PAPER)
 """``paper = public[..., TO_PAPER, :]``; the map is its own inverse."""
 
 TO_OPENXR = np.array([0, 1, 2, 3, 4, *range(6, 10), *range(11, 15), *range(16, 20), *range(21, 25)]) + 1
-"""Index of each public keypoint in the 26 joints of XR_EXT_hand_tracking (0 palm, 1 wrist, metacarpals at 6, 11, 16, 21)."""
+"""Index of each public keypoint in the 26 joints of XR_EXT_hand_tracking.
+
+Its joint 0 is the palm and 1 the wrist; the metacarpals of the long fingers (6, 11, 16, 21) have no keypoint here.
+"""
 
 
 def palm_from_wrist(keypoints: np.ndarray) -> np.ndarray:

@@ -47,6 +47,8 @@ def command(
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
     intrinsics = Camera.from_yaml(calibration) if calibration else None
+    from hand_pose_3d.images import open_camera
+
     capture = open_camera(camera, _parse_size(size))
     try:
         show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
@@ -61,38 +63,6 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise click.BadParameter(f"{text!r} is not WIDTHxHEIGHT, like 640x480", param_hint="--size")
     return int(width), int(height)
-
-
-def open_camera(camera: str, size: tuple[int, int]) -> Any:
-    """An open cv2.VideoCapture of a number, a device or a stream.
-
-    Raises InvalidInputError that says whether the device is missing, forbidden or busy.
-    """
-    import cv2
-
-    from hand_pose_3d.errors import InvalidInputError
-
-    device = f"/dev/video{camera}" if camera.isdigit() else camera
-    if sys.platform.startswith("linux") and device.startswith("/dev/"):
-        if not os.path.exists(device):
-            others = sorted(str(path) for path in Path("/dev").glob("video*"))
-            found = f"there is {', '.join(others)}" if others else "no camera is connected"
-            raise InvalidInputError(f"there is no camera {device}; {found}")
-        if not os.access(device, os.R_OK | os.W_OK):
-            raise InvalidInputError(
-                f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
-                "and log in again"
-            )
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
-    capture = cv2.VideoCapture(int(camera)) if camera.isdigit() else cv2.VideoCapture(camera)
-    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if not capture.isOpened():
-        raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
-    return capture
 
 
 def _follow(capture: Any, estimator: Any, intrinsics: Any, show: Show, frames: int | None) -> None:

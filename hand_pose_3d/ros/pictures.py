@@ -69,7 +69,7 @@ def _open_clip(camera: Camera | None) -> Pictures:
 def _open_camera(name: str, size: tuple[int, int], camera: Camera | None) -> Pictures:
     import cv2
 
-    from hand_pose_3d.cli.live import open_camera
+    from hand_pose_3d.images import open_camera
 
     capture = open_camera(name, size)
     ok, _ = capture.read()

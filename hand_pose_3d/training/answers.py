@@ -1,0 +1,60 @@
+"""PoseNet's own answers as the lifting networks' input: its noise, its misses and its doubt, as they really come."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.geometry import normalise, rotation_to_ray, to_canonical
+from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
+from hand_pose_3d.training.crops import CropPack
+from hand_pose_3d.training.lifting import LiftingBatch
+from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
+
+
+@torch.inference_mode()
+def posenet_answers(network: LitePoseNet, pack: CropPack, count: int, seed: int) -> LiftingBatch:
+    """What a trained PoseNet says of `count` augmented crops of a pack, with the true poses beside it."""
+    from tqdm import tqdm
+
+    network.eval()
+    sampler, rng = PoseSampler([pack]), np.random.default_rng(seed)
+    rows: list[LiftingBatch] = []
+    with tqdm(total=count, desc="PoseNet's answers", unit="hand", delay=2, leave=False) as progress:
+        while sum(len(row.side) for row in rows) < count:
+            drawn = [sampler.draw(rng) for _ in range(32)]
+            drawn = [d for d in drawn if d[0].presence]
+            samples = [sample for sample, _, _ in drawn]
+            maps = network(collate(samples)[0]).score_maps[-1].float()
+            found, spread = soft_argmax(maps)
+            uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
+            targets = [_target(sample, crop, xyz) for sample, crop, xyz in drawn]
+            side = np.array([s.side for s in samples])
+            canonical, rotation, scale = (np.stack(x).astype(np.float32) for x in zip(*targets))
+            rows.append(LiftingBatch(uv.numpy(), spread.numpy(), side, canonical, rotation, scale))
+            progress.update(len(side))
+    return LiftingBatch(*(np.concatenate(column)[:count] for column in zip(*rows)))
+
+
+def _target(sample: CropSample, crop: Crop, xyz_m: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Canonical pose, rotation and scale in the axes of a camera that looks along the crop's ray, turned as it is."""
+    c, s = np.cos(crop.angle), np.sin(crop.angle)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    rays = xyz_m[:, :2] / xyz_m[:, 2:]
+    middle = (rays.min(0) + rays.max(0)) / 2
+    relative, scale = normalise(xyz_m @ rotation_to_ray(np.array([*middle, 1.0])) @ turn)
+    canonical, rotation = to_canonical(relative)
+    return canonical, rotation, scale
+
+
+class AnswerSampler:
+    """Draws batches from stored answers."""
+
+    def __init__(self, answers: LiftingBatch) -> None:
+        self.answers = answers
+
+    def __call__(self, rng: np.random.Generator, count: int) -> LiftingBatch:
+        """A batch, with replacement."""
+        index = rng.integers(len(self.answers.side), size=count)
+        return LiftingBatch(*(column[index] for column in self.answers))
