@@ -77,27 +77,34 @@ def measure(
     camera: Camera | None = None,
     *,
     clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
     passed: Callable[[Setting], None] = lambda setting: None,
 ) -> list[dict[str, Any]]:
     """One row per contender and stage, from passes over all frames in an order that turns round by round.
 
     frames: (H, W, 3) uint8 RGB of one size. Each pass begins with plan.warm_up calls that do not count and a reset.
     passed: called after each pass. Returns rows with the fields of Setting, 'stage', those of :func:`summary`, 'width',
-    'height' and 'hands', the mean number of hands that were found.
+    'height' and 'hands', the mean number of hands that were found; those of the whole have 'cpu_ms', too: what all
+    threads of this process took together in the mean, which other programs on a busy machine change less than they do time.
     """
     samples: list[dict[str, list[float]]] = [{END_TO_END: []} for _ in contenders]
     found: list[list[int]] = [[] for _ in contenders]
+    worked_s = [0.0] * len(contenders)
     order = list(range(len(contenders)))
     for turn in range(plan.rounds):
         for index in order if turn % 2 == 0 else order[::-1]:
-            _pass(contenders[index].estimator, frames, plan, camera, samples[index], found[index], clock)
+            worked_s[index] += _pass(
+                contenders[index].estimator, frames, plan, camera, samples[index], found[index], clock, cpu_clock
+            )
             passed(contenders[index].setting)
     height, width = frames[0].shape[:2]
     rows = []
-    for contender, stages, hands in zip(contenders, samples, found):
+    for contender, stages, hands, cpu_s in zip(contenders, samples, found, worked_s):
         about = asdict(contender.setting)
         size = {"width": width, "height": height, "hands": float(np.mean(hands))}
-        rows += [{**about, "stage": stage, **summary(values), **size} for stage, values in stages.items()]
+        own = [{**about, "stage": stage, **summary(values), **size} for stage, values in stages.items()]
+        own[0]["cpu_ms"] = 1e3 * cpu_s / len(hands)
+        rows += own
     return rows
 
 
@@ -109,11 +116,12 @@ def _pass(
     samples: dict[str, list[float]],
     found: list[int],
     clock: Callable[[], float],
-) -> None:
+    cpu_clock: Callable[[], float],
+) -> float:
     for i in range(plan.warm_up):
         estimator(frames[i % len(frames)], camera=camera, stamp_s=i / plan.rate_hz)
     estimator.reset()
-    begin = clock()
+    begin, cpu_begin = clock(), cpu_clock()
     for i, frame in enumerate(frames):
         start = clock()
         hands = estimator(frame, camera=camera, stamp_s=i / plan.rate_hz)
@@ -128,3 +136,4 @@ def _pass(
             samples.setdefault(OTHER, []).append(max(total - sum(stages.values()), 0.0))
         if end - begin > plan.limit_s and i + 1 >= _LEAST_FRAMES:
             break
+    return cpu_clock() - cpu_begin
