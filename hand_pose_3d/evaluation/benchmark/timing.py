@@ -84,8 +84,8 @@ def measure(
 
     frames: (H, W, 3) uint8 RGB of one size. Each pass begins with plan.warm_up calls that do not count and a reset.
     passed: called after each pass. Returns rows with the fields of Setting, 'stage', those of :func:`summary`, 'width',
-    'height' and 'hands', the mean number of hands that were found; those of the whole have 'cpu_ms', too: what all
-    threads of this process took together in the mean, which other programs on a busy machine change less than they do time.
+    'height' and 'hands', the mean number of hands that were found; those of the whole have 'cpu_ms', too: the
+    mean time that all threads of this process worked, which other programs on a busy machine change less.
     """
     samples: list[dict[str, list[float]]] = [{END_TO_END: []} for _ in contenders]
     found: list[list[int]] = [[] for _ in contenders]
