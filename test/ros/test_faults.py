@@ -38,7 +38,7 @@ def numbers(array) -> np.ndarray:
 
 
 def test_soak(client, start_node):
-    process = start_node()
+    process = start_node(device="cpu")
     client.connect()
     client.camera_info(size=(480, 640))
     begin = time.monotonic()
