@@ -78,7 +78,7 @@ def measure(
     *,
     clock: Callable[[], float] = time.perf_counter,
     cpu_clock: Callable[[], float] = time.process_time,
-    passed: Callable[[Setting], None] = lambda setting: None,
+    passed: Callable[[Setting], object] = lambda setting: None,
 ) -> list[dict[str, Any]]:
     """One row per contender and stage, from passes over all frames in an order that turns round by round.
 
