@@ -155,6 +155,7 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     shares = []
+    matches = [item for item in matches if item.sample.visible.any()]
     for item in matches:
         share = distances(errors_px([item]), [item])["median_share_of_hand"]
         shares.append(np.inf if share is None else share)

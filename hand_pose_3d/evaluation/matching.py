@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -143,7 +143,8 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
     found = []
     for sample in tqdm(samples, desc="true crops", unit="image", delay=2, disable=None, leave=False):
         image = sample.image()
-        crop = rule(sample, image.shape)
+        # The authors' window, too, is read at the resolution that the network was made for.
+        crop = replace(rule(sample, image.shape), size=family.crop_size)
         (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
         found.append(crop.to_image(reading.uv))
     return found
