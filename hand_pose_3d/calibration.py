@@ -11,7 +11,7 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.joints import joint_angles
-from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, place
+from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, place, reference_units
 from hand_pose_3d.skeleton import FINGERS, WRIST
 
 PALM = (WRIST, 5, 9, 13, 17)
@@ -104,7 +104,7 @@ class HandCalibration:
             if hand.scale_source != ScaleSource.DEPTH:
                 self.hint = "no depth of the hand: check the depth image, or state the distance"
                 return None
-            return hand.scale_m
+            return hand.scale_m * reference_units(hand.keypoints_relative)
         placed = place(hand, camera)
         if placed.keypoints_m is None:
             self.hint = "the distance needs a calibrated camera" if camera is None else "the hand cannot be placed"

@@ -13,7 +13,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
-from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, WRIST
 
 REFERENCE_LENGTH_M = 0.042
 """Adults' mean distance from the knuckle to the middle joint of the index finger.
@@ -29,9 +29,16 @@ REFERENCE_SPREAD = 0.15
 Adults alone have 0.12 (the same source); the characters that the networks are taught, children among them, 0.18.
 """
 
+PALM_LENGTH = 7.8
+"""Sum of the distances from the wrist to the four finger bases in reference bones, mean of the taught characters.
+
+Networks bend and shorten fingers more than palms, so that a hand's size is read from its palm.
+"""
+
 CALIBRATED_SPREAD = 0.03
 """The same for one person whose hand was measured."""
 
+FINGER_BASES = (5, 9, 13, 17)
 _MIN_KEYPOINTS = 6
 _MIN_SCORE = 0.2
 """Keypoints below are left out where enough others are there."""
@@ -40,15 +47,17 @@ _HUBER = 1.5
 _MIN_NOISE_PX = 0.5
 _MIN_DEPTH = 0.5
 """Reference bones in front of the camera below which a keypoint cannot be seen."""
-_BONE_NOISE = 0.7
-"""Error of the reference bone, from which the unit comes, over the residual of one keypoint.
+_SIZE_NOISE = 1.3
+"""Error of the palm's size in the pose over the residual of one keypoint; both in the same unit.
 
-Sqrt(2) if the residual came from the relative pose alone; the rest of it is error of the pixels and of the
-viewpoint, which leave the bone as it is. Chosen by simulation (test_placement)."""
+Networks err in common for all keypoints, which no residual shows. This factor makes the stated deviation true for the
+shipped networks on renders that they were not taught.
+"""
+_POSE_DEPTH_NOISE = 0.8
+"""Error of the wrist's depth within the pose in reference bones, measured alike: what matters beside a depth image."""
 
 _TISSUE = np.array([0.45, 0.40, 0.27, 0.22, 0.16] + [0.30, 0.20, 0.17, 0.14] * 4)
 """From the skin that faces the camera to the keypoint inside, in reference bones (0.2 is 8 mm)."""
-_TISSUE_STDDEV_M = 0.004
 _PLAUSIBLE = 1.8
 """A depth that makes a hand this many times larger or smaller than the reference length is not the hand's."""
 _DEPTH_BAND = 0.7
@@ -94,7 +103,8 @@ def place(
     else:
         spread = reference_length_stddev_m / reference_length_m
 
-    measured = None if depth_m is None else _scale_from_depth(hand, root, depth_m, reference_length_m)
+    expected = reference_length_m / reference_units(hand.keypoints_relative)
+    measured = None if depth_m is None else _scale_from_depth(hand, root, depth_m, expected)
     if measured is not None:
         scale, scale_stddev = measured
         scale_source = ScaleSource.DEPTH
@@ -102,17 +112,26 @@ def place(
         across = np.eye(3)
         across[:, 2] -= root / root[2]
         variance = scale**2 * np.trace(across @ covariance @ across.T)
-        variance += (scale_stddev**2) * (root @ root) + _TISSUE_STDDEV_M**2 + (scale * noise) ** 2
+        variance += (scale * scale_stddev) ** 2 * (root @ root) + (scale * _POSE_DEPTH_NOISE) ** 2
     else:
-        scale = reference_length_m
+        scale = expected
         variance = scale**2 * np.trace(covariance)
-        variance += (spread**2 + (_BONE_NOISE * noise) ** 2) * scale**2 * (root @ root)
+        variance += (spread**2 + (_SIZE_NOISE * noise) ** 2) * scale**2 * (root @ root)
     return hand.replace(
         keypoints_m=scale * (hand.keypoints_relative + root),
         scale_source=scale_source,
         scale_m=float(scale),
         position_stddev_m=math.sqrt(variance),
     )
+
+
+def reference_units(keypoints_relative: np.ndarray) -> float:
+    """Length that the reference bone has by the size of the palm, in units of the pose; 1 for a mean hand.
+
+    keypoints_relative: (21, 3). A network's error of that one bone, whose length is 1 by definition, is larger.
+    """
+    palm = keypoints_relative[FINGER_BASES, :] - keypoints_relative[WRIST]
+    return float(np.sqrt(np.einsum("ij,ij->i", palm, palm)).sum()) / PALM_LENGTH
 
 
 def _fit_root(hand: HandPose, camera: Camera) -> tuple[np.ndarray, np.ndarray, float] | None:
@@ -196,7 +215,7 @@ def _solve(
 
 
 def _scale_from_depth(
-    hand: HandPose, root: np.ndarray, depth_m: np.ndarray, reference_length_m: float
+    hand: HandPose, root: np.ndarray, depth_m: np.ndarray, expected_scale_m: float
 ) -> tuple[float, float] | None:
     """Metres per unit so that the placed hand agrees with a depth image, and its relative standard error.
 
@@ -214,7 +233,7 @@ def _scale_from_depth(
         usable = (
             (scores > _MIN_SCORE)
             & (surface > 0.1)
-            & (np.abs(np.log(np.where(scale > 0, scale, np.nan) / reference_length_m)) < math.log(_PLAUSIBLE))
+            & (np.abs(np.log(np.where(scale > 0, scale, np.nan) / expected_scale_m)) < math.log(_PLAUSIBLE))
         )
     if np.count_nonzero(usable) < 4:
         return None

@@ -11,7 +11,7 @@ from synthetic_hand import hand_from, keypoints_of, relaxed
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
-from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_SPREAD, place
+from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_SPREAD, place, reference_units
 from hand_pose_3d.skeleton import BONES
 
 CAMERA = Camera(500, 505, 322, 238, 640, 480, (0.05, -0.1, 0.001, -0.001, 0.02))
@@ -28,13 +28,15 @@ def world_hand(rng: np.random.Generator, size: float = 1.0, distance: tuple[floa
     return points
 
 
-def observed(rng: np.random.Generator, points: np.ndarray, px: float, relative: float, turn: float, **fields):
-    """What a network makes of a hand: noise on pixels (share of the box), pose (units) and rotation (rad)."""
+def observed(rng: np.random.Generator, points: np.ndarray, px: float, relative: float, turn: float, size: float = 0.0):
+    """A hand as a network sees it: noise on pixels (share of the box), pose (units), turn (rad), size in the image."""
     pixels = CAMERA.project(points)
+    middle = pixels.mean(axis=0)
+    pixels = middle + (pixels - middle) * np.exp(rng.normal(0, size))
     pixels = pixels + rng.normal(0, px * np.ptp(pixels, axis=0).max(), pixels.shape)
     bone = np.linalg.norm(points[6] - points[5])
     pose = points - points[0] + rng.normal(0, relative * bone, points.shape)
-    return hand_from(pose @ Rotation.from_rotvec(rng.normal(0, turn, 3)).as_matrix().T, pixels, **fields)
+    return hand_from(pose @ Rotation.from_rotvec(rng.normal(0, turn, 3)).as_matrix().T, pixels)
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,10 +44,10 @@ def observed(rng: np.random.Generator, points: np.ndarray, px: float, relative: 
 def test_exact_without_noise(seed, length):
     points = world_hand(np.random.default_rng(seed), length / REFERENCE_LENGTH_M)
     placed = place(hand_from(points, CAMERA.project(points)), CAMERA, reference_length_m=length)
-    # Lens distortion is undone by iteration: fractions of a millimetre are left.
+    # Lens distortion is undone by iteration, and this hand's palm is 0.1 per mille off the mean.
     np.testing.assert_allclose(placed.keypoints_m, points, atol=2e-3 * points[0, 2])
     assert placed.scale_source == ScaleSource.ASSUMED
-    assert placed.scale_m == pytest.approx(length)
+    assert placed.scale_m == pytest.approx(length, rel=1e-3)
     assert placed.position_stddev_m >= REFERENCE_SPREAD * np.linalg.norm(points[0]) * 0.99
 
 
@@ -60,10 +62,10 @@ def test_distance_grows_with_the_reference_length():
 @pytest.mark.parametrize(
     "spread, noise",
     [
-        (REFERENCE_SPREAD, (0.015, 0.05, 0.08)),
-        (REFERENCE_SPREAD, (0.03, 0.10, 0.15)),
-        (0.03, (0.015, 0.05, 0.08)),
-        (0.03, (0.03, 0.10, 0.15)),
+        (REFERENCE_SPREAD, (0.01, 0.04, 0.04, 0.07)),
+        (REFERENCE_SPREAD, (0.02, 0.08, 0.08, 0.14)),
+        (0.03, (0.01, 0.04, 0.04, 0.07)),
+        (0.03, (0.02, 0.08, 0.08, 0.14)),
     ],
 )
 def test_truth_lies_within_two_sigma(spread, noise):
@@ -80,6 +82,16 @@ def test_truth_lies_within_two_sigma(spread, noise):
     assert 0.91 <= np.mean(inside) <= 0.99
     # Not by being vague: the typical error is a large part of what is stated.
     assert np.sqrt(np.mean(np.square(ratio))) > 0.75
+
+
+def test_the_palm_tells_the_size_where_the_reference_bone_is_wrong():
+    points = world_hand(np.random.default_rng(4), distance=(0.5, 0.6))
+    short = points.copy()
+    short[6:9] += 0.2 * (points[5] - points[6])  # The bone is 20 % too short; all else would seem too large.
+    placed = place(hand_from(short, CAMERA.project(points)), CAMERA)
+    assert np.linalg.norm(placed.keypoints_m[0] - points[0]) < 0.03
+    assert placed.scale_m == pytest.approx(0.8 * REFERENCE_LENGTH_M, rel=1e-3)
+    assert reference_units(hand_from(short, short[:, :2]).keypoints_relative) == pytest.approx(1.25, rel=1e-3)
 
 
 def test_outliers_and_hidden_keypoints_count_less():
@@ -123,7 +135,7 @@ def test_depth_finds_position_and_size():
         image[cv2.Canny((image * 50).astype(np.uint8), 40, 80) > 0] = np.nan
         u = int(CAMERA.project(points)[:, 0].mean())
         image[:, u + 15 : u + 30] = points[0, 2] * 0.5  # A pole in front.
-        placed = place(observed(rng, points, 0.015, 0.05, 0.08), CAMERA, image)
+        placed = place(observed(rng, points, 0.015, 0.05, 0.08, 0.1), CAMERA, image)
         found.append(placed.scale_source == ScaleSource.DEPTH)
         if not found[-1]:
             continue
@@ -132,7 +144,7 @@ def test_depth_finds_position_and_size():
         inside.append(error < 2 * placed.position_stddev_m)
         sizes.append(placed.scale_m / (size * REFERENCE_LENGTH_M))
     assert len(errors) > 60 and np.mean(found) > 0.95
-    assert np.median(errors) < 0.015
+    assert np.median(errors) < 0.02
     assert np.mean(inside) >= 0.9
     assert np.median(np.abs(np.log(sizes))) < 0.1
 
