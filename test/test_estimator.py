@@ -16,6 +16,7 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
 from hand_pose_3d.segmentation import hand_regions
+from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.weights import save_weights
 
@@ -226,8 +227,7 @@ def test_metres_need_a_camera(reader):
     np.testing.assert_allclose(camera.project(hand.keypoints_m), truth, atol=6)
     (calibrated,) = make(scale_source=ScaleSource.CALIBRATED, reference_length=0.05)(image, camera)
     assert calibrated.scale_source == ScaleSource.CALIBRATED
-    bone = np.linalg.norm(calibrated.keypoints_m[6] - calibrated.keypoints_m[5])
-    assert bone == pytest.approx(0.05, rel=0.02)
+    assert calibrated.scale_m / hand.scale_m == pytest.approx(0.05 / REFERENCE_LENGTH_M, rel=1e-6)
     (deep,) = make()(image, camera, depth_m=np.full((480, 640), 0.8, np.float32))
     assert deep.scale_source == ScaleSource.DEPTH
     assert deep.keypoints_m[:, 2].mean() == pytest.approx(0.8, abs=0.05)

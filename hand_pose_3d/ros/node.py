@@ -371,6 +371,10 @@ def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFac
     except HandPoseError as error:
         print(f"hand_pose_3d: {error}", file=sys.stderr)
         status = 1
+    except Exception:
+        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
+        if rclpy.ok():
+            raise
     finally:
         # A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -48,7 +48,7 @@ def test_hands_of_the_clip(client, node):
         for side, hand in found.items():
             pixels = np.array([[p.x, p.y] for p in hand.keypoints_2d])
             error = np.linalg.norm(pixels - expected[side]["keypoints_2d"], axis=1)
-            assert np.median(error) < 0.1 * np.ptp(expected[side]["keypoints_2d"], axis=0).max(), (index, side)
+            assert np.median(error) < 0.2 * np.ptp(expected[side]["keypoints_2d"], axis=0).max(), (index, side)
             metres = np.array([[p.x, p.y, p.z] for p in hand.keypoints])
             distance = np.linalg.norm(metres[0] - expected[side]["keypoints"][0])
             assert hand.scale_source == hand.SCALE_ASSUMED and 0 < hand.position_stddev < 0.3
