@@ -15,8 +15,8 @@ from hand_pose_3d.families import CropReading
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
-from hand_pose_3d.segmentation import hand_regions
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
+from hand_pose_3d.segmentation import hand_regions
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.weights import save_weights
 
