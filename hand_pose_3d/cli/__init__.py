@@ -29,6 +29,7 @@ EXTRAS = {
     "onnx": "export",
     "rerun": "viewer",
     "rosbags": "bag",
+    "tflite": "train",
 }
 """Which optional dependency of this package brings a module."""
 
