@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.joints import joint_angles
 from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, place, reference_units
@@ -41,9 +41,8 @@ class HandCalibration:
 
         Raises InvalidInputError for a distance or duration that is not a positive number.
         """
-        for name, value in (("distance_m", distance_m), ("duration_s", duration_s), ("max_gap_s", max_gap_s)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InvalidInputError(f"{name} must be a positive number, not {value}")
+        values = {"distance_m": distance_m, "duration_s": duration_s, "max_gap_s": max_gap_s}
+        check_numbers({name: value for name, value in values.items() if value is not None}, positive=True)
         self.distance_m, self.duration_s, self.max_gap_s = distance_m, duration_s, max_gap_s
         self.hint = "show one open hand, palm or back to the camera"
         self._restart()

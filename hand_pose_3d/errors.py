@@ -1,5 +1,10 @@
 """The one family of errors that hand_pose_3d raises on purpose."""
 
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
 
 class HandPoseError(Exception):
     """Base of every error raised on purpose; its text is one sentence for the person who meets it."""
@@ -15,3 +20,11 @@ class WeightsError(HandPoseError):
 
 class DeviceError(HandPoseError):
     """The compute device that was asked for cannot be used."""
+
+
+def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> None:
+    """Raise InvalidInputError, by name, for a value that is not finite, is negative or, if `positive`, is zero."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
+            allowed = "a positive number" if positive else "zero or a positive number"
+            raise InvalidInputError(f"{name} must be {allowed}, not {value}")

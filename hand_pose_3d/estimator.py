@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, CropReading, Family, first_crop, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
@@ -22,6 +22,9 @@ from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, di
 
 STAGES = ("segmentation", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
+
+NETWORK_SETTINGS = ("model", "device", "weights", "precision")
+"""Settings that say which networks are loaded, and how; all others can change while they stay."""
 
 _ROUGH_SCORE = 0.4
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
@@ -45,6 +48,7 @@ class EstimatorConfig:
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
+    reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
@@ -58,6 +62,20 @@ class EstimatorConfig:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
         if not 0.005 <= self.reference_length <= 0.2:
             raise InvalidInputError(f"reference_length must lie in 0.005..0.2 m, not {self.reference_length!r}")
+        if self.reference_length_stddev is not None:
+            check_numbers({"reference_length_stddev": self.reference_length_stddev})
+
+    def changed(self, settings: Mapping[str, Any]) -> EstimatorConfig:
+        """A checked copy with other settings, by name. Raises InvalidInputError for a name that does not exist."""
+        known = {f.name for f in fields(self)}
+        unknown = sorted(settings.keys() - known)
+        if unknown:
+            raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
+        return replace(self, **settings)
+
+    def tracker_config(self) -> TrackerConfig:
+        """The tracker's configuration, with what it shares with the estimator."""
+        return replace(self.tracker, max_hands=self.max_hands, start_score=self.score_threshold)
 
 
 class HandPoseEstimator:
@@ -71,18 +89,13 @@ class HandPoseEstimator:
     """
 
     def __init__(self, **settings: Any) -> None:
-        known = {f.name for f in fields(EstimatorConfig)}
-        unknown = sorted(settings.keys() - known)
-        if unknown:
-            raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
-        self.config = config = EstimatorConfig(**settings)
+        self.config = config = EstimatorConfig().changed(settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
         self._family: Family = load_family(
             self.model, config.weights, self.device, choose_precision(config.precision, self.device)
         )
-        tracker = replace(config.tracker, max_hands=config.max_hands, start_score=config.score_threshold)
-        self._tracker = HandTracker(tracker) if config.tracking else None
+        self._tracker = HandTracker(config.tracker_config())
         self._camera: Camera | None = None
         self._shape: tuple[int, ...] = ()
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -94,8 +107,39 @@ class HandPoseEstimator:
 
     def reset(self) -> None:
         """Forget every hand that was followed."""
-        if self._tracker is not None:
-            self._tracker.reset()
+        self._tracker.reset()
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings between two images; networks stay loaded and hands stay followed where that has a meaning.
+
+        Raises InvalidInputError, and changes nothing, for a bad value and for another of NETWORK_SETTINGS.
+        """
+        old, new = self.config, self.config.changed(settings)
+        for name in NETWORK_SETTINGS:
+            if getattr(new, name) != getattr(old, name):
+                raise InvalidInputError(f"{name} belongs to the networks: make another estimator for it")
+        self.config = new
+        self._tracker.configure(new.tracker_config())
+        if any(getattr(new, name) != getattr(old, name) for name in ("tracking", "mirrored", "hand_side")):
+            self.reset()
+
+    def take_over(self, other: HandPoseEstimator) -> None:
+        """Follow on the hands that another estimator, of other networks, has followed so far."""
+        self._tracker, self._shape = other._tracker, other._shape
+        self._tracker.configure(self.config.tracker_config())
+
+    def warm_up(self) -> None:
+        """Run every stage as for one hand and for two, so that the first real image is not slow."""
+        crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
+        camera = Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0)
+        image = np.zeros((480, 640, 3), np.uint8)
+        tracker = HandTracker()
+        for count in (1, 2, 1, 2):
+            self._family.find(image, count)
+            readings = self._family.read(np.stack([crop.extract(image)] * count), [Side.UNKNOWN] * count)
+            hands = [to_hand(reading, crop, Side.UNKNOWN, image.shape, camera) for reading in readings]
+            placed = [place(hand, camera).replace(score=1.0) for hand in hands if hand is not None]
+            tracker.update(placed[:1])
 
     def __call__(
         self,
@@ -122,25 +166,35 @@ class HandPoseEstimator:
             depth_m = None if depth_m is None else depth_m[:, ::-1]
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
         self._camera = camera
-        if self._tracker is None:
-            hands = self._detect(image, [])
+        if self.config.tracking:
+            hands = self._follow(image, depth_m, time.monotonic() if stamp_s is None else stamp_s)
         else:
-            stamp_s = time.monotonic() if stamp_s is None else stamp_s
-            hands = self._follow(self._tracker, image, stamp_s)
-        start = time.perf_counter()
-        placed = [self._place(hand, camera, depth_m) for hand in hands]
-        self._took("placement", start)
+            hands = self._place(self._detect(image, []), depth_m)
         if self.config.mirrored:
-            placed = [_mirror_pixels(hand, width) for hand in placed]
-        return sorted(placed, key=lambda hand: -hand.score)
+            hands = [_mirror_pixels(hand, width) for hand in hands]
+        return sorted(hands, key=lambda hand: -hand.score)
 
     def _took(self, stage: str, start: float) -> None:
         self.timings_ms[stage] += (time.perf_counter() - start) * 1e3
 
-    def _place(self, hand: HandPose, camera: Camera | None, depth_m: np.ndarray | None) -> HandPose:
+    def _place(self, hands: Sequence[HandPose], depth_m: np.ndarray | None) -> list[HandPose]:
+        """The hands in metres, as far as camera and depth are known."""
+        start = time.perf_counter()
         config = self.config
         source = ScaleSource.CALIBRATED if config.scale_source == ScaleSource.CALIBRATED else ScaleSource.ASSUMED
-        return place(hand, camera, depth_m, reference_length_m=config.reference_length, scale_source=source)
+        placed = [
+            place(
+                hand,
+                self._camera,
+                depth_m,
+                reference_length_m=config.reference_length,
+                reference_length_stddev_m=config.reference_length_stddev,
+                scale_source=source,
+            )
+            for hand in hands
+        ]
+        self._took("placement", start)
+        return placed
 
     def _detect(self, image: np.ndarray, known: Sequence[HandPose]) -> list[HandPose]:
         """Hands found by segmentation, without those that are known already."""
@@ -168,8 +222,9 @@ class HandPoseEstimator:
         center = (low + high) / 2
         return Crop((float(center[0]), float(center[1])), float(max(high - low)) * family.crop_margin, family.crop_size)
 
-    def _follow(self, tracker: HandTracker, image: np.ndarray, stamp_s: float) -> list[HandPose]:
+    def _follow(self, image: np.ndarray, depth_m: np.ndarray | None, stamp_s: float) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
+        tracker = self._tracker
         if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
             tracker.reset()
             self._shape = image.shape
@@ -181,6 +236,7 @@ class HandPoseEstimator:
         hands = self._read(image, crops, tracker.config.keep_score)
         if search:
             hands = hands + self._detect(image, hands)
+        hands = self._place(hands, depth_m)  # before the tracker, which smooths metres too
         start = time.perf_counter()
         hands = tracker.update(hands, stamp_s, (image.shape[1], image.shape[0]))
         self._took("tracking", start)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import check_numbers
 from hand_pose_3d.geometry import DegenerateHandError, from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose, ScaleSource
 
@@ -30,21 +30,17 @@ class SmoothingConfig:
     beta_viewpoint: float = 2.0
     """The same for the viewpoint, per radian a second."""
     beta_position: float = 1.5
-    """The same for the metric distance, per share of the distance a second; its direction goes with the pixels."""
+    """The same for the distance from the camera in metres, per share of it a second; the direction goes by beta_px."""
     speed_cutoff_hz: float = 1.5
     """Cut-off of the speed estimate itself."""
     max_gap_s: float = 0.3
     """A filter starts again after a longer time without a value."""
 
     def __post_init__(self) -> None:
-        for name in ("min_cutoff_hz", "speed_cutoff_hz", "max_gap_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise InvalidInputError(f"smoothing {name} must be a positive number, not {value}")
-        for name in ("beta_px", "beta_pose", "beta_viewpoint", "beta_position"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InvalidInputError(f"smoothing {name} must be zero or a positive number, not {value}")
+        values = {f"smoothing {name}": value for name, value in vars(self).items() if name != "enabled"}
+        betas = {name: value for name, value in values.items() if "beta" in name}
+        check_numbers(betas)
+        check_numbers({name: value for name, value in values.items() if name not in betas}, positive=True)
 
 
 def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:

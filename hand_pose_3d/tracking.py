@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
@@ -55,10 +55,8 @@ class TrackerConfig:
         for name in ("start_score", "keep_score", "duplicate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        for name in ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InvalidInputError(f"{name} must be zero or a positive number, not {value}")
+        names = ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip")
+        check_numbers({name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +110,14 @@ class HandTracker:
         self._since_detection = 0
         self._detecting = False
         self._lost = False
+
+    def configure(self, config: TrackerConfig) -> None:
+        """Go on by another configuration; hands stay followed, as far as max_hands allows."""
+        if config.smoothing != self.config.smoothing:
+            for track in self._tracks:
+                track.smoother = HandSmoother(config.smoothing)
+        self.config = config
+        del self._tracks[config.max_hands :]
 
     def predict(self, stamp_s: float | None = None) -> list[Window]:
         """Windows in which to look for the followed hands at stamp_s, hidden ones included."""

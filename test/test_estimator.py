@@ -1,6 +1,6 @@
 """The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.segmentation import hand_regions
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.smoothing import SmoothingConfig
+from hand_pose_3d.tracking import TrackerConfig
 from hand_pose_3d.weights import save_weights
 
 # The back of a flat right hand, fingers up, thumb on the left; wrist at zero, unit: the index finger's first bone.
@@ -54,6 +56,7 @@ class DotReader:
     upright: bool = True
     searches: int = 0
     sides: list = field(default_factory=list)
+    batches: list = field(default_factory=list)
     spoil: str = ""
 
     def find(self, image, max_hands):
@@ -63,6 +66,7 @@ class DotReader:
 
     def read(self, crops, sides):
         self.sides += sides
+        self.batches.append(len(crops))
         return [self._read(crop) for crop in crops]
 
     def _read(self, crop):
@@ -231,6 +235,81 @@ def test_metres_need_a_camera(reader):
     (deep,) = make()(image, camera, depth_m=np.full((480, 640), 0.8, np.float32))
     assert deep.scale_source == ScaleSource.DEPTH
     assert deep.keypoints_m[:, 2].mean() == pytest.approx(0.8, abs=0.05)
+
+
+def wrist_distances(reader, smoothing, sizes, noise=0.0):
+    """Distance of the wrist in metres in each frame of a video of a hand of these sizes, by an unsteady reader."""
+    random = np.random.default_rng(3)
+
+    def read(crop):
+        reading = DotReader._read(reader, crop)
+        middle = reading.uv.mean(0)
+        return replace(reading, uv=middle + (reading.uv - middle) * random.normal(1, noise))
+
+    reader._read = read
+    estimator = make(tracking=True, max_hands=1, tracker=TrackerConfig(smoothing=smoothing))
+    camera = Camera(600, 600, 319.5, 239.5, 640, 480)
+    images = {size: picture(hand_at((320, 240), size)) for size in set(sizes)}
+    frames = [estimator(images[size], camera, stamp_s=k / 30) for k, size in enumerate(sizes)]
+    return np.array([hands[0].keypoints_m[0, 2] for hands in frames])
+
+
+def test_metres_of_a_still_hand_are_smoothed_as_the_parameter_says(reader):
+    settings = SmoothingConfig(enabled=False), SmoothingConfig(), SmoothingConfig(beta_position=1000.0)
+    raw, smooth, quick = (wrist_distances(reader, s, [30.0] * 60, noise=0.02)[20:].std() for s in settings)
+    assert raw > 0.01
+    assert smooth < 0.5 * raw  # a cut-off of 1 Hz leaves a third of noise that is independent at 30 Hz
+    assert quick > 0.9 * raw
+
+
+def test_the_distance_of_a_coming_hand_is_not_late(reader):
+    sizes = np.round(np.geomspace(20, 34, 45), 2).tolist()
+    truth = wrist_distances(reader, SmoothingConfig(enabled=False), sizes)
+    speed = np.polyfit(np.arange(10) / 30, truth[-10:], 1)[0]
+    late, usual, quick = (
+        np.mean(wrist_distances(reader, SmoothingConfig(beta_position=beta), sizes)[-10:] - truth[-10:]) / -speed
+        for beta in (0.0, SmoothingConfig.beta_position, 20.0)
+    )
+    assert 0 < quick < 0.05 < usual < late < 0.2  # seconds; 1 / (2 pi 1 Hz) is 0.16
+
+
+def test_settings_change_while_hands_are_followed(reader):
+    estimator = make(tracking=True, max_hands=1)
+    camera = Camera(600, 600, 319.5, 239.5, 640, 480)
+    image = picture(hand_at((320, 240)))
+    (before,) = estimator(image, camera, stamp_s=0.0)
+    estimator.configure(scale_source=ScaleSource.CALIBRATED, reference_length=0.05, reference_length_stddev=0.001)
+    (after,) = estimator(image, camera, stamp_s=0.03)
+    assert after.track_id == before.track_id and reader.searches == 1
+    assert after.scale_source == ScaleSource.CALIBRATED
+    assert after.scale_m / before.scale_m == pytest.approx(0.05 / REFERENCE_LENGTH_M, rel=0.01)
+    assert after.position_stddev_m < 0.5 * before.position_stddev_m
+    with pytest.raises(InvalidInputError, match="precision belongs to the networks"):
+        estimator.configure(precision="bfloat16", reference_length=0.06)
+    with pytest.raises(InvalidInputError, match="0..1"):
+        estimator.configure(score_threshold=2)
+    assert estimator.config.reference_length == 0.05
+    estimator.configure(hand_side="left")
+    (other,) = estimator(image, camera, stamp_s=0.06)
+    assert other.side == Side.LEFT and other.track_id != before.track_id
+
+
+def test_other_networks_follow_the_same_hands(reader):
+    first, second = make(tracking=True), make(tracking=True)
+    image = picture(hand_at((320, 240)))
+    (before,) = first(image, stamp_s=0.0)
+    second(image, stamp_s=0.0)
+    second.take_over(first)
+    (after,) = second(image, stamp_s=0.03)
+    assert after.track_id == before.track_id and reader.searches == 2
+
+
+def test_warm_up_runs_all_networks_and_follows_nobody(reader):
+    estimator = make(tracking=True)
+    estimator.warm_up()
+    assert reader.searches > 0 and {1, 2} <= set(reader.batches)
+    (hand,) = estimator(picture(hand_at((320, 240))), stamp_s=0.0)
+    assert hand.track_id == 1
 
 
 def test_with_a_camera_rotations_are_the_cameras_not_those_of_the_ray(reader):

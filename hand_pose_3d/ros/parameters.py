@@ -90,7 +90,7 @@ class NodeParameters:
     )
     smoothing_beta_position: float = _parameter(
         _SMOOTHING.beta_position,
-        "The same for the metric position, per hand size a second.",
+        "The same for the distance from the camera in metres, per share of it a second; its direction goes by beta_px.",
         name="smoothing.beta_position",
         low=0.0,
         high=1000.0,
@@ -190,6 +190,7 @@ class NodeParameters:
             "tracking": self.tracking,
             "scale_source": ScaleSource.CALIBRATED if self.scale_source == "calibrated" else ScaleSource.ASSUMED,
             "reference_length": self.reference_length,
+            "reference_length_stddev": None,
             "tracker": TrackerConfig(smoothing=SmoothingConfig(**smoothing)),
         }
 
