@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -171,6 +172,9 @@ def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
         _start_worker(options.assets)
         yield from map(_render_chunk, tasks)
         return
+    # One thread a process: more only get in each other's way. Libraries read these when the workers start.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
     with context.Pool(options.workers, _start_worker, (options.assets,)) as pool:
         yield from pool.imap_unordered(_render_chunk, tasks)
