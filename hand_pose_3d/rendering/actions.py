@@ -65,7 +65,7 @@ ACTIONS: dict[str, tuple[str, str, float, int | None]] = {
     "grasp plate": ("TTTT", "opposed", 0.2, None),
     "hook": ("KKKK", "side", 0.0, None),
     "letter C": ("CCCC", "opposed", -0.2, None),
-    "letter E": ("KKKK", "inside", 0.0, None),
+    "little finger": ("FFFE", "across", 0.0, -2),
     "pen": ("DCHF", "pinch", 0.0, 1),
     "typing": ("RRRR", "side", 0.4, None),
     # evaluation only from here

@@ -21,16 +21,21 @@ from hand_pose_3d.rendering import mesh
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
-_WRIST_SHIFT, _THUMB_SHIFT = 0.13, 0.055
-_THUMB_BASE_SHIFT = (-0.03, -0.05, -0.075)
+# Where the joints are, in shares of the distance from MakeHuman's wrist to the middle finger's web (109 mm on average).
+# Each is half-way between two sources: bone lengths of people as shares of hand length (Buchholz, Armstrong and
+# Goldstein, Ergonomics 35, 1992; checked against Buryanov and Kotiuk, Int. J. Morphol. 28, 2010), from the wrist crease
+# of the mesh; and where the hand landmark network of MediaPipe (Apache-2.0) puts the same keypoint on our own renders,
+# which is where users of hand trackers expect it. No photograph and no labelled data set had a part in them.
+_WRIST_SHIFT, _THUMB_SHIFT = 0.127, 0.037
+_THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)
+_KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)
+_KNUCKLE_RISE = (0.0, 0.025, 0.02, 0.0)
+_TIP_DEPTH_M = 0.0055
+"""From the skin at the fingertip's end to the keypoint."""
 _HAND_LENGTHS = (0.145, 0.228)
 """Metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to large men."""
-_KNUCKLE_SHIFT = (0.115, 0.115, 0.115, 0.09)
-_KNUCKLE_RISE = (0.0, 0.018, 0.014, -0.008)
-_LITTLE_OUT = 0.022
-"""In palm lengths of MakeHuman's rig: see :func:`_to_hand_frame`."""
-_FAN = (5.0, 0.0, -5.0, -11.0)
-"""Degrees towards the thumb of the straight, unspread fingers."""
+_FAN = (5.0, 0.0, -5.0, -9.0)
+"""Degrees towards the thumb of the straight, unspread fingers: a third of their metacarpals' directions."""
 _SHAPE_CONTROLS = ("hand", "lowerarm", "wrist", "upperarm-fat", "upperarm-muscle")
 
 
@@ -229,7 +234,7 @@ class Characters:
             direction = _unit(tails[bones[2]] - heads[bones[2]])
             along = (vertices[distal] - heads[bones[2]]) @ direction
             end = vertices[distal][along > along.max() - 0.004].mean(axis=0)
-            tips[k] = end - 0.004 * direction
+            tips[k] = end - _TIP_DEPTH_M * direction
             under_nail = distal & (nail > 0.5)
             dorsal = _unit(normals[under_nail].mean(axis=0)) if under_nail.any() else np.array([0, 0, 1.0])
             ends = [heads[bones[0]], heads[bones[1]], heads[bones[2]], tips[k]]
@@ -283,7 +288,7 @@ def _to_hand_frame(
     """Turn one arm into the hand frame and put the joints where anatomy has them.
 
     MakeHuman's rig bends the fingers at the webs, has the thumb's second joint too near the wrist and starts the
-    hand above the wrist crease; the shifts below bring the bones' lengths to those measured on people.
+    hand above the wrist crease.
     """
     index = bones.index
     first = [index(f"finger{k}-1") for k in range(1, 6)]
@@ -300,8 +305,7 @@ def _to_hand_frame(
     for k in range(1, 5):
         metacarpal = heads[index(f"metacarpal{k}")]
         inwards = _unit(metacarpal - heads[first[k]])
-        outwards = -_LITTLE_OUT if k == 4 else 0.0
-        heads[first[k]] += palm * (_KNUCKLE_SHIFT[k - 1] * inwards + np.array([outwards, 0, _KNUCKLE_RISE[k - 1]]))
+        heads[first[k]] += palm * (_KNUCKLE_SHIFT[k - 1] * inwards + np.array([0, 0, _KNUCKLE_RISE[k - 1]]))
     heads[first[0]] += palm * np.array(_THUMB_BASE_SHIFT)
     second, third = index("finger1-2"), index("finger1-3")
     heads[second] += _THUMB_SHIFT * palm * _unit(heads[third] - heads[second])

@@ -489,7 +489,7 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
         else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8,
         stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
         along=bool(rng.random() < 0.5),
-        glove=bool(rng.random() < 0.02),
+        glove=bool(rng.random() < 0.04),
         rings=rings,
         watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
         metal=metal,
