@@ -47,16 +47,22 @@ class Rasteriser:
         gl: Any = self._gl
         gl.gc_mode = "auto"
         self.size = size
-        self._program: Any = gl.program(shaders.VERTEX, shaders.FRAGMENT)
+        self._surface_program: Any = gl.program(shaders.VERTEX, shaders.SURFACE_FRAGMENT)
+        self._program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.FRAGMENT)
         self._shadow_program: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._label_program: Any = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
         self._background_program: Any = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
         self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
+        self._screen = gl.vertex_array(self._program, [(corners, "2f", "corner")])
         self._picture = gl.texture((size, size), 3)
         self._picture.filter = (moderngl.LINEAR, moderngl.LINEAR)
         full = (size, size)
         shaded = [(round(size * s), round(size * s)) for s in _SUPERSAMPLING]
+        self._surfaces = [
+            gl.framebuffer([gl.texture(s, 4, dtype="f4") for _ in shaders.SURFACE], gl.depth_renderbuffer(s))
+            for s in shaded
+        ]
         self._colours = [gl.framebuffer([gl.renderbuffer(s, 4)], gl.depth_renderbuffer(s)) for s in shaded]
         self._labels = gl.framebuffer(
             [gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)], gl.depth_renderbuffer(full)
@@ -70,6 +76,7 @@ class Rasteriser:
         self._index_buffers: dict[int, Any] = {}
         gl.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._cull = moderngl.CULL_FACE
+        self._depth_test = moderngl.DEPTH_TEST
         self._triangle_strip = moderngl.TRIANGLE_STRIP
 
     def render(self, scene: Assembly) -> Pictures:
@@ -90,23 +97,17 @@ class Rasteriser:
 
         gl.enable(self._cull)
         projection = _projection(scene.intrinsics, self.size).T
-        colour = self._colours[int(scene.largest_px > _LARGE_PX)]
-        colour.use()
-        colour.clear(0, 0, 0, 0)
-        self._shadow_map.use(0)
-        _set(self._program, shadow=0, skin=2, projection=projection, light=light.T, **scene.lighting)
-        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
-            self._texture(mesh).use(2)
+        large = int(scene.largest_px > _LARGE_PX)
+        surface, colour = self._surfaces[large], self._colours[large]
+        surface.use()
+        surface.clear(0, 0, 0, 0)
+        _set(self._surface_program, projection=projection)
+        for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
             gl.front_face = "ccw" if mesh.mirrored else "cw"
-            _set(self._program, **mesh.uniforms)
+            _set(self._surface_program, mesh=float(number), **mesh.uniforms)
             layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
-            gl.vertex_array(self._program, layout, indices).render()
-        # Last, so that what the hands hide is not shaded.
-        self._picture.write(np.ascontiguousarray(scene.background))
-        self._picture.use(1)
-        self._background_program["picture"].value = 1
-        gl.front_face = "ccw"
-        self._background.render(self._triangle_strip)
+            gl.vertex_array(self._surface_program, layout, indices).render()
+        self._shade(scene, meshes, light, surface, colour)
 
         self._labels.use()
         self._labels.clear(0, 0, 0, 0)
@@ -120,6 +121,30 @@ class Rasteriser:
         for vertices, _ in buffers:
             vertices.release()
         return pictures
+
+    def _shade(self, scene: Assembly, meshes: list[SceneMesh], light: np.ndarray, surface: Any, colour: Any) -> None:
+        """Every pixel once, from what the surface pictures say is there: most triangles are smaller than a pixel."""
+        gl: Any = self._gl
+        colour.use()
+        gl.disable(self._cull)
+        self._shadow_map.use(0)
+        self._picture.write(np.ascontiguousarray(scene.background))
+        self._picture.use(1)
+        for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
+            texture.use(unit)
+            self._program[name].value = unit
+        _set(self._background_program, picture=1, where_at=self._program["where_at"].value)
+        gl.depth_func = "1"
+        self._background.render(self._triangle_strip)
+        gl.depth_func = "=="  # the depth picture says now which mesh is seen where
+        _set(self._program, shadow=0, skin=2, light=light.T, **scene.lighting)
+        for number, mesh in enumerate(meshes, 1):
+            self._texture(mesh).use(2)
+            box = _screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size)
+            _set(self._program, mesh=float(number), box=box, **mesh.uniforms)
+            self._screen.render(self._triangle_strip)
+        gl.depth_func = "<"
+        gl.enable(self._cull)
 
     def _upload(self, mesh: SceneMesh) -> tuple[Any, Any]:
         indices = self._indices(mesh.faces)
@@ -151,6 +176,16 @@ class Rasteriser:
         depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
         label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)
         return Pictures(colour, label, depth)
+
+
+def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom (-1..1) of the part of the picture that points (N, 3) can reach."""
+    depth = points[:, 2:]
+    if depth.min() < _NEAR:
+        return -1.0, -1.0, 1.0, 1.0
+    image = points[:, :2] / depth * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2]
+    low, high = ((edge + 0.5) * 2 / size - 1 for edge in (image.min(axis=0) - 1, image.max(axis=0) + 1))
+    return tuple(np.clip([*low, *high], -1, 1).tolist())
 
 
 def local_order(faces: np.ndarray) -> np.ndarray:

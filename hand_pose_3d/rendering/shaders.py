@@ -2,6 +2,8 @@
 
 MAX_CAPSULES = 38
 MAX_RINGS = 8
+SURFACE = ("place_at", "normal_at", "rest_at", "traits_at", "where_at")
+"""Pictures of what is seen at each pixel, for FRAGMENT: where it is and what it is, four numbers each."""
 
 _NOISE = """
 vec3 tone(vec3 c) { return pow(clamp(c * (1. + .12 * c) / (1. + .36 * c), 0., 1.), vec3(1. / 2.2)); }
@@ -16,17 +18,17 @@ float noise(vec3 x) {
 
 VERTEX = (
     """#version 330
-uniform mat4 projection; uniform mat4 light; uniform int num_capsules;
+uniform mat4 projection; uniform int num_capsules;
 uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
 in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float crease;
-out float cr; out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out vec4 ls; out float ao; out float n1;
+out float cr; out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out float ao; out float n1;
 uniform float seed;
 """
     + _NOISE
     + """
 void main() {
   cr = crease; v = position; n = normal; r = rest; a = traits; t = uv;
-  ls = light * vec4(position, 1); gl_Position = projection * vec4(position, 1);
+  gl_Position = projection * vec4(position, 1);
   float open = 1.;
   vec3 N = normalize(normal);
   for (int i = 0; i < num_capsules; i++) {  // occlusion by a sphere at the nearest point of each capsule's axis
@@ -41,8 +43,23 @@ void main() {
 }"""
 )
 
+SURFACE_FRAGMENT = """#version 330
+uniform float mesh;
+in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in float ao; in float n1; in float cr;
+layout(location = 0) out vec4 place; layout(location = 1) out vec4 normal; layout(location = 2) out vec4 rest;
+layout(location = 3) out vec4 traits; layout(location = 4) out vec4 where;
+void main() { place = vec4(v, ao); normal = vec4(n, n1); rest = vec4(r, cr); traits = a; where = vec4(t, mesh, 1.); }"""
+
+SCREEN_VERTEX = """#version 330
+uniform vec4 box;  // left, top, right, bottom in -1..1
+uniform float mesh;
+in vec2 corner; void main() { gl_Position = vec4(mix(box.xy, box.zw, corner * .5 + .5), mesh / 32. - 1., 1); }"""
+
 FRAGMENT = (
     """#version 330
+uniform mat4 light;
+uniform sampler2D place_at; uniform sampler2D normal_at; uniform sampler2D rest_at; uniform sampler2D traits_at;
+uniform sampler2D where_at;
 uniform int material;  // 0 arm, 1 thing
 uniform vec3 base; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
 uniform vec3 sh[9]; uniform float exposure;
@@ -54,7 +71,6 @@ uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float 
 uniform float glove; uniform vec4 watch; uniform vec3 metal;
 uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
 uniform sampler2DShadow shadow; uniform sampler2D skin;
-in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in vec4 ls; in float ao; in float n1; in float cr;
 // a: palm side, redness, metres up the arm, nail
 layout(location = 0) out vec4 colour;
 """
@@ -64,7 +80,10 @@ vec3 irradiance(vec3 N) {
   return max(sh[0] + sh[1] * N.y + sh[2] * N.z + sh[3] * N.x + sh[4] * N.x * N.y + sh[5] * N.y * N.z
     + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
 }
-void main() {
+vec4 shaded(ivec2 at, vec2 t) {
+  vec4 place = texelFetch(place_at, at, 0), turn = texelFetch(normal_at, at, 0), own = texelFetch(rest_at, at, 0);
+  vec4 a = texelFetch(traits_at, at, 0), ls = light * vec4(place.xyz, 1);
+  vec3 v = place.xyz, n = turn.xyz, r = own.xyz; float ao = place.w, n1 = turn.w, cr = own.w;
   vec3 N = normalize(n), V = normalize(-v);
   if (dot(N, V) < 0. && material == 1) N = -N;
   float is_cloth = 0., is_nail = 0., is_metal = 0.; vec3 albedo; float rough = roughness, strength = bump;
@@ -74,7 +93,7 @@ void main() {
     is_cloth = max(step(sleeve + .004 * (n1 - .5), a.z), glove);
     albedo = base * (1. + blotch * (n1 - .5) + .16 * (n2 - .5) + .12 * (n3 - .5));
     if (texture_share > 0.) {
-      vec3 tex = texture(skin, t).rgb;
+      vec3 tex = textureGrad(skin, t, clamp(dFdx(t), -.01, .01), clamp(dFdy(t), -.01, .01)).rgb;
       albedo *= mix(vec3(1.), clamp(tex * tex / texture_mean, .3, 2.), texture_share);
     }
     float light_skin = dot(base, vec3(.333));
@@ -146,7 +165,11 @@ void main() {
   vec3 grazing = f0 + (1. - f0) * pow(1. - nv, 5.) * (1. - .6 * rough);
   vec3 mirror = irradiance(reflect(-V, N)) * grazing * ao * (1. - .8 * is_cloth);
   vec3 c = albedo * light_in * (1. - .9 * is_metal) + specular + mirror;
-  colour = vec4(tone(c * exposure), 1.);
+  return vec4(tone(c * exposure), 1.);
+}
+void main() {
+  ivec2 at = ivec2(gl_FragCoord.xy);
+  colour = shaded(at, texelFetch(where_at, at, 0).xy);
 }"""
 )
 
@@ -156,11 +179,14 @@ SHADOW_VERTEX = (
 SHADOW_FRAGMENT = "#version 330\nvoid main() {}"
 
 BACKGROUND_VERTEX = """#version 330
-in vec2 corner; out vec2 t; void main() { t = corner * .5 + .5; gl_Position = vec4(corner, .99999, 1); }"""
+in vec2 corner; out vec2 t; void main() { t = corner * .5 + .5; gl_Position = vec4(corner, 0, 1); }"""
 BACKGROUND_FRAGMENT = """#version 330
-uniform sampler2D picture; in vec2 t;
+uniform sampler2D picture; uniform sampler2D where_at; in vec2 t;
 layout(location = 0) out vec4 colour;
-void main() { colour = vec4(texture(picture, t).rgb, 1.); }"""
+void main() {
+  colour = vec4(texture(picture, t).rgb, 1.);
+  gl_FragDepth = texelFetch(where_at, ivec2(gl_FragCoord.xy), 0).z / 64.;  // of SCREEN_VERTEX: which mesh is seen here
+}"""
 
 LABEL_VERTEX = (
     """#version 330
