@@ -39,7 +39,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="Lifting of the paper's family: its own, one that it is compared with, or all of them and a table.",
 )
-@click.option("--posenet", type=_FILE, help="Weights of the paper's PoseNet, to lift its maps instead of the labels'.")
+@click.option(
+    "--posenet",
+    type=_FILE,
+    help="Weights of the family's PoseNet, whose answers on the renders lifting learns from.",
+)
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
     "--frozen-blocks",
@@ -47,6 +51,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=11,
     show_default=True,
     help="First blocks of PoseNet's trunk that stay as they start.",
+)
+@click.option(
+    "--trunk-rate",
+    type=click.FloatRange(0),
+    help="Learning rate of a lite trunk over that of the rest; 0 keeps it as it starts.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -91,7 +100,7 @@ def command(
     def train(name: str, folder: Path) -> dict[str, float]:
         built: Stage
         if family == "lite":
-            used = {k: options[k] for k in ("trunk", "frozen_blocks", "real")}
+            used = {k: options[k] for k in ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real")}
             built = build_lite_stage(stage, roots, **used)
         else:
             built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])
@@ -111,5 +120,5 @@ def command(
     for name, value in figures.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:
-        for path in save_stage(stage, out, save_weights, figures, family):
+        for path in save_stage(stage, out, save_weights, figures, family, roots[0]):
             click.echo(f"wrote {path}")

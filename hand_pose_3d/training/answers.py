@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -14,12 +16,12 @@ from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
 
 
 @torch.inference_mode()
-def posenet_answers(network: LitePoseNet, pack: CropPack, count: int, seed: int) -> LiftingBatch:
-    """What a trained PoseNet says of `count` augmented crops of a pack, with the true poses beside it."""
+def posenet_answers(network: LitePoseNet, packs: Sequence[CropPack], count: int, seed: int) -> LiftingBatch:
+    """What a trained PoseNet says of `count` augmented crops of packs, with the true poses beside it."""
     from tqdm import tqdm
 
     network.eval()
-    sampler, rng = PoseSampler([pack]), np.random.default_rng(seed)
+    sampler, rng = PoseSampler(packs), np.random.default_rng(seed)
     rows: list[LiftingBatch] = []
     with tqdm(total=count, desc="PoseNet's answers", unit="hand", delay=2, leave=False) as progress:
         while sum(len(row.side) for row in rows) < count:
@@ -29,7 +31,7 @@ def posenet_answers(network: LitePoseNet, pack: CropPack, count: int, seed: int)
             maps = network(collate(samples)[0]).score_maps[-1].float()
             found, spread = soft_argmax(maps)
             uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
-            targets = [_target(sample, crop, xyz) for sample, crop, xyz in drawn]
+            targets = [target(sample, crop, xyz) for sample, crop, xyz in drawn]
             side = np.array([s.side for s in samples])
             canonical, rotation, scale = (np.stack(x).astype(np.float32) for x in zip(*targets))
             rows.append(LiftingBatch(uv.numpy(), spread.numpy(), side, canonical, rotation, scale))
@@ -37,7 +39,7 @@ def posenet_answers(network: LitePoseNet, pack: CropPack, count: int, seed: int)
     return LiftingBatch(*(np.concatenate(column)[:count] for column in zip(*rows)))
 
 
-def _target(sample: CropSample, crop: Crop, xyz_m: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def target(sample: CropSample, crop: Crop, xyz_m: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Canonical pose, rotation and scale in the axes of a camera that looks along the crop's ray, turned as it is."""
     c, s = np.cos(crop.angle), np.sin(crop.angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

@@ -5,7 +5,7 @@ Needs no images: true poses are turned to new views, projected, and spoilt as Po
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -114,6 +114,10 @@ class LiftingSampler:
         )
 
 
+Sampler = Callable[[np.random.Generator, int], LiftingBatch]
+"""Draws a batch of so many examples."""
+
+
 def lift(network: nn.Module, uv: torch.Tensor, spread: torch.Tensor, side: torch.Tensor) -> LiftingResult:
     """Any approach on keypoints: as they are for the lite one, drawn as score maps for the others."""
     if isinstance(network, LiteLifting):
@@ -129,8 +133,8 @@ class LiftingStage:
     def __init__(
         self,
         network: nn.Module,
-        samplers: Sequence,
-        held_out: LiftingSampler,
+        samplers: Sequence[Sampler],
+        held_out: Sampler,
         extra_evaluation: Evaluation | None = None,
         pose_weight: float = 0.5,
     ) -> None:

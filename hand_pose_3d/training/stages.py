@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,13 +16,18 @@ from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
+from hand_pose_3d.training.answers import AnswerSampler, posenet_answers
+from hand_pose_3d.training.calibration import calibrate
 from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
-from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
+from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage, Sampler
 from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
-from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage
+from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
 from hand_pose_3d.weights import load_weights, save_weights
+
+ANSWERS = 16_000
+"""Crops of the training renders that PoseNet answers for the lifting stage."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
     "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
@@ -34,25 +40,41 @@ def build_lite_stage(
     roots: Sequence[Path],
     *,
     trunk: Path | None = None,
+    trunk_rate: float | None = None,
     frozen_blocks: int = 11,
+    posenet: Path | None = None,
     real: Path | None = None,
 ) -> Stage:
-    """A stage of the lite family, ready for the loop."""
+    """A stage of the lite family, ready for the loop.
+
+    trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
+    stage's own; posenet: weights of a LitePoseNet whose answers lifting learns from too, None for simulated noise only.
+    """
+    rate: dict[str, Any] = {} if trunk_rate is None else {"trunk_rate": trunk_rate}
     if stage == "handsegnet":
         segmentation = LiteHandSegNet()
         if trunk is not None:
             pretrained.load_scene_trunk(segmentation.trunk, trunk)
         scenes = [scene_pack(root, "training") for root in roots]
-        return LiteSegmentationStage(segmentation, scenes, scene_pack(roots[0], "evaluation"))
+        return LiteSegmentationStage(segmentation, scenes, scene_pack(roots[0], "evaluation"), **rate)
     if stage == "posenet":
         pose = LitePoseNet()
         if trunk is not None:
             pretrained.start_pose_net(pose, trunk)
         extra = TrueCrops(real) if real is not None else None
         crops = [crop_pack(root, "training") for root in roots]
-        return LitePoseStage(pose, crops, crop_pack(roots[0], "evaluation"), extra, frozen_blocks)
+        return LitePoseStage(pose, crops, crop_pack(roots[0], "evaluation"), extra, frozen_blocks, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
-    return LiftingStage(LiteLifting(), [LiftingSampler(xyz_m, side)], LiftingSampler(*poses(roots[0], "evaluation")))
+    samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
+    held_out = LiftingSampler(*poses(roots[0], "evaluation"))
+    if posenet is None:
+        return LiftingStage(LiteLifting(), samplers, held_out)
+    pose = LitePoseNet()
+    load_weights(pose, posenet)
+    crops = [crop_pack(root, "training") for root in roots]
+    answers = posenet_answers(pose, crops, ANSWERS, seed=1)
+    held = posenet_answers(pose, [crop_pack(roots[0], "evaluation")], 2000, seed=2)
+    return LiftingStage(LiteLifting(), [*samplers, AnswerSampler(answers)], AnswerSampler(held))
 
 
 def build_paper_stage(
@@ -108,11 +130,19 @@ class TrueCrops:
         return {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean()), f"{key}_side": side}
 
 
-def save_stage(stage: str, run: Path, folder: Path, figures: dict[str, float], family: str = "lite") -> list[Path]:
-    """Write the averaged network of a run as float16 safetensors, with what it was measured at."""
+def save_stage(
+    stage: str, run: Path, folder: Path, figures: dict[str, float], family: str = "lite", held_out: Path | None = None
+) -> list[Path]:
+    """Write the averaged network of a run as float16 safetensors, with what it was measured at.
+
+    held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first.
+    """
     network = NETWORKS[family][stage]()
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     network.load_state_dict(state["average"])
+    if isinstance(network, LitePoseNet) and held_out is not None:
+        sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
+        figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])
     metadata = {"family": family, "version": __version__, "licence": "Apache-2.0", "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)

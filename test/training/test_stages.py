@@ -10,13 +10,29 @@ import pytest
 import torch
 
 from hand_pose_3d.networks import DirectLifting, Lifting
-from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, lifting_maps, soft_argmax
+from hand_pose_3d.networks.lite import (
+    LiteHandSegNet,
+    LiteLifting,
+    LitePose,
+    LitePoseNet,
+    lifting_maps,
+    soft_argmax,
+)
 from hand_pose_3d.skeleton import Side
+from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
+from hand_pose_3d.training.calibration import calibrate
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage, SceneSampler
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
-from hand_pose_3d.training.posenet import CROP_SIZE, LitePoseStage, PoseSampler, ideal_sample, target_maps
+from hand_pose_3d.training.posenet import (
+    CROP_SIZE,
+    LitePoseStage,
+    PoseAugmentation,
+    PoseSampler,
+    ideal_sample,
+    target_maps,
+)
 from hand_pose_3d.training.scenes import HAND, ScenePack
 
 
@@ -173,3 +189,54 @@ def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
     assert len(opened) == 1 and len(opened.backgrounds) == 1
     for u, v in opened.uv[0].round().astype(int):
         assert opened.rgba[0, v, u, 0] > 100
+
+
+def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
+    """Seen from straight ahead, the target is the labels' own shape in the crop, turned as the crop is."""
+
+    class Truthful(LitePoseNet):
+        """Answers with the coloured squares: keypoint k is where the colour of square k is."""
+
+        def forward(self, crop: torch.Tensor) -> LitePose:
+            colours = torch.stack([torch.tensor([40.0 + 10 * k, 255 - 10 * k, 128]) / 255 - 0.5 for k in range(21)])
+            near = (crop[:, None] - colours[None, :, :, None, None]).abs().sum(2)
+            return LitePose((near[..., ::4, ::4] * -60,), torch.zeros(len(crop)), torch.zeros(len(crop)))
+
+    plain = PoseAugmentation(any_turn=0.0, swap=0.0, occlude=0.0, empty=0.0)
+    sample, crop, xyz = PoseSampler([crops], plain).draw(np.random.default_rng(2))
+    answers = posenet_answers(Truthful(), [crops], 12, seed=5)
+    assert answers.uv.shape == (12, 21, 2) and np.isfinite(answers.uv).all()
+    assert np.allclose(answers.rotation @ answers.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-5)
+    assert set(answers.side.tolist()) == {0, 1}
+    canonical, rotation, _ = target(sample, crop, xyz)
+    shape = (canonical @ rotation.T)[:, :2]
+    seen = sample.uv - sample.uv.mean(0)
+    shape = shape - shape.mean(0)
+    scale = (shape * seen).sum() / (shape**2).sum()
+    assert scale > 0
+    assert np.abs(scale * shape - seen).max() < 0.04 * np.ptp(seen)
+    batch = AnswerSampler(answers)(np.random.default_rng(0), 5)
+    assert batch.uv.shape == (5, 21, 2) and batch.canonical.shape == (5, 21, 3)
+
+
+def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
+    """A network whose maps are mostly sharp where it is right, and wide where it is wrong, earns high and low scores."""
+    rng = np.random.default_rng(0)
+    samples = [ideal_sample(crops, int(i)) for i in rng.integers(len(crops), size=80)]
+    truth = iter(torch.from_numpy(np.stack([s.uv for s in samples[a:b]])) for a, b in ((0, 40), (40, 80)))
+
+    class Knowing(LitePoseNet):
+        def forward(self, crop: torch.Tensor) -> LitePose:
+            uv = (next(truth) + 0.5) / 4 - 0.5
+            wrong = torch.from_numpy(rng.random(uv.shape[:2]) < 0.4)
+            uv = torch.where(wrong[..., None], (uv + 16) % 39, uv)
+            wide = wrong ^ torch.from_numpy(rng.random(uv.shape[:2]) < 0.1)
+            maps = torch.where(wide[..., None, None], target_maps(uv, 40, 5.0), target_maps(uv, 40, 1.3))
+            return LitePose(((maps + 1e-12).log(),), torch.zeros(len(crop)), torch.zeros(len(crop)))
+
+    network = Knowing()
+    figures = calibrate(network, samples)
+    a, b = network.score_calibration.tolist()
+    assert figures["calibration_error"] < 0.1
+    assert 0.5 < figures["right"] < 0.75
+    assert 1 / (1 + np.exp(b * 0.046 - a)) > 0.8 and 1 / (1 + np.exp(b * 0.17 - a)) < 0.3
