@@ -11,7 +11,7 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.joints import joint_angles
-from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, place, reference_units
+from hand_pose_3d.placement import CALIBRATED_SPREAD, place, reference_units
 from hand_pose_3d.skeleton import FINGERS, WRIST
 
 PALM = (WRIST, 5, 9, 13, 17)
@@ -45,6 +45,7 @@ class HandCalibration:
         check_numbers({name: value for name, value in values.items() if value is not None}, positive=True)
         self.distance_m, self.duration_s, self.max_gap_s = distance_m, duration_s, max_gap_s
         self.hint = "show one open hand, palm or back to the camera"
+        self._advice = "hold still"
         self._restart()
 
     def _restart(self) -> None:
@@ -60,8 +61,8 @@ class HandCalibration:
     def add(self, hand: HandPose, stamp_s: float, camera: Camera | None = None) -> CalibrationResult | None:
         """Take one frame's hand at its stamp; the result once the open hand was held long enough, else None.
 
-        camera: needed with a known distance; beside depth the hand has to be placed by it. `hint` says in words what is
-        missing. Another hand, a gap and samples that do not agree start again.
+        camera: needed with a known distance if the hand is not placed yet; beside depth the hand has to be placed by
+        it. `hint` says in words what is missing. Another hand, a gap and samples that do not agree start again.
         """
         gap = stamp_s - self._last_s
         if self._lengths and (hand.track_id != self._track_id or not 0 <= gap <= self.max_gap_s):
@@ -73,15 +74,17 @@ class HandCalibration:
             self._first_s, self._track_id = stamp_s, hand.track_id
         self._lengths.append(length)
         self._last_s = stamp_s
-        self.hint = "hold still"
+        self.hint = self._advice
         if self.progress < 1 or len(self._lengths) < _MIN_SAMPLES:
             return None
         lengths = np.array(self._lengths)
         median = float(np.median(lengths))
-        spread = 1.4826 * float(np.median(np.abs(lengths - median))) / median
+        # Four of five count, of which a normal distribution has 1.28 standard deviations: some frames may fail.
+        spread = float(np.quantile(np.abs(lengths - median), 0.8)) / (1.2816 * median)
         self._restart()
         if spread > _STEADY:
-            self.hint = "the measurements do not agree: hold the hand still and at the stated distance"
+            where = "" if self.distance_m is None else " and at the stated distance"
+            self.hint = self._advice = f"the measurements do not agree: hold the hand still{where}"
             return None
         # Frames share the pose's error, so that their number does not make it smaller.
         return CalibrationResult(median, median * math.hypot(CALIBRATED_SPREAD, spread), len(lengths))
@@ -104,8 +107,10 @@ class HandCalibration:
                 self.hint = "no depth of the hand: check the depth image, or state the distance"
                 return None
             return hand.scale_m * reference_units(hand.keypoints_relative)
-        placed = place(hand, camera)
+        placed = place(hand, camera) if hand.keypoints_m is None else hand
         if placed.keypoints_m is None:
             self.hint = "the distance needs a calibrated camera" if camera is None else "the hand cannot be placed"
             return None
-        return REFERENCE_LENGTH_M * self.distance_m / float(placed.keypoints_m[PALM, 2].mean())
+        # Whatever length the hand was placed by, its distance is in proportion to it.
+        length_m = placed.scale_m * reference_units(placed.keypoints_relative)
+        return length_m * self.distance_m / float(placed.keypoints_m[PALM, 2].mean())

@@ -78,6 +78,16 @@ def test_gaps_other_hands_and_motion_start_again():
     assert "do not agree" in calibration.hint
 
 
+def test_a_hand_that_is_still_half_the_time_is_not_measured():
+    calibration = HandCalibration(distance_m=0.5)
+    for frame in range(61):
+        distance = 0.5 if frame % 2 else 0.3 + 0.01 * frame
+        assert calibration.add(shown(OPEN, distance=distance), frame / 30, CAMERA) is None
+    assert "do not agree" in calibration.hint
+    calibration.add(shown(OPEN), 61 / 30, CAMERA)
+    assert "do not agree" in calibration.hint  # said as long as it tries again
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(InvalidInputError, match="distance_m must be a positive"):
         HandCalibration(distance_m=-1)

@@ -29,6 +29,8 @@ class Situation:
     image_timeout_s: float = 2.0
     qos_mismatch: str = ""
     metric: str = ""
+    hand_size: str = ""
+    loading: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +70,7 @@ class Health:
             self._count("received")
 
     def count(self, what: str, reason: str = "") -> None:
-        """One more of: replaced, late, repeated, stale, failed, answered, hands, rejected_<message>."""
+        """One more of: replaced, late, repeated, stale, failed, failed_load, answered, hands, rejected_<message>."""
         with self._lock:
             self._count(what)
             if reason:
@@ -112,7 +114,9 @@ class Health:
                 "state": situation.state if situation.enabled else f"{situation.state}, paused",
                 "device": situation.device,
                 "model": situation.model,
+                "other networks": "loading" if situation.loading else "",
                 "metric placement": situation.metric,
+                "hand size": situation.hand_size,
                 "image rate (Hz)": f"{window.counts['received'] / seconds:.1f}",
                 "answer rate (Hz)": f"{window.counts['answered'] / seconds:.1f}",
                 "hands": str(self._total["hands"]),
@@ -123,6 +127,7 @@ class Health:
                 "images with a repeated stamp": str(self._total["repeated"]),
                 "images too old": str(self._total["stale"]),
                 "images failed": str(self._total["failed"]),
+                "networks failed to load": str(self._total["failed_load"]),
                 "hands not finite": str(self._total["rejected_hand"]),
             }
             for name in ("image", "camera_info", "depth"):
@@ -145,6 +150,8 @@ class Health:
             return OK, "paused by ~/enable"
         counts, reasons = window.counts, window.last_reason
         timeout = situation.image_timeout_s
+        if counts["failed_load"]:
+            return WARN, reasons["failed_load"]
         if self._working_since is not None and now - self._working_since > max(5.0, timeout):
             return ERROR, f"no answer for {now - self._working_since:.0f} s: the networks hang or are far too slow"
         if self._last_image is None:

@@ -119,6 +119,12 @@ class Inputs:
                 self._node.destroy_subscription(old)
                 self._make(name, kind, topic, callback)
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Full names of the topics camera_info and depth, if nothing (usable) came on them."""
+        have = {"camera_info": self._camera is not None, "depth": bool(self._depths)}
+        return tuple(self._node.resolve_topic_name(name) for name, came in have.items() if not came)
+
     def camera(self, shape: tuple[int, ...]) -> Camera | None:
         """The camera for images of this shape; None when there is none. Raises InvalidInputError if it does not fit."""
         camera = self._camera

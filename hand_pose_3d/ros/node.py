@@ -1,8 +1,8 @@
 """The ROS 2 node: a managed lifecycle node that configures and activates itself unless autostart is false.
 
-One thread runs the executor: it takes messages, answers services and never waits for the networks. A second one, the
-worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
-fewer images but never old ones.
+One thread runs the executor: it takes messages, answers services and never waits for networks that load. A second one,
+the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
+fewer images but never old ones. Other networks, if they are asked for later, load in a third (:mod:`.engine`).
 """
 
 from __future__ import annotations
@@ -12,31 +12,26 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 
+from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
+from hand_pose_3d.ros.calibrate import CalibrationService
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
+from hand_pose_3d.ros.engine import Engine, EstimatorFactory, build_estimator
 from hand_pose_3d.ros.inputs import Frame, Inputs
 from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
-
-EstimatorFactory = Callable[[NodeParameters], Any]
-
-
-def build_estimator(parameters: NodeParameters) -> Any:
-    """The HandPoseEstimator that these parameters ask for."""
-    from hand_pose_3d.estimator import HandPoseEstimator
-
-    return HandPoseEstimator(**parameters.estimator_settings())
+from hand_pose_3d.runtime import choose_device, choose_precision
 
 
 class HandPoseNode(LifecycleNode):
@@ -47,19 +42,21 @@ class HandPoseNode(LifecycleNode):
         from std_srvs.srv import SetBool
 
         super().__init__("hand_pose_3d", **node_arguments)
-        self._factory = estimator_factory
+        self._engine = Engine(estimator_factory)
         self.parameters = node_parameters.declare(self)
         self._health = Health(time.monotonic())
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
-        self._estimator: Any = None
+        self._measured: CalibrationResult | None = None
         self._mailbox: Mailbox[Frame] = Mailbox()
         self._worker: threading.Thread | None = None
-        self._busy = threading.Lock()
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
 
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(SetBool, "~/enable", self._on_enable)
+        self._calibration = CalibrationService(
+            self, self._why_not_calibrate, lambda: self.parameters.calibration_distance or None, self._on_measured
+        )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Steady, so that diagnostics go on while simulated time stands still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
@@ -98,7 +95,7 @@ class HandPoseNode(LifecycleNode):
         result = super().on_activate(state)
         self._state = "active"
         self.get_logger().info(
-            f"ready: {getattr(self._estimator, 'model', 'estimator')} on {getattr(self._estimator, 'device', '?')}, "
+            f"ready: {self._engine.estimator.model} on {self._engine.estimator.device}, "
             f"images from {self.resolve_topic_name('image')}"
         )
         if self._enabled:
@@ -128,12 +125,13 @@ class HandPoseNode(LifecycleNode):
         return super().on_error(state)
 
     def close(self, wait_s: float) -> bool:
-        """Stop the worker; False when it is still busy after wait_s seconds."""
+        """Stop the threads; False when one is still busy after wait_s seconds."""
         self._mailbox.close()
         if self._worker is not None:
             self._worker.join(wait_s)
-            return not self._worker.is_alive()
-        return True
+            if self._worker.is_alive():
+                return False
+        return self._engine.close(wait_s)
 
     def _listen(self) -> None:
         self._health.restart(time.monotonic())
@@ -145,11 +143,11 @@ class HandPoseNode(LifecycleNode):
             self._inputs.close()
             self._inputs = None
         self._mailbox.clear()
-        with self._busy:
+        self._calibration.cancel("the node stopped taking images")
+        with self._engine.lock:
             if self._outputs is not None:
                 self._outputs.clear()
-            if self._estimator is not None:
-                self._estimator.reset()
+            self._engine.forget()
 
     def _release(self) -> None:
         self._pause()
@@ -163,35 +161,28 @@ class HandPoseNode(LifecycleNode):
         self._mailbox.close()
         if self._worker is not None:
             self._worker.join()
-        self._worker = self._estimator = None
+        self._worker = None
+        self._engine.unload()
 
     # Worker thread
 
     def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
-            self._estimator = self._ready_estimator(self.parameters)
+            self._engine.load(self.parameters)
         except Exception as error:  # noqa: BLE001 - the thread that waits reports it
             fault.append(error)
             return
         finally:
             loaded.set()
         while (frame := mailbox.take()) is not None:
-            with self._busy:
+            with self._engine.lock:
                 # A pause may have come between the mailbox and here.
                 if self._inputs is not None and self._outputs is not None:
                     self._answer(frame, self._inputs, self._outputs)
 
-    def _ready_estimator(self, parameters: NodeParameters) -> Any:
-        estimator = self._factory(parameters)
-        # The first images through networks are slow: let them not be the user's.
-        for _ in range(2):
-            estimator(np.zeros((480, 640, 3), np.uint8))
-        estimator.reset()
-        return estimator
-
     def _answer(self, frame: Frame, inputs: Inputs, outputs: Outputs) -> None:
         """Everything that happens to one image."""
-        parameters, estimator, log = self.parameters, self._estimator, self.get_logger()
+        parameters, log = self.parameters, self.get_logger()
         begin = time.monotonic()
         self._health.work_begins(begin)
         try:
@@ -201,6 +192,7 @@ class HandPoseNode(LifecycleNode):
                 self._health.count("rejected_image", str(error))
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
                 return
+            estimator = self._engine.settle(parameters, self._measured)
             if frame.time_jumped:
                 estimator.reset()
                 outputs.forget()
@@ -211,6 +203,7 @@ class HandPoseNode(LifecycleNode):
                 # Where depth does not show the hand, the estimator falls back to an assumed size.
                 hands = [hand if hand.scale_source == ScaleSource.DEPTH else _unplaced(hand) for hand in hands]
             estimated = time.monotonic()
+            self._calibration.add(hands, frame.arrival if frame.stamp_s is None else frame.stamp_s)
             for fault in outputs.publish(hands, frame.message.header, image, parameters):
                 self._health.count("rejected_hand", str(fault))
                 log.warning(f"hand left out: {fault}", throttle_duration_sec=5.0)
@@ -225,7 +218,7 @@ class HandPoseNode(LifecycleNode):
             if frame.stamp_s is not None:
                 stages["stamp to message"] = 1e-9 * self.get_clock().now().nanoseconds - frame.stamp_s
             milliseconds = {name: 1e3 * seconds for name, seconds in stages.items()}
-            milliseconds.update(getattr(estimator, "timings_ms", {}))
+            milliseconds.update(estimator.timings_ms)
             self._health.answered(milliseconds, len(hands))
         except Exception as error:  # noqa: BLE001 - one bad image must not end the node
             if not self.context.ok():
@@ -261,10 +254,10 @@ class HandPoseNode(LifecycleNode):
         log = self.get_logger()
         if type(error).__name__ == "OutOfMemoryError":
             log.error("the GPU has no memory left for this image", throttle_duration_sec=5.0)
-            self._estimator.reset()
+            self._engine.forget()
             if self.parameters.device == "auto":
                 log.error("going on with the CPU")
-                self._estimator = self._ready_estimator(self.parameters.changed(device="cpu", precision="auto"))
+                self._engine.fall_back(self.parameters.changed(device="cpu", precision="auto"))
         elif isinstance(error, HandPoseError):
             log.error(f"image failed: {error}", throttle_duration_sec=5.0)
         else:
@@ -303,17 +296,18 @@ class HandPoseNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _apply(self, new: NodeParameters) -> None:
-        """Make the running node one with these parameters. Raises HandPoseError and changes nothing when that fails."""
+        """Make the running node one with these parameters; the worker tells the estimator before the next image.
+
+        Raises HandPoseError and changes nothing for a device that this computer has not got.
+        """
         old = self.parameters
-        if self._estimator is not None and new.estimator_settings() != old.estimator_settings():
-            estimator = self._factory(new)
-            with self._busy:
-                self._estimator = estimator
-                if self._outputs is not None:
-                    self._outputs.forget()
+        if self._engine.estimator is not None and new.networks() != old.networks():
+            if (new.device, new.precision) != (old.device, old.precision):
+                choose_precision(new.precision, choose_device(new.device))
+            self._engine.exchange(new)
         self.parameters = new
         if self._outputs is not None and old.publish_markers and not new.publish_markers:
-            with self._busy:
+            with self._engine.lock:
                 self._outputs.clear()
         if self._inputs is not None:
             self._inputs.update(new)
@@ -321,11 +315,53 @@ class HandPoseNode(LifecycleNode):
     def _adapt(self) -> None:
         if self._inputs is not None:
             self._inputs.adapt()
+        self._calibration.tick()
+        if failure := self._engine.failure():
+            error, kept = failure
+            sentence = f"the networks that were asked for cannot be loaded, the old ones go on: {error}"
+            self.get_logger().error(sentence)
+            self._health.count("failed_load", sentence)
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in kept.networks().items()])
+
+    def _why_not_calibrate(self) -> str:
+        """Why no hand can be measured now, "" if it can."""
+        parameters, inputs = self.parameters, self._inputs
+        if self._state != "active":
+            return f"the node is {self._state}: activate it first"
+        if inputs is None:
+            return "the node is paused: call ~/enable first"
+        source, beside_depth = parameters.scale_source, not parameters.calibration_distance
+        if source in ("none", "depth") or (beside_depth and source != "auto"):
+            return f"parameter scale_source is {source}: set it to auto"
+        missing = inputs.missing
+        if self.resolve_topic_name("camera_info") in missing:
+            return f"no usable camera_info on {self.resolve_topic_name('camera_info')}, and no metres without it"
+        if beside_depth and missing:
+            return f"no depth image on {missing[0]}: set calibration_distance, metres from the camera to the palm"
+        return ""
+
+    def _on_measured(self, result: CalibrationResult) -> str:
+        """Use a measured hand from now on; what to say of it. Raises InvalidInputError for what is no hand's length."""
+        changes: dict[str, Any] = {"reference_length": result.reference_length_m}
+        if self.parameters.scale_source == "assumed":
+            changes["scale_source"] = "calibrated"
+        self.parameters.changed(**changes)
+        self._measured = result
+        self.set_parameters_atomically([Parameter(name, value=value) for name, value in changes.items()])
+        return f"{self._hand_size()}, from {result.samples} images"
+
+    def _hand_size(self) -> str:
+        """The reference length in words."""
+        settings = self.parameters.estimator_settings(self._measured)
+        words = f"{settings['scale_source'].name.lower()}, reference length {1e3 * settings['reference_length']:.1f} mm"
+        if settings["reference_length_stddev"] is not None:
+            words += f", standard deviation {1e3 * settings['reference_length_stddev']:.1f} mm"
+        return words
 
     def _report(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
-        inputs, estimator = self._inputs, self._estimator
+        inputs, estimator = self._inputs, self._engine.estimator
         situation = Situation(
             state=self._state,
             enabled=self._enabled,
@@ -336,6 +372,8 @@ class HandPoseNode(LifecycleNode):
             image_timeout_s=self.parameters.image_timeout,
             qos_mismatch=inputs.qos_mismatch if inputs else "",
             metric=self._metric,
+            hand_size=self._calibration.state or self._hand_size(),
+            loading=self._engine.loading,
             notes=(self._note,) if self._note else (),
         )
         level, sentence, values = self._health.report(time.monotonic(), situation)

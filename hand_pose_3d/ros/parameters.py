@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.estimator import NETWORK_SETTINGS
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.smoothing import SmoothingConfig
@@ -114,11 +116,18 @@ class NodeParameters:
 
     scale_source: str = _parameter(
         "auto",
-        "Where metres come from; auto is depth while it arrives, else assumed, which takes reference_length.",
+        "Where metres come from; auto is depth while it arrives, else reference_length, assumed until ~/calibrate.",
         choices=("auto", "none", "assumed", "calibrated", "depth"),
     )
     reference_length: float = _parameter(
         REFERENCE_LENGTH_M, "Length of the index finger's first bone.", unit="m", low=0.01, high=0.1
+    )
+    calibration_distance: float = _parameter(
+        0.0,
+        "Distance from the camera to the palm while ~/calibrate measures a hand; 0 measures it beside a depth image.",
+        unit="m",
+        low=0.0,
+        high=5.0,
     )
     rectified: bool = _parameter(False, "The images are rectified: use CameraInfo's P and no distortion.")
 
@@ -173,10 +182,17 @@ class NodeParameters:
         """Values by ROS name."""
         return {ros_name(entry): getattr(self, entry.name) for entry in dataclasses.fields(self)}
 
-    def estimator_settings(self) -> dict[str, Any]:
-        """Keyword arguments of HandPoseEstimator."""
+    def networks(self) -> dict[str, Any]:
+        """Those parameters whose change needs other networks."""
+        return {name: getattr(self, name) for name in NETWORK_SETTINGS}
+
+    def estimator_settings(self, measured: CalibrationResult | None = None) -> dict[str, Any]:
+        """Keyword arguments of HandPoseEstimator. measured: a calibration; it counts while its length is in use."""
         from hand_pose_3d.tracking import TrackerConfig
 
+        if measured is not None and measured.reference_length_m != self.reference_length:
+            measured = None
+        calibrated = self.scale_source == "calibrated" or (measured is not None and self.scale_source != "assumed")
         smoothing = {f.name: getattr(self, f"smoothing_{f.name}") for f in dataclasses.fields(SmoothingConfig)}
         return {
             "model": self.model,
@@ -188,9 +204,9 @@ class NodeParameters:
             "mirrored": self.mirrored,
             "score_threshold": self.score_threshold,
             "tracking": self.tracking,
-            "scale_source": ScaleSource.CALIBRATED if self.scale_source == "calibrated" else ScaleSource.ASSUMED,
+            "scale_source": ScaleSource.CALIBRATED if calibrated else ScaleSource.ASSUMED,
             "reference_length": self.reference_length,
-            "reference_length_stddev": None,
+            "reference_length_stddev": measured.reference_length_stddev_m if measured and calibrated else None,
             "tracker": TrackerConfig(smoothing=SmoothingConfig(**smoothing)),
         }
 

@@ -16,10 +16,10 @@ from scipy.spatial.transform import Rotation
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hand_pose_3d import geometry
+from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.placement import REFERENCE_LENGTH_M, reference_units
 from hand_pose_3d.skeleton import Side
-
-SCALE_M = 0.04
 
 
 def open_hand(side: Side) -> np.ndarray:
@@ -36,17 +36,23 @@ def open_hand(side: Side) -> np.ndarray:
     return hand if side == Side.RIGHT else hand * [-1, 1, 1]
 
 
-def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int = 1) -> HandPose:
+SCALE_M = REFERENCE_LENGTH_M / reference_units(geometry.normalise(open_hand(Side.RIGHT))[0])
+"""Metres per unit of a hand, for the default reference length; others change it in proportion."""
+
+
+def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int = 1, settings=None) -> HandPose:
     """A turned open hand; placed half a metre away (or where depth says) when there is a camera."""
+    settings = settings or {"scale_source": ScaleSource.ASSUMED, "reference_length": REFERENCE_LENGTH_M}
+    length = settings["reference_length"] / REFERENCE_LENGTH_M
     rotation = Rotation.from_euler("xyz", [0.3, -0.4 + shift, 0.2]).as_matrix()
     relative, _ = geometry.normalise(open_hand(side) @ rotation.T)
     canonical, viewpoint = geometry.to_canonical(relative)
     distance = 0.5 if depth_m is None else float(np.nanmedian(depth_m))
-    placed = relative * SCALE_M + [0.2 * shift - 0.1, 0.02, distance]
+    placed = length * (relative * SCALE_M + [0.2 * shift - 0.1, 0.02, distance])
     metric = {}
     if camera is not None:
-        source = ScaleSource.ASSUMED if depth_m is None else ScaleSource.DEPTH
-        metric = {"keypoints_m": placed, "scale_m": SCALE_M, "scale_source": source, "position_stddev_m": 0.03}
+        source = settings["scale_source"] if depth_m is None else ScaleSource.DEPTH
+        metric = {"keypoints_m": placed, "scale_m": length * SCALE_M, "scale_source": source, "position_stddev_m": 0.03}
     pixels = placed[:, :2] / placed[:, 2:] * 500 + [320, 240]
     low, size = pixels.min(0), np.ptp(pixels, axis=0)
     return HandPose(
@@ -71,9 +77,8 @@ class OutOfMemoryError(RuntimeError):
 class FakeEstimator:
     """Stands in for HandPoseEstimator."""
 
-    model = "fake"
-
-    def __init__(self, device: str = "cpu", delay_s: float = 0.0) -> None:
+    def __init__(self, device: str = "cpu", delay_s: float = 0.0, model: str = "fake") -> None:
+        self.model, self.settings = model, None
         self.device = "cuda" if device == "auto" else device
         self.delay_s, self.timings_ms, self.calls = delay_s, {"fake stage": 1.0}, 0
 
@@ -88,16 +93,37 @@ class FakeEstimator:
             raise OutOfMemoryError("CUDA out of memory")
         if 249 < mean:
             raise RuntimeError("white is too much")
-        hands = [make_hand(Side.RIGHT, mean / 255, camera, depth_m)]
+        hands = [make_hand(Side.RIGHT, mean / 255, camera, depth_m, settings=self.settings)]
         if mean > 200:
-            hands.append(make_hand(Side.LEFT, mean / 255, camera, depth_m, track_id=2))
+            hands.append(make_hand(Side.LEFT, mean / 255, camera, depth_m, track_id=2, settings=self.settings))
         return hands
 
     def reset(self) -> None:
         pass
 
+    def warm_up(self) -> None:
+        pass
+
+    def take_over(self, other) -> None:
+        pass
+
+    def configure(self, **settings) -> None:
+        self.settings = settings
+
+
+def build(parameters) -> FakeEstimator:
+    """The fake for a node's parameters; files in its folder of weights say how that loads."""
+    if not parameters.weights:
+        return FakeEstimator(parameters.device, delay_s=0.001)
+    folder = Path(parameters.weights)
+    while (folder / "slow").exists():
+        time.sleep(0.02)
+    if (folder / "bad").exists():
+        raise WeightsError("there are no fake weights in that folder")
+    return FakeEstimator(parameters.device, delay_s=0.001, model="other")
+
 
 if __name__ == "__main__":
     from hand_pose_3d.ros.node import main
 
-    raise SystemExit(main(sys.argv, lambda parameters: FakeEstimator(parameters.device, delay_s=0.001)))
+    raise SystemExit(main(sys.argv, build))

@@ -96,6 +96,58 @@ def test_bad_parameter_at_the_start_is_one_sentence(start_node, name, value, say
     assert code == 1 and says in output and "Traceback" not in output
 
 
+def model(client, name):
+    """Wait until /diagnostics names this model; the other values."""
+    return client.diagnosis(lambda status, values: values["model"] == name)[1]
+
+
+def test_old_networks_answer_until_others_are_loaded(client, start_node, tmp_path):
+    start_node()
+    client.connect()
+    (tmp_path / "slow").touch()
+    assert client.set_parameters(weights=str(tmp_path))[0].successful
+    client.diagnosis(lambda status, values: values["other networks"] == "loading")
+    assert model(client, "fake")
+    assert client.ask(client.make_image(100)).hands
+    (tmp_path / "slow").unlink()
+    assert model(client, "other")["other networks"] == ""
+    assert client.ask(client.make_image(100)).hands
+
+
+def test_networks_that_do_not_load_are_reported_and_the_old_ones_stay(client, start_node, tmp_path):
+    from rcl_interfaces.srv import GetParameters
+
+    process = start_node()
+    client.connect()
+    (tmp_path / "bad").touch()
+    assert client.set_parameters(weights=str(tmp_path))[0].successful
+    _, values = client.diagnosis(lambda status, values: status.level == b"\1" and "no fake weights" in status.message)
+    assert values["networks failed to load"] == "1"
+    assert client.ask(client.make_image(100)).hands
+    assert model(client, "fake")["other networks"] == ""
+    request = GetParameters.Request(names=["weights"])
+    assert client.call(GetParameters, "~/get_parameters", request).values[0].string_value == ""  # the truth
+    _, output = process.stop()
+    assert "the old ones go on" in output and "Traceback" not in output
+
+
+def test_networks_that_are_not_wanted_any_more_are_not_used(client, start_node, tmp_path):
+    process = start_node()
+    client.connect()
+    (tmp_path / "slow").touch()
+    client.set_parameters(weights=str(tmp_path))
+    client.set_parameters(weights="")
+    (tmp_path / "slow").unlink()
+    client.spin(1.5)
+    client.got["/diagnostics"].clear()
+    _, values = client.diagnosis(lambda status, values: True)
+    assert (values["model"], values["other networks"]) == ("fake", "")
+    (tmp_path / "slow").touch()
+    client.set_parameters(weights=str(tmp_path))
+    code, output = process.stop(timeout=5.0)  # in the middle of loading
+    assert code == 0 and "Traceback" not in output
+
+
 def test_lifecycle_by_an_external_manager(client, start_node):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState, GetState

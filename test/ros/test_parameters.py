@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.ros.parameters import NodeParameters, ros_name
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "hand_pose_3d.yaml"
@@ -46,6 +48,22 @@ def test_smoothing_reaches_the_estimator():
     changed = NodeParameters.from_mapping({"smoothing.beta_px": 2.5, "smoothing.enabled": False})
     smoothing = changed.estimator_settings()["tracker"].smoothing
     assert (smoothing.beta_px, smoothing.enabled) == (2.5, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "length", "told"),
+    [
+        ("auto", 0.05, (ScaleSource.CALIBRATED, 0.001)),
+        ("calibrated", 0.05, (ScaleSource.CALIBRATED, 0.001)),
+        ("assumed", 0.05, (ScaleSource.ASSUMED, None)),
+        ("auto", 0.045, (ScaleSource.ASSUMED, None)),
+        ("calibrated", 0.045, (ScaleSource.CALIBRATED, None)),
+    ],
+)
+def test_a_measured_length_counts_while_it_is_in_use(source, length, told):
+    measured = CalibrationResult(reference_length_m=0.05, reference_length_stddev_m=0.001, samples=60)
+    settings = NodeParameters(scale_source=source, reference_length=length).estimator_settings(measured)
+    assert (settings["scale_source"], settings["reference_length_stddev"]) == told
 
 
 @pytest.mark.parametrize(

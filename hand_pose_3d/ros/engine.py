@@ -1,0 +1,111 @@
+"""The estimator that the node runs, and its exchange for one of other networks while it goes on answering."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hand_pose_3d.calibration import CalibrationResult
+from hand_pose_3d.ros.parameters import NodeParameters
+
+EstimatorFactory = Callable[[NodeParameters], Any]
+
+
+def build_estimator(parameters: NodeParameters) -> Any:
+    """The HandPoseEstimator that these parameters ask for."""
+    from hand_pose_3d.estimator import HandPoseEstimator
+
+    return HandPoseEstimator(**parameters.estimator_settings())
+
+
+class Engine:
+    """Holds the estimator. Whoever uses it holds `lock`, so that it is not exchanged in the middle of an image."""
+
+    def __init__(self, factory: EstimatorFactory) -> None:
+        self._factory = factory
+        self.lock = threading.Lock()
+        self.estimator: Any = None
+        self._loaded: NodeParameters | None = None
+        self._settled: tuple[NodeParameters, CalibrationResult | None] | None = None
+        self._loader: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def loading(self) -> bool:
+        """Whether other networks are being loaded."""
+        return self._loader is not None
+
+    def load(self, parameters: NodeParameters) -> None:
+        """Make the estimator and wait for it. Raises what the factory raises."""
+        self._install(self._ready(parameters), parameters)
+
+    def exchange(self, parameters: NodeParameters) -> None:
+        """Load other networks in a thread of its own; the old ones answer until they are ready, and if they fail."""
+        self._failure = None
+        if self._loaded is not None and parameters.networks() == self._loaded.networks():
+            self._loader = None  # back to what runs: whatever is being loaded is not wanted any more
+            return
+        self._loader = threading.Thread(
+            target=self._exchange, args=(parameters,), name="hand_pose_3d loader", daemon=True
+        )
+        self._loader.start()
+
+    def failure(self) -> tuple[Exception, NodeParameters] | None:
+        """Why the last exchange failed, said once, with the parameters whose networks go on."""
+        error, self._failure = self._failure, None
+        return None if error is None or self._loaded is None else (error, self._loaded)
+
+    def settle(self, parameters: NodeParameters, measured: CalibrationResult | None) -> Any:
+        """The estimator, told of parameters that changed since the last image; hold `lock`."""
+        if self._settled != (parameters, measured):
+            settings = parameters.estimator_settings(measured)
+            for name in parameters.networks():
+                del settings[name]
+            self.estimator.configure(**settings)
+            self._settled = parameters, measured
+        return self.estimator
+
+    def fall_back(self, parameters: NodeParameters) -> None:
+        """Exchange the networks at once; hold `lock`. Raises what the factory raises."""
+        self._install(self._ready(parameters), parameters)
+
+    def forget(self) -> None:
+        """Forget the hands that were followed; hold `lock`."""
+        if self.estimator is not None:
+            self.estimator.reset()
+
+    def unload(self) -> None:
+        """Drop the networks, and those that are being loaded."""
+        with self.lock:
+            self.estimator = self._loaded = self._settled = self._loader = self._failure = None
+
+    def close(self, wait_s: float) -> bool:
+        """Wait for the loader; False when it is still busy after wait_s seconds."""
+        if (loader := self._loader) is not None:
+            loader.join(wait_s)
+            return not loader.is_alive()
+        return True
+
+    def _ready(self, parameters: NodeParameters) -> Any:
+        estimator = self._factory(parameters)
+        estimator.warm_up()
+        return estimator
+
+    def _install(self, estimator: Any, parameters: NodeParameters) -> None:
+        if self.estimator is not None:
+            estimator.take_over(self.estimator)
+        self.estimator, self._loaded, self._settled = estimator, parameters, None
+
+    def _exchange(self, parameters: NodeParameters) -> None:
+        estimator, failure = None, None
+        try:
+            estimator = self._ready(parameters)
+        except Exception as error:  # noqa: BLE001 - the executor reports it
+            failure = error
+        with self.lock:
+            if self._loader is not threading.current_thread():
+                return  # meanwhile others are wanted, or none
+            if failure is None:
+                self._install(estimator, parameters)
+            self._failure, self._loader = failure, None
