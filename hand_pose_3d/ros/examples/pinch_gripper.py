@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
+
 THUMB_TIP, INDEX_TIP = 4, 8
 
 
@@ -55,59 +57,26 @@ class PinchGripper:
         return self.opening_m
 
 
-def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
-    """The hand to obey: the one obeyed so far, else the best of that side (HandPose3D.SIDE_*; 0 for any)."""
-    fitting = [hand for hand in hands if side in (0, hand.side)]
-    same = [hand for hand in fitting if hand.track_id == track_id]
-    return (same or fitting or [None])[0]
-
-
-def points(message_points: Sequence[Any]) -> np.ndarray:
-    """(N, 3) of geometry_msgs/Point."""
-    return np.array([(p.x, p.y, p.z) for p in message_points])
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--side", choices=("any", "left", "right"), default="any", help="hand to obey")
+    parser.add_argument("--side", choices=SIDES, default="any", help="hand to obey")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
     parser.add_argument("--commands", default="/gripper_controller/commands", help="topic of the gripper")
     parser.add_argument("--max-opening", type=float, default=PinchConfig.max_opening_m, help="metres")
     parser.add_argument("--speed", type=float, default=PinchConfig.speed_m_s, help="metres a second")
     options = parser.parse_args(arguments)
 
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
     from std_msgs.msg import Float64MultiArray
 
-    from hand_pose_3d.msg import HandPose3DArray
-
     gripper = PinchGripper(PinchConfig(max_opening_m=options.max_opening, speed_m_s=options.speed))
-    side = ("any", "left", "right").index(options.side)
-    rclpy.init(args=None)
-    try:
-        node = rclpy.create_node("pinch_gripper")
-        publisher = node.create_publisher(Float64MultiArray, options.commands, 10)
-        track_id: int | None = None
 
-        def obey(message: HandPose3DArray) -> None:
-            nonlocal track_id
-            hand = choose(message.hands, side, track_id)
-            if hand is None:
-                return
-            track_id = hand.track_id
-            stamp_s = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-            opening = gripper(points(hand.keypoints_canonical), np.array(hand.keypoint_scores), stamp_s)
-            publisher.publish(Float64MultiArray(data=[opening]))
+    def command(hand: Any, header: Any) -> Float64MultiArray:
+        stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
+        opening = gripper(points(hand.keypoints_canonical), np.array(hand.keypoint_scores), stamp_s)
+        return Float64MultiArray(data=[opening])
 
-        node.create_subscription(HandPose3DArray, options.hands, obey, 10)
-        node.get_logger().info(f"obeying {options.side} hands on {options.hands}")
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    follow_hand("pinch_gripper", options.hands, options.side, Float64MultiArray, options.commands, command)
     return 0
 
 

@@ -9,7 +9,6 @@ such as teleop/allegro_hand_right.yml. A lost hand leaves the robot as it is.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from hand_pose_3d.geometry import wrist_rotation
 from hand_pose_3d.joints import JOINT_LIMITS, THUMB_ROLL
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
-from hand_pose_3d.ros.examples.pinch_gripper import choose, points
+from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
 from hand_pose_3d.skeleton import FINGERS, JOINTS, Side
 
 # Palm of the plain model: where the fingers begin (to the fingertips, to the thumb), and its bones, metres.
@@ -137,7 +136,7 @@ class HandRetargeter:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--side", choices=("left", "right"), default="right", help="hand to follow")
+    parser.add_argument("--side", choices=SIDES[1:], default="right", help="hand to follow")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
     parser.add_argument("--joints", default="/robot_hand/joint_states", help="topic of the robot's joints")
     parser.add_argument("--config", type=Path, help="configuration of dex-retargeting; the plain model without")
@@ -154,37 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"retarget_hand: needs dex-retargeting (pip install dex-retargeting six): {error}", file=sys.stderr)
         return 1
 
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
     from sensor_msgs.msg import JointState
 
-    from hand_pose_3d.msg import HandPose3DArray
+    def command(hand: Any, header: Any) -> JointState | None:
+        canonical = points(hand.keypoints_canonical)
+        if not np.isfinite(canonical).all():
+            return None
+        joints = retargeter(canonical)
+        return JointState(header=header, name=list(joints), position=list(joints.values()))
 
-    rclpy.init(args=None)
-    try:
-        node = rclpy.create_node("retarget_hand")
-        publisher = node.create_publisher(JointState, options.joints, 10)
-        track_id: int | None = None
-
-        def follow(message: HandPose3DArray) -> None:
-            nonlocal track_id
-            hand = choose(message.hands, int(side), track_id)
-            if hand is None:
-                return
-            track_id = hand.track_id
-            canonical = points(hand.keypoints_canonical)
-            if math.isfinite(canonical.sum()):
-                joints = retargeter(canonical)
-                state = JointState(header=message.header, name=list(joints), position=list(joints.values()))
-                publisher.publish(state)
-
-        node.create_subscription(HandPose3DArray, options.hands, follow, 1)
-        node.get_logger().info(f"following {options.side} hands on {options.hands}")
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
+    follow_hand("retarget_hand", options.hands, options.side, JointState, options.joints, command)
     return 0
 
 
