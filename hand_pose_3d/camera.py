@@ -5,8 +5,9 @@ Pixel coordinates (u, v) put the centre of the top-left pixel at (0, 0), as Open
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,17 +156,15 @@ class Crop:
         """Resample the window from image (H, W) or (H, W, C); outside the image is `border`."""
         import cv2
 
-        matrix = self.crop_from_image
-        if self.side > 2 * self.size:
-            # Average before sampling, so that a large hand does not alias.
-            factor = self.size / self.side * 1.5
-            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-            shift = np.full(2, 0.5 / factor - 0.5)
-            matrix = np.column_stack([matrix[:, :2] / factor, matrix[:, 2] + matrix[:, :2] @ shift])
+        finer = min(math.ceil(self.side / (2 * self.size)), 8)
+        if finer > 1:
+            # Average several samples, at most two pixels apart, so that a large hand does not alias.
+            samples = replace(self, size=finer * self.size).extract(image, border)
+            return cv2.resize(samples, (self.size, self.size), interpolation=cv2.INTER_AREA)
         value = border if isinstance(border, tuple) else (border,) * 4
         return cv2.warpAffine(
             image,
-            matrix,
+            self.crop_from_image,
             (self.size, self.size),
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_CONSTANT,

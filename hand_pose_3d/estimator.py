@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -28,6 +29,10 @@ NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 
 _ROUGH_SCORE = 0.4
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
+
+_FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
+"""A first crop that is nearer than this to that of the pose in it is not read again: radians, ratio of the edges,
+distance of the centres over the edge. Training varied crops by about as much."""
 
 _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
@@ -206,11 +211,17 @@ class HandPoseEstimator:
             regions = [r for r in regions if all(box_overlap(r.box, box) < _CLAIMED for box in claimed)]
         crops = [first_crop(region, self._family) for region in regions]
         self._took("segmentation", start)
-        if self._family.upright:
+        upright, least = self._family.upright, self.config.score_threshold
+        hands: list[HandPose] = []
+        again: list[Crop] = []
+        for crop, hand in self._read(image, crops, _ROUGH_SCORE * least if upright else least):
             # The first crop knew neither direction nor extent; the pose it gave does.
-            rough = self._read(image, crops, _ROUGH_SCORE * self.config.score_threshold)
-            crops = [self._crop(hand.keypoints_px) for hand in rough]
-        hands = self._read(image, crops, self.config.score_threshold)
+            better = self._crop(hand.keypoints_px)
+            if not upright or (hand.score >= least and _fits(crop, better)):
+                hands.append(hand)
+            else:
+                again.append(better)
+        hands += [hand for _, hand in self._read(image, again, least)]
         return [hand for hand in distinct([*known, *hands]) if not any(hand is k for k in known)]
 
     def _crop(self, keypoints_px: np.ndarray) -> Crop:
@@ -233,7 +244,7 @@ class HandPoseEstimator:
         search = tracker.needs_detection(stamp_s)
         self._took("tracking", start)
         crops = [self._crop(window.keypoints_px) for window in windows]
-        hands = self._read(image, crops, tracker.config.keep_score)
+        hands = [hand for _, hand in self._read(image, crops, tracker.config.keep_score)]
         if search:
             hands = hands + self._detect(image, hands)
         hands = self._place(hands, depth_m)  # before the tracker, which smooths metres too
@@ -242,8 +253,8 @@ class HandPoseEstimator:
         self._took("tracking", start)
         return hands
 
-    def _read(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[HandPose]:
-        """Poses of the hands in some windows of the image, those whose answer is finite and scores enough."""
+    def _read(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[tuple[Crop, HandPose]]:
+        """Some windows of the image and the hands in them, those whose answer is finite and scores enough."""
         if not crops:
             return []
         start = time.perf_counter()
@@ -254,7 +265,7 @@ class HandPoseEstimator:
         readings = self._family.read(pixels, [given] * len(crops))
         self._took("keypoints", start)
         hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
-        return [hand for hand in hands if hand is not None and hand.score >= least_score]
+        return [(c, hand) for c, hand in zip(crops, hands) if hand is not None and hand.score >= least_score]
 
 
 def check_image(image: np.ndarray) -> None:
@@ -304,6 +315,17 @@ def to_hand(
         keypoints_canonical=canonical,
         rotation_camera_canonical=rotation,
         roi_px=(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
+    )
+
+
+def _fits(crop: Crop, better: Crop) -> bool:
+    """Whether a crop is so near to a better one that both give the same answer."""
+    turned = abs(math.remainder(better.angle - crop.angle, 2 * math.pi))
+    resized = abs(math.log(better.side / crop.side))
+    return (
+        turned < _FIT_ANGLE
+        and resized < math.log(_FIT_SIDE)
+        and math.dist(better.center, crop.center) < _FIT_SHIFT * better.side
     )
 
 

@@ -105,7 +105,7 @@ class OneEuroRotation:
 
     def __call__(self, rotation: np.ndarray, stamp_s: float) -> np.ndarray:
         """Filtered rotation (3, 3) at its stamp; resets as :class:`OneEuro` does."""
-        from scipy.spatial.transform import Rotation
+        import cv2
 
         rotation = np.asarray(rotation, dtype=float)
         dt = stamp_s - self._stamp_s
@@ -117,11 +117,11 @@ class OneEuroRotation:
             self._speed = np.zeros(3)
         elif dt > 0:
             # Velocities in the fixed frame, so that their mean over time means something.
-            step = Rotation.from_matrix(rotation @ self._raw.T).as_rotvec() / dt
+            step = cv2.Rodrigues(rotation @ self._raw.T)[0][:, 0] / dt
             self._speed += _alpha(self.speed_cutoff_hz, dt) * (step - self._speed)
             cutoff = self.min_cutoff_hz + self.beta * float(np.linalg.norm(self._speed))
-            arc = Rotation.from_matrix(rotation @ self._value.T).as_rotvec()
-            self._value = Rotation.from_rotvec(_alpha(cutoff, dt) * arc).as_matrix() @ self._value
+            arc = cv2.Rodrigues(rotation @ self._value.T)[0]
+            self._value = cv2.Rodrigues(_alpha(cutoff, dt) * arc)[0] @ self._value
             self._raw, self._stamp_s = rotation.copy(), stamp_s
         return self._value.copy()
 

@@ -304,8 +304,9 @@ def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
     shortest = _SHORTEST_AXIS * np.ptp(keypoints_px, axis=-2).max(axis=-1)
     wrist = keypoints_px[..., WRIST, :]
     lines = keypoints_px[..., MIDDLE_MCP, :] - wrist, keypoints_px[..., _FINGER_BASES, :].mean(axis=-2) - wrist
-    first, second = (np.where(np.hypot(*np.moveaxis(line, -1, 0)) > shortest, 1, 0)[..., None] * line for line in lines)
-    u, v = np.moveaxis(np.where(first.any(axis=-1, keepdims=True), first, second), -1, 0)
+    first, second = ((np.hypot(line[..., 0], line[..., 1]) > shortest)[..., None] * line for line in lines)
+    direction = np.where(first.any(axis=-1, keepdims=True), first, second)
+    u, v = direction[..., 0], direction[..., 1]
     return np.arctan2(u, np.where((u == 0) & (v == 0), 1, -v))
 
 

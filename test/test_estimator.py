@@ -221,6 +221,13 @@ def test_the_image_may_change_its_size_in_a_stream(reader):
     np.testing.assert_allclose(second.keypoints_px, truth, atol=2)
 
 
+def test_only_a_crop_that_does_not_fit_is_read_again(reader):
+    assert make()(picture(hand_at((320, 240)))) and len(reader.sides) == 1
+    for center, angle in (((320, 240), 2.5), ((320, 240), -np.pi / 2)):
+        reader.sides.clear()
+        assert make()(picture(hand_at(center, angle=angle))) and len(reader.sides) == 2
+
+
 def test_metres_need_a_camera(reader):
     image, truth = picture(hand_at((420, 200))), hand_at((420, 200))
     (hand,) = make()(image)
