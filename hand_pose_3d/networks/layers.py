@@ -31,6 +31,18 @@ class Pool(NamedTuple):
 Table = tuple[Conv | Pool, ...]
 """Layers in the order in which they run; names are those of the authors' variables."""
 
+FRONT: Table = (
+    Conv("conv1_1", 3, 64),
+    Conv("conv1_2", 3, 64),
+    Pool(),
+    Conv("conv2_1", 3, 128),
+    Conv("conv2_2", 3, 128),
+    Pool(),
+    *(Conv(f"conv3_{i}", 3, 256) for i in range(1, 5)),
+    Pool(),
+)
+"""What HandSegNet and PoseNet begin with."""
+
 
 def init_layer(layer: nn.Conv2d | nn.Linear) -> None:
     """Xavier weights and a bias of 1e-4, as the authors start from."""

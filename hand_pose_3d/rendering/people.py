@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering import mesh
-from hand_pose_3d.rendering.character import cache_folder, sample_phenotype
+from hand_pose_3d.rendering.character import body_model, cache_folder, sample_phenotype
 
 NUM_TRAINING, NUM_EVALUATION = 20, 6
 _CACHE_VERSION = 2
@@ -47,22 +46,11 @@ class Body:
 
 def extract(path: Path, count: int) -> None:
     """Sample `count` people with hanging arms and write their bodies to `path` (npz)."""
-    try:
-        import anny
-        import torch
-    except ImportError as error:
-        raise HandPoseError(
-            f"rendering needs the body model: pip install hand_pose_3d[render] (missing: {error.name})"
-        ) from error
+    model, weights, _ = body_model()
+    import torch
     from scipy.spatial.transform import Rotation
 
-    model = anny.Anny(rig="makehuman", local_changes="all", phenotypes="all").to(torch.float32)
     labels = model.bone_labels
-    num_vertices = len(model.template_vertices)
-    weights = np.zeros((num_vertices, len(labels)))
-    indices, values = model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy()
-    for column in range(indices.shape[1]):
-        np.add.at(weights, (np.arange(num_vertices), indices[:, column]), values[:, column])
 
     def share(*words: str) -> np.ndarray:
         return weights[:, [i for i, b in enumerate(labels) if any(w in b for w in words)]].sum(axis=1)

@@ -55,7 +55,8 @@ class SceneSampler:
 class LiteSegmentationStage:
     """Training of LiteHandSegNet with cross-entropy and soft Dice at a quarter of the resolution.
 
-    trunk_rate: the trunk's learning rate over that of the rest; 0 keeps a trunk that knows real scenes as it is.
+    trunk_rate: the learning rate of the trunk's coarse stages over that of the rest; the fine ones, dear to train, stay
+    as they start, and with 0 the whole trunk does.
     """
 
     defaults: dict[str, Any] = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
@@ -73,9 +74,8 @@ class LiteSegmentationStage:
         sampler, rng = SceneSampler([held_out]), np.random.default_rng(5)
         self.held_out = [sampler(rng) for _ in range(200)]
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        frozen = (
-            (network.trunk.stem, network.trunk.stem_act, network.trunk.stages[0]) if trunk_rate else (network.trunk,)
-        )
+        trunk = network.trunk
+        frozen = (trunk.stem, trunk.stem_act, *trunk.stages[:3]) if trunk_rate else (trunk,)
         for module in frozen:
             module.requires_grad_(False)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from overfit import losses
 
 from hand_pose_3d.cli import train
 from hand_pose_3d.datasets.sample import Sample
@@ -52,37 +53,22 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return made
 
 
-def _losses(stage, steps: int, batch: int, rate: float) -> list[float]:
-    """Repeat one batch, without dropout."""
-    data = next(stage.batches(batch, 0, 0))
-    optimiser = torch.optim.Adam(stage.parameter_groups(rate))
-    stage.network.eval()
-    losses = []
-    for _ in range(steps):
-        loss, _ = stage.loss(data)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
-
-
 def test_handsegnet_learns_a_batch_by_heart() -> None:
     scenes = np.zeros((2, 320, 320, 4), np.uint8)
     scenes[:, :160] = [30, 60, 40, 0]
     scenes[:, 160:] = [220, 160, 130, HAND]
     torch.manual_seed(0)
     stage = PaperSegmentationStage(HandSegNet(), [ScenePack(scenes)], ScenePack(scenes), window=32)
-    losses = _losses(stage, 10, 4, 3e-4)
-    assert losses[-1] < 0.6 * losses[0]
+    found = losses(stage, 10, 4, 3e-4, train=False)
+    assert found[-1] < 0.6 * found[0]
 
 
 def test_posenet_learns(samples: list[Sample]) -> None:
     """31 layers without normalisation: the paper's 30,000 steps are not to be had here, but the way down is."""
     torch.manual_seed(0)
     stage = PaperPoseStage(PoseNet(), samples, samples, size=32)
-    losses = _losses(stage, 30, 1, 3e-4)
-    assert losses[-1] < 0.8 * losses[0]
+    found = losses(stage, 30, 1, 3e-4, train=False)
+    assert found[-1] < 0.8 * found[0]
 
 
 @pytest.mark.parametrize("approach", [name for name in LIFTINGS if name != "nearest-neighbour"])
@@ -90,8 +76,8 @@ def test_lifting_learns_a_batch_by_heart(samples: list[Sample], approach: str) -
     torch.manual_seed(0)
     stage = PaperLiftingStage(LIFTINGS[approach](), samples, samples)
     before = stage.evaluate(stage.network)
-    losses = _losses(stage, 40, 4, 2e-3)
-    assert losses[-1] < 0.6 * losses[0]
+    found = losses(stage, 40, 4, 2e-3, train=False)
+    assert found[-1] < 0.6 * found[0]
     assert stage.evaluate(stage.network)["renders_mean_mm"] < before["renders_mean_mm"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from overfit import losses
 
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
@@ -65,27 +66,11 @@ def crops() -> CropPack:
     return CropPack(np.stack(rgba), backgrounds, np.stack(uv), np.stack(xyz), np.ones((6, 21), bool), sides)
 
 
-def _losses(stage, steps: int, batch: int, rate: float) -> list[float]:
-    """Repeat one batch."""
-    torch.manual_seed(0)
-    data = next(stage.batches(batch, 0, 0))
-    optimiser = torch.optim.Adam(stage.parameter_groups(rate))
-    stage.network.train()
-    losses = []
-    for _ in range(steps):
-        loss, _ = stage.loss(data)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
-
-
 def test_posenet_learns_a_batch_by_heart(crops: CropPack) -> None:
     torch.manual_seed(0)
     stage = LitePoseStage(LitePoseNet(), [crops], crops, frozen_blocks=3)
-    losses = _losses(stage, 25, 4, 2e-3)
-    assert losses[-1] < 0.6 * losses[0]
+    found = losses(stage, 25, 4, 2e-3)
+    assert found[-1] < 0.6 * found[0]
 
 
 def test_handsegnet_learns_a_batch_by_heart() -> None:
@@ -96,8 +81,8 @@ def test_handsegnet_learns_a_batch_by_heart() -> None:
         scenes[i, 60 : 200 + 20 * i, 80:180] = [220, 160, 130, HAND]
     torch.manual_seed(0)
     stage = LiteSegmentationStage(LiteHandSegNet(), [ScenePack(scenes)], ScenePack(scenes), trunk_rate=1.0)
-    losses = _losses(stage, 20, 2, 2e-3)
-    assert losses[-1] < 0.5 * losses[0]
+    found = losses(stage, 20, 2, 2e-3)
+    assert found[-1] < 0.5 * found[0]
 
 
 @pytest.mark.parametrize("network", [LiteLifting, Lifting, DirectLifting])
@@ -105,8 +90,8 @@ def test_lifting_learns_a_batch_by_heart(crops: CropPack, network: type) -> None
     sampler = LiftingSampler(crops.xyz_m, crops.side)
     torch.manual_seed(0)
     stage = LiftingStage(network(), [sampler], sampler)
-    losses = _losses(stage, 60, 8, 1e-3)
-    assert losses[-1] < 0.6 * losses[0]
+    found = losses(stage, 60, 8, 1e-3)
+    assert found[-1] < 0.6 * found[0]
 
 
 def test_run_resumes_where_it_stopped_and_draws_curves(crops: CropPack, tmp_path: Path) -> None:
@@ -220,7 +205,7 @@ def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
 
 
 def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
-    """A network whose maps are mostly sharp where it is right, and wide where it is wrong, earns high and low scores."""
+    """A network whose maps are mostly sharp where it is right, wide where it is wrong: high and low scores."""
     rng = np.random.default_rng(0)
     samples = [ideal_sample(crops, int(i)) for i in rng.integers(len(crops), size=80)]
     truth = iter(torch.from_numpy(np.stack([s.uv for s in samples[a:b]])) for a, b in ((0, 40), (40, 80)))
