@@ -116,42 +116,13 @@ def _window_viewer() -> Show:
 
 
 def _rerun_viewer(save: str | None) -> Show:
-    import numpy as np
-    import rerun as rr
+    from hand_pose_3d.rerun_view import RerunView
 
-    from hand_pose_3d.drawing import FINGER_COLOURS, keypoint_colour
-    from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS
-
-    rr.init("hand_pose_3d", spawn=save is None)
-    if save:
-        rr.save(save)
-    bone_colours = [keypoint_colour(child) for _, child in BONES]
-    point_colours = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
-    bones = np.array(BONES)
-    rr.log("pose", rr.ViewCoordinates.RDF, static=True)
-    shown: set[int] = set()
+    view = RerunView(save)
 
     def show(image: np.ndarray, hands: list[HandPose], time_s: float, text: str) -> bool:
-        rr.set_time("time", duration=time_s)
-        rr.log("camera", rr.Image(image).compress(jpeg_quality=85))
-        rr.log("log", rr.TextLog(text))
-        present = set()
-        for index, hand in enumerate(hands):
-            identity = hand.track_id or index
-            present.add(identity)
-            space = hand.keypoints_relative if hand.keypoints_m is None else hand.keypoints_m
-            radius = 0.04 * (1.0 if hand.keypoints_m is None else hand.scale_m)
-            label = f"{hand.side.label} {hand.score:.2f}"
-            rr.log(f"camera/hand_{identity}", rr.LineStrips2D(hand.keypoints_px[bones], colors=bone_colours, radii=1.5))
-            rr.log(f"camera/hand_{identity}/points", rr.Points2D(hand.keypoints_px, colors=point_colours, radii=3))
-            rr.log(f"pose/hand_{identity}", rr.LineStrips3D(space[bones], colors=bone_colours, radii=0.6 * radius))
-            rr.log(f"pose/hand_{identity}/points", rr.Points3D(space, colors=point_colours, radii=radius))
-            rr.log(f"pose/hand_{identity}/label", rr.Points3D(space[:1], labels=[label], colors=[FINGER_COLOURS[3]]))
-        for identity in shown - present:
-            rr.log(f"camera/hand_{identity}", rr.Clear(recursive=True))
-            rr.log(f"pose/hand_{identity}", rr.Clear(recursive=True))
-        shown.clear()
-        shown.update(present)
+        view.image(image, time_s, text)
+        view.hands(hands, time_s)
         return True
 
     return show

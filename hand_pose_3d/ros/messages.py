@@ -9,6 +9,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.skeleton import Side
 
 
 def stamp_seconds(stamp: Any) -> float | None:
@@ -88,6 +89,35 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
     message.roi.x_offset, message.roi.y_offset = left, top
     message.roi.width, message.roi.height = right - left, bottom - top
     return message
+
+
+def hand_from_message(message: Any) -> HandPose:
+    """The record that a HandPose3D states: of ROS, or of a recording that was read without ROS."""
+    from scipy.spatial.transform import Rotation
+
+    def array(points: Sequence[Any]) -> np.ndarray:
+        return np.array([(p.x, p.y, p.z) for p in points], dtype=float)
+
+    q, roi = message.viewpoint, message.roi
+    rotation = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+    canonical = array(message.keypoints_canonical)
+    source = ScaleSource(message.scale_source)
+    return HandPose(
+        side=Side(message.side),
+        side_score=float(message.side_score),
+        score=float(message.score),
+        keypoints_px=array(message.keypoints_2d)[:, :2],
+        keypoint_scores=np.array(message.keypoint_scores, dtype=float),
+        keypoints_relative=canonical @ rotation.T,
+        keypoints_canonical=canonical,
+        rotation_camera_canonical=rotation,
+        roi_px=(float(roi.x_offset), float(roi.y_offset), float(roi.width), float(roi.height)),
+        track_id=int(message.track_id),
+        keypoints_m=None if source == ScaleSource.NONE else array(message.keypoints),
+        scale_source=source,
+        scale_m=float(message.scale),
+        position_stddev_m=float("nan") if source == ScaleSource.NONE else float(message.position_stddev),
+    )
 
 
 def joint_state(angles: Sequence[tuple[str, Mapping[str, float]]], header: Any) -> Any:

@@ -1,0 +1,119 @@
+"""The node's topics in rerun, as they come or from a recording. Needs rerun-sdk, and rosbags for a recording.
+
+python -m hand_pose_3d.ros.rerun_view                                    # /image and /hand_pose_3d/hands
+python -m hand_pose_3d.ros.rerun_view --bag demo_output/recording        # what `make demo` or ros2 bag wrote
+python -m hand_pose_3d.ros.rerun_view --bag demo_output/recording --save hands.rrd
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.rerun_view import RerunView
+from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
+from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
+
+
+class TopicView:
+    """Shows messages in a view: Image, CompressedImage and HandPose3DArray."""
+
+    def __init__(self, view: Any) -> None:
+        self._view = view
+
+    def show(self, message: Any) -> None:
+        """Show one message at its stamp. A damaged image is left out."""
+        stamp_s = stamp_seconds(message.header.stamp) or 0.0
+        if hasattr(message, "hands"):
+            self._view.hands([hand_from_message(hand) for hand in message.hands], stamp_s)
+            return
+        try:
+            image = image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)
+        except InvalidInputError as error:
+            print(f"rerun_view: image left out: {error}", file=sys.stderr)
+        else:
+            self._view.image(image, stamp_s)
+
+
+def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
+    """Messages on some topics of a recording, in the order in which they came.
+
+    bag: a folder of rosbag2, or an MCAP file. Raises HandPoseError when it cannot be read or holds none of the topics.
+    """
+    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    from hand_pose_3d.ros.recording import message_definitions
+
+    types = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in message_definitions().items():
+        types.register(get_types_from_msg(text, name))
+    try:
+        with AnyReader([bag], default_typestore=types) as reader:
+            connections = [c for c in reader.connections if c.topic in topics]
+            if not connections:
+                there = ", ".join(sorted({c.topic for c in reader.connections})) or "nothing"
+                raise HandPoseError(f"{bag} has none of {', '.join(topics)}; it has {there}")
+            for connection, _, data in reader.messages(connections):
+                yield reader.deserialize(data, connection.msgtype)
+    except (AnyReaderError, OSError) as error:
+        raise HandPoseError(f"cannot read {bag}: {error}") from error
+
+
+def listen(view: TopicView, image: str, hands: str) -> None:
+    """Show topics as they come, until interrupted."""
+    import rclpy
+    from rclpy.executors import ExternalShutdownException
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import CompressedImage, Image
+
+    from hand_pose_3d.msg import HandPose3DArray
+
+    rclpy.init(args=None)
+    try:
+        node = rclpy.create_node("rerun_view")
+        kind = CompressedImage if image.endswith("/compressed") else Image
+        node.create_subscription(kind, image, view.show, qos_profile_sensor_data)
+        node.create_subscription(HandPose3DArray, hands, view.show, 10)
+        node.get_logger().info(f"showing {image} and {hands}")
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show live topics, or a whole recording. Returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bag", type=Path, help="recording to show instead of live topics")
+    parser.add_argument("--save", type=Path, help="write an .rrd file instead of opening a viewer")
+    parser.add_argument("--image", default="/image", help="topic of images; /compressed at its end says which kind")
+    parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
+    options = parser.parse_args(arguments)
+    try:
+        if options.bag is not None and not options.bag.exists():
+            raise InvalidInputError(f"there is no recording {options.bag}")
+        view = TopicView(RerunView(options.save))
+        if options.bag is None:
+            listen(view, options.image, options.hands)
+        else:
+            for message in recorded(options.bag, (options.image, options.hands)):
+                view.show(message)
+    except HandPoseError as error:
+        print(f"rerun_view: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("rerun", "rosbags"):
+            raise
+        print(f"rerun_view: {error}: pip install 'hand_pose_3d[viewer,bag]'", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
