@@ -17,7 +17,7 @@ from hand_pose_3d.families import FAMILIES, CropReading, Family, first_crop, loa
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
-from hand_pose_3d.runtime import choose_device, choose_precision
+from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, distinct
 
@@ -30,9 +30,12 @@ NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 _ROUGH_SCORE = 0.4
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
 
-_FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
+_FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.45, 1.33, 0.12
 """A first crop that is nearer than this to that of the pose in it is not read again: radians, ratio of the edges,
 distance of the centres over the edge. Training varied crops by about as much."""
+
+_SURE_SIDE = 0.95
+"""Side score below which a hand is read again in a better crop, however near that is."""
 
 _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
@@ -88,6 +91,7 @@ class HandPoseEstimator:
 
     Settings are those of :class:`EstimatorConfig`, by name. Raises WeightsError, DeviceError or InvalidInputError when
     it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds each stage's time.
+    `model`, `device`, `precision` (float32, ...) and `backend` (onnxruntime or torch) say what was chosen.
 
     >>> estimator = HandPoseEstimator(device="auto")
     >>> hands = estimator(image_rgb, camera=camera)
@@ -97,9 +101,9 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig().changed(settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        self._family: Family = load_family(
-            self.model, config.weights, self.device, choose_precision(config.precision, self.device)
-        )
+        dtype = choose_precision(config.precision, self.device)
+        self.precision, self.backend = str(dtype).removeprefix("torch."), choose_backend(self.device, dtype)
+        self._family: Family = load_family(self.model, config.weights, self.device, dtype)
         self._tracker = HandTracker(config.tracker_config())
         self._camera: Camera | None = None
         self._shape: tuple[int, ...] = ()
@@ -217,7 +221,7 @@ class HandPoseEstimator:
         for crop, hand in self._read(image, crops, _ROUGH_SCORE * least if upright else least):
             # The first crop knew neither direction nor extent; the pose it gave does.
             better = self._crop(hand.keypoints_px)
-            if not upright or (hand.score >= least and _fits(crop, better)):
+            if not upright or (hand.score >= least and hand.side_score > _SURE_SIDE and _fits(crop, better)):
                 hands.append(hand)
             else:
                 again.append(better)
@@ -319,7 +323,7 @@ def to_hand(
 
 
 def _fits(crop: Crop, better: Crop) -> bool:
-    """Whether a crop is so near to a better one that both give the same answer."""
+    """Whether a crop is so near to a better one that both give about the same answer."""
     turned = abs(math.remainder(better.angle - crop.angle, 2 * math.pi))
     resized = abs(math.log(better.side / crop.side))
     return (

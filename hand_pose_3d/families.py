@@ -62,7 +62,7 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.15, True
+    crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.25, True
     _area, _step, _cell = 256 * 192, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:

@@ -61,6 +61,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)
 
 
+def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
+    """What runs networks on a device in a precision: 'onnxruntime' or 'torch'."""
+    import torch
+
+    return "onnxruntime" if device.type == "cpu" and dtype == torch.float32 else "torch"
+
+
 def make_runner(
     module: nn.Module,
     examples: Sequence[np.ndarray],
@@ -76,7 +83,7 @@ def make_runner(
     import torch
 
     module = module.eval().requires_grad_(False)
-    if device.type == "cpu" and dtype == torch.float32:
+    if choose_backend(device, dtype) == "onnxruntime":
         return _onnx_runner(module, examples, dynamic)
     module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

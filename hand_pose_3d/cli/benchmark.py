@@ -94,7 +94,8 @@ def command(
             report["results"] = measure_stages(chosen, clip, frames, plan)
             _print_stages(report["results"])
         if "cost" in parts:
-            report["cost"] = measure_cost([each for each in chosen if each[2] == "auto"] or chosen, clip, plan)
+            usual = [each for each in chosen if each[1].get("precision", "auto") == "auto"]
+            report["cost"] = measure_cost(usual or chosen, clip, plan)
             _print_cost(report["cost"])
     if "start" in parts:
         report["start"] = measure_starts(families, settings, note)
@@ -111,21 +112,21 @@ def command(
 
 def available(
     families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], note: Any
-) -> list[tuple[str, dict[str, Any], str]]:
-    """(family, settings, precision) of all that can be measured here; `note` is told what cannot, and why.
+) -> list[tuple[str, dict[str, Any]]]:
+    """(family, settings) of all that can be measured here; `note` is told what cannot, and why.
 
     What was asked for by name and is not there is an error, apart from the peer.
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.evaluation.benchmark.process import make_estimator
 
-    chosen: list[tuple[str, dict[str, Any], str]] = []
+    chosen: list[tuple[str, dict[str, Any]]] = []
     for family in families or FAMILIES:
         if family == "mediapipe":
             if importlib.util.find_spec("mediapipe") is None:
                 note("MediaPipe Hands is not installed: pip install 'hand_pose_3d[benchmark]' (it needs NumPy 1)")
             else:
-                chosen.append((family, {"max_hands": settings["max_hands"]}, "float32"))
+                chosen.append((family, {"max_hands": settings["max_hands"]}))
             continue
         try:
             make_estimator(family, settings)
@@ -134,42 +135,36 @@ def available(
                 raise
             note(f"{family} is left out: {error}")
             continue
-        chosen += [(family, {**settings, "precision": precision}, precision) for precision in precisions]
+        chosen += [(family, {**settings, "precision": precision}) for precision in precisions]
     return chosen
 
 
-def contender(family: str, settings: dict[str, Any], precision: str, mode: str) -> Contender:
+def contender(family: str, settings: dict[str, Any], mode: str) -> Contender:
     """An estimator that is ready to be measured."""
     from hand_pose_3d.evaluation.benchmark.process import make_estimator
     from hand_pose_3d.evaluation.benchmark.timing import Contender, Setting
 
     estimator = make_estimator(family, {**settings, "tracking": mode == "track"})
-    if family == "mediapipe":
-        return Contender(Setting(family, "tflite", precision, "cpu", mode), estimator)
-    from hand_pose_3d.runtime import choose_precision
-
-    dtype = str(choose_precision(precision, estimator.device)).removeprefix("torch.")
-    on_cpu = str(estimator.device) == "cpu"
-    # The rule of runtime.make_runner.
-    backend = "onnxruntime" if on_cpu and dtype == "float32" else "torch"
-    return Contender(Setting(family, backend, dtype, str(estimator.device), mode), estimator)
+    setting = Setting(family, estimator.backend, estimator.precision, str(estimator.device), mode)
+    return Contender(setting, estimator)
 
 
 def measure_stages(
-    chosen: list[tuple[str, dict[str, Any], str]], clip: Clip, frames: int, plan: Plan
+    chosen: list[tuple[str, dict[str, Any]]], clip: Clip, frames: int, plan: Plan
 ) -> list[dict[str, Any]]:
-    """Rows of every contender, mode and stage, on the clip and on noise, and of decoding the clip."""
+    """Rows of every contender, mode and stage, on the clip and on noise; decoding the clip is a stage."""
     from tqdm import tqdm
 
     from hand_pose_3d.evaluation.benchmark.frames import noise
-    from hand_pose_3d.evaluation.benchmark.timing import Setting, measure, summary
+    from hand_pose_3d.evaluation.benchmark.timing import measure, summary
 
     contenders = [contender(*each, mode) for each in chosen for mode in MODES]
     inputs = [clip] if clip.name == "noise" else [clip, noise(frames)]
     rows = []
     if clip.decode_ms:
-        about = asdict(Setting("any", "opencv", "uint8", "cpu", "any"))
-        rows.append({**about, "stage": "decode", **summary(clip.decode_ms), "input": clip.name})
+        # The same for all of them, who are given decoded frames.
+        decode = {"stage": "decode", **summary(clip.decode_ms), "input": clip.name}
+        rows += [{**asdict(each.setting), **decode} for each in contenders]
     with tqdm(total=len(inputs) * len(contenders) * plan.rounds, unit="pass", disable=None) as bar:
         for each in inputs:
             measured = measure(contenders, each.frames, plan, each.camera, passed=lambda setting: bar.update())
@@ -177,7 +172,7 @@ def measure_stages(
     return rows
 
 
-def measure_cost(chosen: list[tuple[str, dict[str, Any], str]], clip: Clip, plan: Plan) -> list[dict[str, Any]]:
+def measure_cost(chosen: list[tuple[str, dict[str, Any]]], clip: Clip, plan: Plan) -> list[dict[str, Any]]:
     """Rows of how time grows with hands ('shown', all to be found) and with image size ('megapixels')."""
     from dataclasses import replace
 
@@ -188,10 +183,10 @@ def measure_cost(chosen: list[tuple[str, dict[str, Any], str]], clip: Clip, plan
     plan = replace(plan, limit_s=plan.limit_s / 3)
     rows: list[dict[str, Any]] = []
     for hands in HANDS:
-        contenders = [contender(f, {**s, "max_hands": hands}, p, mode) for f, s, p in chosen for mode in MODES]
+        contenders = [contender(f, {**s, "max_hands": hands}, mode) for f, s in chosen for mode in MODES]
         measured = measure(contenders, tiled(few.frames, hands), plan, few.camera)
         rows += [{**row, "shown": hands} for row in measured if row["stage"] == END_TO_END]
-    contenders = [contender(f, {**s, "max_hands": 1}, p, mode) for f, s, p in chosen for mode in MODES]
+    contenders = [contender(f, {**s, "max_hands": 1}, mode) for f, s in chosen for mode in MODES]
     for size in SIZES:
         larger = resized(few, size)
         measured = measure(contenders, larger.frames, plan, larger.camera)
@@ -205,7 +200,7 @@ def measure_starts(families: tuple[str, ...], settings: dict[str, Any], note: An
     from hand_pose_3d.evaluation.benchmark.process import measure_help, measure_start
 
     rows = []
-    for family, own, _ in available(families, ("auto",), settings, lambda text: None):
+    for family, own in available(families, ("auto",), settings, lambda text: None):
         try:
             rows.append(measure_start(family, own))
         except HandPoseError as error:
@@ -250,7 +245,7 @@ def _print_stages(rows: list[dict[str, Any]]) -> None:
 
     last = None
     for row in rows:
-        setting = Setting(row["family"], row["backend"], row["precision"], row["device"], row["mode"])
+        setting = Setting.of(row)
         head = (setting, row["input"])
         if head != last:
             found = f", {row['hands']:.2f} hands an image" if "hands" in row else ""
@@ -267,7 +262,7 @@ def _print_cost(rows: list[dict[str, Any]]) -> None:
     from hand_pose_3d.evaluation.benchmark.timing import Setting
 
     for row in rows:
-        label = Setting(row["family"], row["backend"], row["precision"], row["device"], row["mode"]).label
+        label = Setting.of(row).label
         work = f"{row['shown']} hands" if "shown" in row else f"{row['width']}x{row['height']}"
         click.echo(f"{label}, {work} ({row['hands']:.2f} found): p50 {row['p50_ms']:.2f}  p95 {row['p95_ms']:.2f} ms")
     click.echo()

@@ -18,7 +18,7 @@ class MediaPipeHands:
     keypoints_relative. It takes images for mirrored and has no keypoint scores: sides are swapped, scores are 1.
     """
 
-    model, device = "MediaPipe Hands", "cpu"
+    model, device, precision, backend = "MediaPipe Hands", "cpu", "float32", "tflite"
 
     def __init__(self, max_hands: int = 2, score_threshold: float = 0.5, tracking: bool = False) -> None:
         from mediapipe.python.solutions.hands import Hands

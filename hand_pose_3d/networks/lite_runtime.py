@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
 class SceneReader(nn.Module):
@@ -24,6 +27,20 @@ class SceneReader(nn.Module):
         dtype = self.segmentation.score.weight.dtype
         x = image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5
         return self.segmentation.coarse(x).float().softmax(1)[:, 1]
+
+
+def _in_blocks(pose: LitePoseNet) -> LitePoseNet:
+    """The same network with its first score maps filled up to 24, by maps of zeros that nothing reads.
+
+    ONNX Runtime's fast convolutions take channels in blocks of eight.
+    """
+    pose, extra = copy.deepcopy(pose), -NUM_KEYPOINTS % 8
+    first, mix = pose.first, pose.mix
+    maps, fine = mix.weight.tensor_split([NUM_KEYPOINTS], 1)
+    mix.weight = nn.Parameter(torch.cat([F.pad(maps, (0, 0, 0, 0, 0, extra)), fine], 1))
+    first.weight = nn.Parameter(F.pad(first.weight, (0, 0, 0, 0, 0, 0, 0, extra)))
+    first.bias = nn.Parameter(F.pad(first.bias, (0, extra)))  # type: ignore[arg-type]
+    return pose
 
 
 class CropReading(NamedTuple):
@@ -47,7 +64,7 @@ class CropReader(nn.Module):
 
     def __init__(self, pose: LitePoseNet, lifting: LiteLifting) -> None:
         super().__init__()
-        self.pose, self.lifting = pose, lifting
+        self.pose, self.lifting = _in_blocks(pose), lifting
 
     def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
         dtype = self.pose.first.weight.dtype

@@ -15,7 +15,7 @@ from hand_pose_3d.skeleton import Side
 class FakeEstimator:
     """Finds one hand that fills the middle of every image that is not black."""
 
-    model, made = "lite", []
+    model, precision, backend, made = "lite", "float32", "onnxruntime", []
 
     def __init__(self, device="auto", tracking=False, hand_side="auto", **options):
         if device == "cuda:9":

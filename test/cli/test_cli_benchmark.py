@@ -24,7 +24,6 @@ def light(fake_estimator, monkeypatch):
         return made
 
     monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.make_estimator", make)
-    monkeypatch.setattr("hand_pose_3d.runtime.choose_precision", lambda name, device: "torch.float32")
     real = importlib.util.find_spec
     absent = {"mediapipe", "rclpy"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name in absent else real(name, *rest))
@@ -44,9 +43,12 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     fields = {"family", "backend", "precision", "device", "mode", "stage", "p50_ms", "p95_ms", "p99_ms", "fps"}
     assert all(fields <= row.keys() for row in rows)
     seen = {(row["mode"], row["stage"], row["input"]) for row in rows if row["family"] == "lite"}
-    stages = ("end_to_end", "segmentation", "keypoints", "other")
-    assert seen == {(m, s, i) for m in ("detect", "track") for s in stages for i in ("clip", "noise")}
-    assert [row["input"] for row in rows if row["stage"] == "decode"] == ["clip"]
+    stages, modes = ("end_to_end", "segmentation", "keypoints", "other"), ("detect", "track")
+    assert seen == {(m, s, i) for m in modes for s in stages for i in ("clip", "noise")} | {
+        (m, "decode", "clip") for m in modes
+    }
+    assert {(row["mode"], row["input"]) for row in rows if row["stage"] == "decode"} == {(m, "clip") for m in modes}
+    assert all(row["family"] == "lite" and row["mode"] in modes for row in rows)
     assert "lite track, onnxruntime float32" in result.output
 
 

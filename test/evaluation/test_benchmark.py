@@ -56,6 +56,13 @@ def test_summary_of_known_times():
     assert row["fps"] == pytest.approx(1e3 / 11.4)
 
 
+def test_a_row_tells_its_setting():
+    clock = Clock()
+    contender = Contender(setting("lite", "track"), Worker("a", clock, [1.0], []))
+    (row,) = measure([contender], FRAMES, Plan(rounds=1, warm_up=0), clock=clock)
+    assert Setting.of({**row, "input": "clip"}) == contender.setting
+
+
 def test_no_time_has_no_rate():
     assert summary([0.0, 0.0])["fps"] is None
 

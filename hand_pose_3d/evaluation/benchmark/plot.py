@@ -46,7 +46,7 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> None:
 
 
 def _label(row: dict[str, Any]) -> str:
-    return Setting(row["family"], row["backend"], row["precision"], row["device"], row["mode"]).label
+    return Setting.of(row).label
 
 
 def _stages(axes: Any, data: tuple[str, Sequence[dict[str, Any]]]) -> None:

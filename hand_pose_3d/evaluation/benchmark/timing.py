@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ class Setting:
     precision: str
     device: str
     mode: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Setting:
+        """The setting that a row of a report was measured in."""
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
 
     @property
     def label(self) -> str:
