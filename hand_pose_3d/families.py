@@ -62,8 +62,8 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.25, True
-    _area, _step, _cell = 256 * 192, 32, 4
+    crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.15, True
+    _area, _step, _cell = 214 * 160, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
         from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
@@ -84,7 +84,7 @@ class LiteFamily:
         import cv2
 
         height, width = image.shape[:2]
-        # About as many pixels as 256 x 192 in the image's own shape, so that nothing is distorted.
+        # About as many pixels as _area in the image's own shape, so that nothing is distorted.
         scale = (self._area / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
         padded = [-(-x // self._step) * self._step for x in inner]
@@ -102,7 +102,9 @@ class LiteFamily:
         regions = []
         for region in found:
             x, y, w, h = region.box
-            box = (round(x * step[0]), round(y * step[1]), max(round(w * step[0]), 1), max(round(h * step[1]), 1))
+            left, top = round(x * step[0]), round(y * step[1])
+            right, bottom = min(round((x + w) * step[0]), width), min(round((y + h) * step[1]), height)
+            box = (left, top, max(right - left, 1), max(bottom - top, 1))
             regions.append(HandRegion(box, round(region.area_px * step[0] * step[1]), region.score))
         return regions
 
