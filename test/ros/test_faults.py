@@ -41,13 +41,14 @@ def test_soak(client, start_node):
     process = start_node(device="cpu")
     client.connect()
     client.camera_info(size=(480, 640))
-    begin = time.monotonic()
+    begin = due = time.monotonic()
     sent, settled = 0, 0.0
-    while (now := time.monotonic() - begin) < SOAK_S:
+    while (now := time.monotonic()) < begin + SOAK_S:
         client.image.publish(client.make_image(40 + sent % 200, size=(480, 640)))
         sent += 1
-        client.spin(max(0.0, sent / 30 - now))
-        if not settled and now > SOAK_S / 3:
+        due = max(due + 1 / 30, now)  # on a busy machine the camera is slower, and does not catch up in bursts
+        client.spin(max(0.005, due - now))
+        if not settled and now > begin + SOAK_S / 3:
             settled = memory_mb(process)
     answers = client.got["~/hands"]
     assert len(answers) > 10
@@ -63,6 +64,8 @@ def test_soak(client, start_node):
         int(values[f"images {what}"]) for what in ("received", "answered", "replaced by newer ones")
     )
     assert received == answered + replaced and len(answers) == answered
+    memory = f"{settled:.0f} to {memory_mb(process):.0f} MB"
+    print(f"{sent} images in {SOAK_S:.0f} s: {answered} answered, {replaced} replaced by newer ones, {memory}")
 
 
 def test_publisher_that_dies_and_comes_back(client, start_node):
