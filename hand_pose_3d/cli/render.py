@@ -26,13 +26,22 @@ import click
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with hdri/*.hdr (polyhaven.com, CC0) and skins/*_diffuse* (MakeHuman, CC0); all optional.",
 )
+@click.option(
+    "--engine",
+    default="rasteriser",
+    show_default=True,
+    type=click.Choice(["rasteriser", "cycles"]),
+    help="cycles traces paths: closer to photographs, about 100 times slower, needs hand_pose_3d[cycles].",
+)
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
-def command(out: Path, count: int, split: str, seed: int, workers: int, assets: Path | None, preview: bool) -> None:
+def command(
+    out: Path, count: int, split: str, seed: int, workers: int, assets: Path | None, engine: str, preview: bool
+) -> None:
     """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
     from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
 
-    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets))
+    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine))
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
     for name, value in statistics.items():

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.rendering import mesh, pose
-from hand_pose_3d.rendering.background import clutter, load_environment, perspective_view
+from hand_pose_3d.rendering.background import (
+    Environment,
+    clutter,
+    load_environment,
+    made_up_environment,
+    perspective_view,
+)
 from hand_pose_3d.rendering.objects import Thing, unit_shape
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
@@ -45,6 +51,7 @@ class Assembly:
     """What the engine draws, and the truth about it.
 
     keypoints_m: per side the (21, 3) camera-frame keypoints, public order. background: (S, S, 3) uint8.
+    environment: where lighting's harmonics come from, in world axes. seed: of whatever chance an engine takes.
     """
 
     intrinsics: np.ndarray
@@ -54,6 +61,9 @@ class Assembly:
     background: np.ndarray
     shadow_centre: np.ndarray
     shadow_radius: float
+    environment: Environment
+    rotation_world_camera: np.ndarray
+    seed: int
     keypoints_m: dict[Side, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -88,8 +98,17 @@ def assemble(scene: Scene, source: Source) -> Assembly:
         background=background_picture(scene, source),
         shadow_centre=centre,
         shadow_radius=radius,
+        environment=_environment(scene, source),
+        rotation_world_camera=scene.rotation_world_camera,
+        seed=scene.background_seed,
         keypoints_m=keypoints,
     )
+
+
+def _environment(scene: Scene, source: Source) -> Environment:
+    if scene.environment is None:
+        return made_up_environment(np.random.default_rng(scene.background_seed))
+    return load_environment(source.environment(scene.environment))
 
 
 def tone_curve(linear: np.ndarray) -> np.ndarray:
@@ -110,7 +129,7 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
     if scene.clutter or scene.environment is None:
         light = clutter(rng, IMAGE_SIZE) * 1.2
     else:
-        env = load_environment(source.environment(scene.environment))
+        env = _environment(scene, source)
         light = perspective_view(env, scene.rotation_world_camera, scene.intrinsics[0, 0] * 0.8, IMAGE_SIZE)
         mean = float(light.mean())
         light = light / mean * np.clip(mean, 0.3, 1.5)

@@ -9,6 +9,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import rhd
+from hand_pose_3d.rendering.cycles import Cycles, check_installed
+from hand_pose_3d.rendering.engine import Rasteriser
 from hand_pose_3d.rendering.scene import SPLITS, Scene
 from hand_pose_3d.skeleton import Side
 
+ENGINES = ("rasteriser", "cycles")
 _CHUNK = 64
 _BYTES_PER_FRAME = 290_000
 _SPARE_BYTES = 500_000_000
@@ -26,7 +30,7 @@ _SPARE_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What to render. assets: folder with hdri/ and skins/, or None to do without."""
+    """What to render. assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES."""
 
     out: Path
     count: int
@@ -34,8 +38,11 @@ class RenderOptions:
     seed: int = 0
     workers: int = 1
     assets: Path | None = None
+    engine: str = ENGINES[0]
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InvalidInputError(f"engine must be one of {', '.join(ENGINES)}, not {self.engine!r}")
         if self.split not in SPLITS:
             raise InvalidInputError(f"split must be one of {', '.join(SPLITS)}, not {self.split!r}")
         if self.count < 1 or self.workers < 1 or self.seed < 0:
@@ -50,14 +57,13 @@ class RenderOptions:
 class FrameMaker:
     """Makes any frame of a data set; owns the renderer of its process."""
 
-    def __init__(self, assets: Path | None) -> None:
+    def __init__(self, assets: Path | None, engine: str = ENGINES[0]) -> None:
         from hand_pose_3d.rendering.character import Characters
-        from hand_pose_3d.rendering.engine import Rasteriser
         from hand_pose_3d.rendering.people import People
         from hand_pose_3d.rendering.scene import Source
 
         self.source = Source(Characters(), People(), assets)
-        self.engine = Rasteriser()
+        self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
     def frame(self, split: str, seed: int, index: int) -> tuple[Scene, Any, np.ndarray, dict[str, np.ndarray]]:
         """(scene, pictures, developed colour, annotation) of one frame."""
@@ -77,15 +83,18 @@ class FrameMaker:
 def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, Any]:
     """Render what is not there yet and return the statistics, which are also written beside the pictures.
 
-    Raises HandPoseError when the disk would run full, or when the folder holds another data set.
+    Raises HandPoseError when the disk would run full, when the folder holds another data set, or without the engine.
     """
+    if options.engine == "cycles":
+        check_installed()
     folder = options.out / options.split
     for name in rhd.FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
     _check_same(folder, options)
-    chunks = [range(a, min(a + _CHUNK, options.count)) for a in range(0, options.count, _CHUNK)]
+    step = _CHUNK if options.engine == ENGINES[0] else max(_CHUNK // 8, 1)  # a chunk is what a stop can cost
+    chunks = [range(a, min(a + step, options.count)) for a in range(0, options.count, step)]
     missing = [c for c in chunks if not _part_path(parts, c).exists()]
     check_disk(options.out, sum(len(c) for c in missing))
     if missing:
@@ -121,10 +130,15 @@ def _part_path(parts: Path, chunk: range) -> Path:
 
 
 def _check_same(folder: Path, options: RenderOptions) -> None:
-    identity = {"seed": options.seed, "split": options.split, "assets": bool(options.assets)}
+    identity = {
+        "seed": options.seed,
+        "split": options.split,
+        "assets": bool(options.assets),
+        "engine": options.engine,
+    }
     path = folder / "parts" / "identity.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = {"engine": ENGINES[0], **json.loads(path.read_text())}  # older data sets do not name it
         if found != identity:
             raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
     else:
@@ -139,23 +153,21 @@ def _cache_characters() -> None:
     People()
 
 
-_maker: FrameMaker | None = None
-
-
-def _start_worker(assets: Path | None) -> None:
-    global _maker
+@lru_cache(maxsize=1)
+def _maker(assets: Path | None, engine: str) -> FrameMaker:
+    """The one of this process. Made with the first frame, so that what goes wrong reaches the caller."""
     import cv2
 
     cv2.setNumThreads(1)
-    _maker = FrameMaker(assets)
+    return FrameMaker(assets, engine)
 
 
-def _render_chunk(task: tuple[Path, str, int, range]) -> int:
-    folder, split, seed, chunk = task
-    assert _maker is not None
+def _render_chunk(task: tuple[RenderOptions, range]) -> int:
+    options, chunk = task
+    folder, maker = options.out / options.split, _maker(options.assets, options.engine)
     records, facts = {}, []
     for index in chunk:
-        scene, pictures, colour, record = _maker.frame(split, seed, index)
+        scene, pictures, colour, record = maker.frame(options.split, options.seed, index)
         rhd.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
         records[index] = record
         facts.append(frame_facts(scene, pictures.label, record))
@@ -167,16 +179,15 @@ def _render_chunk(task: tuple[Path, str, int, range]) -> int:
 
 
 def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
-    tasks = [(options.out / options.split, options.split, options.seed, c) for c in chunks]
+    tasks = [(options, c) for c in chunks]
     if options.workers == 1:
-        _start_worker(options.assets)
         yield from map(_render_chunk, tasks)
         return
     # One thread a process: more only get in each other's way. Libraries read these when the workers start.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
-    with context.Pool(options.workers, _start_worker, (options.assets,)) as pool:
+    with context.Pool(options.workers) as pool:
         yield from pool.imap_unordered(_render_chunk, tasks)
 
 
@@ -251,12 +262,13 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
         "Poly Haven environment maps and MakeHuman skins (CC0)" if options.assets else "no files besides the packages"
     )
     rows = "\n".join(f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background"))
-    arguments = f"--count {options.count} --split {options.split} --seed {options.seed}"
+    arguments = f"--count {options.count} --split {options.split} --seed {options.seed} --engine {options.engine}"
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
 
 - Made by: `hand_pose_3d render --out {options.out.name} {arguments}`
+- Engine: {options.engine}
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
 - Lights, backgrounds, skins: {assets}; the rest is made up by the program.
 - Licence of the images: CC0, as far as we can grant it; no person was photographed.

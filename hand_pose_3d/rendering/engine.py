@@ -27,6 +27,22 @@ class Pictures(NamedTuple):
     depth_m: np.ndarray
 
 
+class Look(NamedTuple):
+    """What is seen before any light falls on it, in linear light, at more than a sample a pixel (N, N, ...) float32.
+
+    mesh: (N, N) number of the arm or thing from 1 on, 0 = background. albedo: (N, N, 3). height_m: (N, N) of wrinkles.
+    roughness, metal, skin, cloth: (N, N) 0..1.
+    """
+
+    mesh: np.ndarray
+    albedo: np.ndarray
+    height_m: np.ndarray
+    roughness: np.ndarray
+    metal: np.ndarray
+    skin: np.ndarray
+    cloth: np.ndarray
+
+
 class Rasteriser:
     """Owns one OpenGL context; use it in one thread only."""
 
@@ -49,12 +65,14 @@ class Rasteriser:
         self.size = size
         self._surface_program: Any = gl.program(shaders.VERTEX, shaders.SURFACE_FRAGMENT)
         self._program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.FRAGMENT)
+        look_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.LOOK_FRAGMENT)
         self._shadow_program: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         self._label_program: Any = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
         self._background_program: Any = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
         self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
         self._screen = gl.vertex_array(self._program, [(corners, "2f", "corner")])
+        self._look_screen = gl.vertex_array(look_program, [(corners, "2f", "corner")])
         self._picture = gl.texture((size, size), 3)
         self._picture.filter = (moderngl.LINEAR, moderngl.LINEAR)
         full = (size, size)
@@ -64,6 +82,9 @@ class Rasteriser:
             for s in shaded
         ]
         self._colours = [gl.framebuffer([gl.renderbuffer(s, 4)], gl.depth_renderbuffer(s)) for s in shaded]
+        self._looks = gl.framebuffer(
+            [gl.renderbuffer(shaded[0], 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(shaded[0])
+        )
         self._labels = gl.framebuffer(
             [gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)], gl.depth_renderbuffer(full)
         )
@@ -96,22 +117,14 @@ class Rasteriser:
                 gl.vertex_array(self._shadow_program, layout, coarse).render()
 
         gl.enable(self._cull)
-        projection = _projection(scene.intrinsics, self.size).T
         large = int(scene.largest_px > _LARGE_PX)
         surface, colour = self._surfaces[large], self._colours[large]
-        surface.use()
-        surface.clear(0, 0, 0, 0)
-        _set(self._surface_program, projection=projection)
-        for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
-            gl.front_face = "ccw" if mesh.mirrored else "cw"
-            _set(self._surface_program, mesh=float(number), **mesh.uniforms)
-            layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
-            gl.vertex_array(self._surface_program, layout, indices).render()
-        self._shade(scene, meshes, light, surface, colour)
+        self._draw_surface(scene, meshes, buffers, surface)
+        self._shade(scene, meshes, surface, colour, self._screen, shadow=0, light=light.T, **scene.lighting)
 
         self._labels.use()
         self._labels.clear(0, 0, 0, 0)
-        _set(self._label_program, projection=projection)
+        _set(self._label_program, projection=_projection(scene.intrinsics, self.size).T)
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             _set(self._label_program, **mesh.uniforms)
             gl.front_face = "ccw" if mesh.mirrored else "cw"
@@ -122,27 +135,59 @@ class Rasteriser:
             vertices.release()
         return pictures
 
-    def _shade(self, scene: Assembly, meshes: list[SceneMesh], light: np.ndarray, surface: Any, colour: Any) -> None:
+    def look(self, scene: Assembly) -> Look:
+        """The materials of one assembled scene, for an engine that lights them itself."""
+        meshes = [*scene.arms, *scene.things]
+        buffers = [self._upload(mesh) for mesh in meshes]
+        surface, side = self._surfaces[0], self._surfaces[0].width
+        self._draw_surface(scene, meshes, buffers, surface)
+        self._shade(scene, meshes, surface, self._looks, self._look_screen)
+        for vertices, _ in buffers:
+            vertices.release()
+
+        def read(target: Any, attachment: int) -> np.ndarray:
+            data = target.read(components=4, attachment=attachment, dtype="f4")
+            return np.frombuffer(data, np.float32).reshape(side, side, 4)
+
+        colour, finish = read(self._looks, 0), read(self._looks, 1)
+        mesh = np.round(read(surface, shaders.SURFACE.index("where_at"))[..., 2]).astype(int)
+        return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
+
+    def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any], surface: Any) -> None:
+        gl: Any = self._gl
+        surface.use()
+        surface.clear(0, 0, 0, 0)
+        _set(self._surface_program, projection=_projection(scene.intrinsics, self.size).T)
+        for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
+            gl.front_face = "ccw" if mesh.mirrored else "cw"
+            _set(self._surface_program, mesh=float(number), **mesh.uniforms)
+            layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
+            gl.vertex_array(self._surface_program, layout, indices).render()
+
+    def _shade(
+        self, scene: Assembly, meshes: list[SceneMesh], surface: Any, target: Any, screen: Any, **uniforms: Any
+    ) -> None:
         """Every pixel once, from what the surface pictures say is there: most triangles are smaller than a pixel."""
         gl: Any = self._gl
-        colour.use()
+        program = screen.program
+        target.use()
         gl.disable(self._cull)
         self._shadow_map.use(0)
         self._picture.write(np.ascontiguousarray(scene.background))
         self._picture.use(1)
         for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
             texture.use(unit)
-            self._program[name].value = unit
-        _set(self._background_program, picture=1, where_at=self._program["where_at"].value)
+            _set(program, **{name: unit})
+        _set(self._background_program, picture=1, where_at=3 + shaders.SURFACE.index("where_at"))
         gl.depth_func = "1"
         self._background.render(self._triangle_strip)
         gl.depth_func = "=="  # the depth picture says now which mesh is seen where
-        _set(self._program, shadow=0, skin=2, light=light.T, **scene.lighting)
+        _set(program, skin=2, **uniforms)
         for number, mesh in enumerate(meshes, 1):
             self._texture(mesh).use(2)
             box = _screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size)
-            _set(self._program, mesh=float(number), box=box, **mesh.uniforms)
-            self._screen.render(self._triangle_strip)
+            _set(program, mesh=float(number), box=box, **mesh.uniforms)
+            screen.render(self._triangle_strip)
         gl.depth_func = "<"
         gl.enable(self._cull)
 

@@ -55,38 +55,33 @@ uniform vec4 box;  // left, top, right, bottom in -1..1
 uniform float mesh;
 in vec2 corner; void main() { gl_Position = vec4(mix(box.xy, box.zw, corner * .5 + .5), mesh / 32. - 1., 1); }"""
 
-FRAGMENT = (
+_LOOK = (
     """#version 330
-uniform mat4 light;
 uniform sampler2D place_at; uniform sampler2D normal_at; uniform sampler2D rest_at; uniform sampler2D traits_at;
 uniform sampler2D where_at;
 uniform int material;  // 0 arm, 1 thing
-uniform vec3 base; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
-uniform vec3 sh[9]; uniform float exposure;
-uniform float roughness; uniform float bump; uniform float blotch; uniform float seed; uniform vec3 nail_colour;
+uniform vec3 base; uniform float roughness; uniform float bump; uniform float blotch; uniform float seed;
+uniform vec3 nail_colour;
 uniform float creases; uniform float palm;
 uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean;
 uniform float palm_light; uniform float trousers; uniform vec3 trouser_colour;
 uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float stripes; uniform float cloth_kind;
 uniform float glove; uniform vec4 watch; uniform vec3 metal;
 uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
-uniform sampler2DShadow shadow; uniform sampler2D skin;
+uniform sampler2D skin;
 // a: palm side, redness, metres up the arm, nail
-layout(location = 0) out vec4 colour;
 """
     + _NOISE
     + """
-vec3 irradiance(vec3 N) {
-  return max(sh[0] + sh[1] * N.y + sh[2] * N.z + sh[3] * N.x + sh[4] * N.x * N.y + sh[5] * N.y * N.z
-    + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
-}
-vec4 shaded(ivec2 at, vec2 t) {
+// What is seen at a pixel: set by look().
+vec3 v, N, V, albedo; float ao, rough, height, is_cloth, is_nail, is_metal, is_skin;
+void look(ivec2 at, vec2 t) {
   vec4 place = texelFetch(place_at, at, 0), turn = texelFetch(normal_at, at, 0), own = texelFetch(rest_at, at, 0);
-  vec4 a = texelFetch(traits_at, at, 0), ls = light * vec4(place.xyz, 1);
-  vec3 v = place.xyz, n = turn.xyz, r = own.xyz; float ao = place.w, n1 = turn.w, cr = own.w;
-  vec3 N = normalize(n), V = normalize(-v);
+  vec4 a = texelFetch(traits_at, at, 0);
+  vec3 r = own.xyz; float n1 = turn.w, cr = own.w;
+  v = place.xyz; ao = place.w; N = normalize(turn.xyz); V = normalize(-v);
   if (dot(N, V) < 0. && material == 1) N = -N;
-  float is_cloth = 0., is_nail = 0., is_metal = 0.; vec3 albedo; float rough = roughness, strength = bump;
+  is_cloth = 0.; is_nail = 0.; is_metal = 0.; rough = roughness; float strength = bump;
   vec3 p = r * 90. + seed;
   float n2 = noise(p * 3.7), n3 = noise(p * 11.);
   if (material == 0) {
@@ -143,13 +138,30 @@ vec4 shaded(ivec2 at, vec2 t) {
     albedo *= .88 + .24 * n2; is_metal = texture_share;
   }
   albedo = mix(albedo, metal, is_metal); rough = mix(rough, .3, is_metal);
+  height = (.55 * n2 + .45 * n3) * strength * mix(1., 2.2, is_cloth) * .00035;
+  is_skin = (1. - is_cloth) * (1. - is_metal) * (material == 0 ? 1. : 0.);
+}
+"""
+)
+
+FRAGMENT = (
+    _LOOK
+    + """
+uniform mat4 light; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
+uniform vec3 sh[9]; uniform float exposure; uniform sampler2DShadow shadow;
+layout(location = 0) out vec4 colour;
+vec3 irradiance(vec3 N) {
+  return max(sh[0] + sh[1] * N.y + sh[2] * N.z + sh[3] * N.x + sh[4] * N.x * N.y + sh[5] * N.y * N.z
+    + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
+}
+vec4 shaded(ivec2 at, vec2 t) {
+  look(at, t);
+  vec4 ls = light * vec4(v, 1);
   // Bump from the height field's screen derivatives, fading where a pixel is wider than a wrinkle.
-  float height = (.55 * n2 + .45 * n3) * strength * mix(1., 2.2, is_cloth) * .00035;
   vec3 sx = dFdx(v), sy = dFdy(v), r1 = cross(sy, N), r2 = cross(N, sx);
   float det = dot(sx, r1);
   N = normalize(abs(det) * N - sign(det) * (dFdx(height) * r1 + dFdy(height) * r2) * clamp(.0012 / length(sx), 0., 1.));
   float lit = texture(shadow, vec3(ls.xy * .5 + .5, ls.z * .5 + .5 - .004));
-  float is_skin = (1. - is_cloth) * (1. - is_metal) * (material == 0 ? 1. : 0.);
   vec3 wrap = mix(vec3(0.), vec3(.30, .13, .08), is_skin);  // light bleeds past the terminator, red furthest
   float nl = dot(N, key_direction);
   vec3 shade = mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
@@ -170,6 +182,17 @@ vec4 shaded(ivec2 at, vec2 t) {
 void main() {
   ivec2 at = ivec2(gl_FragCoord.xy);
   colour = shaded(at, texelFetch(where_at, at, 0).xy);
+}"""
+)
+
+LOOK_FRAGMENT = (
+    _LOOK
+    + """
+layout(location = 0) out vec4 colour; layout(location = 1) out vec4 finish;
+void main() {
+  ivec2 at = ivec2(gl_FragCoord.xy);
+  look(at, texelFetch(where_at, at, 0).xy);
+  colour = vec4(albedo, height); finish = vec4(rough, is_metal, is_skin * (1. - is_nail), is_cloth);
 }"""
 )
 
