@@ -17,7 +17,8 @@ import numpy as np
 
 from hand_pose_3d.rendering.actions import action_angles
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
-from hand_pose_3d.rendering.scene import HandInstance, Scene, Source, sample_scene
+from hand_pose_3d.rendering.sampling import sample_scene
+from hand_pose_3d.rendering.scene import HandInstance, Scene, Source
 from hand_pose_3d.skeleton import Side
 
 FPS = 30

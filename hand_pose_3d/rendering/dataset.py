@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +71,7 @@ class FrameMaker:
         """(scene, pictures, developed colour, annotation) of one frame."""
         from hand_pose_3d.rendering.assemble import assemble
         from hand_pose_3d.rendering.photo import develop
-        from hand_pose_3d.rendering.scene import sample_scene
+        from hand_pose_3d.rendering.sampling import sample_scene
 
         scene = sample_scene(self.source, split, seed, index)
         assembly = assemble(scene, self.source)
@@ -186,9 +188,25 @@ def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
     # One thread a process: more only get in each other's way. Libraries read these when the workers start.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(options.workers) as pool:
-        yield from pool.imap_unordered(_render_chunk, tasks)
+    yield from in_processes(_render_chunk, tasks, options.workers)
+
+
+def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[Any]:
+    """Results of work(task) from worker processes, as they come.
+
+    Raises what `work` raises, and HandPoseError when a process dies of something else.
+    """
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise HandPoseError(
+                "a worker process died, perhaps for want of memory; the same command goes on where it stopped"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:

@@ -1,4 +1,6 @@
 import json
+import math
+import os
 import pickle
 
 import cv2
@@ -123,7 +125,7 @@ def test_right_hands_mirror_left_hands(maker):
     from dataclasses import replace
 
     from hand_pose_3d.rendering.assemble import assemble
-    from hand_pose_3d.rendering.scene import sample_scene
+    from hand_pose_3d.rendering.sampling import sample_scene
 
     flip = np.diag([-1.0, 1, 1])
     scene = sample_scene(maker.source, "training", 0, 1)
@@ -156,3 +158,11 @@ def test_a_full_disk_is_refused_in_words(tmp_path):
 def test_options_say_what_is_allowed(tmp_path, wrong):
     with pytest.raises(InvalidInputError):
         RenderOptions(**{"out": tmp_path, "count": 1, **wrong})
+
+
+def test_a_worker_that_dies_is_reported_in_words():
+    assert sorted(dataset.in_processes(abs, [-3, 2, -1], 2)) == [1, 2, 3]
+    with pytest.raises(HandPoseError, match="died"):
+        list(dataset.in_processes(os._exit, [3, 3], 2))
+    with pytest.raises(ValueError, match="factorial"):
+        list(dataset.in_processes(math.factorial, [-1], 2))
