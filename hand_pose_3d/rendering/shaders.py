@@ -160,7 +160,8 @@ vec4 shaded(ivec2 at, vec2 t) {
   // Bump from the height field's screen derivatives, fading where a pixel is wider than a wrinkle.
   vec3 sx = dFdx(v), sy = dFdy(v), r1 = cross(sy, N), r2 = cross(N, sx);
   float det = dot(sx, r1);
-  N = normalize(abs(det) * N - sign(det) * (dFdx(height) * r1 + dFdy(height) * r2) * clamp(.0012 / length(sx), 0., 1.));
+  vec3 steep = sign(det) * (dFdx(height) * r1 + dFdy(height) * r2) * clamp(.0012 / length(sx), 0., 1.);
+  if (max(length(sx), length(sy)) < .02) N = normalize(abs(det) * N - steep);  // not across an outline
   float lit = texture(shadow, vec3(ls.xy * .5 + .5, ls.z * .5 + .5 - .004));
   vec3 wrap = mix(vec3(0.), vec3(.30, .13, .08), is_skin);  // light bleeds past the terminator, red furthest
   float nl = dot(N, key_direction);
