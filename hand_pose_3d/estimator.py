@@ -31,8 +31,8 @@ _ROUGH_SCORE = 0.4
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
 
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
-"""A first crop that is nearer than this to that of the pose in it is not read again: radians, ratio of the edges,
-distance of the centres over the edge. Training varied crops by about as much."""
+"""In a video, a first crop that is nearer than this to that of the pose in it is not read again, since the next image
+will be: radians, ratio of the edges, distance of the centres over the edge. Training varied crops by about as much."""
 
 _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
@@ -218,7 +218,7 @@ class HandPoseEstimator:
         for crop, hand in self._read(image, crops, _ROUGH_SCORE * least if upright else least):
             # The first crop knew neither direction nor extent; the pose it gave does.
             better = self._crop(hand.keypoints_px)
-            if not upright or (hand.score >= least and _fits(crop, better)):
+            if not upright or (self.config.tracking and hand.score >= least and _fits(crop, better)):
                 hands.append(hand)
             else:
                 again.append(better)

@@ -221,10 +221,18 @@ def test_the_image_may_change_its_size_in_a_stream(reader):
     np.testing.assert_allclose(second.keypoints_px, truth, atol=2)
 
 
-def test_only_a_crop_that_does_not_fit_is_read_again(reader):
-    for angle, readings in ((0.0, 1), (0.3, 1), (2.5, 2), (-np.pi / 2, 2)):
+def test_first_crops_are_read_again_unless_they_fit_and_another_image_follows(reader):
+    for tracking, angle, readings in (
+        (True, 0.0, 1),
+        (True, 0.3, 1),
+        (True, 2.5, 2),
+        (True, -np.pi / 2, 2),
+        (False, 0.0, 2),
+        (False, 2.5, 2),
+    ):
         reader.sides.clear()
-        assert make()(picture(hand_at((320, 240), angle=angle))) and len(reader.sides) == readings
+        hands = make(tracking=tracking)(picture(hand_at((320, 240), angle=angle)))
+        assert hands and len(reader.sides) == readings
 
 
 def test_metres_need_a_camera(reader):
