@@ -29,7 +29,7 @@ REFERENCE_SPREAD = 0.15
 Adults alone have 0.12 (the same source); the characters that the networks are taught, children among them, 0.18.
 """
 
-PALM_LENGTH = 7.8
+PALM_LENGTH = 7.5
 """Sum of the distances from the wrist to the four finger bases in reference bones, mean of the taught characters.
 
 Networks bend and shorten fingers more than palms, so that a hand's size is read from its palm.
@@ -53,7 +53,7 @@ _SIZE_NOISE = 1.3
 Networks err in common for all keypoints, which no residual shows. This factor makes the stated deviation true for the
 shipped networks on renders that they were not taught.
 """
-_POSE_DEPTH_NOISE = (0.5, 8.0)
+_POSE_DEPTH_NOISE = (0.3, 5.0)
 """Error of the wrist's depth within the pose, which is what matters beside a depth image: reference bones always, and
 times the residual of one keypoint. Measured alike."""
 

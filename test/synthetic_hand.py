@@ -10,10 +10,10 @@ from hand_pose_3d.skeleton import FINGERS, Side
 # Right hand in its wrist frame (x to the middle finger's base, y to the thumb, z out of the back), metres.
 BASES = {
     "thumb": (0.022, 0.024, -0.008),
-    "index": (0.085, 0.023, 0.0),
-    "middle": (0.083, 0.0, 0.0),
-    "ring": (0.077, -0.017, -0.002),
-    "little": (0.070, -0.033, -0.006),
+    "index": (0.0818, 0.0221, 0.0),
+    "middle": (0.0798, 0.0, 0.0),
+    "ring": (0.0740, -0.0163, -0.0019),
+    "little": (0.0673, -0.0317, -0.0058),
 }
 LENGTHS = {
     "thumb": (0.044, 0.034, 0.028),

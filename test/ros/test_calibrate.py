@@ -158,6 +158,7 @@ def test_a_pause_ends_it_and_a_signal_ends_the_node(client, node):
 
     process = node(calibration_distance=0.5)
     future = begin(client)
+    client.diagnosis(lambda status, values: "%" in values["hand size"])  # the call has come, and is under way
     client.ask(client.make_image(RIGHT))
     client.call(SetBool, "~/enable", SetBool.Request(data=False))
     client.until(future.done)
