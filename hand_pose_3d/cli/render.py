@@ -31,7 +31,7 @@ import click
     default="rasteriser",
     show_default=True,
     type=click.Choice(["rasteriser", "cycles"]),
-    help="cycles traces paths: closer to photographs, about 100 times slower, needs hand_pose_3d[cycles].",
+    help="cycles traces paths: closer to photographs, some 20 times slower, needs hand_pose_3d[cycles].",
 )
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
 def command(

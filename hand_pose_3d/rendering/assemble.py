@@ -13,8 +13,7 @@ from hand_pose_3d.rendering import mesh, pose
 from hand_pose_3d.rendering.background import (
     Environment,
     clutter,
-    load_environment,
-    made_up_environment,
+    environment_or_made_up,
     perspective_view,
 )
 from hand_pose_3d.rendering.objects import Thing, unit_shape
@@ -106,9 +105,8 @@ def assemble(scene: Scene, source: Source) -> Assembly:
 
 
 def _environment(scene: Scene, source: Source) -> Environment:
-    if scene.environment is None:
-        return made_up_environment(np.random.default_rng(scene.background_seed))
-    return load_environment(source.environment(scene.environment))
+    path = None if scene.environment is None else source.environment(scene.environment)
+    return environment_or_made_up(path, scene.background_seed)
 
 
 def tone_curve(linear: np.ndarray) -> np.ndarray:

@@ -198,3 +198,23 @@ def skin_tone(t: float) -> np.ndarray:
     lower = min(int(position), len(_TONES) - 2)
     srgb = _TONES[lower] + (position - lower) * (_TONES[lower + 1] - _TONES[lower])
     return srgb**2.2
+
+
+def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:
+    """Harmonics (9, 3) of world axes as the same light in camera axes."""
+    directions, inverse = _probes()
+    return inverse @ (harmonics_basis(directions @ rotation_world_camera.T) @ harmonics)
+
+
+@lru_cache(maxsize=1)
+def _probes() -> tuple[np.ndarray, np.ndarray]:
+    """Directions (48, 3) spread over the sphere and the (9, 48) map from values there to harmonics."""
+    k = np.arange(48) + 0.5
+    polar, turn = np.arccos(1 - 2 * k / 48), np.pi * (1 + 5**0.5) * k
+    d = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=-1)
+    return d, np.linalg.pinv(harmonics_basis(d))
+
+
+def environment_or_made_up(path: Path | None, seed: int) -> Environment:
+    """The environment of a map's file, or one made up from a seed where there is none."""
+    return load_environment(path) if path else made_up_environment(np.random.default_rng(seed))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from hand_pose_3d.rendering import actions, pose
-from hand_pose_3d.rendering.background import harmonics_basis, load_environment, made_up_environment, skin_tone
+from hand_pose_3d.rendering.background import environment_or_made_up, rotate_harmonics, skin_tone
 from hand_pose_3d.rendering.objects import Thing, held_thing, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
@@ -351,25 +350,10 @@ def _sample_camera(rng: np.random.Generator) -> np.ndarray:
     return yaw @ pitch @ level @ roll
 
 
-def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:
-    """Harmonics (9, 3) of world axes as the same light in camera axes."""
-    directions, inverse = _probes()
-    return inverse @ (harmonics_basis(directions @ rotation_world_camera.T) @ harmonics)
-
-
-@lru_cache(maxsize=1)
-def _probes() -> tuple[np.ndarray, np.ndarray]:
-    """Directions (48, 3) spread over the sphere and the (9, 48) map from values there to harmonics."""
-    k = np.arange(48) + 0.5
-    polar, turn = np.arccos(1 - 2 * k / 48), np.pi * (1 + 5**0.5) * k
-    d = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=-1)
-    return d, np.linalg.pinv(harmonics_basis(d))
-
-
 def _sample_lighting(
     rng: np.random.Generator, environment: Path | None, rotation: np.ndarray, background_seed: int
 ) -> Lighting:
-    env = load_environment(environment) if environment else made_up_environment(np.random.default_rng(background_seed))
+    env = environment_or_made_up(environment, background_seed)
     harmonics = rotate_harmonics(env.harmonics, rotation)
     if rng.random() < 0.6:
         direction = env.sun @ rotation

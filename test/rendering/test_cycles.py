@@ -12,9 +12,9 @@ from hand_pose_3d import cli
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import dataset
 from hand_pose_3d.rendering.assemble import Assembly, assemble
-from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment
+from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, rotate_harmonics
 from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
-from hand_pose_3d.rendering.sampling import rotate_harmonics, sample_scene
+from hand_pose_3d.rendering.sampling import sample_scene
 
 
 @pytest.fixture
