@@ -16,7 +16,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.placement import place
+from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
@@ -98,6 +98,8 @@ def simulate(
     noise = noise or Noise()
     rng = np.random.default_rng(seed)
     smoother = HandSmoother(config)
+    shape, bone_m = normalise(open_hand())
+    measured_m = bone_m * reference_units(shape)  # by the palm, as a calibration reads it
     stamps = np.arange(int(seconds * rate_hz)) / rate_hz
     truth, raw, smooth = [], [], []
     half = np.sqrt(0.5)
@@ -124,7 +126,7 @@ def simulate(
             roi_px=(low[0], low[1], high[0] - low[0], high[1] - low[1]),
         )
         truth.append(points)
-        raw.append(place(seen, CAMERA))
+        raw.append(place(seen, CAMERA, reference_length_m=measured_m))
         smooth.append(smoother(raw[-1], float(stamp)))
     return Track(
         stamps_s=stamps,
