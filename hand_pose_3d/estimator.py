@@ -30,6 +30,9 @@ NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 _ROUGH_SCORE = 0.4
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
 
+_SURE = 0.45
+"""A first look whose score times mean keypoint score is below is repeated with the crop turned by quarters."""
+
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
 """In a video, a first crop that is nearer than this to that of the pose in it is not read again, since the next image
 will be: radians, ratio of the edges, distance of the centres over the edge. Training varied crops by about as much."""
@@ -215,7 +218,8 @@ class HandPoseEstimator:
         upright, least = self._family.upright, self.config.score_threshold
         hands: list[HandPose] = []
         again: list[Crop] = []
-        for crop, hand in self._read(image, crops, _ROUGH_SCORE * least if upright else least):
+        looks = self._look(image, crops, _ROUGH_SCORE * least) if upright else self._read(image, crops, least)
+        for crop, hand in looks:
             # The first crop knew neither direction nor extent; the pose it gave does.
             better = self._crop(hand.keypoints_px)
             if not upright or (self.config.tracking and hand.score >= least and _fits(crop, better)):
@@ -224,6 +228,16 @@ class HandPoseEstimator:
                 again.append(better)
         hands += [hand for _, hand in self._read(image, again, least)]
         return [hand for hand in distinct([*known, *hands]) if not any(hand is k for k in known)]
+
+    def _look(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[tuple[Crop, HandPose]]:
+        """A first look at regions whose hands may point anywhere: the surest answer of each."""
+        best = {crop.center: (crop, hand) for crop, hand in self._read(image, crops, least_score)}
+        unsure = [crop for crop, hand in best.values() if _sureness(hand) < _SURE]
+        turned = [replace(crop, angle=crop.angle + turn * math.pi / 2) for crop in unsure for turn in (1, 2, 3)]
+        for crop, hand in self._read(image, turned, least_score):
+            if _sureness(hand) > _sureness(best[crop.center][1]):
+                best[crop.center] = crop, hand
+        return list(best.values())
 
     def _crop(self, keypoints_px: np.ndarray) -> Crop:
         """The window around a hand whose pose is about known."""
@@ -317,6 +331,10 @@ def to_hand(
         rotation_camera_canonical=rotation,
         roi_px=(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
     )
+
+
+def _sureness(hand: HandPose) -> float:
+    return hand.score * float(hand.keypoint_scores.mean())
 
 
 def _fits(crop: Crop, better: Crop) -> bool:

@@ -235,6 +235,28 @@ def test_first_crops_are_read_again_unless_they_fit_and_another_image_follows(re
         assert hands and len(reader.sides) == readings
 
 
+def test_a_hand_that_points_anywhere_is_looked_at_from_four_sides(reader, monkeypatch):
+    def unsure(crop):  # this reader knows only hands that point up, give or take 60 degrees
+        reading = DotReader._read(reader, crop)
+        ahead = reading.uv[9] - reading.uv[0]
+        up = -ahead[1] > 0.5 * np.hypot(*ahead)
+        return reading if up else replace(reading, uv=reading.uv[::-1], scores=reading.scores * 0.2)
+
+    monkeypatch.setattr(reader, "_read", unsure)
+    for tracking in (False, True):
+        for angle, batches in ((0.0, [1, 1]), (np.pi / 2, [1, 3, 1]), (-np.pi / 2, [1, 3, 1]), (3.0, [1, 3, 1])):
+            truth = hand_at((320, 240), 24, angle)
+            reader.batches.clear()
+            (hand,) = make(tracking=tracking)(picture(truth))
+            np.testing.assert_allclose(hand.keypoints_px, truth, atol=2)
+            assert reader.batches in ((batches,) if not tracking else (batches, batches[:-1]))
+    reader.batches.clear()
+    both = [hand_at((150, 240), 15), hand_at((480, 240), 15, np.pi)]
+    hands = make()(picture(*both))
+    assert reader.batches == [2, 3, 2]
+    assert sorted(round(hand.keypoints_px[0, 0]) for hand in hands) == sorted(round(h[0, 0]) for h in both)
+
+
 def test_metres_need_a_camera(reader):
     image, truth = picture(hand_at((420, 200))), hand_at((420, 200))
     (hand,) = make()(image)
