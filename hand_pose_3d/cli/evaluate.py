@@ -70,13 +70,16 @@ def command(
         result = report.photographs(matches, root.resolve().name, name)
     else:
         crops = {}
+        told = None
+        if not peer and options["hand_side"] == "auto":
+            told = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
         if dataset == "rhd" and not peer:
             family = estimator.family  # the pose network alone, without the search for hands
             crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
             if family.upright:
                 crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
         height, width = samples[0].image().shape[:2]
-        result = report.paper(dataset, matches, keypoint0, crops, (width, height), name)
+        result = report.paper(dataset, matches, keypoint0, crops, told, (width, height), name)
 
     click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}\n")
     click.echo(result.text())

@@ -16,6 +16,7 @@ from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
 from hand_pose_3d.tracking import crop_from_pose
 
 if TYPE_CHECKING:
+    from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.families import Family
 
 Keypoint0 = Literal["label", "palm", "mistake"]
@@ -83,6 +84,21 @@ def run(
             hands = [hand.replace(keypoints_px=(hand.keypoints_px + 0.5) / factor - 0.5) for hand in hands]
         matches.append(match(sample, hands))
     return matches
+
+
+def run_with_sides(estimator: HandPoseEstimator, matches: Sequence[Match], *, upscale_px: int = 0) -> list[Match]:
+    """The same matches with the labelled side told to the networks, as the authors' evaluation does.
+
+    Only hands whose estimated side was wrong are estimated again; the others' answer is the same.
+    """
+    told, own = list(matches), estimator.config.hand_side
+    for side in (Side.LEFT, Side.RIGHT):
+        wrong = [i for i, m in enumerate(matches) if m.hand and m.sample.side == side and m.hand.side != side]
+        estimator.configure(hand_side=side.label)
+        for index, item in zip(wrong, run(estimator, [matches[i].sample for i in wrong], upscale_px=upscale_px)):
+            told[index] = item
+    estimator.configure(hand_side=own)
+    return told
 
 
 def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:

@@ -99,7 +99,7 @@ def simulate(
     rng = np.random.default_rng(seed)
     smoother = HandSmoother(config)
     shape, bone_m = normalise(open_hand())
-    measured_m = bone_m * reference_units(shape)  # by the palm, as a calibration reads it
+    measured_m = float(bone_m) * reference_units(shape)  # by the palm, as a calibration reads it
     stamps = np.arange(int(seconds * rate_hz)) / rate_hz
     truth, raw, smooth = [], [], []
     half = np.sqrt(0.5)

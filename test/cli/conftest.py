@@ -1,7 +1,7 @@
 """An estimator without networks, for tests of commands."""
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,9 +21,13 @@ class FakeEstimator:
         if device == "cuda:9":
             raise DeviceError("device 'cuda:9' is not there: this machine has no GPU")
         self.device, self.tracking, self.options = "cpu", tracking, options
-        self.side = Side.LEFT if hand_side == "left" else Side.RIGHT
+        self.configure(hand_side)
         self.calls, self.resets = [], 0
         FakeEstimator.made.append(self)
+
+    def configure(self, hand_side):
+        self.config = SimpleNamespace(hand_side=hand_side)
+        self.side = Side.LEFT if hand_side == "left" else Side.RIGHT
 
     def reset(self):
         self.resets += 1

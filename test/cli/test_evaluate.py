@@ -77,8 +77,18 @@ def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
     for keypoint0 in ("label", "palm", "mistake"):
         result = evaluate("--dataset", "rhd", "--root", tmp_path, "--keypoint-0", keypoint0)
         assert result.exit_code == 0, result.output
-        for text in ("2D, true crops  ", "2D, true crops (authors)", "240x320", "0.724", "28.69", "camera frame"):
+        expected = (
+            "2D, true crops  ",
+            "2D, true crops (authors)",
+            "240x320",
+            "0.724",
+            "28.69",
+            "side told",
+            "camera frame",
+        )
+        for text in expected:
             assert text in result.output
+        assert "side told" not in evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left").output
 
 
 @pytest.mark.parametrize("dataset", ["rhd", "stb", "dexter", "freihand", "keypoints"])

@@ -1,6 +1,7 @@
 """Matching and protocols on hands whose errors are known."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -213,6 +214,34 @@ def test_photographs_report():
     assert result.figures["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
     assert len(result.curves) == 3
     assert report.photographs(matches).figures["detection"]["answered"] == 0.5
+
+
+def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((320, 320, 3), np.uint8))
+    samples = [labelled(0, side, image_path=tmp_path / "a.png") for side in (Side.LEFT, Side.RIGHT)]
+    asked = []
+
+    class AllLeft:
+        config = SimpleNamespace(hand_side="auto")
+
+        def configure(self, hand_side):
+            self.config = SimpleNamespace(hand_side=hand_side)
+
+        def __call__(self, image, camera=None):
+            asked.append(self.config.hand_side)
+            wrong = asked == ["auto", "auto"]  # a hand taken for one of the other side is bent the wrong way
+            points = labelled().keypoints_m * [1, 1, -1 if wrong else 1]
+            return [answer(samples[0], side=Side.RIGHT if asked[-1] == "right" else Side.LEFT, points=points)]
+
+    estimator = AllLeft()
+    matches = matching.run(estimator, samples)
+    told = matching.run_with_sides(estimator, matches)
+    assert asked == ["auto", "auto", "right"] and estimator.config.hand_side == "auto"
+    assert told[0] is matches[0] and told[1].hand.side == Side.RIGHT
+    result = report.paper("rhd", matches, told_sides=told)
+    assert result.figures["3d_true_scale_side_told"]["median"] < 1e-6 < 1 < result.figures["3d_true_scale"]["median"]
+    assert result.text().count("28.69") == 2 and "side told  AUC 20-50 mm" in result.text()
+    assert "side told" not in report.paper("rhd", matches).text()
 
 
 def test_paper_report_prints_published_rows():
