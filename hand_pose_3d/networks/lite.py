@@ -80,6 +80,28 @@ class LitePose(NamedTuple):
     presence_logit: torch.Tensor
 
 
+class SideHead(nn.Module):
+    """Left or right from what the hand looks like and how its keypoints lie.
+
+    Which way the thumb points says the side once palm and back are told apart: one is read from the keypoints, the
+    other from the features, and their products are summed.
+    """
+
+    def __init__(self, features: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.direct = nn.Linear(features, 1)
+        self.appearance = nn.Linear(features, hidden)
+        self.shape = nn.Sequential(nn.Linear(2 * NUM_KEYPOINTS, 64), nn.ReLU(), nn.Linear(64, hidden))
+        self.product = nn.Linear(hidden, 1, bias=False)
+        nn.init.zeros_(self.product.weight)
+
+    def forward(self, pooled: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
+        """pooled: (N, features); uv: (N, 21, 2) in 0..1 over the crop. Returns logits (N,), positive for right."""
+        shape = self.shape((4 * uv - 2).flatten(1).to(pooled.dtype))
+        both = torch.tanh(self.appearance(pooled)) * torch.tanh(shape)
+        return (self.direct(pooled) + self.product(both)).squeeze(1)
+
+
 class LitePoseNet(nn.Module):
     """Score maps of the 21 keypoints in a crop, refined once as in the paper's PoseNet, with side and presence.
 
@@ -94,7 +116,7 @@ class LitePoseNet(nn.Module):
         self.mix = nn.Conv2d(width + NUM_KEYPOINTS, width, 3, padding=1)
         self.refine = Residual(width)
         self.second = nn.Conv2d(width, NUM_KEYPOINTS, 1)
-        self.side = nn.Linear(HandTrunk.pooled_width, 1)
+        self.side = SideHead(HandTrunk.pooled_width)
         self.presence = nn.Linear(HandTrunk.pooled_width, 1)
         # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
         self.score_calibration: torch.Tensor
@@ -105,7 +127,9 @@ class LitePoseNet(nn.Module):
         fine = self.pyramid(maps)
         first = self.first(fine)
         second = self.second(self.refine(F.relu(self.mix(torch.cat([first, fine], 1)))))
-        return LitePose((first, second), self.side(pooled).squeeze(1), self.presence(pooled).squeeze(1))
+        found, _ = soft_argmax(second.detach().float())
+        side = self.side(pooled, (found + 0.5) / second.shape[-1])
+        return LitePose((first, second), side, self.presence(pooled).squeeze(1))
 
 
 def soft_argmax(score_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

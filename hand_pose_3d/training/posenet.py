@@ -205,7 +205,7 @@ class LitePoseStage:
             F.binary_cross_entropy_with_logits(out.side_logit.float(), side, reduction="none") * presence
         ).mean()
         presence_loss = F.binary_cross_entropy_with_logits(out.presence_logit.float(), presence)
-        total = pose + 0.3 * side_loss + 0.3 * presence_loss
+        total = pose + 0.6 * side_loss + 0.3 * presence_loss
         return total, {"loss_pose": pose.item(), "loss_side": side_loss.item(), "loss_presence": presence_loss.item()}
 
     @torch.inference_mode()

@@ -101,6 +101,6 @@ def start_pose_net(network: LitePoseNet, source: str | Path) -> None:
     """Fill trunk, side and presence of a LitePoseNet. Its side then means the person's own hand, unmirrored."""
     heads = load_hand_trunk(network.trunk, source)
     with torch.no_grad():
-        for layer, values in ((network.side, heads["handedness"]), (network.presence, heads["presence"])):
+        for layer, values in ((network.side.direct, heads["handedness"]), (network.presence, heads["presence"])):
             layer.weight.copy_(torch.from_numpy(values[None, :-1]))
             layer.bias.fill_(float(values[-1]))
