@@ -24,6 +24,9 @@ from hand_pose_3d.rendering.scene import (
 )
 from hand_pose_3d.skeleton import Side
 
+_SKIN_LIKE = 0.5
+"""Distance of the logarithms of two linear colours of equal brightness, below which one passes for the other."""
+
 
 def frame_generator(seed: int, split: str, index: int) -> np.random.Generator:
     """The only source of chance of one frame."""
@@ -266,7 +269,7 @@ def _person(
         stripes=clothing.stripes * 0.4,
         along=clothing.along,
         short_sleeves=clothing.sleeve > 0.2,
-        trouser_colour=rng.uniform(0.01, 0.5, 3) ** 1.5,
+        trouser_colour=unlike_skin(rng.uniform(0.01, 0.5, 3) ** 1.5),
         hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,
         hair_m=float(rng.uniform(0.002, 0.02)) if rng.random() < 0.9 else 0.0,
         missing_arm=missing_arm,
@@ -329,9 +332,11 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
     return Clothing(
         sleeve=sleeve,
         thickness=float(rng.uniform(0.002, 0.012)),
-        colours=rng.uniform(0.02, 0.95, (2, 3)) ** 1.8
-        if rng.random() < 0.6
-        else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8,
+        colours=unlike_skin(
+            rng.uniform(0.02, 0.95, (2, 3)) ** 1.8
+            if rng.random() < 0.6
+            else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8
+        ),
         stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
         along=bool(rng.random() < 0.5),
         glove=bool(rng.random() < 0.04),
@@ -339,6 +344,15 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
         watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
         metal=metal,
     )
+
+
+def unlike_skin(colours: np.ndarray) -> np.ndarray:
+    """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
+    hue = np.log(colours / colours.mean(-1, keepdims=True))
+    tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
+    tones = np.log(tones / tones.mean(-1, keepdims=True))
+    near = np.linalg.norm(hue[..., None, :] - tones, axis=-1).min(-1) < _SKIN_LIKE
+    return np.where(near[..., None], colours[..., ::-1], colours)
 
 
 def _sample_camera(rng: np.random.Generator) -> np.ndarray:

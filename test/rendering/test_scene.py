@@ -1,11 +1,17 @@
 import numpy as np
 import pytest
 
-from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, project_harmonics, rotate_harmonics
+from hand_pose_3d.rendering.background import (
+    harmonics_basis,
+    made_up_environment,
+    project_harmonics,
+    rotate_harmonics,
+    skin_tone,
+)
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.objects import KINDS, unit_shape
 from hand_pose_3d.rendering.photo import develop
-from hand_pose_3d.rendering.sampling import sample_scene
+from hand_pose_3d.rendering.sampling import sample_scene, unlike_skin
 from hand_pose_3d.skeleton import Side
 
 
@@ -93,3 +99,15 @@ def test_people_are_clothed_but_for_head_neck_and_forearms(maker):
     assert (body.cloth[height < -0.3] > 0.99).all()  # everything from the chest down, arms included
     assert (body.cloth[height > -0.05] < 0.01).all()
     assert set(people.indices("training")).isdisjoint(people.indices("evaluation"))
+
+
+def test_cloth_is_never_the_colour_of_skin(maker):
+    skin = np.stack([skin_tone(t) for t in np.linspace(0, 1, 40)]) * np.random.default_rng(0).uniform(0.5, 1, (40, 1))
+    exchanged = unlike_skin(skin)
+    np.testing.assert_array_equal(exchanged, skin[:, ::-1])
+    np.testing.assert_array_equal(unlike_skin(exchanged), exchanged)
+    for i in range(40):
+        scene = sample_scene(maker.source, "training", 3, i)
+        worn = [h.clothing.colours for h in scene.hands] + [p.trouser_colour for p in scene.people]
+        for colours in worn:
+            np.testing.assert_array_equal(unlike_skin(colours), colours)
