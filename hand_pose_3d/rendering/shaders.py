@@ -163,6 +163,7 @@ vec4 shaded(ivec2 at, vec2 t) {
   vec3 steep = sign(det) * (dFdx(height) * r1 + dFdy(height) * r2) * clamp(.0012 / length(sx), 0., 1.);
   if (max(length(sx), length(sy)) < .02) N = normalize(abs(det) * N - steep);  // not across an outline
   float lit = texture(shadow, vec3(ls.xy * .5 + .5, ls.z * .5 + .5 - .004));
+  if (any(greaterThan(abs(ls.xyz), vec3(1.)))) lit = 1.;  // the map ends near the hands
   vec3 wrap = mix(vec3(0.), vec3(.30, .13, .08), is_skin);  // light bleeds past the terminator, red furthest
   float nl = dot(N, key_direction);
   vec3 shade = mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
@@ -170,12 +171,12 @@ vec4 shaded(ivec2 at, vec2 t) {
   vec3 bounce = mix(vec3(ao), pow(vec3(ao), vec3(.7, .95, 1.05)), is_skin);
   vec3 light_in = key * diffuse + (fill * clamp(dot(N, fill_direction) * .8 + .2, 0., 1.) + irradiance(N)) * bounce;
   vec3 H = normalize(V + key_direction);
-  float nh = max(dot(N, H), 0.), nv = max(dot(N, V), .05), a2 = rough * rough * rough * rough;
+  float nh = max(dot(N, H), 0.), nv = max(dot(N, V), .2), a2 = rough * rough * rough * rough;
   float D = a2 / (3.1416 * pow(nh * nh * (a2 - 1.) + 1., 2.));
   vec3 f0 = mix(vec3(.028), metal, is_metal);
   vec3 F = f0 + (1. - f0) * pow(1. - max(dot(V, H), 0.), 5.);
   vec3 specular = key * D * F / (4. * nv * .6 + .4) * lit * max(nl, 0.) * 3.1416 * (1. - .85 * is_cloth);
-  vec3 grazing = f0 + (1. - f0) * pow(1. - nv, 5.) * (1. - .6 * rough);
+  vec3 grazing = f0 + (max(vec3(1. - rough), f0) - f0) * pow(1. - nv, 5.);  // Fresnel's term, less on rough surfaces
   vec3 mirror = irradiance(reflect(-V, N)) * grazing * ao * (1. - .8 * is_cloth);
   vec3 c = albedo * light_in * (1. - .9 * is_metal) + specular + mirror;
   return vec4(tone(c * exposure), 1.);
