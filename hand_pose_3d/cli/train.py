@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +115,9 @@ def command(
 
     if approach == "all":
         rows = {name: train(name, out / name) for name in APPROACHES}
-        for name, row in rows.items():
-            click.echo(f"{name:<18}" + "  ".join(f"{key} {value:.2f}" for key, value in row.items()))
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "approaches.json").write_text(json.dumps(rows, indent=1))
+        click.echo(comparison(rows))
         return
     figures = train(approach, out)
     for name, value in figures.items():
@@ -122,3 +125,23 @@ def command(
     if save_weights is not None:
         for path in save_stage(stage, out, save_weights, figures, family, roots[0]):
             click.echo(f"wrote {path}")
+
+
+def comparison(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """The paper's Table 2 of lifting approaches: median error, and what it is of the proposed one's, beside its own.
+
+    rows: by approach its figures on held-out renders, millimetres.
+    """
+    from hand_pose_3d.evaluation.references import LIFTING_MEDIAN_MM
+    from hand_pose_3d.evaluation.report import Table
+
+    table = Table("lifting approach", ("median mm", "of proposed", "mean mm", "paper, RHD", "of proposed"))
+
+    def cells(median: float | None, proposed: float) -> tuple[str, str]:
+        return ("-", "-") if median is None else (f"{median:.1f}", f"{median / proposed:.0%}")
+
+    for name, row in rows.items():
+        median, relative = cells(row["renders_median_mm"], rows["proposed"]["renders_median_mm"])
+        published = cells(LIFTING_MEDIAN_MM.get(name), LIFTING_MEDIAN_MM["proposed"])
+        table.rows.append((name, median, relative, f"{row['renders_mean_mm']:.1f}", *published))
+    return table.text()

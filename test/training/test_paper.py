@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
@@ -149,8 +150,15 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     arguments = ["lifting", "--family", "paper", "--data", str(tmp_path), "--out", str(tmp_path), "--device", "cpu"]
     result = CliRunner().invoke(train.command, [*arguments, "--approach", "all", "--images", "16"])
     assert result.exit_code == 0, result.output
-    rows = [line.split() for line in result.output.splitlines() if "renders_median_mm" in line]
-    assert [row[0] for row in rows if row[0] in LIFTINGS] == list(train.APPROACHES)
+    rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line.split()[:1]}
+    assert [name for name in rows if name in LIFTINGS] == list(train.APPROACHES)
+    measured = json.loads((tmp_path / "approaches.json").read_text())
+    proposed = measured["proposed"]["renders_median_mm"]
+    for name, figures in measured.items():
+        median, mean = figures["renders_median_mm"], figures["renders_mean_mm"]
+        assert rows[name][:3] == [f"{median:.1f}", f"{median / proposed:.0%}", f"{mean:.1f}"]
+    assert rows["direct"][3:] == ["20.8", "111%"] and rows["proposed"][3:] == ["18.8", "100%"]
+    assert rows["nearest-neighbour"][3:] == ["-", "-"]
     result = CliRunner().invoke(train.command, [*arguments, "--save-weights", str(tmp_path / "w"), "--images", "16"])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "w" / "paper-lifting.safetensors").is_file()
