@@ -34,8 +34,12 @@ _SURE = 0.45
 """A first look whose score times mean keypoint score is below is repeated with the crop turned by quarters."""
 
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
-"""In a video, a first crop that is nearer than this to that of the pose in it is not read again, since the next image
-will be: radians, ratio of the edges, distance of the centres over the edge. Training varied crops by about as much."""
+"""A first crop that is nearer than this to that of the pose in it is not read again in a video, whose next image will
+be, nor where it was read surely: radians, ratio of the edges, distance of the centres over the edge. Training varied
+crops by about as much."""
+
+_VERY_SURE = 0.75
+"""Score times mean keypoint score from which on one look at a single image is enough if its crop fitted."""
 
 _CLAIMED = 0.3
 """A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
@@ -222,7 +226,8 @@ class HandPoseEstimator:
         for crop, hand in looks:
             # The first crop knew neither direction nor extent; the pose it gave does.
             better = self._crop(hand.keypoints_px)
-            if not upright or (self.config.tracking and hand.score >= least and _fits(crop, better)):
+            enough = hand.score >= least and (self.config.tracking or _sureness(hand) > _VERY_SURE)
+            if not upright or (enough and _fits(crop, better)):
                 hands.append(hand)
             else:
                 again.append(better)

@@ -63,7 +63,7 @@ class LiteFamily:
     """Networks that a CPU runs in real time."""
 
     crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.15, True
-    _area, _step, _cell = 214 * 160, 32, 4
+    _area, _step, _cell = 170 * 128, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
         from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet

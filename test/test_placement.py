@@ -11,7 +11,7 @@ from synthetic_hand import hand_from, keypoints_of, relaxed
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
-from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_SPREAD, place, reference_units
+from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, REFERENCE_SPREAD, place, reference_units
 from hand_pose_3d.skeleton import BONES
 
 CAMERA = Camera(500, 505, 322, 238, 640, 480, (0.05, -0.1, 0.001, -0.001, 0.02))
@@ -64,8 +64,8 @@ def test_distance_grows_with_the_reference_length():
     [
         (REFERENCE_SPREAD, (0.01, 0.04, 0.04, 0.07)),
         (REFERENCE_SPREAD, (0.02, 0.08, 0.08, 0.14)),
-        (0.03, (0.01, 0.04, 0.04, 0.07)),
-        (0.03, (0.02, 0.08, 0.08, 0.14)),
+        (CALIBRATED_SPREAD, (0.01, 0.04, 0.04, 0.07)),
+        (CALIBRATED_SPREAD, (0.02, 0.08, 0.08, 0.14)),
     ],
 )
 def test_truth_lies_within_two_sigma(spread, noise):

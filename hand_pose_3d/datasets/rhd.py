@@ -30,7 +30,8 @@ def read_rhd(
     """Samples of one split.
 
     hands: 'dominant' gives one hand per image, that with more pixels in the mask (the authors' rule; a tie is right);
-    'all' gives both hands wherever any of their keypoints is visible. Keypoints stay at the wrist.
+    'all' gives both hands wherever any of their keypoints is visible. Keypoints stay at the wrist. Images without a
+    pixel of a hand, which RHD does not have and renders may, have no dominant hand.
     Raises InvalidInputError that names what is missing, and where to get it.
     """
     root = Path(root)
@@ -51,8 +52,9 @@ def read_rhd(
             samples += [sample for sample in sides if sample.visible.any()]
         else:
             mask = read_mask(folder / "mask" / name)
-            left = np.isin(mask, LEFT_CLASSES).sum() > np.isin(mask, RIGHT_CLASSES).sum()
-            samples.append(sides[0 if left else 1])
+            left, right = (int(np.isin(mask, classes).sum()) for classes in (LEFT_CLASSES, RIGHT_CLASSES))
+            if left or right:
+                samples.append(sides[0 if left > right else 1])
     return samples
 
 

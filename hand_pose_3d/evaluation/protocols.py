@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.datasets.rhd import read_depth
 from hand_pose_3d.evaluation.matching import Keypoint0, Match, same_keypoint0
 from hand_pose_3d.evaluation.metrics import Summary, epe, hand_size, summarise
 from hand_pose_3d.geometry import align_scale, align_similarity, bone_length
+from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, NUM_KEYPOINTS, WRIST, Side
 
 MAX_PX, MAX_MM = 30.0, 50.0
@@ -101,6 +104,30 @@ def errors_absolute_mm(matches: Sequence[Match], keypoint0: Keypoint0 = "label")
         predicted, labelled, _ = same_keypoint0(item.hand.keypoints_m, item.sample, labelled, keypoint0)
         rows.append(1000 * epe(predicted, labelled))
     return np.array(rows).reshape(-1, NUM_KEYPOINTS)
+
+
+def wrist_errors_m(matches: Sequence[Match], source: ScaleSource) -> np.ndarray:
+    """(N, 3) of found hands: the wrist's true distance from the camera, its error and the stated deviation, metres.
+
+    Hands are placed anew: ASSUMED with the length that people have on average, CALIBRATED with the true size of this
+    palm, DEPTH beside RHD's depth image, where it shows the hand. Nothing is aligned.
+    """
+    rows = []
+    for item in matches:
+        sample = item.sample
+        if item.hand is None or item.iou <= FOUND_IOU or sample.keypoints_m is None:
+            continue
+        told: dict[str, Any] = {}
+        if source == ScaleSource.CALIBRATED:
+            told = {"reference_length_m": reference_units(sample.keypoints_m), "scale_source": source}
+        elif source == ScaleSource.DEPTH:
+            told = {"depth_m": None if sample.depth_path is None else read_depth(sample.depth_path)}
+        placed = place(item.hand, sample.camera, **told)
+        if placed.keypoints_m is not None and placed.scale_source == source:
+            truth = sample.keypoints_m[WRIST]
+            error = float(np.linalg.norm(placed.keypoints_m[WRIST] - truth))
+            rows.append((float(np.linalg.norm(truth)), error, placed.position_stddev_m))
+    return np.array(rows).reshape(-1, 3)
 
 
 def per_image(errors: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +15,10 @@ from hand_pose_3d.evaluation.matching import Keypoint0, Match
 from hand_pose_3d.evaluation.metrics import auc
 from hand_pose_3d.evaluation.plots import Curve
 from hand_pose_3d.evaluation.references import MEDIAPIPE_GE, REFERENCES, Reference
+from hand_pose_3d.hands import ScaleSource
+
+_DISTANCES_M = (0.0, 0.3, 0.5, 0.8, math.inf)
+"""Bounds of the distances for which the error of the absolute position is told apart."""
 
 AUTHORS_FRAME = (320, 240)
 """Width and height to which the authors resize RHD's 320x320 images before the full pipeline."""
@@ -150,7 +156,36 @@ def paper(
     absolute = protocols.errors_absolute_mm(matches, keypoint0)
     if np.isfinite(absolute).any():
         _statistics(report, dataset, "3d_camera", "3D in the camera frame, hands with metres", "mm", absolute)
+    if dataset == "rhd":
+        _positions(report, matches)
     return report
+
+
+def _positions(report: Report, matches: Sequence[Match]) -> None:
+    """The wrist's absolute error by distance, and how often it is within twice the stated standard deviation."""
+    table = Table("Wrist in the camera frame", ("hands", "median mm", "of distance", "in 2 sigma"))
+    for source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED, ScaleSource.DEPTH):
+        distance, error, stddev = protocols.wrist_errors_m(matches, source).T
+        rows = report.figures[f"wrist_{source.name.lower()}"] = []
+        for low, high in (*itertools.pairwise(_DISTANCES_M), (0.0, math.inf)):
+            here = (distance >= low) & (distance < high)
+            if not here.any():
+                continue
+            row = {
+                "from_m": low,
+                "hands": int(here.sum()),
+                "median_mm": float(np.median(error[here]) * 1000),
+                "median_of_distance": float(np.median((error / distance)[here])),
+                "inside_2_sigma": float(np.mean((error < 2 * stddev)[here])),
+            }
+            rows.append(row)
+            where = (
+                "all" if high == math.inf and low == 0 else f"{low:g} m to {high:g} m".replace(" to inf m", " and more")
+            )
+            cells = (f"{row['hands']}", f"{row['median_mm']:.0f}", f"{row['median_of_distance']:.1%}")
+            table.rows.append((f"  {source.name}, {where}", *cells, f"{row['inside_2_sigma']:.1%}"))
+    if table.rows:
+        report.tables.append(table)
 
 
 def _statistics(report: Report, dataset: str, protocol: str, text: str, unit: str, errors: np.ndarray) -> None:

@@ -16,8 +16,8 @@ from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Evaluation
 from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack
 
-SCENE_INPUT = (256, 192)
-"""Width and height of the network's input at run time."""
+SCENE_INPUT = (192, 128)
+"""Width and height of the network's input, about those at run time."""
 
 
 class SceneSampler:
@@ -28,7 +28,7 @@ class SceneSampler:
         self.shares = np.cumsum([len(p) for p in packs]) / sum(len(p) for p in packs)
 
     def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image (192, 256, 3) uint8 and hand mask (192, 256) uint8 of 0 and 1."""
+        """Image (128, 192, 3) uint8 and hand mask (128, 192) uint8 of 0 and 1."""
         pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
         four = np.asarray(pack.rgbc[rng.integers(len(pack))])
         width, height = SCENE_INPUT

@@ -26,7 +26,7 @@ from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, Paper
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
 from hand_pose_3d.weights import load_weights, save_weights
 
-ANSWERS = 16_000
+ANSWERS = 32_000
 """Crops of the training renders that PoseNet answers for the lifting stage."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {

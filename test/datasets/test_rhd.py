@@ -47,6 +47,11 @@ def test_dominant_hand_is_the_one_with_more_pixels(root):
     np.testing.assert_array_equal(second.keypoints_m, annotations_of(root)[1]["xyz"][:21][FROM_PAPER])
 
 
+def test_an_image_without_a_pixel_of_a_hand_has_no_dominant_one(root):
+    cv2.imwrite(str(root / "evaluation/mask/00000.png"), np.ones((32, 32), np.uint8))
+    assert [sample.name for sample in read_rhd(root)] == ["evaluation/00001.png"]
+
+
 def test_order_is_base_to_tip(root):
     sample = read_rhd(root)[0]
     raw = annotations_of(root)[0]["uv_vis"][21:]

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from synthetic_hand import keypoints_of
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation import matching, protocols, report
 from hand_pose_3d.geometry import normalise, to_canonical
-from hand_pose_3d.hands import HandPose
+from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import FINGERTIPS, MIDDLE_MCP, MIDDLE_PIP, WRIST, Side, palm_from_wrist
 
 RNG = np.random.default_rng(5)
@@ -140,6 +141,26 @@ def test_absolute_error_in_the_camera_frame():
     errors = protocols.errors_absolute_mm([matching.match(sample, [hand]), matching.match(sample, [answer(sample)])])
     assert errors.shape == (1, 21)
     np.testing.assert_allclose(errors, 20)
+
+
+def test_the_wrist_is_placed_anew_by_each_source_of_scale(tmp_path):
+    size, palm_to_camera = 1.2, np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]])
+    points = size * keypoints_of({}) @ palm_to_camera.T + [0.02, 0.06, 0.6]
+    depth = round(0.588 / 5 * 65535)  # of the skin
+    picture = np.full((320, 320, 3), [0, depth % 256, depth // 256], np.uint8)
+    cv2.imwrite(str(tmp_path / "depth.png"), picture)
+    sample = labelled(keypoints_m=points, keypoints_px=CAMERA.project(points), depth_path=tmp_path / "depth.png")
+    matches = [matching.match(sample, [answer(sample)]), matching.match(sample, []), matching.match(labelled(), [])]
+    away = np.linalg.norm(points[WRIST])
+    for source, expected in ((ScaleSource.ASSUMED, 1 / 6), (ScaleSource.CALIBRATED, 0), (ScaleSource.DEPTH, 0.02)):
+        ((distance, error, stddev),) = protocols.wrist_errors_m(matches, source)
+        assert distance == pytest.approx(away) and stddev > 0
+        assert error / away == pytest.approx(expected, abs=0.02)
+    result = report.paper("rhd", matches)
+    (row, everywhere) = result.figures["wrist_assumed"]
+    assert row["from_m"] == 0.5 and everywhere["hands"] == 1 and everywhere["inside_2_sigma"] in (0, 1)
+    assert "ASSUMED, 0.5 m to 0.8 m" in result.text()
+    assert "Wrist in the camera frame" not in report.paper("stb", matches).text()
 
 
 def test_meanings_of_keypoint_0():

@@ -23,7 +23,7 @@ from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
 from hand_pose_3d.training.calibration import calibrate
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
-from hand_pose_3d.training.handsegnet import LiteSegmentationStage, SceneSampler
+from hand_pose_3d.training.handsegnet import SCENE_INPUT, LiteSegmentationStage, SceneSampler
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
 from hand_pose_3d.training.posenet import (
@@ -156,7 +156,8 @@ def test_scene_masks_follow_the_pixels() -> None:
     scene = np.zeros((1, 320, 320, 4), np.uint8)
     scene[0, 100:200, 120:220] = [255, 255, 255, HAND]
     image, mask = SceneSampler([ScenePack(scene)])(np.random.default_rng(3))
-    assert image.shape == (192, 256, 3) and mask.shape == (192, 256)
+    width, height = SCENE_INPUT
+    assert image.shape == (height, width, 3) and mask.shape == (height, width)
     assert image[mask > 0].mean() > image[mask == 0].mean() + 50
 
 
