@@ -167,21 +167,20 @@ def _positions(report: Report, matches: Sequence[Match]) -> None:
     for source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED, ScaleSource.DEPTH):
         distance, error, stddev = protocols.wrist_errors_m(matches, source).T
         rows = report.figures[f"wrist_{source.name.lower()}"] = []
-        for low, high in (*itertools.pairwise(_DISTANCES_M), (0.0, math.inf)):
+        for low, high in ((0.0, math.inf), *itertools.pairwise(_DISTANCES_M)):
             here = (distance >= low) & (distance < high)
             if not here.any():
                 continue
             row = {
                 "from_m": low,
+                "to_m": high if math.isfinite(high) else None,
                 "hands": int(here.sum()),
                 "median_mm": float(np.median(error[here]) * 1000),
                 "median_of_distance": float(np.median((error / distance)[here])),
                 "inside_2_sigma": float(np.mean((error < 2 * stddev)[here])),
             }
             rows.append(row)
-            where = (
-                "all" if high == math.inf and low == 0 else f"{low:g} m to {high:g} m".replace(" to inf m", " and more")
-            )
+            where = f"{low:g} to {high:g} m" if math.isfinite(high) else f"{low:g} m and more"
             cells = (f"{row['hands']}", f"{row['median_mm']:.0f}", f"{row['median_of_distance']:.1%}")
             table.rows.append((f"  {source.name}, {where}", *cells, f"{row['inside_2_sigma']:.1%}"))
     if table.rows:
