@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.rendering.colours import skin_tone
 
 _CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
 
@@ -176,28 +177,6 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         return np.full(3, rng.uniform(0.02, 0.9)) * (1 + rng.normal(0, 0.06, 3)).clip(0.5, 1.5)
     return rng.uniform(0, 1, 3) ** 2.2
-
-
-_TONES = np.array(
-    [
-        [0.95, 0.80, 0.71],
-        [0.90, 0.71, 0.59],
-        [0.84, 0.63, 0.50],
-        [0.76, 0.54, 0.41],
-        [0.65, 0.44, 0.31],
-        [0.52, 0.34, 0.23],
-        [0.39, 0.25, 0.17],
-        [0.28, 0.18, 0.13],
-    ]
-)
-
-
-def skin_tone(t: float) -> np.ndarray:
-    """Linear albedo (3,) of skin, t = 0 lightest to 1 darkest."""
-    position = np.clip(t, 0, 1) * (len(_TONES) - 1)
-    lower = min(int(position), len(_TONES) - 2)
-    srgb = _TONES[lower] + (position - lower) * (_TONES[lower + 1] - _TONES[lower])
-    return srgb**2.2
 
 
 def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:

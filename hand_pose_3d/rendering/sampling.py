@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.rendering import actions, pose
-from hand_pose_3d.rendering.background import environment_or_made_up, rotate_harmonics, skin_tone
+from hand_pose_3d.rendering.background import environment_or_made_up, rotate_harmonics
+from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
 from hand_pose_3d.rendering.objects import Thing, held_thing, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
@@ -23,9 +24,6 @@ from hand_pose_3d.rendering.scene import (
     Source,
 )
 from hand_pose_3d.skeleton import Side
-
-_SKIN_LIKE = 0.5
-"""Distance of the logarithms of two linear colours of equal brightness, below which one passes for the other."""
 
 
 def frame_generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -344,15 +342,6 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
         watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
         metal=metal,
     )
-
-
-def unlike_skin(colours: np.ndarray) -> np.ndarray:
-    """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
-    hue = np.log(colours / colours.mean(-1, keepdims=True))
-    tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
-    tones = np.log(tones / tones.mean(-1, keepdims=True))
-    near = np.linalg.norm(hue[..., None, :] - tones, axis=-1).min(-1) < _SKIN_LIKE
-    return np.where(near[..., None], colours[..., ::-1], colours)
 
 
 def _sample_camera(rng: np.random.Generator) -> np.ndarray:

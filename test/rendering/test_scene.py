@@ -1,17 +1,12 @@
 import numpy as np
 import pytest
 
-from hand_pose_3d.rendering.background import (
-    harmonics_basis,
-    made_up_environment,
-    project_harmonics,
-    rotate_harmonics,
-    skin_tone,
-)
+from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, project_harmonics, rotate_harmonics
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
+from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
 from hand_pose_3d.rendering.objects import KINDS, unit_shape
 from hand_pose_3d.rendering.photo import develop
-from hand_pose_3d.rendering.sampling import sample_scene, unlike_skin
+from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.skeleton import Side
 
 

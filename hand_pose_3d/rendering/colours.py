@@ -1,0 +1,37 @@
+"""Colours of skin, and of cloth that is not to be taken for it; linear light."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_TONES = np.array(
+    [
+        [0.95, 0.80, 0.71],
+        [0.90, 0.71, 0.59],
+        [0.84, 0.63, 0.50],
+        [0.76, 0.54, 0.41],
+        [0.65, 0.44, 0.31],
+        [0.52, 0.34, 0.23],
+        [0.39, 0.25, 0.17],
+        [0.28, 0.18, 0.13],
+    ]
+)
+_SKIN_LIKE = 0.5
+"""Distance of the logarithms of two linear colours of equal brightness, below which one passes for the other."""
+
+
+def skin_tone(t: float) -> np.ndarray:
+    """Linear albedo (3,) of skin, t = 0 lightest to 1 darkest."""
+    position = np.clip(t, 0, 1) * (len(_TONES) - 1)
+    lower = min(int(position), len(_TONES) - 2)
+    srgb = _TONES[lower] + (position - lower) * (_TONES[lower + 1] - _TONES[lower])
+    return srgb**2.2
+
+
+def unlike_skin(colours: np.ndarray) -> np.ndarray:
+    """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
+    hue = np.log(colours / colours.mean(-1, keepdims=True))
+    tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
+    tones = np.log(tones / tones.mean(-1, keepdims=True))
+    near = np.linalg.norm(hue[..., None, :] - tones, axis=-1).min(-1) < _SKIN_LIKE
+    return np.where(near[..., None], colours[..., ::-1], colours)
