@@ -18,6 +18,7 @@ _BONE_COLOURS = [keypoint_colour(child) for _, child in BONES]
 _POINT_COLOURS = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
 _AXIS_COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 _SCORES = ("hand", "side", "keypoints, mean", "keypoints, lowest")
+_A_YEAR_S = 3.2e7
 _PLACES = ("camera", "pose", "scores", "angles")
 
 
@@ -32,10 +33,14 @@ class RerunView:
         rr.init("hand_pose_3d", spawn=save is None)
         if save is not None:
             rr.save(str(save))
-        plots = rrb.TimeSeriesView(origin="scores"), rrb.TimeSeriesView(origin="angles", name="angles [rad]")
+        no_legend = rrb.PlotLegend(visible=False)  # it would cover the lines, which tell their names to the mouse
+        plots = (
+            rrb.TimeSeriesView(origin="scores", plot_legend=no_legend),
+            rrb.TimeSeriesView(origin="angles", name="angles [rad]", plot_legend=no_legend),
+        )
         views = rrb.Spatial2DView(origin="camera"), rrb.Spatial3DView(origin="pose")
         columns = (rrb.Vertical(view, plot, row_shares=[2, 1]) for view, plot in zip(views, plots))
-        rr.send_blueprint(rrb.Horizontal(*columns))
+        rr.send_blueprint(rrb.Blueprint(rrb.Horizontal(*columns), collapse_panels=True))
         # Camera axes: x right, y down, z forward.
         rr.log("pose", rr.ViewCoordinates.RDF, static=True)
         self._shown: set[str] = set()
@@ -44,7 +49,7 @@ class RerunView:
         """Show an image (H, W, 3) uint8 RGB of that time, and a line of text in the log."""
         import rerun as rr
 
-        rr.set_time("time", duration=stamp_s)
+        _set_time(stamp_s)
         rr.log("camera", rr.Image(image_rgb).compress(jpeg_quality=85))
         if text:
             rr.log("log", rr.TextLog(text))
@@ -53,7 +58,7 @@ class RerunView:
         """Show the hands of an image; those that are gone vanish. Hands without metres are drawn around their wrist."""
         import rerun as rr
 
-        rr.set_time("time", duration=stamp_s)
+        _set_time(stamp_s)
         present = {f"hand_{hand.track_id or index}": hand for index, hand in enumerate(hands)}
         for name, hand in present.items():
             if name not in self._shown:
@@ -85,3 +90,10 @@ class RerunView:
         except HandPoseError:
             return
         rr.log(f"angles/{name}", rr.Scalars([angles[joint] for joint in JOINT_NAMES]))
+
+
+def _set_time(stamp_s: float) -> None:
+    """Seconds since 1970, as cameras stamp images, are shown as time of day; small ones are simulated time."""
+    import rerun as rr
+
+    rr.set_time("time", **{"duration" if stamp_s < _A_YEAR_S else "timestamp": stamp_s})

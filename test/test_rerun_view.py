@@ -48,6 +48,8 @@ def test_a_hand_is_shown_everywhere_and_vanishes_when_it_is_gone(rerun):
     view.hands([], 1.7)
     assert sorted(logged(rerun)) == ["angles/hand_7", "camera/hand_7", "pose/hand_7", "scores/hand_7"]
     assert rerun.Clear.call_count == 4
+    view.hands([], 1.8e9)  # in 2027
+    rerun.set_time.assert_called_with("time", timestamp=1.8e9)
 
 
 def test_axes_are_the_viewpoint_at_the_wrist_as_long_as_the_reference_bone(rerun):

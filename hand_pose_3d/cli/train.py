@@ -96,7 +96,8 @@ def command(
     if approach != "proposed" and save_weights is not None:
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    torch.set_flush_denormal(True)  # of the whole thread, so it is taken back
+    click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))
     cv2.setNumThreads(1)
 
     def train(name: str, folder: Path) -> dict[str, float]:

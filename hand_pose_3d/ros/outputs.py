@@ -81,20 +81,21 @@ class Outputs:
                 faults.append(error)
         self._last_header = header
         self._publishers["hands"].publish(HandPose3DArray(header=header, hands=messages))
-        for message in messages:
-            self._publishers["hand"].publish(message)
+        if self._wanted("hand"):
+            for message in messages:
+                self._publishers["hand"].publish(message)
 
         names = self._frames.frame_names(kept)
         if "tf" in self._publishers and parameters.publish_tf:
             self._publish_frames(kept, [parameters.tf_prefix + name for name in names], header)
         slots = self._slots.numbers(kept)
-        if parameters.publish_markers:
+        if parameters.publish_markers and self._wanted("markers"):
             array = self._markers.update(kept, slots, header, parameters.marker_lifetime)
             self._publishers["markers"].publish(array)
         if kept and self._wanted("joint_states"):
             from hand_pose_3d.joints import joint_angles
 
-            angles = [(name.removeprefix("hand_"), joint_angles(hand)) for name, hand in zip(names, kept, strict=True)]
+            angles = [(name.removeprefix("hand_"), joint_angles(hand, clamp=True)) for name, hand in zip(names, kept)]
             self._publishers["joint_states"].publish(joint_state(angles, header))
         if self._wanted("overlay"):
             from hand_pose_3d.drawing import draw_hands

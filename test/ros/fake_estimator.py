@@ -32,6 +32,7 @@ def open_hand(side: Side) -> np.ndarray:
         direction /= np.linalg.norm(direction)
         for joint in range(4):
             hand[1 + 4 * finger + joint] = base + joint * direction
+    hand[20] = hand[19] + [0.0, -0.6, -0.8]  # farther back than a finger bends
     # Seen from its back, a right hand has its thumb on the left.
     return hand if side == Side.RIGHT else hand * [-1, 1, 1]
 

@@ -73,6 +73,8 @@ def test_hands_frames_and_markers_agree(steady):
     assert overlays[0].header == image.header and (overlays[0].width, overlays[0].height) == (64, 48)
     assert states[0].header == image.header and any(name.startswith("left_index") for name in states[0].name)
     assert len(states[0].name) == len(states[0].position) == len(set(states[0].name))
+    angles = dict(zip(states[0].name, states[0].position, strict=True))
+    assert angles["right_little_dip_flexion"] == angles["left_little_dip_flexion"] == -np.radians(25)  # the limit
 
 
 def test_hand_that_is_gone_is_taken_back(steady):
