@@ -160,7 +160,10 @@ def run(
             before, start = cpu_seconds(worker.pid), time.monotonic()
             parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True, "wait_for": 1}
             images = stack.enter_context(_process(_SOURCE, **parameters))
+            early = memory_mb(worker.pid)
             while images.poll() is None:
+                if time.monotonic() - start < _WARM_UP_S + 0.1 * seconds:
+                    early = memory_mb(worker.pid)
                 if worker.poll() is not None:
                     raise HandPoseError("the node ended before its input did")
                 listener.spin(0.1)
@@ -178,6 +181,7 @@ def run(
         **latencies(listener.published, listener.answered),
         "with_hand": listener.with_hand,
         "node_ready_s": ready_s,
+        "node_rss_early_mb": early["rss_mb"],  # after a tenth of the run: a long one shows whether memory grows
         "node_rss_mb": memory["rss_mb"],
         "node_cores": None if before is None or after is None else (after - before) / took,
         "stages": stage_times(said),

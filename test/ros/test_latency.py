@@ -46,4 +46,5 @@ def test_one_run_between_processes():
     (row,) = json.loads(done.stdout)
     assert (row["width"], row["height"], row["rate_hz"]) == (320, 240, 10.0)
     assert row["answered"] > 0 and 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    assert 0 < row["node_rss_early_mb"] < 1.5 * row["node_rss_mb"]
     assert row["with_hand"] > 0 and row["node_ready_s"] > 0 and "publishing" in row["stages"]
