@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -33,20 +36,33 @@ def _scenes(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield sample.image(), _parts(sample)
 
 
+@contextmanager
+def _one_process(root: Path) -> Iterator[None]:
+    """Other processes of `torchrun`, which want the same pack, wait here until the first has made it."""
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def crop_pack(root: Path, split: str) -> CropPack:
     """The hands of one split, from its pack; made if it is not there yet."""
     folder = root / "packs" / f"crops_{split}"
-    if not (folder / "labels.npz").exists():
-        pack(_crops(root, split), folder, count=2 * len(list((root / split / "color").iterdir())))
+    with _one_process(root):
+        if not (folder / "labels.npz").exists():
+            pack(_crops(root, split), folder, count=2 * len(list((root / split / "color").iterdir())))
     return load_pack(folder)
 
 
 def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
     """The first scenes of one split, from its pack; made if it is not there yet."""
     folder = root / "packs" / f"scenes_{split}"
-    if not (folder / "scenes.npy").exists():
-        count = len({sample.image_path for sample in read_rhd(root, split, "all")})
-        pack_scenes(_scenes(root, split), folder, min(count, limit))
+    with _one_process(root):
+        if not (folder / "scenes.npy").exists():
+            count = len({sample.image_path for sample in read_rhd(root, split, "all")})
+            pack_scenes(_scenes(root, split), folder, min(count, limit))
     return load_scenes(folder)
 
 

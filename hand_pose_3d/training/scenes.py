@@ -40,7 +40,8 @@ def pack_scenes(samples: Iterable, folder: str | Path, count: int) -> ScenePack:
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    out = np.lib.format.open_memmap(folder / "scenes.npy", "w+", np.uint8, (count, SCENE_SIZE, SCENE_SIZE, 4))
+    partial = folder / "scenes.tmp.npy"
+    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SCENE_SIZE, SCENE_SIZE, 4))
     n = 0
     for image, parts in tqdm(samples, desc="packing scenes", unit="image", total=count):
         classes = np.minimum(parts, HAND).astype(np.uint8)
@@ -54,4 +55,5 @@ def pack_scenes(samples: Iterable, folder: str | Path, count: int) -> ScenePack:
     out.flush()
     if n < count:
         raise InvalidInputError(f"{count} scenes were asked for, the data set gave {n}")
+    partial.replace(folder / "scenes.npy")
     return load_scenes(folder)

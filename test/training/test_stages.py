@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from overfit import losses
 
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
     LiteHandSegNet,
@@ -20,6 +23,7 @@ from hand_pose_3d.networks.lite import (
     soft_argmax,
 )
 from hand_pose_3d.skeleton import Side
+from hand_pose_3d.training import data
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
 from hand_pose_3d.training.calibration import calibrate
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
@@ -34,7 +38,7 @@ from hand_pose_3d.training.posenet import (
     ideal_sample,
     target_maps,
 )
-from hand_pose_3d.training.scenes import HAND, ScenePack
+from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack, load_scenes, pack_scenes
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -159,6 +163,32 @@ def test_scene_masks_follow_the_pixels() -> None:
     width, height = SCENE_INPUT
     assert image.shape == (height, width, 3) and mask.shape == (height, width)
     assert image[mask > 0].mean() > image[mask == 0].mean() + 50
+
+
+def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeypatch) -> None:
+    made = []
+
+    def slow(samples: object, folder: Path, count: int) -> None:
+        made.append(count)
+        time.sleep(0.3)
+        folder.mkdir(parents=True)
+        (folder / "labels.npz").touch()
+
+    (tmp_path / "training" / "color").mkdir(parents=True)
+    monkeypatch.setattr(data, "pack", slow)
+    monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").exists())
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda _: data.crop_pack(tmp_path, "training"), range(2))) == [True, True]
+    assert len(made) == 1
+
+
+def test_half_a_pack_of_scenes_is_none(tmp_path: Path) -> None:
+    scene = np.zeros((SCENE_SIZE, SCENE_SIZE, 3), np.uint8), np.zeros((SCENE_SIZE, SCENE_SIZE), np.uint8)
+    with pytest.raises(InvalidInputError, match="3 scenes were asked for, the data set gave 2"):
+        pack_scenes([scene, scene], tmp_path, 3)
+    with pytest.raises(InvalidInputError, match="not a pack"):
+        load_scenes(tmp_path)
+    assert len(pack_scenes([scene, scene], tmp_path, 2)) == 2
 
 
 def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
