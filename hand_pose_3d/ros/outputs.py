@@ -95,7 +95,8 @@ class Outputs:
         if kept and self._wanted("joint_states"):
             from hand_pose_3d.joints import joint_angles
 
-            angles = [(name.removeprefix("hand_"), joint_angles(hand, clamp=True)) for name, hand in zip(names, kept)]
+            named = zip(names, kept, strict=True)
+            angles = [(name.removeprefix("hand_"), joint_angles(hand, clamp=True)) for name, hand in named]
             self._publishers["joint_states"].publish(joint_state(angles, header))
         if self._wanted("overlay"):
             from hand_pose_3d.drawing import draw_hands
