@@ -36,6 +36,9 @@ _HAND_LENGTHS = (0.145, 0.228)
 """Metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to large men."""
 _FAN = (5.0, 0.0, -5.0, -9.0)
 """Degrees towards the thumb of the straight, unspread fingers: a third of their metacarpals' directions."""
+_ROLL = (0.0, -9.0, -19.0, -28.0)
+"""Degrees by which the nails are turned towards the thumb. Bent fingers, which stay in the plane of their nail, thus
+meet before the thumb's root, about where the scaphoid bone lies (Kapandji, The Physiology of the Joints, 2007)."""
 _SHAPE_CONTROLS = ("hand", "lowerarm", "wrist", "upperarm-fat", "upperarm-muscle")
 
 
@@ -272,7 +275,7 @@ class Characters:
         for k in range(4):
             fan = np.radians(_FAN[k])
             d = np.array([np.sin(fan), np.cos(fan), 0])
-            n = frames[k + 1, 0][:, 2] * [0.6, 1, 1]  # nails are rolled a little more than the knuckles
+            n = np.array([np.sin(np.radians(_ROLL[k])), 0, np.cos(np.radians(_ROLL[k]))])
             n = _unit(n - d * (n @ d))
             base_frames[k] = np.stack([np.cross(d, n), d, n], axis=1)
         forearm = heads[t.bone("lowerarm01")]

@@ -57,6 +57,18 @@ def test_flexion_brings_tips_to_the_palm_side_and_thumb_lies_on_the_index_side(a
     assert straight[4, 0] > straight[INDEX_MCP, 0] > straight[LITTLE_MCP, 0]
 
 
+def test_bent_fingers_meet_before_the_root_of_the_thumb(arm):
+    """In a fist the lines from knuckle to tip, seen from above the palm, lean towards one place on the thumb's side."""
+    fist = pose.respect_anatomy(actions.action_angles("fist thumb beside"))
+    keypoints = pose.bone_motions(arm, fist)[1]
+    palm = np.linalg.norm(keypoints[MIDDLE_MCP])
+    across, along = ((keypoints[[8, 12, 16, 20]] - keypoints[[5, 9, 13, 17]]) / palm).T[:2]
+    assert (np.diff(across) > 0.02).all() and across[3] > 0.1
+    reach = keypoints[[5, 9, 13, 17], 1] / along / palm  # to the wrist's height
+    at_wrist = keypoints[[5, 9, 13, 17], 0] / palm - reach * across
+    assert np.ptp(at_wrist) < 0.7 * np.ptp(keypoints[[5, 9, 13, 17], 0] / palm)
+
+
 def test_thumb_joints_bend_towards_the_palm(arm):
     """Bending the thumb's outer joints moves its tip towards the little finger's side, never away from the hand."""
     for joint in ("thumb_mcp", "thumb_ip"):
