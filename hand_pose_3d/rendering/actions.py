@@ -137,6 +137,8 @@ def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, np.nda
         fingers[k, 3] += (common + rng.normal(0, 0.10)) * scale
         fingers[k, 0] += rng.normal(0, 0.05)
     fingers[:, 0] += np.radians(_FAN) * rng.normal(0, 0.35)
+    # Hands are closed with the knuckles bent anywhere from a third to all the way.
+    fingers[:, 1] -= max(rng.uniform(-0.5, 0.95), 0) * np.clip((fingers[:, 2] - 0.9) / 0.7, 0, 1)
     angles[pose.THUMB] += rng.normal(0, 1, 5) * np.radians([8, 7, 8, 12, 5])
     angles[pose.CUP] += abs(rng.normal(0, 0.08))
     return name, angles, target
