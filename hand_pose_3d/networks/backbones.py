@@ -111,14 +111,27 @@ class HandTrunk(nn.Module):
         _initialise(self)
 
     def forward(self, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        x = F.relu6(self.stem(image))
-        maps = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self._taps:
-                maps.append(x)
+        return self.rest(*self.front(image, 0), 0)
+
+    def front(self, image: torch.Tensor, blocks: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The maps that the first `blocks` blocks give, and what the next one reads."""
+        return self._through([], F.relu6(self.stem(image)), 0, blocks)
+
+    def rest(self, maps: list[torch.Tensor], x: torch.Tensor, blocks: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """What forward gives, from where `front` stopped."""
+        maps, x = self._through(maps, x, blocks, len(self.blocks))
         x = F.relu6(self.head_depthwise(F.relu6(self.head_expand(x))))
         return maps, x.mean((2, 3))
+
+    def _through(
+        self, maps: list[torch.Tensor], x: torch.Tensor, start: int, stop: int
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        maps = list(maps)
+        for index in range(start, stop):
+            x = self.blocks[index](x)
+            if index in self._taps:
+                maps.append(x)
+        return maps, x
 
 
 def _prelu(act: nn.PReLU, x: torch.Tensor) -> torch.Tensor:

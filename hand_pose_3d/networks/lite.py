@@ -123,7 +123,10 @@ class LitePoseNet(nn.Module):
         self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
 
     def forward(self, crop: torch.Tensor) -> LitePose:
-        maps, pooled = self.trunk(crop + 0.5)
+        return self.read(*self.trunk(crop + 0.5))
+
+    def read(self, maps: list[torch.Tensor], pooled: torch.Tensor) -> LitePose:
+        """The answer from the trunk's features."""
         fine = self.pyramid(maps)
         first = self.first(fine)
         second = self.second(self.refine(F.relu(self.mix(torch.cat([first, fine], 1)))))

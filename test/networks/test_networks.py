@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from hand_pose_3d import geometry, networks
+from hand_pose_3d.networks.backbones import HandTrunk
 from hand_pose_3d.networks.layers import BIAS_INIT
 from hand_pose_3d.networks.lifting import LIFTINGS, _peaks, chain_from_keypoints, keypoints_from_chain
 from hand_pose_3d.skeleton import BONES
@@ -166,3 +167,15 @@ def test_liftings_can_be_captured_as_a_graph(name):
     maps = torch.randn(2, 21, 32, 32)
     program = torch.export.export(net.eval(), (maps, SIDES))
     torch.testing.assert_close(program.module()(-maps, SIDES)[0], net(-maps, SIDES)[0])
+
+
+@pytest.mark.parametrize("blocks", [0, 3, 11])
+def test_a_trunk_run_in_two_parts_answers_the_same(blocks):
+    torch.manual_seed(0)
+    trunk = HandTrunk().eval()
+    with torch.no_grad():
+        image = torch.rand(2, 3, 64, 64)
+        maps, pooled = trunk(image)
+        in_parts = trunk.rest(*trunk.front(image, blocks), blocks)
+    assert [m.shape[1] for m in maps] == list(trunk.widths)
+    torch.testing.assert_close((in_parts[0], in_parts[1]), (maps, pooled))
