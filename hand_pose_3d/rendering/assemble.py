@@ -16,6 +16,7 @@ from hand_pose_3d.rendering.background import (
     environment_or_made_up,
     perspective_view,
 )
+from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.objects import Thing, unit_shape
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
@@ -125,14 +126,14 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
 
     rng = np.random.default_rng(scene.background_seed)
     if scene.clutter or scene.environment is None:
-        light = clutter(rng, IMAGE_SIZE) * 1.2
+        light, strength = clutter(rng, IMAGE_SIZE), 1.2
     else:
         env = _environment(scene, source)
         light = perspective_view(env, scene.rotation_world_camera, scene.intrinsics[0, 0] * 0.8, IMAGE_SIZE)
         mean = float(light.mean())
-        light = light / mean * np.clip(mean, 0.3, 1.5)
-    scaled = light.astype(np.float32) * np.float32(scene.background_exposure * (_CURVE_STEPS / _CURVE_END))
-    picture = _CURVE[np.clip(scaled, 0, _CURVE_STEPS).astype(np.uint16)]
+        strength = min(max(mean, 0.3), 1.5) / mean
+    scaled = light * np.float32(strength * scene.background_exposure * (_CURVE_STEPS / _CURVE_END))
+    picture = _CURVE[np.minimum(scaled, _CURVE_STEPS, out=scaled).astype(np.uint16)]
     if scene.background_blur > 0:
         picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)
     return picture
@@ -142,33 +143,39 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     arm = source.characters.arm(hand.character)
     t = arm.template
     motion, points = pose.bone_motions(arm, hand.angles)
-    vertices = pose.skin(arm, motion)
-    normals = mesh.vertex_normals(vertices, t.faces, t.faces_at_vertex)
-    place = hand.rotation_camera_hand @ np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
-    up_arm = arm.attributes[:, 2]
-    source_index = t.render_source
-    normals = normals[source_index] @ place.T
-    cover = np.clip((up_arm - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
+    mirrored = hand.side is Side.RIGHT
+    place = hand.rotation_camera_hand @ np.diag([-1.0 if mirrored else 1.0, 1, 1])
+    camera_points = points @ place.T + hand.wrist_camera_m
+    span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
+    level = t.coarse if span_px < _COARSE_BELOW_PX else t.fine
+
+    welded = pose.skin(arm, motion, level.faces_at_vertex.shape[0])
+    normals = mesh.vertex_normals(welded, level.faces, level.faces_at_vertex)
+    turn = place.T.astype(np.float32)
+    buffer = _at_rest(arm)[: len(level.render_source)].copy()
+    buffer[:, 3:6] = (normals @ turn)[level.render_source]
+    cover = np.clip((buffer[:, 11] - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
     if hand.clothing.glove:
         cover = np.maximum(cover, 0.001)
-    positions = vertices[source_index] @ place.T + hand.wrist_camera_m + normals * cover[:, None]
-    offset = 16.0 if hand.side is Side.RIGHT else 0.0
-    part = t.part[source_index].astype(float)
-    part[part > 1] += offset
-    attribute = np.c_[arm.attributes[:, :3], t.nail]
-    crease = arm.attributes[:, 3:]
-    buffer = np.hstack([positions, normals, arm.vertices[source_index], attribute, t.uv, part[:, None], crease])
-    camera_points = points @ place.T + hand.wrist_camera_m
+    placed = welded @ turn + hand.wrist_camera_m.astype(np.float32)
+    buffer[:, :3] = placed[level.render_source] + buffer[:, 3:6] * cover[:, None].astype(np.float32)
+    if mirrored:
+        buffer[buffer[:, 15] > 1, 15] += 16
     texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
     palm = float(np.linalg.norm(points[9]))
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
-    span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
-    faces = t.coarse_faces if span_px < _COARSE_BELOW_PX else t.render_faces
-    mirrored = hand.side is Side.RIGHT
-    return SceneMesh(
-        buffer.astype(np.float32), faces, uniforms, picture, True, mirrored, t.coarse_faces, span_px
-    ), camera_points
+    faces, shadow_faces = level.render_faces, t.coarse.render_faces
+    return SceneMesh(buffer, faces, uniforms, picture, True, mirrored, shadow_faces, span_px), camera_points
+
+
+@lru_cache(maxsize=128)
+def _at_rest(arm: Arm) -> np.ndarray:
+    """What of an arm's buffer no pose changes (R, NUM_COLUMNS) float32, a left hand's part labels among it."""
+    t = arm.template
+    source, none = t.fine.render_source, np.zeros((len(t.uv), 6))
+    columns = [none, arm.vertices[source], arm.attributes[:, :3], t.nail[:, None], t.uv, t.part[source, None]]
+    return np.hstack([*columns, arm.attributes[:, 3:]]).astype(np.float32)
 
 
 def _arm_uniforms(

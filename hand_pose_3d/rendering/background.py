@@ -141,34 +141,40 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
     import cv2
 
     a, b = _colour(rng), _colour(rng)
-    field = noise_image(rng, size, int(rng.integers(1, 7)))[..., None]
-    picture = field * (a - b).astype(np.float32) + b.astype(np.float32)
+    field = noise_image(rng, size, int(rng.integers(1, 7)))
+    picture = cv2.merge([field * np.float32(x - y) + np.float32(y) for x, y in zip(a, b, strict=True)])
     for _ in range(int(rng.integers(0, 14))):
-        colour = _colour(rng)
-        layer = picture.copy()
-        centre = rng.uniform(-0.1, 1.1, 2) * size
-        extent = np.exp(rng.uniform(np.log(0.03), np.log(0.6), 2)) * size
-        kind = rng.choice(4, p=[0.4, 0.35, 0.2, 0.05])
-        tint = tuple(float(c) for c in colour)
-        if kind == 0:
-            box = cv2.boxPoints((tuple(centre), tuple(extent), float(rng.uniform(0, 180))))
-            cv2.fillPoly(layer, [box.astype(np.int32)], tint, cv2.LINE_AA)
-        elif kind == 1:
-            axes = tuple(int(e / 2) + 1 for e in extent)
-            cv2.ellipse(
-                layer, tuple(int(c) for c in centre), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1, cv2.LINE_AA
-            )
-        elif kind == 2:
-            end = tuple(int(c) for c in centre + rng.normal(0, 0.4, 2) * size)
-            cv2.line(layer, tuple(int(c) for c in centre), end, tint, int(rng.integers(1, 24)), cv2.LINE_AA)
-        else:
-            spacing = int(rng.integers(6, 40))
-            for x in range(0, size, spacing):
-                cv2.line(layer, (x, 0), (int(x + rng.normal(0, 2)), size), tint, int(rng.integers(1, 5)), cv2.LINE_AA)
-        grain = noise_image(rng, size, 6)[..., None] if rng.random() < 0.4 else 0.5
-        picture = picture + (layer - picture) * np.float32(0.6 + 0.8 * grain) if rng.random() < 0.5 else layer
-    grain = noise_image(rng, size, 8, 0.9)[..., None]
-    return np.clip(picture, 0, None) * (np.float32(0.9) + np.float32(0.2) * grain)
+        grained = rng.random() < 0.2
+        layer = picture.copy() if grained else picture
+        _draw_thing(rng, layer, size)
+        if grained:
+            share = np.float32(0.6) + np.float32(0.8) * noise_image(rng, size, 6)
+            layer -= picture
+            picture += cv2.multiply(layer, cv2.merge([share, share, share]))
+    grain = np.float32(0.9) + np.float32(0.2) * noise_image(rng, size, 8, 0.9)
+    return cv2.multiply(np.maximum(picture, 0, out=picture), cv2.merge([grain, grain, grain]))
+
+
+def _draw_thing(rng: np.random.Generator, picture: np.ndarray, size: int) -> None:
+    """One board, ellipse, bar or grid of one colour into a picture (size, size, 3)."""
+    import cv2
+
+    centre = rng.uniform(-0.1, 1.1, 2) * size
+    extent = np.exp(rng.uniform(np.log(0.03), np.log(0.6), 2)) * size
+    tint = _colour(rng).tolist()
+    kind = rng.choice(4, p=[0.4, 0.35, 0.2, 0.05])
+    if kind == 0:
+        box = cv2.boxPoints((tuple(centre), tuple(extent), float(rng.uniform(0, 180))))
+        cv2.fillPoly(picture, [box.astype(np.int32)], tint)
+    elif kind == 1:
+        axes = [int(e / 2) + 1 for e in extent]
+        cv2.ellipse(picture, centre.astype(int).tolist(), axes, float(rng.uniform(0, 180)), 0, 360, tint, -1)
+    elif kind == 2:
+        end = centre + rng.normal(0, 0.4, 2) * size
+        cv2.line(picture, centre.astype(int).tolist(), end.astype(int).tolist(), tint, int(rng.integers(1, 24)))
+    else:
+        for x in range(0, size, int(rng.integers(6, 40))):
+            cv2.line(picture, (x, 0), (int(x + rng.normal(0, 2)), size), tint, int(rng.integers(1, 5)))
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -47,21 +47,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hand_pose_3d"
 
 
-@dataclass(frozen=True, eq=False)
-class ArmTemplate:
-    """What all arms share: topology, skin weights and labels.
+class Level(NamedTuple):
+    """The first of an arm's vertices, joined more or less finely.
 
-    render_source: (R,) welded vertex behind each render vertex. faces: (F, 3) of welded vertices; render_faces of
-    render vertices; coarse_faces the same before the last subdivision. weights: (V, B). bones: names, parents always
-    before children. part: (V,) 1 arm, 2-17 hand parts as in RHD's mask for a left hand. nail: (R,) 0..1.
+    faces: (F, 3) of V welded vertices. faces_at_vertex: (V, F) incidence. render_source: (R,) welded vertex behind
+    each render vertex. render_faces: (F, 3) of render vertices.
     """
 
-    subdivision: sparse.csr_matrix
     faces: np.ndarray
     faces_at_vertex: sparse.csr_matrix
     render_source: np.ndarray
     render_faces: np.ndarray
-    coarse_faces: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ArmTemplate:
+    """What all arms share: topology, skin weights and labels.
+
+    fine: all vertices; coarse: those before the last subdivision, which come first in both numberings. weights: (V, B)
+    float32. bones: names, parents always before children. part: (V,) 1 arm, 2-17 hand parts as in RHD's mask for a
+    left hand. nail: (R,) 0..1.
+    """
+
+    subdivision: sparse.csr_matrix
+    fine: Level
+    coarse: Level
     uv: np.ndarray
     nail: np.ndarray
     weights: np.ndarray
@@ -88,7 +98,7 @@ class ArmTemplate:
 class Arm:
     """One character's left arm at rest in the hand frame.
 
-    vertices: (V, 3). heads, tails: (B, 3). tips: (5, 3) end of each finger's pulp, a little inside the skin.
+    vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger's pulp, a little inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
     base_frames: (4, 3, 3) frame of a straight finger in the palm's plane, index to little.
     attributes: (R, 4) palm side 0..1, redness 0..1, metres up the arm from the wrist, metres to the nearest joint.
@@ -226,13 +236,13 @@ class Characters:
         t = self.template
         vertices = t.subdivision @ self._vertices[index]
         heads, tails = self._heads[index], self._tails[index]
-        normals = mesh.vertex_normals(vertices, t.faces, t.faces_at_vertex)
+        normals = mesh.vertex_normals(vertices, t.fine.faces, t.fine.faces_at_vertex)
         return self._anatomy(vertices, normals, heads, tails)
 
     def _anatomy(self, vertices: np.ndarray, normals: np.ndarray, heads: np.ndarray, tails: np.ndarray) -> Arm:
         t = self.template
         nail = np.zeros(len(vertices))
-        np.maximum.at(nail, t.render_source, t.nail)
+        np.maximum.at(nail, t.fine.render_source, t.nail)
         tips, frames, radii = np.zeros((5, 3)), np.zeros((5, 3, 3, 3)), np.zeros((5, 3))
         palm = np.clip(-normals[:, 2] * 1.4 - 0.1, 0, 1)
         red = np.zeros(len(vertices))
@@ -285,9 +295,10 @@ class Characters:
         to_shoulder = _unit(heads[t.bone("upperarm01")] - forearm)
         up_arm[upper] = length + np.maximum((vertices[upper] - forearm) @ to_shoulder, 0)
         knuckles = [t.bone(f"finger{k}-1") for k in range(2, 6)]
-        attributes = np.stack([palm, red, up_arm, crease], axis=1)[t.render_source].astype(np.float32)
+        attributes = np.stack([palm, red, up_arm, crease], axis=1)[t.fine.render_source].astype(np.float32)
         palm_vertices = vertices[(t.part == 17) & (vertices[:, 1] > 0.4 * heads[knuckles[1], 1])]
         thickness = np.percentile(palm_vertices[:, 2], 97) - np.percentile(palm_vertices[:, 2], 3)
+        vertices = vertices.astype(np.float32)
         return Arm(t, vertices, heads, tails, tips, frames, radii, base_frames, 0.4 * float(thickness), attributes)
 
 
@@ -382,19 +393,22 @@ def _template(data: np.lib.npyio.NpzFile, bones: tuple[str, ...], skin_weights: 
     weights = np.asarray(operator @ skin_weights)
     dominant = weights.argmax(axis=1)
     source, render_faces, uv = mesh.split_seams(faces, corner_uv)
+    fine = Level(faces, mesh.incidence(operator.shape[0], faces), source, render_faces)
+    coarse = fine
+    if levels:  # a face's corners come first in three of the four that it was cut into
+        faces, render_faces = (f[:, 0].reshape(4, -1)[:3].T.copy() for f in (faces, render_faces))
+        count = faces.max() + 1
+        coarse = Level(faces, mesh.incidence(count, faces), source[: render_faces.max() + 1], render_faces)
     nails = data["nails"]
     height, width = nails.shape
     pixel = np.clip(np.c_[uv[:, 0] * width, (1 - uv[:, 1]) * height].astype(int), 0, [width - 1, height - 1])
     return ArmTemplate(
         subdivision=operator,
-        faces=faces,
-        faces_at_vertex=mesh.incidence(operator.shape[0], faces),
-        render_source=source,
-        render_faces=render_faces,
-        coarse_faces=render_faces[:, 0].reshape(4, -1)[:3].T.copy() if levels else render_faces,
+        fine=fine,
+        coarse=coarse,
         uv=uv,
         nail=(nails[pixel[:, 1], pixel[:, 0]] / 255).astype(np.float32),
-        weights=weights,
+        weights=weights.astype(np.float32),
         bones=bones,
         dominant=dominant,
         part=np.array([_part_of(b) for b in bones])[dominant],

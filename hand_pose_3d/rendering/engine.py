@@ -64,17 +64,16 @@ class Rasteriser:
         gl.gc_mode = "auto"
         self.size = size
         self._surface_program: Any = gl.program(shaders.VERTEX, shaders.SURFACE_FRAGMENT)
-        self._program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.FRAGMENT)
+        shade_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.FRAGMENT)
         look_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.LOOK_FRAGMENT)
         self._shadow_program: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        self._label_program: Any = gl.program(shaders.LABEL_VERTEX, shaders.LABEL_FRAGMENT)
-        self._background_program: Any = gl.program(shaders.BACKGROUND_VERTEX, shaders.BACKGROUND_FRAGMENT)
+        which_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.WHICH_FRAGMENT)
+        label_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.LABEL_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
-        self._background = gl.vertex_array(self._background_program, [(corners, "2f", "corner")])
-        self._screen = gl.vertex_array(self._program, [(corners, "2f", "corner")])
-        self._look_screen = gl.vertex_array(look_program, [(corners, "2f", "corner")])
-        self._picture = gl.texture((size, size), 3)
-        self._picture.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self._screen, self._look_screen, self._which_screen, self._label_screen = (
+            gl.vertex_array(program, [(corners, "2f", "corner")])
+            for program in (shade_program, look_program, which_program, label_program)
+        )
         full = (size, size)
         shaded = [(round(size * s), round(size * s)) for s in _SUPERSAMPLING]
         self._surfaces = [
@@ -85,9 +84,7 @@ class Rasteriser:
         self._looks = gl.framebuffer(
             [gl.renderbuffer(shaded[0], 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(shaded[0])
         )
-        self._labels = gl.framebuffer(
-            [gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)], gl.depth_renderbuffer(full)
-        )
+        self._labels = gl.framebuffer([gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)])
         self._shadow_map = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.filter = (moderngl.LINEAR, moderngl.LINEAR)
@@ -119,29 +116,20 @@ class Rasteriser:
         gl.enable(self._cull)
         large = int(scene.largest_px > _LARGE_PX)
         surface, colour = self._surfaces[large], self._colours[large]
-        self._draw_surface(scene, meshes, buffers, surface)
-        self._shade(scene, meshes, surface, colour, self._screen, shadow=0, light=light.T, **scene.lighting)
-
-        self._labels.use()
-        self._labels.clear(0, 0, 0, 0)
-        _set(self._label_program, projection=_projection(scene.intrinsics, self.size).T)
-        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
-            _set(self._label_program, **mesh.uniforms)
-            gl.front_face = "ccw" if mesh.mirrored else "cw"
-            layout = [(vertices, "3f 12x 3f 4f 8x 1f 4x", "position", "rest", "traits", "part")]
-            gl.vertex_array(self._label_program, layout, indices).render()
-        pictures = self._read(colour)
+        boxes = self._draw_surface(scene, meshes, buffers, surface)
+        self._shade(meshes, boxes, surface, colour, self._screen, shadow=0, light=light.T, **scene.lighting)
+        self._draw_labels(surface, _around(boxes))
         for vertices, _ in buffers:
             vertices.release()
-        return pictures
+        return self._read(colour, scene.background)
 
     def look(self, scene: Assembly) -> Look:
         """The materials of one assembled scene, for an engine that lights them itself."""
         meshes = [*scene.arms, *scene.things]
         buffers = [self._upload(mesh) for mesh in meshes]
         surface, side = self._surfaces[0], self._surfaces[0].width
-        self._draw_surface(scene, meshes, buffers, surface)
-        self._shade(scene, meshes, surface, self._looks, self._look_screen)
+        boxes = self._draw_surface(scene, meshes, buffers, surface)
+        self._shade(meshes, boxes, surface, self._looks, self._look_screen)
         for vertices, _ in buffers:
             vertices.release()
 
@@ -150,46 +138,60 @@ class Rasteriser:
             return np.frombuffer(data, np.float32).reshape(side, side, 4)
 
         colour, finish = read(self._looks, 0), read(self._looks, 1)
-        mesh = np.round(read(surface, shaders.SURFACE.index("where_at"))[..., 2]).astype(int)
+        left, top, width, height = _pixels(_around(boxes), side)
+        valid = np.s_[top : top + height, left : left + width]
+        mesh = np.zeros((side, side), int)
+        mesh[valid] = np.round(read(surface, shaders.SURFACE.index("where_at"))[valid][..., 2])
         return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
 
-    def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any], surface: Any) -> None:
+    def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any], surface: Any) -> list[Box]:
+        """Everything into the surface pictures, which are valid within the boxes of the meshes that are returned."""
         gl: Any = self._gl
+        boxes = [_screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size) for mesh in meshes]
         surface.use()
-        surface.clear(0, 0, 0, 0)
+        surface.clear(0, 0, 0, 0, viewport=_pixels(_around(boxes), surface.width))
         _set(self._surface_program, projection=_projection(scene.intrinsics, self.size).T)
         for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             _set(self._surface_program, mesh=float(number), **mesh.uniforms)
-            layout = [(vertices, "3f 3f 3f 4f 2f 4x 1f", "position", "normal", "rest", "traits", "uv", "crease")]
+            layout = [(vertices, "3f 3f 3f 4f 2f 1f 1f", *shaders.ATTRIBUTES)]
             gl.vertex_array(self._surface_program, layout, indices).render()
+        return boxes
 
     def _shade(
-        self, scene: Assembly, meshes: list[SceneMesh], surface: Any, target: Any, screen: Any, **uniforms: Any
+        self, meshes: list[SceneMesh], boxes: list[Box], surface: Any, target: Any, screen: Any, **uniforms: Any
     ) -> None:
         """Every pixel once, from what the surface pictures say is there: most triangles are smaller than a pixel."""
         gl: Any = self._gl
         program = screen.program
         target.use()
+        target.clear(0, 0, 0, 0)
         gl.disable(self._cull)
         self._shadow_map.use(0)
-        self._picture.write(np.ascontiguousarray(scene.background))
-        self._picture.use(1)
         for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
             texture.use(unit)
             _set(program, **{name: unit})
-        _set(self._background_program, picture=1, where_at=3 + shaders.SURFACE.index("where_at"))
         gl.depth_func = "1"
-        self._background.render(self._triangle_strip)
+        _set(self._which_screen.program, where_at=3 + shaders.SURFACE.index("where_at"), box=_around(boxes))
+        self._which_screen.render(self._triangle_strip)
         gl.depth_func = "=="  # the depth picture says now which mesh is seen where
         _set(program, skin=2, **uniforms)
-        for number, mesh in enumerate(meshes, 1):
+        for number, (mesh, box) in enumerate(zip(meshes, boxes, strict=True), 1):
             self._texture(mesh).use(2)
-            box = _screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size)
             _set(program, mesh=float(number), box=box, **mesh.uniforms)
             screen.render(self._triangle_strip)
         gl.depth_func = "<"
         gl.enable(self._cull)
+
+    def _draw_labels(self, surface: Any, box: Box) -> None:
+        gl: Any = self._gl
+        self._labels.use()
+        self._labels.clear(0, 0, 0, 0)
+        gl.disable(self._cull | self._depth_test)
+        units = {name: 3 + shaders.SURFACE.index(name) for name in ("place_at", "where_at")}
+        _set(self._label_screen.program, box=box, samples=surface.width / self.size, **units)
+        self._label_screen.render(self._triangle_strip)
+        gl.enable(self._cull | self._depth_test)
 
     def _upload(self, mesh: SceneMesh) -> tuple[Any, Any]:
         indices = self._indices(mesh.faces)
@@ -211,20 +213,38 @@ class Rasteriser:
             self._skins[name] = texture
         return self._skins[name]
 
-    def _read(self, target: Any) -> Pictures:
+    def _read(self, target: Any, background: np.ndarray) -> Pictures:
         import cv2
 
-        n = self.size
-        side = target.width
-        colour = np.frombuffer(target.read(components=4), np.uint8).reshape(side, side, 4)
-        colour = cv2.resize(colour, (n, n), interpolation=cv2.INTER_AREA)[..., :3]
+        n, side = self.size, target.width
+        over = np.frombuffer(target.read(components=4), np.uint8).reshape(side, side, 4)
+        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_AREA)
+        open_share = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
+        colour = cv2.add(over[..., :3], cv2.multiply(background, open_share, scale=1 / 255))
         depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
         label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)
         return Pictures(colour, label, depth)
 
 
-def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom (-1..1) of the part of the picture that points (N, 3) can reach."""
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of the picture, -1..1."""
+
+
+def _around(boxes: list[Box]) -> Box:
+    """The least box that holds all of them."""
+    left, top, right, bottom = zip(*boxes, strict=True)
+    return min(left), min(top), max(right), max(bottom)
+
+
+def _pixels(box: Box, side: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height in whole pixels of what a box touches in a square picture."""
+    left, top, right, bottom = ((edge + 1) / 2 * side for edge in box)
+    x, y = int(left), int(top)
+    return x, y, int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
+
+
+def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> Box:
+    """The part of the picture that points (N, 3) can reach."""
     depth = points[:, 2:]
     if depth.min() < _NEAR:
         return -1.0, -1.0, 1.0, 1.0

@@ -75,6 +75,7 @@ def neighbour_average(num_vertices: int, faces: np.ndarray) -> sparse.csr_matrix
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray, faces_at_vertex: sparse.csr_matrix) -> np.ndarray:
     """Area-weighted unit normals (V, 3) of vertices (V, 3)."""
-    a, b, c = vertices[faces[:, 0]], vertices[faces[:, 1]], vertices[faces[:, 2]]
-    normals = faces_at_vertex @ np.cross(b - a, c - a)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    corners = np.ascontiguousarray(vertices.T)[:, faces.T]
+    (x, y, z), (p, q, r) = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normals = faces_at_vertex @ np.stack([y * r - z * q, z * p - x * r, x * q - y * p], axis=1)
+    return normals / np.maximum(np.sqrt(np.einsum("ij,ij->i", normals, normals)), 1e-12)[:, None]

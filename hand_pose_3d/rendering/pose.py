@@ -166,10 +166,10 @@ def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return out[0], out[1]
 
 
-def skin(arm: Arm, motion: np.ndarray) -> np.ndarray:
-    """Vertices (V, 3) of the arm after linear blend skinning with motions (B, 3, 4)."""
-    blended = (arm.template.weights @ motion.reshape(len(motion), 12)).reshape(-1, 3, 4)
-    return np.einsum("nij,nj->ni", blended[:, :, :3], arm.vertices) + blended[:, :, 3]
+def skin(arm: Arm, motion: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Vertices (V, 3) of the arm, or its first `count`, after linear blend skinning with motions (B, 3, 4)."""
+    blended = (arm.template.weights[:count] @ motion.reshape(len(motion), 12).astype(np.float32)).reshape(-1, 3, 4)
+    return np.einsum("nij,nj->ni", blended[:, :, :3], arm.vertices[:count]) + blended[:, :, 3]
 
 
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.

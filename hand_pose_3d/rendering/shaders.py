@@ -5,6 +5,9 @@ MAX_RINGS = 8
 SURFACE = ("place_at", "normal_at", "rest_at", "traits_at", "where_at")
 """Pictures of what is seen at each pixel, for FRAGMENT: where it is and what it is, four numbers each."""
 
+ATTRIBUTES = ("position", "normal", "rest", "traits", "uv", "part", "crease")
+"""Of VERTEX, in the order of a mesh's buffer."""
+
 _NOISE = """
 vec3 tone(vec3 c) { return pow(clamp(c * (1. + .12 * c) / (1. + .36 * c), 0., 1.), vec3(1. / 2.2)); }
 float hash(vec3 p) { p = fract(p * .3183099 + .1); p *= 17.; return fract(p.x * p.y * p.z * (p.x + p.y + p.z)); }
@@ -20,14 +23,14 @@ VERTEX = (
     """#version 330
 uniform mat4 projection; uniform int num_capsules;
 uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
-in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float crease;
-out float cr; out vec3 v; out vec3 n; out vec3 r; out vec4 a; out vec2 t; out float ao; out float n1;
+in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float part; in float crease;
+out vec4 v_ao; out vec4 n_n1; out vec4 r_cr; out vec4 a; out vec2 t; flat out float pt;  // few varyings, as they cost
 uniform float seed;
 """
     + _NOISE
     + """
 void main() {
-  cr = crease; v = position; n = normal; r = rest; a = traits; t = uv;
+  r_cr = vec4(rest, crease); a = traits; t = uv; pt = part;
   gl_Position = projection * vec4(position, 1);
   float open = 1.;
   vec3 N = normalize(normal);
@@ -38,17 +41,21 @@ void main() {
     float c = dot(N, q) / l;
     open *= 1. - .75 * clamp(c * 1.1 + .1, 0., 1.) * min(rad * rad / l2, 1.);
   }
-  ao = open;
-  n1 = noise(rest * 90. + seed);
+  v_ao = vec4(position, open);
+  n_n1 = vec4(normal, noise(rest * 90. + seed));
 }"""
 )
 
 SURFACE_FRAGMENT = """#version 330
-uniform float mesh;
-in vec3 v; in vec3 n; in vec3 r; in vec4 a; in vec2 t; in float ao; in float n1; in float cr;
+uniform float mesh; uniform float sleeve; uniform float glove;
+in vec4 v_ao; in vec4 n_n1; in vec4 r_cr; in vec4 a; in vec2 t; flat in float pt;
 layout(location = 0) out vec4 place; layout(location = 1) out vec4 normal; layout(location = 2) out vec4 rest;
 layout(location = 3) out vec4 traits; layout(location = 4) out vec4 where;
-void main() { place = vec4(v, ao); normal = vec4(n, n1); rest = vec4(r, cr); traits = a; where = vec4(t, mesh, 1.); }"""
+void main() {
+  place = v_ao; normal = n_n1; rest = r_cr; traits = a;
+  float label = pt > 1. && glove < .5 && a.z > sleeve + .004 * (n_n1.w - .5) ? 1. : pt;  // 1: also its sleeve
+  where = vec4(t, mesh, label);
+}"""
 
 SCREEN_VERTEX = """#version 330
 uniform vec4 box;  // left, top, right, bottom in -1..1
@@ -203,34 +210,19 @@ SHADOW_VERTEX = (
 )
 SHADOW_FRAGMENT = "#version 330\nvoid main() {}"
 
-BACKGROUND_VERTEX = """#version 330
-in vec2 corner; out vec2 t; void main() { t = corner * .5 + .5; gl_Position = vec4(corner, 0, 1); }"""
-BACKGROUND_FRAGMENT = """#version 330
-uniform sampler2D picture; uniform sampler2D where_at; in vec2 t;
-layout(location = 0) out vec4 colour;
+WHICH_FRAGMENT = """#version 330
+uniform sampler2D where_at;
+layout(location = 0) out vec4 first; layout(location = 1) out vec4 second;
 void main() {
-  colour = vec4(texture(picture, t).rgb, 1.);
+  first = second = vec4(0.);
   gl_FragDepth = texelFetch(where_at, ivec2(gl_FragCoord.xy), 0).z / 64.;  // of SCREEN_VERTEX: which mesh is seen here
 }"""
 
-LABEL_VERTEX = (
-    """#version 330
-uniform mat4 projection; uniform float seed;
-in vec3 position; in vec3 rest; in vec4 traits; in float part;
-out float z; out float up_arm; out float n1; flat out float pt;
-"""
-    + _NOISE
-    + """
-void main() {
-  z = position.z; up_arm = traits.z; pt = part; n1 = noise(rest * 90. + seed);
-  gl_Position = projection * vec4(position, 1);
-}"""
-)
 LABEL_FRAGMENT = """#version 330
-uniform float sleeve; uniform float glove;
-in float z; in float up_arm; in float n1; flat in float pt;
+uniform sampler2D place_at; uniform sampler2D where_at; uniform float samples;  // a pixel and axis
 layout(location = 0) out float depth; layout(location = 1) out float label;
 void main() {
-  depth = z;
-  label = (pt > 1. && glove < .5 && up_arm > sleeve + .004 * (n1 - .5) ? 1. : pt) / 255.;
+  ivec2 at = ivec2(gl_FragCoord.xy * samples);
+  vec4 where = texelFetch(where_at, at, 0);
+  depth = where.z > 0. ? texelFetch(place_at, at, 0).z : 0.; label = where.w / 255.;
 }"""

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hand_pose_3d.rendering.assemble import assemble
 from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, project_harmonics, rotate_harmonics
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
@@ -106,3 +107,19 @@ def test_cloth_is_never_the_colour_of_skin(maker):
         worn = [h.clothing.colours for h in scene.hands] + [p.trouser_colour for p in scene.people]
         for colours in worn:
             np.testing.assert_array_equal(unlike_skin(colours), colours)
+
+
+def test_pictures_do_not_depend_on_the_frame_before(maker):
+    small, large = sorted(
+        (assemble(sample_scene(maker.source, "training", 6, i), maker.source) for i in range(8)),
+        key=lambda a: a.largest_px,
+    )[::7]
+    first, look = maker.engine.render(small), maker.engine.look(small)
+    maker.engine.look(large)
+    maker.engine.render(large)
+    for one, other in zip(
+        (*first, look.mesh), (*maker.engine.render(small), maker.engine.look(small).mesh), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert (look.mesh > 0).mean() < 0.5 and (first.label > 0).any()
+    assert not first.depth_m[first.label == 0].any()
