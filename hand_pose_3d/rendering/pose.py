@@ -108,6 +108,13 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     angles: (..., NUM_ANGLES); a batch costs little more than one pose.
     """
+    motion, keypoints = hand_motions(arm, angles)
+    move_forearm(arm, angles, motion)
+    return motion, keypoints
+
+
+def hand_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`bone_motions`, but that the arm stays at rest."""
     t, batch = arm.template, angles.shape[:-1]
     motion = np.zeros((*batch, len(t.bones), 3, 4))
     motion[..., :, :, :3] = np.eye(3)
@@ -142,7 +149,15 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     motion[..., t.finger_bones, :, :3] = rotation
     motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ heads[..., None])[..., 0]
 
-    # The hand is the fixed frame: flexing the wrist swings the forearm towards the palm's side.
+    return motion, keypoints
+
+
+def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:
+    """Set the arm's bones in motions (..., B, 3, 4).
+
+    The hand is the fixed frame: flexing the wrist swings the forearm towards the palm's side.
+    """
+    t = arm.template
     elbow_at_rest = arm.heads[t.bone("lowerarm01")]
     axis, straighten, unbend = _forearm_axes(arm)
     flexion, deviation = np.moveaxis(angles[..., WRIST], -1, 0)
@@ -154,7 +169,6 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for name in ("upperarm01", "upperarm02"):
         motion[..., t.bone(name), :, :3] = upper
         motion[..., t.bone(name), :, 3] = elbow - upper @ elbow_at_rest
-    return motion, keypoints
 
 
 def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -129,6 +129,7 @@ def _sample_hand(
     arm = source.characters.arm(character)
     action, angles = actions.sample_pose(rng, arm, names)
     mirror = np.diag([-1.0 if side is Side.RIGHT else 1.0, 1, 1])
+    motion, points = pose.hand_motions(arm, angles)
     for _ in range(8):
         angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
@@ -137,7 +138,7 @@ def _sample_hand(
         if side is Side.RIGHT:  # the mirror image of what the left hand would do
             flip = np.diag([-1.0, 1, 1])
             rotation = flip @ rotation @ flip
-        motion, points = pose.bone_motions(arm, angles)
+        pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
         # An arm across the lens hides everything: its far end stays about as far away, or well below the view.
         if view == "egocentric" or min(elbow[2], shoulder[2]) > -0.12:
@@ -183,7 +184,7 @@ def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandIns
         likely = hand.action in _WRAPS or hand.action in _PINCHES
         if rng.random() < (0.62 if likely else 0.1):
             arm = source.characters.arm(hand.character)
-            points = pose.bone_motions(arm, hand.angles)[1]
+            points = pose.hand_motions(arm, hand.angles)[1]
             pinch = hand.action in _PINCHES or (hand.action not in _WRAPS and rng.random() < 0.3)
             held = held_thing(rng, arm, points, "pinch" if pinch else "wrap")
             if held is not None:
