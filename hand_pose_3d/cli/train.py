@@ -46,6 +46,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_FILE,
     help="Weights of the family's PoseNet, whose answers on the renders lifting learns from.",
 )
+@click.option("--start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from.")
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
     "--frozen-blocks",
@@ -76,6 +77,7 @@ def command(
     approach: str,
     threads: int,
     device: str,
+    start: Path | None,
     save_weights: Path | None,
     **options: Any,
 ) -> None:
@@ -89,10 +91,12 @@ def command(
 
     from hand_pose_3d.runtime import choose_device
     from hand_pose_3d.training.loop import LoopConfig, Stage, run
-    from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage
+    from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
 
     if approach != "proposed" and (family, stage) != ("paper", "lifting"):
         raise click.UsageError("--approach is a choice of `train lifting --family paper` only")
+    if approach != "proposed" and start is not None:
+        raise click.UsageError("--start takes weights of the proposed lifting only; the others are for comparison")
     if approach != "proposed" and save_weights is not None:
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     torch.set_num_threads(threads)
@@ -107,6 +111,8 @@ def command(
             built = build_lite_stage(stage, roots, **used)
         else:
             built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])
+        if start is not None:
+            start_from(built.network, start)
         if name == "nearest-neighbour":  # a library, which holds all that it will know
             return built.evaluate(built.network)
         chosen: dict[str, Any] = {

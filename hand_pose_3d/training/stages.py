@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
+from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
@@ -25,6 +26,9 @@ from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
 from hand_pose_3d.weights import load_weights, save_weights
+
+LICENCE = "Apache-2.0"
+"""Of weights that are trained here, on renders alone."""
 
 ANSWERS = 32_000
 """Crops of the training renders that PoseNet answers for the lifting stage."""
@@ -130,6 +134,19 @@ class TrueCrops:
         return {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean()), f"{key}_side": side}
 
 
+def start_from(network: nn.Module, path: Path) -> None:
+    """Fill a network from a weights file before it is trained.
+
+    Raises WeightsError as `load_weights` does, and for weights that may not be shipped on as Apache-2.0.
+    """
+    metadata = load_weights(network, path)
+    if metadata["licence"] != LICENCE:
+        raise WeightsError(
+            f"training cannot start from {path}: its licence is {metadata['licence']!r}, and weights that are saved "
+            f"here are {LICENCE}"
+        )
+
+
 def save_stage(
     stage: str, run: Path, folder: Path, figures: dict[str, float], family: str = "lite", held_out: Path | None = None
 ) -> list[Path]:
@@ -143,7 +160,7 @@ def save_stage(
     if isinstance(network, LitePoseNet) and held_out is not None:
         sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
         figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])
-    metadata = {"family": family, "version": __version__, "licence": "Apache-2.0", "images_seen": str(state["seen"])}
+    metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)
     return [path]

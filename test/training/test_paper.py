@@ -14,7 +14,8 @@ from overfit import losses
 
 from hand_pose_3d.cli import train
 from hand_pose_3d.datasets.sample import Sample
-from hand_pose_3d.networks import HandSegNet, PoseNet
+from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS, NearestNeighbourLifting
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
 from hand_pose_3d.training import stages
@@ -31,6 +32,7 @@ from hand_pose_3d.training.paper import (
     training_crop,
 )
 from hand_pose_3d.training.scenes import HAND, ScenePack
+from hand_pose_3d.weights import read_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,19 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     result = CliRunner().invoke(train.command, [*arguments, "--save-weights", str(tmp_path / "w"), "--images", "16"])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "w" / "paper-lifting.safetensors").is_file()
+    first = tmp_path / "w" / "paper-lifting.safetensors"
+
+    again = [*arguments[:-3], str(tmp_path / "again"), *arguments[-2:], "--images", "8", "--learning-rate", "1e-30"]
+    again += ["--start", str(first), "--save-weights", str(tmp_path / "w2")]
+    result = CliRunner().invoke(train.command, again)
+    assert result.exit_code == 0, result.output
+    (one, _), (other, _) = (read_weights(tmp_path / w / first.name) for w in ("w", "w2"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    network = Lifting()
+    save_weights(tmp_path / "theirs.safetensors", network, {"family": "paper", "version": "1", "licence": "research"})
+    again[again.index(str(first))] = str(tmp_path / "theirs.safetensors")
+    refused = CliRunner().invoke(train.command, again)
+    assert isinstance(refused.exception, WeightsError) and "'research'" in str(refused.exception)
     assert np.float32(1e-40) / np.float32(2) > 0  # training flushes numbers so small to zero, but only while it runs
 
 
