@@ -25,7 +25,7 @@ from hand_pose_3d.skeleton import Side
 NUM_COLUMNS = 17
 """position 3, normal 3, rest 3, traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1."""
 _TEXTURE_SIDE = 1024
-_COARSE_BELOW_PX = 100
+_COARSE_BELOW_PX = 170
 
 
 @dataclass(eq=False)
