@@ -69,6 +69,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--real", type=_FOLDER, help="Folder with keypoints.json, to measure on during training; never trained on."
 )
 @click.option("--save-weights", type=_NEW_FOLDER, help="Afterwards write float16 weights into this folder.")
+@click.option("--mean-with", type=_FILE, help="Write the mean of these weights and the run's instead.")
 def command(
     stage: str,
     roots: tuple[Path, ...],
@@ -79,6 +80,7 @@ def command(
     device: str,
     start: Path | None,
     save_weights: Path | None,
+    mean_with: Path | None,
     **options: Any,
 ) -> None:
     """Train a STAGE on renders: handsegnet, posenet or lifting.
@@ -99,6 +101,8 @@ def command(
         raise click.UsageError("--start takes weights of the proposed lifting only; the others are for comparison")
     if approach != "proposed" and save_weights is not None:
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
+    if mean_with is not None and save_weights is None:
+        raise click.UsageError("--mean-with is about the weights that --save-weights writes")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # of the whole thread, so it is taken back
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))
@@ -130,7 +134,7 @@ def command(
     for name, value in figures.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:
-        for path in save_stage(stage, out, save_weights, figures, family, roots[0]):
+        for path in save_stage(stage, out, save_weights, figures, family, roots[0], mean_with):
             click.echo(f"wrote {path}")
 
 

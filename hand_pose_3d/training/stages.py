@@ -135,28 +135,42 @@ class TrueCrops:
 
 
 def start_from(network: nn.Module, path: Path) -> None:
-    """Fill a network from a weights file before it is trained.
+    """Fill a network from a weights file before it is trained, or to be averaged with.
 
     Raises WeightsError as `load_weights` does, and for weights that may not be shipped on as Apache-2.0.
     """
     metadata = load_weights(network, path)
     if metadata["licence"] != LICENCE:
         raise WeightsError(
-            f"training cannot start from {path}: its licence is {metadata['licence']!r}, and weights that are saved "
-            f"here are {LICENCE}"
+            f"{path} cannot be the start of others: its licence is {metadata['licence']!r}, and weights that are "
+            f"saved here are {LICENCE}"
         )
 
 
 def save_stage(
-    stage: str, run: Path, folder: Path, figures: dict[str, float], family: str = "lite", held_out: Path | None = None
+    stage: str,
+    run: Path,
+    folder: Path,
+    figures: dict[str, float],
+    family: str = "lite",
+    held_out: Path | None = None,
+    mean_with: Path | None = None,
 ) -> list[Path]:
     """Write the averaged network of a run as float16 safetensors, with what it was measured at.
 
-    held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first.
+    held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first. mean_with: weights
+    whose mean with the run's is written instead, without figures (Wortsman et al., Model soups, ICML 2022).
     """
     network = NETWORKS[family][stage]()
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
     network.load_state_dict(state["average"])
+    if mean_with is not None:
+        other = NETWORKS[family][stage]()
+        start_from(other, mean_with)
+        with torch.no_grad():
+            for one, another in zip(network.state_dict().values(), other.state_dict().values()):
+                one.copy_((one + another) / 2)
+        figures = {}
     if isinstance(network, LitePoseNet) and held_out is not None:
         sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
         figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])

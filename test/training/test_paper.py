@@ -172,7 +172,15 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     assert result.exit_code == 0, result.output
     (one, _), (other, _) = (read_weights(tmp_path / w / first.name) for w in ("w", "w2"))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    for tensor in one.values():
+        tensor += 1 if tensor.is_floating_point() else 0
     network = Lifting()
+    network.load_state_dict(one)
+    save_weights(tmp_path / "more.safetensors", network, {"family": "paper", "version": "1", "licence": "Apache-2.0"})
+    result = CliRunner().invoke(train.command, [*again, "--mean-with", str(tmp_path / "more.safetensors")])
+    assert result.exit_code == 0, result.output
+    mean, _ = read_weights(tmp_path / "w2" / first.name)
+    assert all(torch.allclose(mean[name].float(), other[name].float() + 0.5, atol=1e-2) for name in mean)
     save_weights(tmp_path / "theirs.safetensors", network, {"family": "paper", "version": "1", "licence": "research"})
     again[again.index(str(first))] = str(tmp_path / "theirs.safetensors")
     refused = CliRunner().invoke(train.command, again)
