@@ -46,7 +46,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=_FILE,
     help="Weights of the family's PoseNet, whose answers on the renders lifting learns from.",
 )
-@click.option("--start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from.")
+@click.option(
+    "--from-weights", "start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from."
+)
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
     "--frozen-blocks",
@@ -98,7 +100,9 @@ def command(
     if approach != "proposed" and (family, stage) != ("paper", "lifting"):
         raise click.UsageError("--approach is a choice of `train lifting --family paper` only")
     if approach != "proposed" and start is not None:
-        raise click.UsageError("--start takes weights of the proposed lifting only; the others are for comparison")
+        raise click.UsageError(
+            "--from-weights takes weights of the proposed lifting only; the others are for comparison"
+        )
     if approach != "proposed" and save_weights is not None:
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     if mean_with is not None and save_weights is None:

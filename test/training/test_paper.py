@@ -167,7 +167,7 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     first = tmp_path / "w" / "paper-lifting.safetensors"
 
     again = [*arguments[:-3], str(tmp_path / "again"), *arguments[-2:], "--images", "8", "--learning-rate", "1e-30"]
-    again += ["--start", str(first), "--save-weights", str(tmp_path / "w2")]
+    again += ["--from-weights", str(first), "--save-weights", str(tmp_path / "w2")]
     result = CliRunner().invoke(train.command, again)
     assert result.exit_code == 0, result.output
     (one, _), (other, _) = (read_weights(tmp_path / w / first.name) for w in ("w", "w2"))
