@@ -9,6 +9,7 @@ import torch
 
 from hand_pose_3d import cache, runtime
 from hand_pose_3d.cache import KEPT, cache_folder, cached
+from hand_pose_3d.rendering.body_model import cache_path
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,16 @@ def test_the_oldest_entries_are_dropped(folder):
     make = Maker()
     cached("a", str(KEPT + 2), make)
     assert make.calls == 0
+
+
+def test_the_renderers_bodies_stay(folder):
+    bodies = cache_path("arms.npz")
+    bodies.parent.mkdir(parents=True)
+    bodies.write_bytes(b"a minute's work")
+    os.utime(bodies, (0, 0))
+    for key in range(KEPT + 1):
+        cached("a", str(key), Maker())
+    assert bodies.is_file() and folder in bodies.parents
 
 
 def test_the_folder_follows_the_xdg_rules(monkeypatch, tmp_path):

