@@ -23,6 +23,7 @@ COMMANDS = {
 
 EXTRAS = {
     "anny": "render",
+    "fpng": "render",
     "matplotlib": "evaluate",
     "mediapipe": "benchmark",
     "moderngl": "render",

@@ -108,7 +108,7 @@ def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> t
         angles = pose.respect_anatomy(angles)
         if target is not None:
             angles = touch(arm, angles, target)
-        depth = float(pose.penetration(arm, pose.hand_motions(arm, angles)[1]))
+        depth = float(pose.penetration(arm, pose.phalanges(arm, angles)[1]))
         if depth < best[0]:
             best = depth, name, angles
         if depth < 0.001:
@@ -186,10 +186,10 @@ def touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
 
 def _contact_gaps(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
     """(N, 3) metres from where the thumb's tip should be to where it is, in each of N poses."""
-    motion, points = pose.hand_motions(arm, angles)
+    frames, points = pose.phalanges(arm, angles)
     finger, bone = abs(target), 2 if target > 0 else 1
     radii = arm.radii[0, 2] + arm.radii[finger, bone]
-    dorsal = motion[:, arm.template.finger_bones[finger, bone], :, :3] @ arm.frames[finger, bone][:, 2]
+    dorsal = frames[:, finger, bone, :, 2]
     if target > 0:  # pad to pad
         return points[:, 4] - points[:, 4 + 4 * finger] + 0.85 * radii * dorsal
     middle = 0.5 * (points[:, 2 + 4 * finger] + points[:, 3 + 4 * finger])

@@ -19,7 +19,7 @@ from hand_pose_3d.rendering.background import (
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.objects import Thing, unit_shape
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
-from hand_pose_3d.rendering.shaders import MAX_CAPSULES, MAX_RINGS
+from hand_pose_3d.rendering.shaders import MAX_CAPSULES
 from hand_pose_3d.skeleton import Side
 
 NUM_COLUMNS = 17
@@ -33,7 +33,7 @@ class SceneMesh:
     """An arm, a body or a thing in camera axes.
 
     buffer: (R, NUM_COLUMNS) float32. faces: (F, 3), an array that many frames share. uniforms: of the shader.
-    texture: (name, RGB picture). mirrored: faces run clockwise. shadow_faces: coarser ones. span_px: of a hand.
+    texture: (name, RGB picture). mirrored: faces run clockwise. shadow_faces: coarser ones.
     """
 
     buffer: np.ndarray
@@ -43,7 +43,6 @@ class SceneMesh:
     casts_shadow: bool = True
     mirrored: bool = False
     shadow_faces: np.ndarray | None = None
-    span_px: float = 0.0
 
 
 @dataclass(eq=False)
@@ -65,11 +64,6 @@ class Assembly:
     rotation_world_camera: np.ndarray
     seed: int
     keypoints_m: dict[Side, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def largest_px(self) -> float:
-        """Extent of the largest hand in pixels."""
-        return max(arm.span_px for arm in self.arms)
 
 
 def assemble(scene: Scene, source: Source) -> Assembly:
@@ -166,7 +160,7 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
-    return SceneMesh(buffer, faces, uniforms, picture, True, mirrored, shadow_faces, span_px), camera_points
+    return SceneMesh(buffer, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
 
 
 @lru_cache(maxsize=128)
@@ -192,19 +186,19 @@ def _arm_uniforms(
     count = len(starts)
     capsule_start[:count] = np.c_[starts, radii]
     capsule_end[:count] = ends
-    rings, ring_axis = np.zeros((MAX_RINGS, 4)), np.zeros((MAX_RINGS, 3))
-    for i, (finger, along) in enumerate(clothing.rings):
+    ring, ring_axis = np.zeros(4), np.zeros(3)
+    if clothing.ring:
+        finger, along = clothing.ring
         a, b = points[1 + 4 * finger], points[2 + 4 * finger]
-        rings[i] = [*(a + along * (b - a)), 0.0022]
-        ring_axis[i] = (b - a) / np.linalg.norm(b - a)
+        ring = np.array([*(a + along * (b - a)), 0.0022])
+        ring_axis = (b - a) / np.linalg.norm(b - a)
     return {
         "material": 0,
         "num_capsules": count,
         "capsule_start": capsule_start,
         "capsule_end": capsule_end,
-        "rings": rings,
+        "ring": ring,
         "ring_axis": ring_axis,
-        "num_rings": len(clothing.rings),
         "base": tuple(map(float, skin.base)),
         "roughness": skin.roughness,
         "bump": skin.bump,
@@ -256,7 +250,7 @@ def _thing_mesh(thing: Thing) -> SceneMesh:
 
 _PLAIN: dict[str, Any] = {
     "num_capsules": 0,
-    "num_rings": 0,
+    "ring": (0.0, 0.0, 0.0, 0.0),
     "watch": (0.0, 0.0, 0.0, 0.0),
     "glove": 0.0,
     "sleeve": 9.0,

@@ -14,9 +14,8 @@ from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 _EGL: dict[str, Any] = {"backend": "egl"}
 _NEAR, _FAR = 0.03, 12.0
 _SHADOW_SIZE = 384
-_SUPERSAMPLING = (1.5, 1.25)
-"""Shaded samples per pixel and axis, for small hands and for large ones, which cost most and show it least."""
-_LARGE_PX = 170
+_SUPERSAMPLING = 1.25
+"""Shaded samples per pixel and axis. More of them cannot be told from these side by side."""
 
 
 class Pictures(NamedTuple):
@@ -75,14 +74,14 @@ class Rasteriser:
             for program in (shade_program, look_program, which_program, label_program)
         )
         full = (size, size)
-        shaded = [(round(size * s), round(size * s)) for s in _SUPERSAMPLING]
-        self._surfaces = [
-            gl.framebuffer([gl.texture(s, 4, dtype="f4") for _ in shaders.SURFACE], gl.depth_renderbuffer(s))
-            for s in shaded
-        ]
-        self._colours = [gl.framebuffer([gl.renderbuffer(s, 4)], gl.depth_renderbuffer(s)) for s in shaded]
+        fine = (round(size * _SUPERSAMPLING),) * 2
+        self._surface = gl.framebuffer(
+            [gl.texture(fine, 4, dtype=d) for d in shaders.SURFACE.values()], gl.depth_renderbuffer(fine)
+        )
+        self._nothing = gl.framebuffer(self._surface.color_attachments[-1:], self._surface.depth_attachment)
+        self._colour = gl.framebuffer([gl.renderbuffer(fine, 4)], gl.depth_renderbuffer(fine))
         self._looks = gl.framebuffer(
-            [gl.renderbuffer(shaded[0], 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(shaded[0])
+            [gl.renderbuffer(fine, 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(fine)
         )
         self._labels = gl.framebuffer([gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)])
         self._shadow_map = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
@@ -114,42 +113,38 @@ class Rasteriser:
                 gl.vertex_array(self._shadow_program, layout, coarse).render()
 
         gl.enable(self._cull)
-        large = int(scene.largest_px > _LARGE_PX)
-        surface, colour = self._surfaces[large], self._colours[large]
-        boxes = self._draw_surface(scene, meshes, buffers, surface)
-        self._shade(meshes, boxes, surface, colour, self._screen, shadow=0, light=light.T, **scene.lighting)
-        self._draw_labels(surface, _around(boxes))
+        boxes = self._draw_surface(scene, meshes, buffers)
+        lens = _lens(scene.intrinsics)
+        self._shade(meshes, boxes, self._colour, self._screen, lens=lens, shadow=0, light=light.T, **scene.lighting)
+        self._draw_labels(_around(boxes))
         for vertices, _ in buffers:
             vertices.release()
-        return self._read(colour, scene.background)
+        return self._read(scene.background)
 
     def look(self, scene: Assembly) -> Look:
         """The materials of one assembled scene, for an engine that lights them itself."""
         meshes = [*scene.arms, *scene.things]
         buffers = [self._upload(mesh) for mesh in meshes]
-        surface, side = self._surfaces[0], self._surfaces[0].width
-        boxes = self._draw_surface(scene, meshes, buffers, surface)
-        self._shade(meshes, boxes, surface, self._looks, self._look_screen)
+        boxes = self._draw_surface(scene, meshes, buffers)
+        self._shade(meshes, boxes, self._looks, self._look_screen, lens=_lens(scene.intrinsics))
         for vertices, _ in buffers:
             vertices.release()
 
-        def read(target: Any, attachment: int) -> np.ndarray:
-            data = target.read(components=4, attachment=attachment, dtype="f4")
-            return np.frombuffer(data, np.float32).reshape(side, side, 4)
-
-        colour, finish = read(self._looks, 0), read(self._looks, 1)
-        left, top, width, height = _pixels(_around(boxes), side)
-        valid = np.s_[top : top + height, left : left + width]
-        mesh = np.zeros((side, side), int)
-        mesh[valid] = np.round(read(surface, shaders.SURFACE.index("where_at"))[valid][..., 2])
+        side = self._looks.width
+        colour, finish = (
+            np.frombuffer(self._looks.read(components=4, attachment=k, dtype="f4"), np.float32).reshape(side, side, 4)
+            for k in range(2)
+        )
+        which = self._surface.read(components=1, attachment=len(shaders.SURFACE) - 1)
+        mesh = np.frombuffer(which, np.uint8).reshape(side, side).astype(int)
         return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
 
-    def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any], surface: Any) -> list[Box]:
-        """Everything into the surface pictures, which are valid within the boxes of the meshes that are returned."""
+    def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any]) -> list[Box]:
+        """Everything into the surface pictures, of which only the last is valid where nothing is; the meshes' boxes."""
         gl: Any = self._gl
         boxes = [_screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size) for mesh in meshes]
-        surface.use()
-        surface.clear(0, 0, 0, 0, viewport=_pixels(_around(boxes), surface.width))
+        self._nothing.clear(0, 0, 0, 0)
+        self._surface.use()
         _set(self._surface_program, projection=_projection(scene.intrinsics, self.size).T)
         for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
             gl.front_face = "ccw" if mesh.mirrored else "cw"
@@ -158,9 +153,7 @@ class Rasteriser:
             gl.vertex_array(self._surface_program, layout, indices).render()
         return boxes
 
-    def _shade(
-        self, meshes: list[SceneMesh], boxes: list[Box], surface: Any, target: Any, screen: Any, **uniforms: Any
-    ) -> None:
+    def _shade(self, meshes: list[SceneMesh], boxes: list[Box], target: Any, screen: Any, **uniforms: Any) -> None:
         """Every pixel once, from what the surface pictures say is there: most triangles are smaller than a pixel."""
         gl: Any = self._gl
         program = screen.program
@@ -168,9 +161,9 @@ class Rasteriser:
         target.clear(0, 0, 0, 0)
         gl.disable(self._cull)
         self._shadow_map.use(0)
-        _bind(surface, program)
+        self._bind_surface(program)
         gl.depth_func = "1"
-        _bind(surface, self._which_screen.program)
+        self._bind_surface(self._which_screen.program)
         _set(self._which_screen.program, box=_around(boxes))
         self._which_screen.render(self._triangle_strip)
         gl.depth_func = "=="  # the depth picture says now which mesh is seen where
@@ -182,16 +175,22 @@ class Rasteriser:
         gl.depth_func = "<"
         gl.enable(self._cull)
 
-    def _draw_labels(self, surface: Any, box: Box) -> None:
+    def _draw_labels(self, box: Box) -> None:
         """Labels and depth of the sample nearest to each pixel's centre."""
         gl: Any = self._gl
         self._labels.use()
         self._labels.clear(0, 0, 0, 0)
         gl.disable(self._cull | self._depth_test)
-        _bind(surface, self._label_screen.program)
-        _set(self._label_screen.program, box=box, samples=surface.width / self.size)
+        self._bind_surface(self._label_screen.program)
+        _set(self._label_screen.program, box=box, samples=self._surface.width / self.size)
         self._label_screen.render(self._triangle_strip)
         gl.enable(self._cull | self._depth_test)
+
+    def _bind_surface(self, program: Any) -> None:
+        """Let a program read the surface pictures; texture units below are for shadow and skin."""
+        for unit, (name, texture) in enumerate(zip(shaders.SURFACE, self._surface.color_attachments, strict=True), 3):
+            texture.use(unit)
+            _set(program, **{name: unit})
 
     def _upload(self, mesh: SceneMesh) -> tuple[Any, Any]:
         indices = self._indices(mesh.faces)
@@ -213,14 +212,15 @@ class Rasteriser:
             self._skins[name] = texture
         return self._skins[name]
 
-    def _read(self, target: Any, background: np.ndarray) -> Pictures:
+    def _read(self, background: np.ndarray) -> Pictures:
         import cv2
 
-        n, side = self.size, target.width
-        over = np.frombuffer(target.read(components=4), np.uint8).reshape(side, side, 4)
-        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_AREA)
+        n, side = self.size, self._colour.width
+        over = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(side, side, 4)
+        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_LINEAR)  # at these ratios nearly INTER_AREA, and faster
         open_share = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
-        colour = cv2.add(over[..., :3], cv2.multiply(background, open_share, scale=1 / 255))
+        behind = cv2.multiply(background, open_share, scale=1 / 255)
+        colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
         depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
         label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)
         return Pictures(colour, label, depth)
@@ -236,20 +236,13 @@ def _around(boxes: list[Box]) -> Box:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _pixels(box: Box, side: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height in whole pixels of what a box touches in a square picture."""
-    left, top, right, bottom = ((edge + 1) / 2 * side for edge in box)
-    x, y = int(left), int(top)
-    return x, y, int(np.ceil(right)) - x, int(np.ceil(bottom)) - y
-
-
 def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> Box:
     """The part of the picture that points (N, 3) can reach."""
-    depth = points[:, 2:]
+    x, y, depth = np.ascontiguousarray(points.T)
     if depth.min() < _NEAR:
         return -1.0, -1.0, 1.0, 1.0
-    image = points[:, :2] / depth * intrinsics[[0, 1], [0, 1]] + intrinsics[:2, 2]
-    low, high = ((edge + 0.5) * 2 / size - 1 for edge in (image.min(axis=0) - 1, image.max(axis=0) + 1))
+    image = np.stack([x / depth, y / depth]) * intrinsics[[0, 1], [0, 1], None] + intrinsics[:2, 2:]
+    low, high = ((edge + 0.5) * 2 / size - 1 for edge in (image.min(axis=1) - 1, image.max(axis=1) + 1))
     return tuple(np.clip([*low, *high], -1, 1).tolist())
 
 
@@ -277,11 +270,10 @@ def _set(program: Any, **values: Any) -> None:
             program[name].value = value
 
 
-def _bind(surface: Any, program: Any) -> None:
-    """Let a program read the surface pictures; texture units below are for shadow and skin."""
-    for unit, (name, texture) in enumerate(zip(shaders.SURFACE, surface.color_attachments, strict=True), 3):
-        texture.use(unit)
-        _set(program, **{name: unit})
+def _lens(intrinsics: np.ndarray) -> tuple[float, ...]:
+    """Scale and shift from where a shaded sample is in its picture to x / z and y / z."""
+    focal = intrinsics[[0, 1], [0, 1]]
+    return (*(1 / _SUPERSAMPLING / focal), *((-0.5 - intrinsics[:2, 2]) / focal))
 
 
 def _projection(intrinsics: np.ndarray, size: int) -> np.ndarray:

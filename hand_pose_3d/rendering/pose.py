@@ -115,41 +115,48 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def hand_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`bone_motions`, but that the arm stays at rest."""
-    t, batch = arm.template, angles.shape[:-1]
-    motion = np.zeros((*batch, len(t.bones), 3, 4))
+    t = arm.template
+    motion = np.zeros((*angles.shape[:-1], len(t.bones), 3, 4))
     motion[..., :, :, :3] = np.eye(3)
-    palmar, radial, thumb_mcp, thumb_ip, roll = np.moveaxis(angles[..., THUMB], -1, 0)
-    spread, mcp, pip, dip = np.moveaxis(angles[..., :16].reshape(*batch, 4, 4), -1, 0)
-
-    # Metacarpals of ring and little finger cup the palm.
-    cup = _turn(0, -angles[..., CUP, None] * np.array([0.0, 0.0, 0.5, 1.0]))
-    pivots = arm.heads[t.metacarpals]
+    cup, pivots = _cup(angles), arm.heads[t.metacarpals]
     motion[..., t.metacarpals, :, :3] = cup
     motion[..., 3][..., t.metacarpals, :] = pivots - (cup @ pivots[..., None])[..., 0]
-
-    frames = np.empty((*batch, 5, 3, 3, 3))
-    swing = _turn(1, palmar) @ _turn(2, -radial) @ _about(arm.frames[0, 0][:, 1], roll)
-    frames[..., 0, 0, :, :] = swing @ arm.frames[0, 0]
-    frames[..., 0, 1, :, :] = frames[..., 0, 0, :, :] @ _turn(0, -thumb_mcp)
-    frames[..., 0, 2, :, :] = frames[..., 0, 1, :, :] @ _turn(0, -thumb_ip)
-    frames[..., 1:, 0, :, :] = cup @ arm.base_frames @ _turn(0, -mcp) @ _turn(2, -spread)
-    frames[..., 1:, 1, :, :] = frames[..., 1:, 0, :, :] @ _turn(0, -pip)
-    frames[..., 1:, 2, :, :] = frames[..., 1:, 1, :, :] @ _turn(0, -dip)
+    frames, keypoints = phalanges(arm, angles)
     rotation = frames @ np.swapaxes(arm.frames, -1, -2)
+    motion[..., t.finger_bones, :, :3] = rotation
+    heads, points = arm.heads[t.finger_bones], keypoints[..., 1:, :].reshape(*angles.shape[:-1], 5, 4, 3)
+    motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ heads[..., None])[..., 0]
+    return motion, keypoints
 
-    heads = arm.heads[t.finger_bones]
-    phalanges = np.concatenate([heads[:, 1:], arm.tips[:, None]], axis=1) - heads
+
+def phalanges(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (..., 5, 3, 3, 3) of the phalanges, as in :class:`Arm`, and keypoints (..., 21, 3) in the hand frame."""
+    t, batch = arm.template, angles.shape[:-1]
+    cup, pivots, heads = _cup(angles), arm.heads[t.metacarpals], arm.heads[t.finger_bones]
+    thumb, others = angles[..., THUMB], angles[..., :16].reshape(*batch, 4, 4)
+    bent = np.zeros((*batch, 5, 3))
+    bent[..., 0, 1:], bent[..., 1:, :] = -thumb[..., 2:4], -others[..., 1:]
+    bend = _turn(0, bent)
+    frames = np.empty((*batch, 5, 3, 3, 3))
+    swing = _turn(1, thumb[..., 0]) @ _turn(2, -thumb[..., 1]) @ _about(arm.frames[0, 0][:, 1], thumb[..., 4])
+    frames[..., 0, 0, :, :] = swing @ arm.frames[0, 0]
+    frames[..., 1:, 0, :, :] = cup @ arm.base_frames @ bend[..., 1:, 0, :, :] @ _turn(2, -others[..., 0])
+    frames[..., 1, :, :] = frames[..., 0, :, :] @ bend[..., 1, :, :]
+    frames[..., 2, :, :] = frames[..., 1, :, :] @ bend[..., 2, :, :]
+
     points = np.empty((*batch, 5, 4, 3))
     points[..., 0, 0, :] = heads[0, 0]
     points[..., 1:, 0, :] = pivots + (cup @ (heads[1:, 0] - pivots)[..., None])[..., 0]
-    points[..., 1:, :] = (rotation @ phalanges[..., None])[..., 0]
-    points = np.cumsum(points, axis=-2)
+    lengths = np.linalg.norm(np.concatenate([heads[:, 1:], arm.tips[:, None]], axis=1) - heads, axis=-1)
+    points[..., 1:, :] = frames[..., 1] * lengths[..., None]
     keypoints = np.zeros((*batch, 21, 3))
-    keypoints[..., 1:, :] = points.reshape(*batch, 20, 3)
-    motion[..., t.finger_bones, :, :3] = rotation
-    motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ heads[..., None])[..., 0]
+    keypoints[..., 1:, :] = np.cumsum(points, axis=-2).reshape(*batch, 20, 3)
+    return frames, keypoints
 
-    return motion, keypoints
+
+def _cup(angles: np.ndarray) -> np.ndarray:
+    """Rotations (..., 4, 3, 3) of the metacarpals, index to little finger: the last two cup the palm."""
+    return _turn(0, -angles[..., CUP, None] * np.array([0.0, 0.0, 0.5, 1.0]))
 
 
 def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:

@@ -8,7 +8,6 @@ has zeros.
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -73,21 +72,26 @@ def visible(uv: np.ndarray, depth: np.ndarray, side: Side, label: np.ndarray, de
 def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray, depth_m: np.ndarray) -> None:
     """Write the three pictures of a frame; the mask last, so that its presence means the frame is whole."""
     import cv2
+    import fpng  # five times as fast as OpenCV's PNGs, which took a seventh of a frame's time
 
-    metres = np.where(depth_m > 0, np.clip(depth_m, 0, MAX_DEPTH_M), MAX_DEPTH_M)
-    level: np.ndarray = np.round(metres / MAX_DEPTH_M * 65535).astype(np.uint16)
+    level = np.rint(np.minimum(depth_m, MAX_DEPTH_M) * (65535 / MAX_DEPTH_M)).astype("<u2")
+    level[depth_m == 0] = 65535
     packed = np.zeros((*level.shape, 3), np.uint8)
-    packed[..., 2], packed[..., 1] = level >> 8, level & 255  # OpenCV writes BGR
-    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # since OpenCV 4.12; one filter costs half of what the best of five does
-        fast += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-    pictures = {"color": colour[..., ::-1], "depth": packed, "mask": label}
-    for name, picture in pictures.items():
+    packed[..., 1::-1] = level.view(np.uint8).reshape(*level.shape, 2)
+    grey = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    pictures = {
+        "color": fpng.from_ndarray(np.ascontiguousarray(colour)),
+        "depth": fpng.from_ndarray(packed),
+        "mask": cv2.imencode(".png", label, grey)[1].tobytes(),
+    }
+    for name, data in pictures.items():
         path = folder / name / f"{index:05d}.png"
         partial = path.with_suffix(".part.png")
-        if not cv2.imwrite(str(partial), picture, fast):
-            raise HandPoseError(f"{path} could not be written: is the disk full or read-only?")
-        os.replace(partial, path)
+        try:
+            partial.write_bytes(data)
+        except OSError as error:
+            raise HandPoseError(f"{path} could not be written: {error.strerror}") from error
+        partial.replace(path)
 
 
 def read_depth(path: Path) -> np.ndarray:

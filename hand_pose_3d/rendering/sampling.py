@@ -92,9 +92,9 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rotation_vector(vector: np.ndarray) -> np.ndarray:
-    from scipy.spatial.transform import Rotation
+    import cv2
 
-    return Rotation.from_rotvec(vector).as_matrix()
+    return cv2.Rodrigues(vector)[0]
 
 
 def _sample_view(rng: np.random.Generator, view: str) -> np.ndarray:
@@ -184,7 +184,7 @@ def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandIns
         likely = hand.action in _WRAPS or hand.action in _PINCHES
         if rng.random() < (0.62 if likely else 0.1):
             arm = source.characters.arm(hand.character)
-            points = pose.hand_motions(arm, hand.angles)[1]
+            points = pose.phalanges(arm, hand.angles)[1]
             pinch = hand.action in _PINCHES or (hand.action not in _WRAPS and rng.random() < 0.3)
             held = held_thing(rng, arm, points, "pinch" if pinch else "wrap")
             if held is not None:
@@ -325,7 +325,7 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
         if sleeved
         else rng.uniform(0.28, 0.4)
     )
-    rings = tuple((int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) for _ in range(int(rng.random() < 0.14)))
+    ring = (int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) if rng.random() < 0.14 else None
     watch = (float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.004, 0.014)), float(rng.random() < 0.4))
     metal = np.array([[0.95, 0.75, 0.4], [0.85, 0.85, 0.83], [0.9, 0.6, 0.5]])[rng.integers(3)]
     return Clothing(
@@ -339,7 +339,7 @@ def _sample_clothing(rng: np.random.Generator) -> Clothing:
         stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
         along=bool(rng.random() < 0.5),
         glove=bool(rng.random() < 0.04),
-        rings=rings,
+        ring=ring,
         watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
         metal=metal,
     )

@@ -40,7 +40,10 @@ class SkinLook:
 
 @dataclass(frozen=True, eq=False)
 class Clothing:
-    """Where the sleeve starts (metres up the arm; large = none), its colours and pattern, glove, ring and watch."""
+    """Where the sleeve starts (metres up the arm; large = none), its colours and pattern, glove, ring and watch.
+
+    ring: (finger, share along its first bone) or None.
+    """
 
     sleeve: float
     thickness: float
@@ -48,7 +51,7 @@ class Clothing:
     stripes: float
     along: bool
     glove: bool
-    rings: tuple[tuple[int, float], ...]
+    ring: tuple[int, float] | None
     watch: tuple[float, float, float]
     metal: np.ndarray
 

@@ -1,9 +1,10 @@
 """GLSL of the rasteriser: skin, cloth and plain things under image-based light, one key light and soft shadows."""
 
 MAX_CAPSULES = 38
-MAX_RINGS = 8
-SURFACE = ("place_at", "normal_at", "rest_at", "traits_at", "where_at")
-"""Pictures of what is seen at each pixel, for FRAGMENT: where it is and what it is, four numbers each."""
+SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
+"""Pictures of what is seen at each pixel, four numbers of a type each: where it is at rest, and its depth; direction,
+texture coordinates and traits, two or four to a number; mesh, label, coarse noise and ambient occlusion. The last alone
+is cleared: the others hold what they held where nothing is."""
 
 ATTRIBUTES = ("position", "normal", "rest", "traits", "uv", "part", "crease")
 """Of VERTEX, in the order of a mesh's buffer."""
@@ -24,13 +25,13 @@ VERTEX = (
 uniform mat4 projection; uniform int num_capsules;
 uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
 in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float part; in float crease;
-out vec4 v_ao; out vec4 n_n1; out vec4 r_cr; out vec4 a; out vec2 t; flat out float pt;  // few varyings, as they cost
+out vec4 n_n1; out vec4 r_cr; out vec4 a; out vec3 t_ao; flat out float pt;  // few varyings, as they cost
 uniform float seed;
 """
     + _NOISE
     + """
 void main() {
-  r_cr = vec4(rest, crease); a = traits; t = uv; pt = part;
+  r_cr = vec4(rest, crease); a = traits; pt = part;
   gl_Position = projection * vec4(position, 1);
   float open = 1.;
   vec3 N = normalize(normal);
@@ -41,21 +42,31 @@ void main() {
     float c = dot(N, q) / l;
     open *= 1. - .75 * clamp(c * 1.1 + .1, 0., 1.) * min(rad * rad / l2, 1.);
   }
-  v_ao = vec4(position, open);
+  t_ao = vec3(uv, open);
   n_n1 = vec4(normal, noise(rest * 90. + seed));
 }"""
 )
 
-SURFACE_FRAGMENT = """#version 330
+_PACKING = """#version 330
+#extension GL_ARB_shading_language_packing : require
+"""
+
+SURFACE_FRAGMENT = (
+    _PACKING
+    + """
 uniform float mesh; uniform float sleeve; uniform float glove;
-in vec4 v_ao; in vec4 n_n1; in vec4 r_cr; in vec4 a; in vec2 t; flat in float pt;
-layout(location = 0) out vec4 place; layout(location = 1) out vec4 normal; layout(location = 2) out vec4 rest;
-layout(location = 3) out vec4 traits; layout(location = 4) out vec4 where;
+in vec4 n_n1; in vec4 r_cr; in vec4 a; in vec3 t_ao; flat in float pt;
+layout(location = 0) out vec4 rest; layout(location = 1) out uvec4 bits; layout(location = 2) out vec4 which;
 void main() {
-  place = v_ao; normal = n_n1; rest = r_cr; traits = a;
+  vec3 n = n_n1.xyz / (abs(n_n1.x) + abs(n_n1.y) + abs(n_n1.z));  // onto an octahedron, its far half folded outwards
+  vec2 fold = n.z < 0. ? (1. - abs(n.yx)) * (1. - 2. * vec2(lessThan(n.xy, vec2(0.)))) : n.xy;
   float label = pt > 1. && glove < .5 && a.z > sleeve + .004 * (n_n1.w - .5) ? 1. : pt;  // 1: also its sleeve
-  where = vec4(t, mesh, label);
+  rest = vec4(r_cr.xyz, 1. / gl_FragCoord.w);
+  bits = uvec4(packSnorm2x16(fold), packUnorm2x16(t_ao.xy), packHalf2x16(vec2(a.z, r_cr.w)),
+                 packUnorm4x8(a.xyww));
+  which = vec4(mesh / 255., label / 255., n_n1.w, t_ao.z);
 }"""
+)
 
 SCREEN_VERTEX = """#version 330
 uniform vec4 box;  // left, top, right, bottom in -1..1
@@ -63,9 +74,10 @@ uniform float mesh;
 in vec2 corner; void main() { gl_Position = vec4(mix(box.xy, box.zw, corner * .5 + .5), mesh / 32. - 1., 1); }"""
 
 _LOOK = (
-    """#version 330
-uniform sampler2D place_at; uniform sampler2D normal_at; uniform sampler2D rest_at; uniform sampler2D traits_at;
-uniform sampler2D where_at;
+    _PACKING
+    + """
+uniform sampler2D rest_at; uniform usampler2D packed_at; uniform sampler2D which_at;
+uniform vec4 lens;  // from a pixel's coordinates to x and y of what it shows, by depth
 uniform int material;  // 0 arm, 1 thing
 uniform vec3 base; uniform float roughness; uniform float bump; uniform float blotch; uniform float seed;
 uniform vec3 nail_colour;
@@ -73,8 +85,7 @@ uniform float creases; uniform float palm;
 uniform float veins; uniform float hair; uniform float texture_share; uniform vec3 texture_mean;
 uniform float palm_light; uniform float trousers; uniform vec3 trouser_colour;
 uniform float sleeve; uniform vec3 cloth_a; uniform vec3 cloth_b; uniform float stripes; uniform float cloth_kind;
-uniform float glove; uniform vec4 watch; uniform vec3 metal;
-uniform vec4 rings[8]; uniform vec3 ring_axis[8]; uniform int num_rings;
+uniform float glove; uniform vec4 watch; uniform vec3 metal; uniform vec4 ring; uniform vec3 ring_axis;
 uniform sampler2D skin;
 // a: palm side, redness, metres up the arm, nail
 """
@@ -82,11 +93,18 @@ uniform sampler2D skin;
     + """
 // What is seen at a pixel: set by look().
 vec3 v, N, V, albedo; float ao, rough, height, is_cloth, is_nail, is_metal, is_skin;
-void look(ivec2 at, vec2 t) {
-  vec4 place = texelFetch(place_at, at, 0), turn = texelFetch(normal_at, at, 0), own = texelFetch(rest_at, at, 0);
-  vec4 a = texelFetch(traits_at, at, 0);
-  vec3 r = own.xyz; float n1 = turn.w, cr = own.w;
-  v = place.xyz; ao = place.w; N = normalize(turn.xyz); V = normalize(-v);
+void look() {
+  ivec2 at = ivec2(gl_FragCoord.xy);
+  vec4 own = texelFetch(rest_at, at, 0), which = texelFetch(which_at, at, 0);
+  uvec4 bits = texelFetch(packed_at, at, 0);
+  float there = step(.5 / 255., which.x);  // derivatives at outlines see the pixels beside, where nothing is
+  own *= there; bits.y *= uint(there);
+  vec2 fold = unpackSnorm2x16(bits.x), t = unpackUnorm2x16(bits.y), up_cr = unpackHalf2x16(bits.z);
+  vec4 a = unpackUnorm4x8(bits.w); a.z = up_cr.x;
+  vec3 r = own.xyz; float n1 = which.z, cr = up_cr.y;
+  v = vec3((gl_FragCoord.xy * lens.xy + lens.zw) * own.w, own.w); V = normalize(-v); ao = which.w;
+  N = vec3(fold, 1. - abs(fold.x) - abs(fold.y));
+  N.xy -= max(-N.z, 0.) * (1. - 2. * vec2(lessThan(N.xy, vec2(0.)))); N = normalize(N);
   if (dot(N, V) < 0. && material == 1) N = -N;
   is_cloth = 0.; is_nail = 0.; is_metal = 0.; rough = roughness; float strength = bump;
   vec3 p = r * 90. + seed;
@@ -128,10 +146,8 @@ void look(ivec2 at, vec2 t) {
     is_nail = a.w * (1. - is_cloth);
     albedo = mix(albedo, nail_colour, is_nail);
     rough = mix(rough, .32, is_nail); strength = mix(strength, .05, is_nail);
-    for (int i = 0; i < num_rings; i++) {
-      vec3 q = v - rings[i].xyz; float along = dot(q, ring_axis[i]);
-      if (abs(along) < rings[i].w && length(q) < .016) { is_metal = 1. - is_cloth; }
-    }
+    vec3 q = v - ring.xyz;
+    if (abs(dot(q, ring_axis)) < ring.w && dot(q, q) < .016 * .016) is_metal = 1. - is_cloth;
     if (abs(a.z - watch.x) < watch.y && watch.y > 0. && is_cloth < .5) {
       is_metal = watch.z; albedo = cloth_b; is_cloth = 1. - watch.z; rough = .6;
     }
@@ -157,12 +173,13 @@ FRAGMENT = (
 uniform mat4 light; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
 uniform vec3 sh[9]; uniform float exposure; uniform sampler2DShadow shadow;
 layout(location = 0) out vec4 colour;
+float fifth(float x) { float y = x * x; return y * y * x; }
 vec3 irradiance(vec3 N) {
   return max(sh[0] + sh[1] * N.y + sh[2] * N.z + sh[3] * N.x + sh[4] * N.x * N.y + sh[5] * N.y * N.z
     + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
 }
-vec4 shaded(ivec2 at, vec2 t) {
-  look(at, t);
+void main() {
+  look();
   vec4 ls = light * vec4(v, 1);
   // Bump from the height field's screen derivatives, fading where a pixel is wider than a wrinkle.
   vec3 sx = dFdx(v), sy = dFdy(v), r1 = cross(sy, N), r2 = cross(N, sx);
@@ -175,22 +192,18 @@ vec4 shaded(ivec2 at, vec2 t) {
   float nl = dot(N, key_direction);
   vec3 shade = mix(mix(vec3(.02), vec3(.14, .05, .03), is_skin), vec3(1.), lit);
   vec3 diffuse = clamp((vec3(nl) + wrap) / (1. + wrap), 0., 1.) * shade;
-  vec3 bounce = mix(vec3(ao), pow(vec3(ao), vec3(.7, .95, 1.05)), is_skin);
+  vec3 bounce = ao + vec3(.6, .08, -.04) * (sqrt(ao) - ao) * is_skin;  // red leaves the skin where less light comes in
   vec3 light_in = key * diffuse + (fill * clamp(dot(N, fill_direction) * .8 + .2, 0., 1.) + irradiance(N)) * bounce;
   vec3 H = normalize(V + key_direction);
   float nh = max(dot(N, H), 0.), nv = max(dot(N, V), .2), a2 = rough * rough * rough * rough;
-  float D = a2 / (3.1416 * pow(nh * nh * (a2 - 1.) + 1., 2.));
+  float peak = nh * nh * (a2 - 1.) + 1., D = a2 / (3.1416 * peak * peak);
   vec3 f0 = mix(vec3(.028), metal, is_metal);
-  vec3 F = f0 + (1. - f0) * pow(1. - max(dot(V, H), 0.), 5.);
+  vec3 F = f0 + (1. - f0) * fifth(1. - max(dot(V, H), 0.));
   vec3 specular = key * D * F / (4. * nv * .6 + .4) * lit * max(nl, 0.) * 3.1416 * (1. - .85 * is_cloth);
-  vec3 grazing = f0 + (max(vec3(1. - rough), f0) - f0) * pow(1. - nv, 5.);  // Fresnel's term, less on rough surfaces
+  vec3 grazing = f0 + (max(vec3(1. - rough), f0) - f0) * fifth(1. - nv);  // Fresnel's term, less on rough surfaces
   vec3 mirror = irradiance(reflect(-V, N)) * grazing * ao * (1. - .8 * is_cloth);
   vec3 c = albedo * light_in * (1. - .9 * is_metal) + specular + mirror;
-  return vec4(tone(c * exposure), 1.);
-}
-void main() {
-  ivec2 at = ivec2(gl_FragCoord.xy);
-  colour = shaded(at, texelFetch(where_at, at, 0).xy);
+  colour = vec4(tone(c * exposure), 1.);
 }"""
 )
 
@@ -199,8 +212,7 @@ LOOK_FRAGMENT = (
     + """
 layout(location = 0) out vec4 colour; layout(location = 1) out vec4 finish;
 void main() {
-  ivec2 at = ivec2(gl_FragCoord.xy);
-  look(at, texelFetch(where_at, at, 0).xy);
+  look();
   colour = vec4(albedo, height); finish = vec4(rough, is_metal, is_skin * (1. - is_nail), is_cloth);
 }"""
 )
@@ -211,18 +223,19 @@ SHADOW_VERTEX = (
 SHADOW_FRAGMENT = "#version 330\nvoid main() {}"
 
 WHICH_FRAGMENT = """#version 330
-uniform sampler2D where_at;
+uniform sampler2D which_at;
 layout(location = 0) out vec4 first; layout(location = 1) out vec4 second;
 void main() {
   first = second = vec4(0.);
-  gl_FragDepth = texelFetch(where_at, ivec2(gl_FragCoord.xy), 0).z / 64.;  // of SCREEN_VERTEX: which mesh is seen here
+  float mesh = texelFetch(which_at, ivec2(gl_FragCoord.xy), 0).x * 255.;
+  gl_FragDepth = mesh / 64.;  // as of SCREEN_VERTEX
 }"""
 
 LABEL_FRAGMENT = """#version 330
-uniform sampler2D place_at; uniform sampler2D where_at; uniform float samples;  // a pixel and axis
+uniform sampler2D rest_at; uniform sampler2D which_at; uniform float samples;  // a pixel and axis
 layout(location = 0) out float depth; layout(location = 1) out float label;
 void main() {
   ivec2 at = ivec2(gl_FragCoord.xy * samples);
-  vec4 where = texelFetch(where_at, at, 0);
-  depth = where.z > 0. ? texelFetch(place_at, at, 0).z : 0.; label = where.w / 255.;
+  vec4 which = texelFetch(which_at, at, 0);
+  depth = which.x > 0. ? texelFetch(rest_at, at, 0).w : 0.; label = which.y;
 }"""
