@@ -29,7 +29,9 @@ _CACHE_VERSION = 3
 _WRIST_SHIFT, _THUMB_SHIFT = 0.127, 0.037
 _THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)
 _KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)
-_KNUCKLE_RISE = (0.0, 0.025, 0.02, 0.0)
+_DEPTH = (0.36, 0.42, 0.42)
+"""Of a finger's three joints below the skin of the back, in shares of the thickness of the hand or finger there: the
+bones lie nearer to the back than to the flesh of the palm and the pulps. The mesh's own are at 0.15 to 0.25."""
 _TIP_DEPTH_M = 0.0055
 """From the skin at the fingertip's end to the keypoint."""
 _HAND_LENGTHS = (0.145, 0.228)
@@ -106,6 +108,8 @@ class Arm:
     tips: np.ndarray
     frames: np.ndarray
     radii: np.ndarray
+    knuckle_depth: np.ndarray
+    knuckles: np.ndarray
     base_frames: np.ndarray
     palm_radius: float
     attributes: np.ndarray
@@ -203,7 +207,7 @@ class Characters:
     def _arm(self, index: int) -> Arm:
         t = self.template
         vertices = t.subdivision @ self._vertices[index]
-        heads, tails = self._heads[index], self._tails[index]
+        heads, tails = self._heads[index].copy(), self._tails[index]
         normals = mesh.vertex_normals(vertices, t.fine.faces, t.fine.faces_at_vertex)
         return self._anatomy(vertices, normals, heads, tails)
 
@@ -211,7 +215,7 @@ class Characters:
         t = self.template
         nail = np.zeros(len(vertices))
         np.maximum.at(nail, t.fine.render_source, t.nail)
-        tips, frames, radii = np.zeros((5, 3)), np.zeros((5, 3, 3, 3)), np.zeros((5, 3))
+        tips, frames, radii, depth = np.zeros((5, 3)), np.zeros((5, 3, 3, 3)), np.zeros((5, 3)), np.zeros((5, 3))
         palm = np.clip(-normals[:, 2] * 1.4 - 0.1, 0, 1)
         red = np.zeros(len(vertices))
         crease = np.full(len(vertices), 1.0)
@@ -224,6 +228,10 @@ class Characters:
             tips[k] = end - _TIP_DEPTH_M * direction
             under_nail = distal & (nail > 0.5)
             dorsal = _unit(normals[under_nail].mean(axis=0)) if under_nail.any() else np.array([0, 0, 1.0])
+            for j in (0, 1, 2) if k else (1, 2):  # the thumb's saddle joint is placed above
+                onwards = _unit((heads[bones[j + 1]] if j < 2 else tips[k]) - heads[bones[j]])
+                share = _DEPTH[j if k else 1]
+                heads[bones[j]], depth[k, j] = _at_depth(vertices, heads[bones[j]], onwards, dorsal, share)
             ends = [heads[bones[0]], heads[bones[1]], heads[bones[2]], tips[k]]
             for j in range(3):
                 d = _unit(ends[j + 1] - ends[j])
@@ -266,8 +274,25 @@ class Characters:
         attributes = np.stack([palm, red, up_arm, crease], axis=1)[t.fine.render_source].astype(np.float32)
         palm_vertices = vertices[(t.part == 17) & (vertices[:, 1] > 0.4 * heads[knuckles[1], 1])]
         thickness = np.percentile(palm_vertices[:, 2], 97) - np.percentile(palm_vertices[:, 2], 3)
+        offset = vertices[:, None] - heads[t.finger_bones.ravel()]  # (V, 15, 3)
+        up = np.einsum("vji,ji->vj", offset, frames.reshape(15, 3, 3)[..., 2])
+        reach = 1.7 * depth.ravel()
+        knuckles = np.argwhere((np.linalg.norm(offset, axis=2) < reach) & (up > -0.3 * depth.ravel())).T
         vertices = vertices.astype(np.float32)
-        return Arm(t, vertices, heads, tails, tips, frames, radii, base_frames, 0.4 * float(thickness), attributes)
+        joints = heads, tails, tips, frames, radii, depth, knuckles, base_frames
+        return Arm(t, vertices, *joints, 0.4 * float(thickness), attributes)
+
+
+def _at_depth(
+    vertices: np.ndarray, joint: np.ndarray, onwards: np.ndarray, dorsal: np.ndarray, share: float
+) -> tuple[np.ndarray, float]:
+    """A joint (3,) moved to `share` of the finger's thickness there below the skin of the back, and how far that is."""
+    dorsal = _unit(dorsal - onwards * (dorsal @ onwards))
+    offset = vertices - joint
+    column = (np.abs(offset @ onwards) < 0.005) & (np.abs(offset @ np.cross(onwards, dorsal)) < 0.004)
+    height = (offset @ dorsal)[column]
+    below = share * float(np.ptp(height))
+    return joint + dorsal * (height.max() - below), below
 
 
 def _to_hand_frame(
@@ -293,7 +318,7 @@ def _to_hand_frame(
     for k in range(1, 5):
         metacarpal = heads[index(f"metacarpal{k}")]
         inwards = _unit(metacarpal - heads[first[k]])
-        heads[first[k]] += palm * (_KNUCKLE_SHIFT[k - 1] * inwards + np.array([0, 0, _KNUCKLE_RISE[k - 1]]))
+        heads[first[k]] += palm * _KNUCKLE_SHIFT[k - 1] * inwards
     heads[first[0]] += palm * np.array(_THUMB_BASE_SHIFT)
     second, third = index("finger1-2"), index("finger1-3")
     heads[second] += _THUMB_SHIFT * palm * _unit(heads[third] - heads[second])

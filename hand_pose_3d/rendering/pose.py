@@ -190,7 +190,38 @@ def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def skin(arm: Arm, motion: np.ndarray, count: int | None = None) -> np.ndarray:
     """Vertices (V, 3) of the arm, or its first `count`, after linear blend skinning with motions (B, 3, 4)."""
     blended = (arm.template.weights[:count] @ motion.reshape(len(motion), 12).astype(np.float32)).reshape(-1, 3, 4)
-    return np.einsum("nij,nj->ni", blended[:, :, :3], arm.vertices[:count]) + blended[:, :, 3]
+    vertices = np.einsum("nij,nj->ni", blended[:, :, :3], arm.vertices[:count]) + blended[:, :, 3]
+    _round_knuckles(arm, motion, vertices)
+    return vertices
+
+
+def _round_knuckles(arm: Arm, motion: np.ndarray, vertices: np.ndarray) -> None:
+    """Push vertices (V, 3) out to where the head of the bone keeps them at a bent joint.
+
+    Blended skin falls in there; a joint's back stays as far from it as it is when straight.
+    """
+    t = arm.template
+    bones, before = t.finger_bones, t.finger_bones.copy()
+    before[:, 1:], before[1:, 0] = bones[:, :2], t.metacarpals
+    bones, before, frames = bones.ravel(), before.ravel(), arm.frames.reshape(15, 3, 3)
+    rest, turn = frames[..., 2, None], motion[..., :3]
+    back, onwards = (turn[before] @ rest)[..., 0], (turn[bones] @ rest)[..., 0]
+    bent = np.clip(np.arccos(np.clip((back * onwards).sum(-1), -1, 1)) / np.radians(50), 0, 1)
+    out = back + onwards
+    out /= np.linalg.norm(out, axis=-1, keepdims=True)
+    across = (turn[bones] @ frames[..., 0, None])[..., 0]
+    centre = (turn[bones] @ arm.heads[bones, :, None])[..., 0] + motion[bones, :, 3]
+
+    vertex, joint = arm.knuckles[:, arm.knuckles[0] < len(vertices)]
+    radius, axis = arm.knuckle_depth.ravel()[joint], across[joint]
+    offset = vertices[vertex] - centre[joint]
+    along = (offset * axis).sum(-1)
+    offset = offset - along[:, None] * axis
+    distance = np.maximum(np.linalg.norm(offset, axis=1), 1e-6)
+    head = radius * np.sqrt(np.maximum(1 - (along / (1.1 * radius)) ** 2, 0))
+    outside = np.clip(2 * (offset * out[joint]).sum(-1) / distance, 0, 1)
+    push = np.maximum(head / distance - 1, 0) * bent[joint] ** 2 * (3 - 2 * bent[joint]) * outside
+    np.add.at(vertices, vertex, (offset * push[:, None]).astype(vertices.dtype))
 
 
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.

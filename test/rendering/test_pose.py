@@ -69,6 +69,42 @@ def test_bent_fingers_meet_before_the_root_of_the_thumb(arm):
     assert np.ptp(at_wrist) < 0.7 * np.ptp(keypoints[[5, 9, 13, 17], 0] / palm)
 
 
+def _distance_to_skin(arm, vertices, start, direction):
+    """How far the outer skin is from `start` along `direction`: the skin inside folds there when the joint is bent.
+
+    Source: Moeller and Trumbore, 1997.
+    """
+    a, b, c = (vertices[arm.template.fine.faces[:, k]].astype(float) for k in range(3))
+    normal = np.cross(direction, c - a)
+    determinant = ((b - a) * normal).sum(1)
+    determinant[np.abs(determinant) < 1e-15] = 1e-15
+    u = ((start - a) * normal).sum(1) / determinant
+    q = np.cross(start - a, b - a)
+    v, t = q @ direction / determinant, ((c - a) * q).sum(1) / determinant
+    return t[(u >= 0) & (v >= 0) & (u + v <= 1) & (t > 0) & (t < 0.013)].max()
+
+
+def test_joints_lie_inside_the_fingers_and_knuckles_do_not_fall_in_when_bent(arm):
+    """Blended skin alone comes to a third nearer to the joints of a fist, and the rig's own lie 3 mm below the back."""
+    depths = []
+    for share in (0.0, 1.0):
+        angles = share * actions.action_angles("fist")
+        motion, keypoints = pose.bone_motions(arm, angles)
+        vertices = pose.skin(arm, motion)
+        row = []
+        for finger in range(1, 5):
+            normals = [motion[arm.template.metacarpals[finger - 1], :, :3] @ arm.frames[finger, 0][:, 2]]
+            for joint in range(3):
+                turn = motion[arm.template.finger_bones[finger, joint], :, :3]
+                out = normals[-1] + turn @ arm.frames[finger, joint][:, 2]
+                normals.append(turn @ arm.frames[finger, min(joint + 1, 2)][:, 2])
+                out /= np.linalg.norm(out)
+                row.append(_distance_to_skin(arm, vertices, keypoints[1 + 4 * finger + joint], out))
+        depths.append(np.reshape(row, (4, 3)))
+    assert (depths[0][:, 0] > 0.007).all() and (depths[0][:, 1] > 0.0055).all() and (depths[0][:, 2] > 0.004).all()
+    assert (depths[1] > 0.8 * depths[0]).all()
+
+
 def test_thumb_joints_bend_towards_the_palm(arm):
     """Bending the thumb's outer joints moves its tip towards the little finger's side, never away from the hand."""
     for joint in ("thumb_mcp", "thumb_ip"):
