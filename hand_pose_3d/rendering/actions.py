@@ -137,8 +137,11 @@ def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, np.nda
         fingers[k, 3] += (common + rng.normal(0, 0.10)) * scale
         fingers[k, 0] += rng.normal(0, 0.05)
     fingers[:, 0] += np.radians(_FAN) * rng.normal(0, 0.35)
-    # Hands are closed with the knuckles bent anywhere from a third to all the way.
-    fingers[:, 1] -= max(rng.uniform(-0.5, 0.95), 0) * np.clip((fingers[:, 2] - 0.9) / 0.7, 0, 1)
+    # Hands are closed with the knuckles bent anywhere from a third to all the way, and the last joint less than it
+    # would bend by itself where the fingertip rests on the palm.
+    closed = np.clip((fingers[:, 2] - 0.9) / 0.7, 0, 1)
+    fingers[:, 1] -= max(rng.uniform(-0.5, 0.95), 0) * closed
+    fingers[:, 3] *= 1 - max(rng.uniform(-0.5, 0.6), 0) * closed
     angles[pose.THUMB] += rng.normal(0, 1, 5) * np.radians([8, 7, 8, 12, 5])
     angles[pose.CUP] += abs(rng.normal(0, 0.08))
     return name, angles, target

@@ -140,6 +140,18 @@ def test_sampled_poses_do_not_run_into_themselves(arm):
     assert np.mean(np.array(depths) < 0.002) > 0.9 and max(depths) < 0.008
 
 
+def test_hands_close_in_many_ways():
+    """Knuckles bent from a third to all the way, last joints from a third to two thirds of the middle ones."""
+    rng = np.random.default_rng(2)
+    drawn = [pose.respect_anatomy(actions._draw(rng, ("fist",))[1]) for _ in range(300)]
+    _, knuckle, middle, last = np.moveaxis(np.array([pose.fingers(angles) for angles in drawn]), -1, 0)
+    closed = middle > np.radians(90)
+    assert closed.mean() > 0.5
+    assert np.percentile(knuckle[closed], 5) < np.radians(40) < np.radians(85) < np.percentile(knuckle[closed], 95)
+    share = last[closed] / middle[closed]
+    assert np.percentile(share, 5) < 0.4 < 0.6 < np.percentile(share, 95)
+
+
 def test_penetration_sees_a_finger_through_a_palm(arm):
     keypoints = pose.bone_motions(arm, np.zeros(pose.NUM_ANGLES))[1]
     assert pose.penetration(arm, keypoints) == 0
