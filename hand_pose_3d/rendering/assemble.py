@@ -25,7 +25,7 @@ from hand_pose_3d.skeleton import Side
 NUM_COLUMNS = 17
 """position 3, normal 3, rest 3, traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1."""
 _TEXTURE_SIDE = 1024
-_COARSE_BELOW_PX = 170
+_COARSE_BELOW_PX = 230
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
         mean = float(light.mean())
         strength = min(max(mean, 0.3), 1.5) / mean
     scaled = light * np.float32(strength * scene.background_exposure * (_CURVE_STEPS / _CURVE_END))
-    picture = _CURVE[np.minimum(scaled, _CURVE_STEPS, out=scaled).astype(np.uint16)]
+    picture = _CURVE.take(scaled.astype(np.int32), mode="clip")
     if scene.background_blur > 0:
         picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)
     return picture

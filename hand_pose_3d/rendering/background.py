@@ -91,13 +91,11 @@ def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal:
 
     grid = ((np.arange(size) - (size - 1) / 2) / focal).astype(np.float32)
     rotation = rotation_world_camera.astype(np.float32)
-    across, down = np.meshgrid(grid, grid)
-    x, y, z = (row[0] * across + row[1] * down + row[2] for row in rotation)
+    x, y, z = (row[0] * grid + (row[1] * grid + row[2])[:, None] for row in rotation)
     height, width = env.pixels.shape[:2]
-    u = cv2.phase(z, -x) / np.float32(2 * np.pi) * width  # 0..width, starting at +z, where the map's middle is
-    u = (u + np.float32(width / 2 - 0.5)) % np.float32(width)
-    v = np.float32(0.5 * height - 0.5) - cv2.phase(np.hypot(x, z), y, angleInDegrees=False) * np.float32(height / np.pi)
-    v = np.where(v < -0.5, v + np.float32(2 * height), v)
+    # Angles are 0 to 2 pi, so that both run over a border of the map, where it is wrapped; its middle is at +z.
+    u = cv2.phase(z, -x) * np.float32(0.5 * width / np.pi) + np.float32(0.5 * width - 0.5)
+    v = np.float32(0.5 * height - 0.5) - cv2.phase(cv2.magnitude(x, z), y) * np.float32(height / np.pi)
     return cv2.remap(env.pixels, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 

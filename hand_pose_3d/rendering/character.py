@@ -31,7 +31,8 @@ _THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)
 _KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)
 _DEPTH = (0.36, 0.42, 0.42)
 """Of a finger's three joints below the skin of the back, in shares of the thickness of the hand or finger there: the
-bones lie nearer to the back than to the flesh of the palm and the pulps. The mesh's own are at 0.15 to 0.25."""
+bones lie nearer to the back than to the flesh of the palm and the pulps, but not as near as the mesh's own joints, at
+0.15 to 0.25. Chosen by what anatomy shows, for want of a survey."""
 _TIP_DEPTH_M = 0.0055
 """From the skin at the fingertip's end to the keypoint."""
 _HAND_LENGTHS = (0.145, 0.228)
