@@ -98,7 +98,9 @@ class Arm:
 
     vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger's pulp, a little inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
-    base_frames: (4, 3, 3) frame of a straight finger in the palm's plane, index to little.
+    knuckle_depth: (5, 3) metres of each joint below the skin of its back, 0 for the thumb's first. knuckles: (2, N) the
+    vertices near the backs of joints, and whose (0 to 14). base_frames: (4, 3, 3) frame of a straight
+    finger in the palm's plane, index to little.
     attributes: (R, 4) palm side 0..1, redness 0..1, metres up the arm from the wrist, metres to the nearest joint.
     """
 
