@@ -217,7 +217,7 @@ class Rasteriser:
 
         n, side = self.size, self._colour.width
         over = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(side, side, 4)
-        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_LINEAR)  # at these ratios nearly INTER_AREA, and faster
+        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_LINEAR)  # at this ratio nearly INTER_AREA, and faster
         open_share = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
         behind = cv2.multiply(background, open_share, scale=1 / 255)
         colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
