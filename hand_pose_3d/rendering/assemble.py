@@ -136,7 +136,7 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
 def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMesh, np.ndarray]:
     arm = source.characters.arm(hand.character)
     t = arm.template
-    motion, points = pose.bone_motions(arm, hand.angles)
+    motion, points = pose.posed(arm, hand)
     mirrored = hand.side is Side.RIGHT
     place = hand.rotation_camera_hand @ np.diag([-1.0 if mirrored else 1.0, 1, 1])
     camera_points = points @ place.T + hand.wrist_camera_m

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,14 @@ class Environment:
     harmonics: np.ndarray
     sun: np.ndarray
     sun_share: float
+
+    @cached_property
+    def bordered(self) -> np.ndarray:
+        """The map with one more pixel at each edge: round the world, and the poles' own."""
+        import cv2
+
+        around = cv2.copyMakeBorder(self.pixels, 0, 0, 1, 1, cv2.BORDER_WRAP)
+        return cv2.copyMakeBorder(around, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
 
 
 def environment_files(assets: Path | None) -> list[Path]:
@@ -93,10 +101,10 @@ def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal:
     rotation = rotation_world_camera.astype(np.float32)
     x, y, z = (row[0] * grid + (row[1] * grid + row[2])[:, None] for row in rotation)
     height, width = env.pixels.shape[:2]
-    # Angles are 0 to 2 pi, so that both run over a border of the map, where it is wrapped; its middle is at +z.
-    u = cv2.phase(z, -x) * np.float32(0.5 * width / np.pi) + np.float32(0.5 * width - 0.5)
-    v = np.float32(0.5 * height - 0.5) - cv2.phase(cv2.magnitude(x, z), y) * np.float32(height / np.pi)
-    return cv2.remap(env.pixels, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    # The map's middle is at +z. OpenCV wraps maps itself, but takes six times as long for it.
+    u = cv2.phase(-z, x) * np.float32(0.5 * width / np.pi) + np.float32(0.5)
+    v = cv2.phase(y, cv2.magnitude(x, z)) * np.float32(height / np.pi) + np.float32(0.5)
+    return cv2.remap(env.bordered, u, v, cv2.INTER_LINEAR)
 
 
 def made_up_environment(rng: np.random.Generator) -> Environment:

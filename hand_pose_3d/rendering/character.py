@@ -104,6 +104,22 @@ class Arm:
     palm_radius: float
     attributes: np.ndarray
 
+    @cached_property
+    def finger_heads(self) -> np.ndarray:
+        """Joints (5, 3, 3) of the fingers at rest."""
+        return self.heads[self.template.finger_bones]
+
+    @cached_property
+    def metacarpal_heads(self) -> np.ndarray:
+        """Joints (4, 3) of the metacarpals at rest, index to little finger."""
+        return self.heads[self.template.metacarpals]
+
+    @cached_property
+    def phalanx_lengths(self) -> np.ndarray:
+        """Metres (5, 3, 1) from each joint of the fingers to the next, at last to the tip."""
+        ends = np.concatenate([self.finger_heads[:, 1:], self.tips[:, None]], axis=1)
+        return np.linalg.norm(ends - self.finger_heads, axis=-1, keepdims=True)
+
 
 def _part_of(bone: str) -> int:
     if "arm" in bone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 _TONES = np.array(
@@ -31,7 +33,12 @@ def skin_tone(t: float) -> np.ndarray:
 def unlike_skin(colours: np.ndarray) -> np.ndarray:
     """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
     hue = np.log(colours / colours.mean(-1, keepdims=True))
-    tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
-    tones = np.log(tones / tones.mean(-1, keepdims=True))
-    near = np.linalg.norm(hue[..., None, :] - tones, axis=-1).min(-1) < _SKIN_LIKE
+    near = np.linalg.norm(hue[..., None, :] - _skin_hues(), axis=-1).min(-1) < _SKIN_LIKE
     return np.where(near[..., None], colours[..., ::-1], colours)
+
+
+@cache
+def _skin_hues() -> np.ndarray:
+    """Logarithms (9, 3) of skin's linear colours, of brightness 1."""
+    tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
+    return np.log(tones / tones.mean(-1, keepdims=True))

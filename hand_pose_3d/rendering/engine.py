@@ -98,21 +98,10 @@ class Rasteriser:
 
     def render(self, scene: Assembly) -> Pictures:
         """Draw one assembled scene."""
-        gl: Any = self._gl
         meshes = [*scene.arms, *scene.things]
         buffers = [self._upload(mesh) for mesh in meshes]
         light = _light_matrix(scene)
-        self._shadow_program["light"].write(light.T.astype("f4").tobytes())
-        self._shadow_target.use()
-        self._shadow_target.clear(depth=1.0)
-        gl.disable(self._cull)  # open ends and thin things cast shadows from both sides
-        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
-            if mesh.casts_shadow:
-                layout: Any = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
-                coarse = self._indices(mesh.shadow_faces) if mesh.shadow_faces is not None else indices
-                gl.vertex_array(self._shadow_program, layout, coarse).render()
-
-        gl.enable(self._cull)
+        self._draw_shadow(light, meshes, buffers)
         boxes = self._draw_surface(scene, meshes, buffers)
         lens = _lens(scene.intrinsics)
         self._shade(meshes, boxes, self._colour, self._screen, lens=lens, shadow=0, light=light.T, **scene.lighting)
@@ -138,6 +127,18 @@ class Rasteriser:
         which = self._surface.read(components=1, attachment=len(shaders.SURFACE) - 1)
         mesh = np.frombuffer(which, np.uint8).reshape(side, side).astype(int)
         return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
+
+    def _draw_shadow(self, light: np.ndarray, meshes: list[SceneMesh], buffers: list[Any]) -> None:
+        """How far the key light reaches, near the hands."""
+        self._shadow_program["light"].write(light.T.astype("f4").tobytes())
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
+            if mesh.casts_shadow:
+                self._gl.front_face = "cw" if mesh.mirrored else "ccw"  # the light's axes are left-handed
+                layout: Any = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
+                coarse = self._indices(mesh.shadow_faces) if mesh.shadow_faces is not None else indices
+                self._gl.vertex_array(self._shadow_program, layout, coarse).render()
 
     def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any]) -> list[Box]:
         """Everything into the surface pictures, of which only the last is valid where nothing is; the meshes' boxes."""

@@ -8,12 +8,16 @@ rest, flexion of its other two joints, roll about the metacarpal. Everything is 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import FINGERS, PARENTS
+
+if TYPE_CHECKING:
+    from hand_pose_3d.rendering.scene import HandInstance
 
 ANGLES = (
     *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("spread", "mcp", "pip", "dip")),
@@ -113,26 +117,32 @@ def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return motion, keypoints
 
 
+@lru_cache(maxsize=8)
+def posed(arm: Arm, hand: HandInstance) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`bone_motions` of a hand's pose, kept as long as its frame is made."""
+    return bone_motions(arm, hand.angles)
+
+
 def hand_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As :func:`bone_motions`, but that the arm stays at rest."""
     t = arm.template
     motion = np.zeros((*angles.shape[:-1], len(t.bones), 3, 4))
     motion[..., :, :, :3] = np.eye(3)
-    cup, pivots = _cup(angles), arm.heads[t.metacarpals]
+    cup, pivots = _cup(angles), arm.metacarpal_heads
     motion[..., t.metacarpals, :, :3] = cup
     motion[..., 3][..., t.metacarpals, :] = pivots - (cup @ pivots[..., None])[..., 0]
     frames, keypoints = phalanges(arm, angles)
     rotation = frames @ np.swapaxes(arm.frames, -1, -2)
     motion[..., t.finger_bones, :, :3] = rotation
-    heads, points = arm.heads[t.finger_bones], keypoints[..., 1:, :].reshape(*angles.shape[:-1], 5, 4, 3)
-    motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ heads[..., None])[..., 0]
+    points = keypoints[..., 1:, :].reshape(*angles.shape[:-1], 5, 4, 3)
+    motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ arm.finger_heads[..., None])[..., 0]
     return motion, keypoints
 
 
 def phalanges(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frames (..., 5, 3, 3, 3) of the phalanges, as in :class:`Arm`, and keypoints (..., 21, 3) in the hand frame."""
-    t, batch = arm.template, angles.shape[:-1]
-    cup, pivots, heads = _cup(angles), arm.heads[t.metacarpals], arm.heads[t.finger_bones]
+    batch = angles.shape[:-1]
+    cup, pivots, heads = _cup(angles), arm.metacarpal_heads, arm.finger_heads
     thumb, others = angles[..., THUMB], angles[..., :16].reshape(*batch, 4, 4)
     bent = np.zeros((*batch, 5, 3))
     bent[..., 0, 1:], bent[..., 1:, :] = -thumb[..., 2:4], -others[..., 1:]
@@ -147,8 +157,7 @@ def phalanges(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     points = np.empty((*batch, 5, 4, 3))
     points[..., 0, 0, :] = heads[0, 0]
     points[..., 1:, 0, :] = pivots + (cup @ (heads[1:, 0] - pivots)[..., None])[..., 0]
-    lengths = np.linalg.norm(np.concatenate([heads[:, 1:], arm.tips[:, None]], axis=1) - heads, axis=-1)
-    points[..., 1:, :] = frames[..., 1] * lengths[..., None]
+    points[..., 1:, :] = frames[..., 1] * arm.phalanx_lengths
     keypoints = np.zeros((*batch, 21, 3))
     keypoints[..., 1:, :] = np.cumsum(points, axis=-2).reshape(*batch, 20, 3)
     return frames, keypoints

@@ -184,7 +184,7 @@ def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandIns
         likely = hand.action in _WRAPS or hand.action in _PINCHES
         if rng.random() < (0.62 if likely else 0.1):
             arm = source.characters.arm(hand.character)
-            points = pose.phalanges(arm, hand.angles)[1]
+            points = pose.posed(arm, hand)[1]
             pinch = hand.action in _PINCHES or (hand.action not in _WRAPS and rng.random() < 0.3)
             held = held_thing(rng, arm, points, "pinch" if pinch else "wrap")
             if held is not None:
@@ -233,7 +233,7 @@ def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[Han
     body = source.people.body(index)
     hand = hands[0]
     arm = source.characters.arm(hand.character)
-    motion, _ = pose.bone_motions(arm, hand.angles)
+    motion, _ = pose.posed(arm, hand)
     mirror = np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
     shoulder = hand.rotation_camera_hand @ mirror @ pose.arm_joints(arm, motion)[1] + hand.wrist_camera_m
     rotation = _lean(rng, 0.5)
@@ -280,7 +280,7 @@ def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
 
     def points(hand: HandInstance) -> np.ndarray:
         arm = source.characters.arm(hand.character)
-        motion, keypoints = pose.bone_motions(arm, hand.angles)
+        motion, keypoints = pose.posed(arm, hand)
         elbow, _ = pose.arm_joints(arm, motion)
         palm = np.linspace(0.3, 0.8, 3)[:, None, None] * keypoints[[5, 9, 13, 17]]
         all_points = np.vstack([keypoints, palm.reshape(-1, 3), np.linspace(0.1, 1, 8)[:, None] * elbow])
