@@ -13,8 +13,12 @@ from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
 NUM_TRAINING, NUM_EVALUATION = 20, 6
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _WAIST_M = 0.09
+_HEM_M = 0.1
+"""Over which trousers grow from nothing to all, so that their edge crosses triangles in a straight line."""
+_INSIDE = ("mouth_cavity", *(f"eye_{part}.{side}" for part in ("cavity", "back") for side in "LR"))
+"""Parts of the body model that nobody sees."""
 _SMOOTHING_STEPS = 30
 """How often cloth is averaged with its neighbourhood: it hangs over a body and does not show its shape."""
 _HANGING_DEGREES = (26, 40)
@@ -48,6 +52,7 @@ def extract(path: Path, count: int) -> None:
     """Sample `count` people with hanging arms and write their bodies to `path` (npz)."""
     model, weights, _ = body_model()
     import torch
+    from anny.face_segmentation import get_face_segmentation_mask
     from scipy.spatial.transform import Rotation
 
     labels = model.bone_labels
@@ -56,9 +61,9 @@ def extract(path: Path, count: int) -> None:
         return weights[:, [i for i, b in enumerate(labels) if any(w in b for w in words)]].sum(axis=1)
 
     chosen = share("wrist", "finger", "metacarpal", "tongue") < 0.5
-    faces = model.faces.numpy()
-    inside = chosen[faces].all(axis=1)
-    used, faces_used = np.unique(faces[inside], return_inverse=True)
+    faces, corners = model.faces.numpy(), model.face_texture_coordinate_indices.numpy()
+    outside = chosen[faces].all(axis=1) & ~get_face_segmentation_mask(model, _INSIDE).numpy()
+    used, faces_used = np.unique(faces[outside], return_inverse=True)
     legs = share("leg", "foot", "toe")
     trunk = share("root", "pelvis", "spine", "breast", "clavicle", "shoulder") + legs
     arms = np.stack(
@@ -86,7 +91,7 @@ def extract(path: Path, count: int) -> None:
         shoulders=np.array(shoulders, np.float32),
         heads=np.array(heads, np.float32),
         faces=faces_used.reshape(-1, 3).astype(np.int32),
-        corner_uv=model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()[inside]],
+        corner_uv=model.texture_coordinates.numpy()[corners[outside]],
         cloth=np.clip(trunk + arms.sum(axis=0), 0, 1)[used],
         forearm=forearm[used],
         legs=legs[used],
@@ -135,7 +140,8 @@ class People:
             from_eyes[:, 2] - 0.058, np.minimum(from_eyes[:, 1] - 0.055 - 0.25 * np.clip(-from_eyes[:, 2], 0, 1), 0.05)
         )
         hips = vertices[np.abs(data["legs"] - 0.5) < 0.1, 2].mean()
-        trousers = ((vertices[:, 2] < hips + _WAIST_M) & (data["arms"].sum(axis=0) < 0.5)).astype(float)
+        below_waist = np.clip(0.5 + (hips + _WAIST_M - vertices[:, 2]) / _HEM_M, 0, 1)
+        trousers = below_waist * (data["arms"].sum(axis=0) < 0.5)
         hair = np.clip(line * 60, 0, 1) * skull
         return Body(
             vertices=vertices[source],
