@@ -18,6 +18,7 @@ from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
+from hand_pose_3d.segmentation import HandRegion
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, distinct
 
@@ -27,11 +28,11 @@ STAGES = ("segmentation", "crop", "keypoints", "placement", "tracking")
 NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 """Settings that say which networks are loaded, and how; all others can change while they stay."""
 
-_ROUGH_SCORE = 0.4
+_ROUGH_SCORE = 0.1
 """A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
 
 _SURE = 0.45
-"""A first look whose score times mean keypoint score is below is repeated with the crop turned by quarters."""
+"""A first look whose mean keypoint score is below is repeated with the crop turned by quarters."""
 
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
 """A first crop that is nearer than this to that of the pose in it is not read again in a video, whose next image will
@@ -39,10 +40,7 @@ be, nor where it was read surely: radians, ratio of the edges, distance of the c
 crops by about as much."""
 
 _VERY_SURE = 0.75
-"""Score times mean keypoint score from which on one look at a single image is enough if its crop fitted."""
-
-_CLAIMED = 0.3
-"""A region of the mask that overlaps a followed hand's box by more (intersection over union) is that hand."""
+"""Mean keypoint score from which on one look at a single image is enough if its crop fitted."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class EstimatorConfig:
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
     mirrored: bool = False  # the image shows the scene as a mirror does
-    score_threshold: float = 0.5  # hands below are left out, 0..1
+    score_threshold: float = 0.3  # hands below are left out, 0..1
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
@@ -148,7 +146,7 @@ class HandPoseEstimator:
         image = np.zeros((480, 640, 3), np.uint8)
         tracker = HandTracker()
         for count in (1, 2, 1, 2):
-            self._family.find(image, count)
+            self._family.segment(image, count).regions(count)
             readings = self._family.read(np.stack([crop.extract(image)] * count), [Side.UNKNOWN] * count)
             hands = [to_hand(reading, crop, Side.UNKNOWN, image.shape, camera) for reading in readings]
             placed = [place(hand, camera).replace(score=1.0) for hand in hands if hand is not None]
@@ -211,14 +209,26 @@ class HandPoseEstimator:
 
     def _detect(self, image: np.ndarray, known: Sequence[HandPose]) -> list[HandPose]:
         """Hands found by segmentation, without those that are known already."""
+        most = self.config.max_hands
         start = time.perf_counter()
-        regions = self._family.find(image, self.config.max_hands)
-        if known:
-            # Hands that were just read in their own windows need no second look.
-            claimed = [hand.roi_px for hand in known]
-            regions = [r for r in regions if all(box_overlap(r.box, box) < _CLAIMED for box in claimed)]
-        crops = [first_crop(region, self._family) for region in regions]
+        mask = self._family.segment(image, most)
         self._took("segmentation", start)
+        hands: list[HandPose] = []
+        # Hands that touch are one region: what the hands in it leave of it is looked at for another one.
+        for look in range(2):
+            taken = [*known, *hands]
+            if look and (not hands or len(taken) >= most):
+                break
+            start = time.perf_counter()
+            regions = mask.regions(most, [hand.keypoints_px for hand in taken])
+            self._took("segmentation", start)
+            hands = distinct([*taken, *self._find(image, regions)])
+            hands = [hand for hand in hands if not any(hand is k for k in known)]
+        return hands
+
+    def _find(self, image: np.ndarray, regions: Sequence[HandRegion]) -> list[HandPose]:
+        """The hands in regions of the mask."""
+        crops = [first_crop(region, self._family) for region in regions]
         upright, least = self._family.upright, self.config.score_threshold
         hands: list[HandPose] = []
         again: list[Crop] = []
@@ -231,8 +241,7 @@ class HandPoseEstimator:
                 hands.append(hand)
             else:
                 again.append(better)
-        hands += [hand for _, hand in self._read(image, again, least)]
-        return [hand for hand in distinct([*known, *hands]) if not any(hand is k for k in known)]
+        return hands + [hand for _, hand in self._read(image, again, least)]
 
     def _look(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[tuple[Crop, HandPose]]:
         """A first look at regions whose hands may point anywhere: the surest answer of each."""
@@ -339,7 +348,7 @@ def to_hand(
 
 
 def _sureness(hand: HandPose) -> float:
-    return hand.score * float(hand.keypoint_scores.mean())
+    return float(hand.keypoint_scores.mean())
 
 
 def _fits(crop: Crop, better: Crop) -> bool:

@@ -13,7 +13,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.geometry import from_canonical
 from hand_pose_3d.runtime import make_runner
-from hand_pose_3d.segmentation import HandRegion, grow_region, hand_regions
+from hand_pose_3d.segmentation import HandMask, HandRegion, grow_region
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.weights import Conventions, default_weights, load_weights
 
@@ -48,8 +48,8 @@ class Family(Protocol):
     region_margin: float  # edge of a first crop over the longer side of a region of the mask
     upright: bool  # whether crops are turned so that the hand points up
 
-    def find(self, image: np.ndarray, max_hands: int) -> list[HandRegion]:
-        """Regions of hands in an image (H, W, 3) RGB uint8, boxes in its pixels."""
+    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
+        """Where up to max_hands hands may be in an image (H, W, 3) RGB uint8."""
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """Read crops (N, S, S, 3) RGB uint8; an unknown side is estimated."""
@@ -79,7 +79,7 @@ class LiteFamily:
         examples = [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)]
         self._crop = make_runner(crop, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
 
-    def find(self, image: np.ndarray, max_hands: int) -> list[HandRegion]:
+    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
         """See :class:`Family`."""
         import cv2
 
@@ -97,16 +97,8 @@ class LiteFamily:
         canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=way)
         probability = self._scene(canvas[None])[0][0]
         probability = probability[: -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
-        found = hand_regions(probability, max_hands=max_hands, min_area_px=6, reach_px=1)
-        step = np.array([width / inner[0], height / inner[1]]) * self._cell
-        regions = []
-        for region in found:
-            x, y, w, h = region.box
-            left, top = round(x * step[0]), round(y * step[1])
-            right, bottom = min(round((x + w) * step[0]), width), min(round((y + h) * step[1]), height)
-            box = (left, top, max(right - left, 1), max(bottom - top, 1))
-            regions.append(HandRegion(box, round(region.area_px * step[0] * step[1]), region.score))
-        return regions
+        step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
+        return HandMask(probability, (width, height), step, min_area=6, reach=1)
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
@@ -151,23 +143,16 @@ class PaperFamily:
         reader = PaperCropReader(pose, lifting, side)
         self._crop = make_runner(reader, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
 
-    def find(self, image: np.ndarray, max_hands: int) -> list[HandRegion]:
+    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
         """See :class:`Family`: the paper's region growing for one hand, connected regions for more."""
         import cv2
 
         height, width = image.shape[:2]
         way = cv2.INTER_AREA if width > self._input[0] else cv2.INTER_LINEAR
         probability = self._scene(cv2.resize(image, self._input, interpolation=way)[None])[0][0]
-        step = np.array([width / self._input[0], height / self._input[1]])
         if max_hands == 1:
-            grown = grow_region(probability)
-            probability = np.where(grown, probability, 0)
-        regions = []
-        for region in hand_regions(probability, max_hands=max_hands):
-            x, y, w, h = region.box
-            box = (round(x * step[0]), round(y * step[1]), max(round(w * step[0]), 1), max(round(h * step[1]), 1))
-            regions.append(HandRegion(box, round(region.area_px * step[0] * step[1]), region.score))
-        return regions
+            probability = np.where(grow_region(probability), probability, 0)
+        return HandMask(probability, (width, height), (width / self._input[0], height / self._input[1]))
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""

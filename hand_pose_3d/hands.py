@@ -28,7 +28,8 @@ class HandPose:
     Frames: pixels (u right, v down) of the received image; camera axes x right, y down, z forward.
     ``keypoints_relative == keypoints_canonical @ rotation_camera_canonical.T`` holds always.
 
-    keypoints_px: (21, 2) pixels. keypoint_scores: (21,) in 0..1, low where hidden.
+    score: probability that this is a hand and lies here. keypoints_px: (21, 2) pixels. keypoint_scores: (21,) in 0..1,
+    low where hidden.
     keypoints_relative: (21, 3) camera axes, wrist at zero, index finger's first bone = 1.
     keypoints_canonical: (21, 3) the paper's canonical frame, of the hand's own side (not mirrored), same unit.
     rotation_camera_canonical: (3, 3) the viewpoint. roi_px: (x, y, width, height) box of the hand.

@@ -27,9 +27,9 @@ class TrackerConfig:
 
     max_hands: int = 2
     """Hands that are followed at once."""
-    start_score: float = 0.5
+    start_score: float = 0.3
     """A hand below this score starts no track."""
-    keep_score: float = 0.35
+    keep_score: float = 0.1
     """A tracked hand below this score counts as not seen."""
     detect_every: int = 15
     """Frames between two searches of the whole image while fewer than max_hands are followed."""

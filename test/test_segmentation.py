@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from hand_pose_3d.segmentation import grow_region, hand_regions, paper_crop
+from hand_pose_3d.segmentation import HandMask, cover, grow_region, hand_regions, paper_crop
 
 
 def probability(*rectangles, size=(240, 320)):
@@ -39,6 +39,37 @@ def test_gaps_up_to_the_reach_are_bridged(gap, count):
     image = probability((20, 20, 30, 30, 0.9), (50 + gap, 20, 30, 30, 0.9))
     assert len(hand_regions(image)) == count
     assert grow_region(image)[25, 60 + gap] == (count == 1)
+
+
+def flat_hand(x, y, size):
+    """(21, 2) pixels of an open hand whose wrist is at (x, y), fingers up."""
+    fingers = np.arange(5)[:, None] * 0.2 - 0.4, np.array([0.45, 0.65, 0.85, 1.0])
+    joints = np.stack([np.repeat(fingers[0], 4, axis=1), -np.repeat(fingers[1][None], 5, axis=0)], axis=-1)
+    return np.vstack([[0, 0], joints.reshape(-1, 2)]) * size + [x, y]
+
+
+def test_what_known_hands_leave_of_a_region_is_another_region():
+    first, second = flat_hand(100, 160, 80), flat_hand(170, 170, 80)
+    both = cover([first, second], (240, 320), (1, 1)) * 0.9
+    far = probability((280, 10, 20, 20, 0.8))
+    mask = HandMask(np.maximum(both, far), (640, 480), (2.0, 2.0), reach=1)
+
+    together, alone = mask.regions(3)
+    assert together.box[2] > 2 * (170 - 100) + 80 and alone.box == (560, 20, 40, 40)
+    beside, same = mask.regions(3, [2 * first])
+    high = 2 * second.max(0)
+    x, y, w, h = beside.box
+    assert abs(x + w - high[0]) < 40 and abs(y + h - high[1]) < 40 and x > 2 * 100 and beside.area_px < together.area_px
+    assert same == alone  # a region of its own is not measured by what the hand took
+    assert mask.regions(3, [2 * first, 2 * second]) == [alone]
+
+
+def test_scraps_beside_a_known_hand_are_no_region():
+    hand = flat_hand(100, 160, 80)
+    broad = cover([hand], (240, 320), (1, 1)) * 0.9
+    broad[165:185, 80:125] = 0.9  # some of the wrist
+    assert len(hand_regions(broad, reach_px=1)) == 1
+    assert hand_regions(broad, reach_px=1, covered=cover([hand], (240, 320), (1, 1))) == []
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -108,7 +108,7 @@ def _estimator(peer: str | None, options: dict[str, Any]) -> Any:
     if peer:
         from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
 
-        return MediaPipeHands(options["max_hands"], options["score_threshold"])
+        return MediaPipeHands(options["max_hands"])
     from hand_pose_3d.estimator import HandPoseEstimator
 
     return HandPoseEstimator(tracking=False, **options)

@@ -23,7 +23,7 @@ _OPTIONS = (
         help="Estimate the side of each hand, or state it.",
     ),
     click.option("--mirrored", is_flag=True, help="The images are mirrored, as selfie cameras give them."),
-    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True),
+    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True),
 )
 
 

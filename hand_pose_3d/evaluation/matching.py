@@ -35,13 +35,18 @@ class Estimator(Protocol):
 class Match:
     """A labelled hand and the predicted hand that belongs to it, None when it was missed.
 
-    iou: of the boxes of the labelled keypoints and of the same predicted keypoints. others: further predictions.
+    iou: of the boxes of the labelled keypoints and of the same predicted keypoints. hands: all predictions.
     """
 
     sample: Sample
     hand: HandPose | None
     iou: float = 0.0
-    others: int = 0
+    hands: tuple[HandPose, ...] = ()
+
+    @property
+    def others(self) -> int:
+        """Number of further predictions."""
+        return max(len(self.hands) - 1, 0)
 
 
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
@@ -57,7 +62,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     target = box_of(sample.keypoints_px[known])
     ious = [box_iou(box_of(hand.keypoints_px[known]), target) for hand in hands]
     best = max(range(len(hands)), key=lambda index: (ious[index], hands[index].score))
-    return Match(sample, hands[best], ious[best], len(hands) - 1)
+    return Match(sample, hands[best], ious[best], tuple(hands))
 
 
 def run(

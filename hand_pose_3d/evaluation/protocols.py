@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.datasets.rhd import read_depth
+from hand_pose_3d.datasets.rhd import hand_mask, read_depth, read_mask
 from hand_pose_3d.evaluation.matching import Keypoint0, Match, same_keypoint0
 from hand_pose_3d.evaluation.metrics import Summary, epe, hand_size, summarise
 from hand_pose_3d.geometry import align_scale, align_similarity, bone_length
@@ -139,12 +139,32 @@ def per_image(errors: np.ndarray) -> np.ndarray:
 
 
 def detection(matches: Sequence[Match]) -> dict[str, float]:
-    """Shares of labelled hands that were answered, and found: box IoU over 0.5; and false hands an image."""
+    """Shares of labelled hands that were answered, and found: box IoU over 0.5; and further hands an image."""
     return {
         "answered": float(np.mean([item.hand is not None for item in matches])),
         "found": float(np.mean([item.iou > FOUND_IOU for item in matches])),
         "other_hands_per_image": float(np.mean([item.others for item in matches])),
     }
+
+
+def false_hands(matches: Sequence[Match]) -> float | None:
+    """Predictions an image that lie on no hand: less than a quarter of their keypoints is on one in the mask.
+
+    None without masks.
+    """
+    counts = []
+    for item in matches:
+        if item.sample.mask_path is not None:
+            on_hand = hand_mask(read_mask(item.sample.mask_path))
+            counts.append(sum(_share_on(on_hand, hand.keypoints_px) < 0.25 for hand in item.hands))
+    return float(np.mean(counts)) if counts else None
+
+
+def _share_on(pixels: np.ndarray, keypoints_px: np.ndarray) -> float:
+    """Share of keypoints (21, 2) that lie on pixels (H, W) bool."""
+    column, row = np.round(keypoints_px).astype(int).T
+    inside = (column >= 0) & (row >= 0) & (column < pixels.shape[1]) & (row < pixels.shape[0])
+    return float(pixels[row[inside], column[inside]].sum() / len(keypoints_px))
 
 
 def side_correct(matches: Sequence[Match]) -> dict[str, float]:

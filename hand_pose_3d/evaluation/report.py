@@ -131,7 +131,12 @@ def paper(
     report.figures = {"detection": found, "side": side}
     rows = [("hand answered", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
     rows += [("side correct, answered hands", side["of_answered"])] if side else []
-    report.tables.append(Table("", (name,), [(what, f"{share:.1%}") for what, share in rows]))
+    texts: list[tuple[str, ...]] = [(what, f"{share:.1%}") for what, share in rows]
+    false = protocols.false_hands(matches)
+    if false is not None:
+        report.figures["detection"] = {**found, "false_hands_per_image": false}
+        texts.append(("false hands per image", f"{false:.3f}"))
+    report.tables.append(Table("", (name,), texts))
     for rule, keypoints in (crop_keypoints or {}).items():
         errors = protocols.crop_errors_px(keypoints, matches, keypoint0)
         protocol, text = "2d_true_crops", "2D, true crops"

@@ -121,6 +121,9 @@ class LitePoseNet(nn.Module):
         # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
         self.score_calibration: torch.Tensor
         self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
+        # Hand score = sigmoid(a + b * presence logit + c * mean keypoint score), fitted on answers of the pipeline.
+        self.presence_calibration: torch.Tensor
+        self.register_buffer("presence_calibration", torch.tensor([0.0, 1.0, 0.0]))
 
     def forward(self, crop: torch.Tensor) -> LitePose:
         return self.read(*self.trunk(crop + 0.5))

@@ -45,8 +45,8 @@ def _in_blocks(pose: LitePoseNet) -> LitePoseNet:
 
 class CropReading(NamedTuple):
     """What N crops hold. uv: (N, 21, 2) in 0..1 over the crop; scores: (N, 21); right: (N,) probability that it is a
-    right hand; presence: (N,) probability of any hand; canonical: (N, 21, 3); rotation: (N, 3, 3) crop axes from
-    canonical."""
+    right hand; presence: (N,) probability that it holds a hand, where uv says; canonical: (N, 21, 3);
+    rotation: (N, 3, 3) crop axes from canonical."""
 
     uv: torch.Tensor
     scores: torch.Tensor
@@ -79,5 +79,6 @@ class CropReader(nn.Module):
         assert lifted.canonical is not None and lifted.rotation is not None
         a, b = self.pose.score_calibration[0].float(), self.pose.score_calibration[1].float()
         scores = torch.sigmoid(a - b * spread)
-        presence = answer.presence_logit.float().sigmoid()
+        a, b, c = self.pose.presence_calibration.float()
+        presence = torch.sigmoid(a + b * answer.presence_logit.float() + c * scores.mean(1))
         return CropReading(uv, scores, right, presence, lifted.canonical, lifted.rotation)

@@ -18,7 +18,7 @@ from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers
-from hand_pose_3d.training.calibration import calibrate
+from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage, Sampler
@@ -174,6 +174,7 @@ def save_stage(
     if isinstance(network, LitePoseNet) and held_out is not None:
         sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
         figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])
+        figures |= calibrate_presence(network, held_out, "evaluation")
     metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)

@@ -1,5 +1,6 @@
 """Matching and protocols on hands whose errors are known."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -84,6 +85,21 @@ def test_misses_are_infinite_in_medians_and_left_out_of_found_figures():
     assert protocols.detection(matches) == {"answered": 0.5, "found": 0.5, "other_hands_per_image": 0}
     summary = protocols.summary_of(errors, 30)
     assert summary["curve"][-1] == 0.5 and summary["mean"] is None and summary["found_mean"] == pytest.approx(3)
+
+
+def test_hands_that_lie_on_no_hand_are_counted(tmp_path):
+    sample = labelled()
+    x, y = sample.keypoints_px.mean(0).astype(int)
+    mask = np.zeros((480, 640), np.uint8)
+    mask[y - 150 : y + 150, x - 150 : x + 150] = 17
+    mask[:, x + 200 :] = 1  # a person, but no hand
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    masked = dataclasses.replace(sample, mask_path=tmp_path / "mask.png")
+    matches = [
+        matching.match(masked, [answer(sample, shift) for shift in shifts]) for shifts in ((0, 300), (5, 900), ())
+    ]
+    assert protocols.false_hands(matches) == pytest.approx(2 / 3)
+    assert protocols.false_hands([matching.match(sample, [answer(sample)])]) is None
 
 
 def test_share_of_hand_is_by_the_longer_side_of_the_labels_box():

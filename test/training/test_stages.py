@@ -22,10 +22,11 @@ from hand_pose_3d.networks.lite import (
     lifting_maps,
     soft_argmax,
 )
+from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import data
+from hand_pose_3d.training import calibration, data
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
-from hand_pose_3d.training.calibration import calibrate
+from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.handsegnet import SCENE_INPUT, LiteSegmentationStage, SceneSampler
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
@@ -271,3 +272,33 @@ def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
     assert figures["calibration_error"] < 0.1
     assert 0.5 < figures["right"] < 0.75
     assert 1 / (1 + np.exp(b * 0.046 - a)) > 0.8 and 1 / (1 + np.exp(b * 0.17 - a)) < 0.3
+
+
+def test_scores_of_hands_are_calibrated_on_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Answers whose chance to be right is known: the fit finds it, and the network's reader applies it."""
+    rng = np.random.default_rng(0)
+    logit, keypoints = rng.normal(3, 2, 4000), rng.uniform(0.1, 0.9, 4000)
+    chance = 1 / (1 + np.exp(6 - 0.5 * logit - 8 * keypoints))
+    answers = np.stack([1 / (1 + np.exp(-logit)), keypoints, rng.random(4000) < chance], axis=1)
+    monkeypatch.setattr(calibration, "_answers", lambda *_: answers)
+    network = LitePoseNet()
+    figures = calibrate_presence(network, tmp_path, "evaluation")
+    np.testing.assert_allclose(network.presence_calibration, [-6, 0.5, 8], rtol=0.12)
+    assert figures["presence_calibration_error"] < 0.05 and figures["presence_answers"] == 4000
+
+    network.eval()
+    crops, side = torch.zeros(1, 160, 160, 3, dtype=torch.uint8), torch.full((1,), -1.0)
+    with torch.inference_mode():
+        reading = CropReader(network, LiteLifting())(crops, side)
+        raw = network(crops.permute(0, 3, 1, 2) / 255 - 0.5).presence_logit
+        weight = network.presence_calibration
+        expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
+    torch.testing.assert_close(reading.presence[0], expected)
+
+
+def test_nothing_is_calibrated_on_answers_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network = LitePoseNet()
+    for answers in (np.zeros((0, 3)), np.tile([0.9, 0.8, 1.0], (50, 1))):
+        monkeypatch.setattr(calibration, "_answers", lambda *_, a=answers: a)
+        assert calibrate_presence(network, tmp_path, "evaluation") == {}
+        assert network.presence_calibration.tolist() == [0, 1, 0]
