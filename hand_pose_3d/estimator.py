@@ -362,14 +362,6 @@ def _fits(crop: Crop, better: Crop) -> bool:
     )
 
 
-def box_overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
-    w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    shared = max(w, 0.0) * max(h, 0.0)
-    return shared / max(a[2] * a[3] + b[2] * b[3] - shared, 1e-9)
-
-
 def _mirror_pixels(hand: HandPose, width: int) -> HandPose:
     x, y, w, h = hand.roi_px
     uv = hand.keypoints_px * [-1, 1] + [width - 1, 0]

@@ -10,7 +10,7 @@ import torch
 from hand_pose_3d import estimator as module
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
-from hand_pose_3d.estimator import HandPoseEstimator, box_overlap
+from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.families import CropReading
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
@@ -416,12 +416,6 @@ def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
 def test_a_device_that_is_not_there_is_named(reader, device):
     with pytest.raises(DeviceError, match="device"):
         HandPoseEstimator(device=device)
-
-
-def test_overlap_of_boxes():
-    assert box_overlap((0, 0, 2, 2), (0, 0, 2, 2)) == pytest.approx(1)
-    assert box_overlap((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
-    assert box_overlap((0, 0, 2, 2), (5, 5, 2, 2)) == 0
 
 
 @pytest.fixture(scope="module")
