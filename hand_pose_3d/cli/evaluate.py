@@ -36,7 +36,11 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
     show_default=True,
     help="Compare keypoint 0 as labelled, as the palm's centre, or palm with wrist as the paper's Table 1 did.",
 )
-@click.option("--peer", type=click.Choice(["mediapipe"]), help="Measure this peer in the place of our networks.")
+@click.option(
+    "--peer",
+    type=click.Choice(["mediapipe"]),
+    help="Measure this peer, at its own settings but for --max-hands, in the place of our networks.",
+)
 @estimator_options
 def command(
     dataset: str,

@@ -20,12 +20,10 @@ class MediaPipeHands:
 
     model, device, precision, backend = "MediaPipe Hands", "cpu", "float32", "tflite"
 
-    def __init__(self, max_hands: int = 2, score_threshold: float = 0.5, tracking: bool = False) -> None:
+    def __init__(self, max_hands: int = 2, tracking: bool = False) -> None:
         from mediapipe.python.solutions.hands import Hands
 
-        self._hands = Hands(
-            static_image_mode=not tracking, max_num_hands=max_hands, min_detection_confidence=score_threshold
-        )
+        self._hands = Hands(static_image_mode=not tracking, max_num_hands=max_hands)
 
     def reset(self) -> None:
         """Forget every hand that was followed."""

@@ -23,6 +23,7 @@ RIGHT_WITHIN = 0.1
 """A keypoint is right if it lies within this share of the hand's size, the longer edge of its keypoints' box."""
 
 _LEAST_SCORE = 0.02
+"""Of the answers that the score of a hand is fitted to: what is surely no hand says little."""
 
 
 @torch.inference_mode()
