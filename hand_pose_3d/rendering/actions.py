@@ -97,20 +97,21 @@ def action_angles(name: str) -> np.ndarray:
     return out
 
 
-def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> tuple[str, np.ndarray]:
-    """A natural pose without interpenetration: (name of the action it leans to, angles).
+def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> tuple[str, np.ndarray, np.ndarray]:
+    """A natural pose without interpenetration: name of the action it leans to, angles, keypoints (21, 3) in hand axes.
 
     A third are between two actions, some are random within the limits; all vary from person to person.
     """
-    best: tuple[float, str, np.ndarray] = (np.inf, "", np.empty(0))
+    best: tuple[float, str, np.ndarray, np.ndarray] = (np.inf, "", np.empty(0), np.empty(0))
     for _ in range(_TRIES):
         name, angles, target = _draw(rng, names)
         angles = pose.respect_anatomy(angles)
         if target is not None:
             angles = touch(arm, angles, target)
-        depth = float(pose.penetration(arm, pose.phalanges(arm, angles)[1]))
+        keypoints = pose.phalanges(arm, angles)[1]
+        depth = float(pose.penetration(arm, keypoints))
         if depth < best[0]:
-            best = depth, name, angles
+            best = depth, name, angles, keypoints
         if depth < 0.001:
             break
     return best[1:]
@@ -170,19 +171,20 @@ def touch(arm: Arm, angles: np.ndarray, target: int) -> np.ndarray:
     free = np.r_[4 * (finger - 1) + np.arange(1, 4), thumb] if target > 0 else thumb
     low, high = pose.LIMITS[free].T
     step, stiff = 1e-4, 0.8
+    stiffness = np.eye(len(free)) / stiff**2
     out = angles.copy()
     for _ in range(12):
         trials = np.repeat(out[None], len(free) + 1, axis=0)
         trials[np.arange(len(free)), free] += step
         gaps = _contact_gaps(arm, trials, target) / 0.002
-        if np.linalg.norm(gaps[-1]) < 0.7:
+        if gaps[-1] @ gaps[-1] < 0.7**2:
             break
         slopes = ((gaps[:-1] - gaps[-1]) / step).T
         downhill = (angles[free] - out[free]) / stiff**2 - slopes.T @ gaps[-1]
         stuck = ((out[free] <= low) & (downhill < 0)) | ((out[free] >= high) & (downhill > 0))
         slopes, downhill = np.where(stuck, 0, slopes), np.where(stuck, 0, downhill)
-        change = np.linalg.solve(slopes.T @ slopes + np.eye(len(free)) / stiff**2, downhill)
-        out[free] += np.clip(change, -0.25, 0.25)
+        change = np.linalg.solve(slopes.T @ slopes + stiffness, downhill)
+        out[free] += pose.within(change, -0.25, 0.25)
         out = pose.respect_anatomy(out)
     return out
 

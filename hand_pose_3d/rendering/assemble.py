@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +18,26 @@ from hand_pose_3d.rendering.background import (
 )
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.objects import Thing, unit_shape
+from hand_pose_3d.rendering.people import Body
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES
 from hand_pose_3d.skeleton import Side
 
-NUM_COLUMNS = 17
-"""position 3, normal 3, rest 3, traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1."""
 _TEXTURE_SIDE = 1024
-_COARSE_BELOW_PX = 230
+_COARSE_BELOW_PX = 320
 
 
 @dataclass(eq=False)
 class SceneMesh:
     """An arm, a body or a thing in camera axes.
 
-    buffer: (R, NUM_COLUMNS) float32. faces: (F, 3), an array that many frames share. uniforms: of the shader.
-    texture: (name, RGB picture). mirrored: faces run clockwise. shadow_faces: coarser ones.
+    moving: (R, 6) float32, position and normal. still: (R' >= R, 11) float32, an array that many frames share: rest 3,
+    traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1. faces: (F, 3), such an array too.
+    uniforms: of the shader. texture: (name, RGB picture). mirrored: faces run clockwise. shadow_faces: coarser ones.
     """
 
-    buffer: np.ndarray
+    moving: np.ndarray
+    still: np.ndarray
     faces: np.ndarray
     uniforms: dict[str, Any]
     texture: tuple[str, np.ndarray] | None = None
@@ -110,8 +111,16 @@ def tone_curve(linear: np.ndarray) -> np.ndarray:
     return np.clip(c * (1 + 0.12 * c) / (1 + 0.36 * c), 0, 1) ** np.float32(1 / 2.2)
 
 
-_CURVE_STEPS, _CURVE_END = 8191, 6.0
-_CURVE = np.round(tone_curve(np.linspace(0, _CURVE_END, _CURVE_STEPS + 1)) * 255).astype(np.uint8)
+_BRIGHTEST = 1.27
+"""Linear light that the curve takes to full white."""
+_CURVE = np.round(tone_curve(_BRIGHTEST * np.linspace(0, 1, 256) ** 2) * 255).astype(np.uint8)
+"""The curve's values for square roots of light: steps of a level or two where it is dark, where it is bright less."""
+
+
+_FINENESS = 1.25
+"""Pixels of a view for each of the environment map's, at least."""
+_SHARPEST_PX = 1.5
+"""Standard deviation of a blur that a picture must still be able to hold."""
 
 
 def background_picture(scene: Scene, source: Source) -> np.ndarray:
@@ -122,15 +131,20 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
     if scene.clutter or scene.environment is None:
         light, strength = clutter(rng, IMAGE_SIZE), 1.2
     else:
-        env = _environment(scene, source)
-        light = perspective_view(env, scene.rotation_world_camera, scene.intrinsics[0, 0] * 0.8, IMAGE_SIZE)
+        env, focal = _environment(scene, source), scene.intrinsics[0, 0] * 0.8
+        # No more pixels than the map has there, which leaves less to do.
+        size = min(round(IMAGE_SIZE * _FINENESS * env.pixels.shape[1] / (2 * np.pi * focal)), IMAGE_SIZE)
+        light = perspective_view(env, scene.rotation_world_camera, focal * size / IMAGE_SIZE, size)
         mean = float(light.mean())
         strength = min(max(mean, 0.3), 1.5) / mean
-    scaled = light * np.float32(strength * scene.background_exposure * (_CURVE_STEPS / _CURVE_END))
-    picture = _CURVE.take(scaled.astype(np.int32), mode="clip")
+    share = strength * scene.background_exposure / _BRIGHTEST
+    picture = cv2.LUT(cv2.convertScaleAbs(cv2.sqrt(light), alpha=255 * share**0.5), _CURVE)
     if scene.background_blur > 0:
-        picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur)
-    return picture
+        # As few pixels as hold a blurred picture, for the same reason.
+        size = min(round(IMAGE_SIZE * _SHARPEST_PX / scene.background_blur), len(picture))
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+        picture = cv2.GaussianBlur(picture, (0, 0), scene.background_blur * size / IMAGE_SIZE)
+    return cv2.resize(picture, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_LINEAR)
 
 
 def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMesh, np.ndarray]:
@@ -145,30 +159,28 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
 
     welded = pose.skin(arm, motion, level.faces_at_vertex.shape[0])
     normals = mesh.vertex_normals(welded, level.faces, level.faces_at_vertex)
-    turn = place.T.astype(np.float32)
-    buffer = _at_rest(arm)[: len(level.render_source)].copy()
-    buffer[:, 3:6] = (normals @ turn)[level.render_source]
-    cover = np.clip((buffer[:, 11] - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
+    turn, still, shown = place.T.astype(np.float32), _at_rest(arm), level.render_source
+    normals = (normals @ turn).take(shown, axis=0)
+    cover = pose.within((still[: len(shown), 5] - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
     if hand.clothing.glove:
         cover = np.maximum(cover, 0.001)
     placed = welded @ turn + hand.wrist_camera_m.astype(np.float32)
-    buffer[:, :3] = placed[level.render_source] + buffer[:, 3:6] * cover[:, None].astype(np.float32)
-    if mirrored:
-        buffer[buffer[:, 15] > 1, 15] += 16
+    moving = np.hstack([placed.take(shown, axis=0) + normals * cover[:, None].astype(np.float32), normals])
     texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
     palm = float(np.linalg.norm(points[9]))
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
+    uniforms["label_shift"] = 16.0 if mirrored else 0.0
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
-    return SceneMesh(buffer, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
+    return SceneMesh(moving, still, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
 
 
-@lru_cache(maxsize=128)
+@cache
 def _at_rest(arm: Arm) -> np.ndarray:
-    """What of an arm's buffer no pose changes (R, NUM_COLUMNS) float32, a left hand's part labels among it."""
+    """What no pose changes of an arm's vertices, as in :class:`SceneMesh`, with a left hand's part labels."""
     t = arm.template
-    source, none = t.fine.render_source, np.zeros((len(t.uv), 6))
-    columns = [none, arm.vertices[source], arm.attributes[:, :3], t.nail[:, None], t.uv, t.part[source, None]]
+    source = t.fine.render_source
+    columns = [arm.vertices[source], arm.attributes[:, :3], t.nail[:, None], t.uv, t.part[source, None]]
     return np.hstack([*columns, arm.attributes[:, 3:]]).astype(np.float32)
 
 
@@ -193,6 +205,7 @@ def _arm_uniforms(
         ring = np.array([*(a + along * (b - a)), 0.0022])
         ring_axis = (b - a) / np.linalg.norm(b - a)
     return {
+        **_PLAIN,
         "material": 0,
         "num_capsules": count,
         "capsule_start": capsule_start,
@@ -225,12 +238,11 @@ def _arm_uniforms(
 
 
 def _thing_mesh(thing: Thing) -> SceneMesh:
-    vertices, normals, uv, faces = unit_shape(thing.kind)
+    vertices, normals, _, faces = unit_shape(thing.kind)
     positions = (vertices * thing.size) @ thing.rotation.T + thing.centre_m
     turned = normals / thing.size
     turned = turned / np.linalg.norm(turned, axis=1, keepdims=True) @ thing.rotation.T
-    zeros = np.zeros((len(vertices), 5))
-    buffer = np.hstack([positions, turned, vertices * thing.size, zeros[:, :4], uv, zeros[:, :1], zeros[:, :1] + 1])
+    moving = np.hstack([positions, turned]).astype(np.float32)
     uniforms = {
         **_PLAIN,
         "material": 1,
@@ -244,8 +256,17 @@ def _thing_mesh(thing: Thing) -> SceneMesh:
         "metal": tuple(map(float, thing.colours[0])),
         "stripes": thing.stripes,
         "cloth_kind": float(thing.along),
+        "rest_scale": tuple(map(float, thing.size)),
     }
-    return SceneMesh(buffer.astype(np.float32), faces, uniforms)
+    return SceneMesh(moving, _unit_at_rest(thing.kind), faces, uniforms)
+
+
+@cache
+def _unit_at_rest(kind: str) -> np.ndarray:
+    """What all things of a kind share, as in :class:`SceneMesh`; their size stretches its rest."""
+    vertices, _, uv, _ = unit_shape(kind)
+    none = np.zeros((len(vertices), 4))
+    return np.hstack([vertices, none, uv, none[:, :1], none[:, :1] + 1]).astype(np.float32)
 
 
 _PLAIN: dict[str, Any] = {
@@ -256,19 +277,19 @@ _PLAIN: dict[str, Any] = {
     "sleeve": 9.0,
     "creases": 0.0,
     "palm": 0.08,
+    "label_shift": 0.0,
+    "rest_scale": (1.0, 1.0, 1.0),
 }
 
 
 def _person_mesh(person: Person, source: Source) -> SceneMesh:
     """A body in the arm's own material: cloth above a 'sleeve' of 0.5, hair in the place of nails."""
     body = source.people.body(person.body)
-    cloth = body.cloth * (1 - body.bare_arm) if person.short_sleeves else body.cloth
-    hair = body.hair if person.hair_m > 0 else np.zeros_like(body.hair)
-    grown = 0.018 * cloth + person.hair_m * hair
-    positions = (body.vertices + body.normals * grown[:, None]) @ person.rotation.T + person.origin_m
-    traits = np.stack([np.zeros_like(cloth), np.zeros_like(cloth), cloth + 2 * body.legs, hair], axis=1)
-    ones = np.ones((len(cloth), 1))
-    buffer = np.hstack([positions, body.normals @ person.rotation.T, body.vertices, traits, body.uv, ones, ones])
+    still = _dressed(body, person.short_sleeves, person.hair_m > 0)
+    cloth, hair = _covered(body, person.short_sleeves), person.hair_m * body.hair
+    positions = body.vertices + body.normals * (0.018 * cloth + hair)[:, None]
+    turn = person.rotation.T.astype(np.float32)
+    moving = np.hstack([positions @ turn + person.origin_m.astype(np.float32), body.normals @ turn])
     faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
     skin = person.skin
     texture = _skin_texture(source.skin(skin.texture)) if skin.texture else None
@@ -296,7 +317,22 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "metal": (0.9, 0.9, 0.9),
     }
     picture = (str(skin.texture), texture[0]) if texture else None
-    return SceneMesh(buffer.astype(np.float32), faces, uniforms, picture)
+    return SceneMesh(moving, still, faces, uniforms, picture)
+
+
+def _covered(body: Body, short_sleeves: bool) -> np.ndarray:
+    """(R,) 0..1 where a shirt or trousers cover a body."""
+    return body.cloth * (1 - body.bare_arm) if short_sleeves else body.cloth
+
+
+@cache
+def _dressed(body: Body, short_sleeves: bool, hairy: bool) -> np.ndarray:
+    """What nothing changes of a body in such clothes, as in :class:`SceneMesh`."""
+    nothing = np.zeros((len(body.vertices), 2))
+    up = _covered(body, short_sleeves) + 2 * body.legs
+    hair = body.hair if hairy else nothing[:, 0]
+    columns = [body.vertices, nothing, up[:, None], hair[:, None], body.uv, nothing + 1]
+    return np.hstack(columns).astype(np.float32)
 
 
 @lru_cache(maxsize=32)

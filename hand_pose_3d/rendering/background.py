@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +94,10 @@ def load_environment(path: Path) -> Environment:
 
 
 def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal: float, size: int) -> np.ndarray:
-    """Linear light (size, size, 3) seen by a camera; rotation's columns are the camera's axes in world axes."""
+    """Linear light (size, size, 3) seen by a camera; rotation's columns are the camera's axes in world axes.
+
+    focal: pixels of a view of this size.
+    """
     import cv2
 
     grid = ((np.arange(size) - (size - 1) / 2) / focal).astype(np.float32)
@@ -125,6 +128,20 @@ def made_up_environment(rng: np.random.Generator) -> Environment:
     return Environment(light.astype(np.float32), project_harmonics(light), d[peak], 0.2)
 
 
+@cache
+def _noise_bank(octaves: int, persistence: float) -> np.ndarray:
+    """Noise (1024, 1024), to cut pieces of some 320 from, each as fine as a noise_image of that size."""
+    return noise_image(np.random.default_rng(octaves), 1024, octaves + 2, persistence)
+
+
+def _grain(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
+    """A piece (size, size) of a bank of fine noise, 0..1, any of four reflections."""
+    bank = _noise_bank(octaves, persistence)
+    top, left = rng.integers(0, len(bank) - size + 1, 2)
+    turns = rng.integers(0, 2, 2) * 2 - 1
+    return bank[top : top + size, left : left + size][:: turns[0], :: turns[1]]
+
+
 def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
     """Smooth noise (size, size) in 0..1."""
     import cv2
@@ -148,17 +165,17 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
 
     a, b = _colour(rng), _colour(rng)
     field = noise_image(rng, size, int(rng.integers(1, 7)))
-    picture = cv2.merge([field * np.float32(x - y) + np.float32(y) for x, y in zip(a, b, strict=True)])
+    picture = cv2.transform(field, np.stack([a - b, b], axis=1))
     for _ in range(int(rng.integers(0, 14))):
         grained = rng.random() < 0.2
         layer = picture.copy() if grained else picture
         _draw_thing(rng, layer, size)
         if grained:
-            share = np.float32(0.6) + np.float32(0.8) * noise_image(rng, size, 6)
+            share = np.float32(0.6) + np.float32(0.8) * _grain(rng, size, 6)
             layer -= picture
-            picture += cv2.multiply(layer, cv2.merge([share, share, share]))
-    grain = np.float32(0.9) + np.float32(0.2) * noise_image(rng, size, 8, 0.9)
-    return cv2.multiply(np.maximum(picture, 0, out=picture), cv2.merge([grain, grain, grain]))
+            picture += cv2.multiply(layer, cv2.cvtColor(share, cv2.COLOR_GRAY2RGB))
+    grain = np.float32(0.9) + np.float32(0.2) * _grain(rng, size, 8, 0.9)
+    return cv2.multiply(np.maximum(picture, 0, out=picture), cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB))
 
 
 def _draw_thing(rng: np.random.Generator, picture: np.ndarray, size: int) -> None:
@@ -208,4 +225,10 @@ def _probes() -> tuple[np.ndarray, np.ndarray]:
 
 def environment_or_made_up(path: Path | None, seed: int) -> Environment:
     """The environment of a map's file, or one made up from a seed where there is none."""
-    return load_environment(path) if path else made_up_environment(np.random.default_rng(seed))
+    return load_environment(path) if path else _made_up(seed)
+
+
+@lru_cache(maxsize=4)
+def _made_up(seed: int) -> Environment:
+    """Kept as long as its frame is made."""
+    return made_up_environment(np.random.default_rng(seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,8 @@ from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 _EGL: dict[str, Any] = {"backend": "egl"}
 _NEAR, _FAR = 0.03, 12.0
 _SHADOW_SIZE = 384
-_SUPERSAMPLING = 1.25
-"""Shaded samples per pixel and axis. More of them cannot be told from these side by side."""
+_EDGE = 0.6
+"""Standard deviation in pixels of what softens outlines: one sample is shaded a pixel."""
 
 
 class Pictures(NamedTuple):
@@ -27,10 +28,10 @@ class Pictures(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is seen before any light falls on it, in linear light, at more than a sample a pixel (N, N, ...) float32.
+    """What is seen before any light falls on it, in linear light, (S, S, ...) float32.
 
-    mesh: (N, N) number of the arm or thing from 1 on, 0 = background. albedo: (N, N, 3). height_m: (N, N) of wrinkles.
-    roughness, metal, skin, cloth: (N, N) 0..1.
+    mesh: (S, S) number of the arm or thing from 1 on, 0 = background. albedo: (S, S, 3). height_m: (S, S) of wrinkles.
+    roughness, metal, skin, cloth: (S, S) 0..1.
     """
 
     mesh: np.ndarray
@@ -62,35 +63,29 @@ class Rasteriser:
         gl: Any = self._gl
         gl.gc_mode = "auto"
         self.size = size
-        self._surface_program: Any = gl.program(shaders.VERTEX, shaders.SURFACE_FRAGMENT)
-        shade_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.FRAGMENT)
-        look_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.LOOK_FRAGMENT)
-        self._shadow_program: Any = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
-        which_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.WHICH_FRAGMENT)
-        label_program: Any = gl.program(shaders.SCREEN_VERTEX, shaders.LABEL_FRAGMENT)
+        self._surface_program = _program(gl, shaders.VERTEX, shaders.SURFACE_FRAGMENT)
+        self._shadow_program = _program(gl, shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
-        self._screen, self._look_screen, self._which_screen, self._label_screen = (
-            gl.vertex_array(program, [(corners, "2f", "corner")])
-            for program in (shade_program, look_program, which_program, label_program)
+        self._screen, self._look_screen, self._which_screen = (
+            gl.vertex_array(_program(gl, shaders.SCREEN_VERTEX, fragment), [(corners, "2f", "corner")])
+            for fragment in (shaders.FRAGMENT, shaders.LOOK_FRAGMENT, shaders.WHICH_FRAGMENT)
         )
         full = (size, size)
-        fine = (round(size * _SUPERSAMPLING),) * 2
         self._surface = gl.framebuffer(
-            [gl.texture(fine, 4, dtype=d) for d in shaders.SURFACE.values()], gl.depth_renderbuffer(fine)
+            [gl.texture(full, 4, dtype=d) for d in shaders.SURFACE.values()], gl.depth_renderbuffer(full)
         )
         self._nothing = gl.framebuffer(self._surface.color_attachments[-1:], self._surface.depth_attachment)
-        self._colour = gl.framebuffer([gl.renderbuffer(fine, 4)], gl.depth_renderbuffer(fine))
+        self._colour = gl.framebuffer([gl.renderbuffer(full, 4)], gl.depth_renderbuffer(full))
         self._looks = gl.framebuffer(
-            [gl.renderbuffer(fine, 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(fine)
+            [gl.renderbuffer(full, 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(full)
         )
-        self._labels = gl.framebuffer([gl.renderbuffer(full, 1, dtype="f4"), gl.renderbuffer(full, 1)])
         self._shadow_map = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
         self._shadow_map.compare_func = "<="
         self._shadow_map.filter = (moderngl.LINEAR, moderngl.LINEAR)
         self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
         self._white = gl.texture((1, 1), 3, b"\xff\xff\xff")
         self._skins: dict[str, Any] = {}
-        self._index_buffers: dict[int, Any] = {}
+        self._buffers: dict[int, tuple[np.ndarray, Any]] = {}
         gl.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._cull = moderngl.CULL_FACE
         self._depth_test = moderngl.DEPTH_TEST
@@ -105,7 +100,6 @@ class Rasteriser:
         boxes = self._draw_surface(scene, meshes, buffers)
         lens = _lens(scene.intrinsics)
         self._shade(meshes, boxes, self._colour, self._screen, lens=lens, shadow=0, light=light.T, **scene.lighting)
-        self._draw_labels(_around(boxes))
         for vertices, _ in buffers:
             vertices.release()
         return self._read(scene.background)
@@ -119,38 +113,40 @@ class Rasteriser:
         for vertices, _ in buffers:
             vertices.release()
 
-        side = self._looks.width
+        side = self.size
         colour, finish = (
             np.frombuffer(self._looks.read(components=4, attachment=k, dtype="f4"), np.float32).reshape(side, side, 4)
             for k in range(2)
         )
-        which = self._surface.read(components=1, attachment=len(shaders.SURFACE) - 1)
-        mesh = np.frombuffer(which, np.uint8).reshape(side, side).astype(int)
+        mesh = self._read_which()[..., 1].astype(int)
         return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
 
     def _draw_shadow(self, light: np.ndarray, meshes: list[SceneMesh], buffers: list[Any]) -> None:
         """How far the key light reaches, near the hands."""
-        self._shadow_program["light"].write(light.T.astype("f4").tobytes())
+        _set(self._shadow_program, light=light.T)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         for mesh, (vertices, indices) in zip(meshes, buffers, strict=True):
             if mesh.casts_shadow:
                 self._gl.front_face = "cw" if mesh.mirrored else "ccw"  # the light's axes are left-handed
-                layout: Any = [(vertices, f"3f {4 * (mesh.buffer.shape[1] - 3)}x", "position")]
-                coarse = self._indices(mesh.shadow_faces) if mesh.shadow_faces is not None else indices
+                layout: Any = [(vertices, "3f 12x", "position")]
+                coarse = self._kept(mesh.shadow_faces, local_order) if mesh.shadow_faces is not None else indices
                 self._gl.vertex_array(self._shadow_program, layout, coarse).render()
 
     def _draw_surface(self, scene: Assembly, meshes: list[SceneMesh], buffers: list[Any]) -> list[Box]:
         """Everything into the surface pictures, of which only the last is valid where nothing is; the meshes' boxes."""
         gl: Any = self._gl
-        boxes = [_screen_box(mesh.buffer[:, :3], scene.intrinsics, self.size) for mesh in meshes]
+        boxes = [_screen_box(mesh.moving[:, :3], scene.intrinsics, self.size) for mesh in meshes]
         self._nothing.clear(0, 0, 0, 0)
         self._surface.use()
         _set(self._surface_program, projection=_projection(scene.intrinsics, self.size).T)
         for number, (mesh, (vertices, indices)) in enumerate(zip(meshes, buffers, strict=True), 1):
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             _set(self._surface_program, mesh=float(number), **mesh.uniforms)
-            layout = [(vertices, "3f 3f 3f 4f 2f 1f 1f", *shaders.ATTRIBUTES)]
+            layout = [
+                (vertices, "3f 3f", *shaders.MOVING),
+                (self._kept(mesh.still), "3f 4f 2f 1f 1f", *shaders.STILL),
+            ]
             gl.vertex_array(self._surface_program, layout, indices).render()
         return boxes
 
@@ -176,17 +172,6 @@ class Rasteriser:
         gl.depth_func = "<"
         gl.enable(self._cull)
 
-    def _draw_labels(self, box: Box) -> None:
-        """Labels and depth of the sample nearest to each pixel's centre."""
-        gl: Any = self._gl
-        self._labels.use()
-        self._labels.clear(0, 0, 0, 0)
-        gl.disable(self._cull | self._depth_test)
-        self._bind_surface(self._label_screen.program)
-        _set(self._label_screen.program, box=box, samples=self._surface.width / self.size)
-        self._label_screen.render(self._triangle_strip)
-        gl.enable(self._cull | self._depth_test)
-
     def _bind_surface(self, program: Any) -> None:
         """Let a program read the surface pictures; texture units below are for shadow and skin."""
         for unit, (name, texture) in enumerate(zip(shaders.SURFACE, self._surface.color_attachments, strict=True), 3):
@@ -194,14 +179,13 @@ class Rasteriser:
             _set(program, **{name: unit})
 
     def _upload(self, mesh: SceneMesh) -> tuple[Any, Any]:
-        indices = self._indices(mesh.faces)
-        return self._gl.buffer(np.ascontiguousarray(mesh.buffer, "f4").tobytes()), indices
+        return self._gl.buffer(np.ascontiguousarray(mesh.moving, "f4").tobytes()), self._kept(mesh.faces, local_order)
 
-    def _indices(self, faces: np.ndarray) -> Any:
-        """The index buffer of faces, which are the same array in every frame."""
-        if id(faces) not in self._index_buffers:
-            self._index_buffers[id(faces)] = self._gl.buffer(local_order(faces).astype("i4").tobytes())
-        return self._index_buffers[id(faces)]
+    def _kept(self, values: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
+        """The buffer of an array that many frames share; that is kept too, so that its id stays its own."""
+        if id(values) not in self._buffers:
+            self._buffers[id(values)] = values, self._gl.buffer((prepare(values) if prepare else values).tobytes())
+        return self._buffers[id(values)][1]
 
     def _texture(self, mesh: SceneMesh) -> Any:
         if mesh.texture is None:
@@ -213,18 +197,25 @@ class Rasteriser:
             self._skins[name] = texture
         return self._skins[name]
 
+    def _read_which(self) -> np.ndarray:
+        """Label and mesh (S, S, 2) uint8 of what is seen, 0 = background."""
+        data = self._surface.read(components=2, attachment=len(shaders.SURFACE) - 1)
+        return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 2)
+
     def _read(self, background: np.ndarray) -> Pictures:
         import cv2
 
-        n, side = self.size, self._colour.width
-        over = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(side, side, 4)
-        over = cv2.resize(over, (n, n), interpolation=cv2.INTER_LINEAR)  # at this ratio nearly INTER_AREA, and faster
+        n = self.size
+        which = self._read_which()
+        label, mesh = cv2.split(which)
+        over = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(n, n, 4)
+        edges = cv2.max(*cv2.split(cv2.morphologyEx(which, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))))
+        over = cv2.copyTo(cv2.GaussianBlur(over, (3, 3), _EDGE), edges, over.copy())
         open_share = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
         behind = cv2.multiply(background, open_share, scale=1 / 255)
         colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
-        depth = np.frombuffer(self._labels.read(components=1, attachment=0, dtype="f4"), np.float32).reshape(n, n)
-        label = np.frombuffer(self._labels.read(components=1, attachment=1), np.uint8).reshape(n, n)
-        return Pictures(colour, label, depth)
+        depth = np.frombuffer(self._surface.read(components=1, dtype="f4"), np.float32).reshape(n, n)
+        return Pictures(colour, label, cv2.copyTo(depth, mesh))
 
 
 Box = tuple[float, float, float, float]
@@ -248,7 +239,7 @@ def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> Box:
 
 
 def local_order(faces: np.ndarray) -> np.ndarray:
-    """The same faces (F, 3), neighbours after one another, so that few vertices are transformed twice."""
+    """The same faces (F, 3) as int32, neighbours after one another, so that few vertices are transformed twice."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
@@ -257,24 +248,32 @@ def local_order(faces: np.ndarray) -> np.ndarray:
     graph = coo_matrix((np.ones(len(ends[0]), np.int8), ends), (count, count)).tocsr()
     rank = np.empty(count, int)
     rank[reverse_cuthill_mckee(graph)] = np.arange(count)
-    return faces[np.argsort(rank[faces].min(axis=1), kind="stable")]
+    return faces[np.argsort(rank[faces].min(axis=1), kind="stable")].astype(np.int32)
+
+
+def _program(gl: Any, vertex: str, fragment: str) -> Any:
+    """A program whose `extra` holds its members by name: looking one up in the program itself reads all of them."""
+    program = gl.program(vertex, fragment)
+    program.extra = {name: program[name] for name in program}
+    return program
 
 
 def _set(program: Any, **values: Any) -> None:
     """Set uniforms; those that the compiler dropped are skipped."""
     for name, value in values.items():
-        if name not in program:
+        member = program.extra.get(name)
+        if member is None:
             continue
         if isinstance(value, np.ndarray):
-            program[name].write(np.ascontiguousarray(value, "f4").tobytes())
+            member.write(np.ascontiguousarray(value, "f4").tobytes())
         else:
-            program[name].value = value
+            member.value = value
 
 
 def _lens(intrinsics: np.ndarray) -> tuple[float, ...]:
     """Scale and shift from where a shaded sample is in its picture to x / z and y / z."""
     focal = intrinsics[[0, 1], [0, 1]]
-    return (*(1 / _SUPERSAMPLING / focal), *((-0.5 - intrinsics[:2, 2]) / focal))
+    return (*(1 / focal), *((-0.5 - intrinsics[:2, 2]) / focal))
 
 
 def _projection(intrinsics: np.ndarray, size: int) -> np.ndarray:

@@ -144,12 +144,12 @@ class People:
         trousers = below_waist * (data["arms"].sum(axis=0) < 0.5)
         hair = np.clip(line * 60, 0, 1) * skull
         return Body(
-            vertices=vertices[source],
-            normals=normals[source],
+            vertices=vertices[source].astype(np.float32),
+            normals=normals[source].astype(np.float32),
             uv=self._uv,
-            cloth=cloth[source],
-            bare_arm=np.clip((data["forearm"] - 0.3) * 4, 0, 1)[source],
-            hair=hair[source],
+            cloth=cloth[source].astype(np.float32),
+            bare_arm=np.clip((data["forearm"] - 0.3) * 4, 0, 1)[source].astype(np.float32),
+            hair=hair[source].astype(np.float32),
             legs=trousers[source],
             faces=self._faces,
             faces_by_missing_arm=self._without,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -41,28 +41,25 @@ def develop(picture: np.ndarray, photo: Photo, rng: np.random.Generator) -> np.n
 _GRAIN = 512
 
 
-@lru_cache(maxsize=1)
-def _grain() -> np.ndarray:
-    """A bank (GRAIN, GRAIN, 3) of Gaussian noise of deviation 32."""
+@cache
+def _grain(coloured: bool) -> np.ndarray:
+    """A bank (GRAIN, GRAIN, 3) uint8 of Gaussian noise of mean 128 and deviation 32."""
     noise = np.random.default_rng(7).standard_normal((_GRAIN, _GRAIN, 3)) * 32
-    return np.clip(np.round(noise), -127, 127).astype(np.int16)
+    if not coloured:
+        noise = noise[..., :1] + np.zeros(3)
+    return np.clip(np.round(noise + 128), 0, 255).astype(np.uint8)
 
 
 def _add_noise(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Sensor noise of `deviation` (of full scale), coloured or grey, any of 8 turns of any part of the bank."""
+    """Sensor noise of `deviation` (of full scale), coloured or grey, any of 4 reflections of any part of the bank."""
     import cv2
 
     height, width = image.shape[:2]
     top, left = rng.integers(0, [_GRAIN - height + 1, _GRAIN - width + 1])
-    grain = _grain()[top : top + height, left : left + width][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
-    if rng.random() < 0.5:
-        grain = np.repeat(grain[..., :1], 3, axis=-1)
+    turn = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
+    grain = _grain(rng.random() >= 0.5)[top : top + height, left : left + width][turn]
     strength = 255 * deviation / 32
-    return (
-        cv2.addWeighted(np.ascontiguousarray(grain), strength, image.astype(np.int16), 1.0, 0.0)
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    return cv2.addWeighted(np.ascontiguousarray(grain), strength, image, 1.0, -128 * strength)
 
 
 def _streak(length: float, angle: float) -> np.ndarray:

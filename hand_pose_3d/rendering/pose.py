@@ -61,41 +61,78 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
     """The nearest allowed pose: limits, DIP following PIP, less spread when flexed, neighbours not too far apart."""
     out = np.array(angles, dtype=float)
     f = fingers(out)
+    knuckles = f[:, 1].tolist()
     for _ in range(2):  # ring cannot stay straight beside a fully bent middle and little finger, nor bend alone
         for a, b, most in ((1, 2, 1.05), (2, 3, 1.05), (0, 1, 1.6)):
-            excess = np.clip(np.abs(f[a, 1] - f[b, 1]) - most, 0, None) * np.sign(f[a, 1] - f[b, 1]) / 2
-            f[a, 1] -= excess
-            f[b, 1] += excess
-    f[:, 3] = np.clip(f[:, 3], 0.45 * f[:, 2] - 0.3, 0.75 * f[:, 2] + 0.35)
-    f[:, 0] *= 1 - 0.85 * np.clip(f[:, 1] / np.radians(80), 0, 1)
-    return np.clip(out, LIMITS[:, 0], LIMITS[:, 1])
+            difference = knuckles[a] - knuckles[b]
+            excess = max(abs(difference) - most, 0.0) * (0.5 if difference > 0 else -0.5)
+            knuckles[a] -= excess
+            knuckles[b] += excess
+    f[:, 1] = knuckles
+    f[:, 3] = within(f[:, 3], 0.45 * f[:, 2] - 0.3, 0.75 * f[:, 2] + 0.35)
+    f[:, 0] *= 1 - 0.85 * within(f[:, 1] / np.radians(80), 0, 1)
+    return within(out, LIMITS[:, 0], LIMITS[:, 1])
 
 
-def _turn(axis: int, angle: np.ndarray) -> np.ndarray:
-    """Rotations (..., 3, 3) about a coordinate axis by angles (...)."""
-    angle = np.asarray(angle)
-    out = np.zeros((*angle.shape, 3, 3))
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    out[..., axis, axis] = 1
-    out[..., i, i] = out[..., j, j] = np.cos(angle)
-    out[..., j, i] = np.sin(angle)
-    out[..., i, j] = -out[..., j, i]
+def within(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
+    """As np.clip, whose overhead is several times the work on a pose."""
+    return np.minimum(np.maximum(x, low), high)
+
+
+X, Y, Z = np.eye(3)
+
+
+def _spins(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`_about` needs of unit axes (N, 3): their cross product matrices (N, 3, 3) and those squared."""
+    k = np.cross(axes[:, None], np.eye(3)).swapaxes(-1, -2)
+    return k, k @ k
+
+
+def _about(spins: tuple[np.ndarray, np.ndarray], angles: np.ndarray) -> np.ndarray:
+    """Rotations (..., N, 3, 3) about N axes by angles (..., N). Source: Rodrigues' formula."""
+    angles = angles[..., None, None]
+    return np.sin(angles) * spins[0] + (1 - np.cos(angles)) * spins[1] + np.eye(3)
+
+
+def _gears(*rows: dict[int, float]) -> np.ndarray:
+    """(NUM_ANGLES, N): how the angles of a pose add up to N rotations."""
+    out = np.zeros((NUM_ANGLES, len(rows)))
+    for k, row in enumerate(rows):
+        out[list(row), k] = list(row.values())
     return out
 
 
-def _about(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Rotations (..., 3, 3) about one unit axis (3,) by angles (...)."""
-    x, y, z = axis
-    k = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    angle = np.asarray(angle)[..., None, None]
-    return np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
+_MCP = [4 * k + 1 for k in range(4)]
+_FINGER_GEARS = _gears(
+    *({CUP: -share} for share in (0.0, 0.0, 0.5, 1.0)),  # the last two metacarpals cup the palm
+    *({k: -1.0} for k in _MCP),
+    *({k - 1: -1.0} for k in _MCP),
+    *(row for k in (THUMB.start + 1, *_MCP) for row in ({k + 1: -1.0}, {k + 1: -1.0, k + 2: -1.0})),
+    {THUMB.start: 1.0},
+    {THUMB.start + 1: -1.0},
+    {THUMB.start + 4: 1.0},
+)
+_ARM_GEARS = _gears({WRIST.start: 1.0}, {WRIST.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0})
+
+
+@cache
+def _finger_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """For _FINGER_GEARS: cups, knuckles, spreads, further joints of the five fingers, the thumb's three."""
+    return _spins(np.array([X] * 8 + [Z] * 4 + [X] * 10 + [Y, Z, arm.frames[0, 0][:, 1]]))
+
+
+@cache
+def _arm_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """For _ARM_GEARS."""
+    axis = _forearm_axes(arm)[0]
+    return _spins(np.array([X, Z, axis, axis, X]))
 
 
 def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Least rotation that takes unit vector a to b."""
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)
-    return np.eye(3) if sine < 1e-9 else _about(axis / sine, np.arctan2(sine, a @ b))
+    return np.eye(3) if sine < 1e-9 else _about(_spins(axis[None] / sine), np.arctan2(sine, [a @ b]))[0]
 
 
 @cache
@@ -107,52 +144,48 @@ def _forearm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return axis, _between(axis, np.array([0, -1.0, 0])), _between(upper / np.linalg.norm(upper), axis)
 
 
-def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rigid motions (..., B, 3, 4) of the bones from rest, and keypoints (..., 21, 3) in the hand frame, public order.
-
-    angles: (..., NUM_ANGLES); a batch costs little more than one pose.
-    """
-    motion, keypoints = hand_motions(arm, angles)
-    move_forearm(arm, angles, motion)
-    return motion, keypoints
-
-
 @lru_cache(maxsize=8)
 def posed(arm: Arm, hand: HandInstance) -> tuple[np.ndarray, np.ndarray]:
     """:func:`bone_motions` of a hand's pose, kept as long as its frame is made."""
     return bone_motions(arm, hand.angles)
 
 
-def hand_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`bone_motions`, but that the arm stays at rest."""
+def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rigid motions (..., B, 3, 4) of the bones from rest, and keypoints (..., 21, 3) in the hand frame, public order.
+
+    angles: (..., NUM_ANGLES); a batch costs little more than one pose.
+    """
     t = arm.template
     motion = np.zeros((*angles.shape[:-1], len(t.bones), 3, 4))
     motion[..., :, :, :3] = np.eye(3)
-    cup, pivots = _cup(angles), arm.metacarpal_heads
+    cup, frames, keypoints = _fingers(arm, angles)
+    pivots = arm.metacarpal_heads
     motion[..., t.metacarpals, :, :3] = cup
     motion[..., 3][..., t.metacarpals, :] = pivots - (cup @ pivots[..., None])[..., 0]
-    frames, keypoints = phalanges(arm, angles)
     rotation = frames @ np.swapaxes(arm.frames, -1, -2)
     motion[..., t.finger_bones, :, :3] = rotation
     points = keypoints[..., 1:, :].reshape(*angles.shape[:-1], 5, 4, 3)
     motion[..., 3][..., t.finger_bones, :] = points[..., :3, :] - (rotation @ arm.finger_heads[..., None])[..., 0]
+    move_forearm(arm, angles, motion)
     return motion, keypoints
 
 
 def phalanges(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frames (..., 5, 3, 3, 3) of the phalanges, as in :class:`Arm`, and keypoints (..., 21, 3) in the hand frame."""
+    return _fingers(arm, angles)[1:]
+
+
+def _fingers(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rotations (..., 4, 3, 3) of the metacarpals, index to little finger, and what :func:`phalanges` gives."""
     batch = angles.shape[:-1]
-    cup, pivots, heads = _cup(angles), arm.metacarpal_heads, arm.finger_heads
-    thumb, others = angles[..., THUMB], angles[..., :16].reshape(*batch, 4, 4)
-    bent = np.zeros((*batch, 5, 3))
-    bent[..., 0, 1:], bent[..., 1:, :] = -thumb[..., 2:4], -others[..., 1:]
-    bend = _turn(0, bent)
+    pivots, heads = arm.metacarpal_heads, arm.finger_heads
+    turns = _about(_finger_spins(arm), angles @ _FINGER_GEARS)
+    cup, knuckle, spread = turns[..., :4, :, :], turns[..., 4:8, :, :], turns[..., 8:12, :, :]
+    palmar, radial, roll = (turns[..., k, :, :] for k in (22, 23, 24))
     frames = np.empty((*batch, 5, 3, 3, 3))
-    swing = _turn(1, thumb[..., 0]) @ _turn(2, -thumb[..., 1]) @ _about(arm.frames[0, 0][:, 1], thumb[..., 4])
-    frames[..., 0, 0, :, :] = swing @ arm.frames[0, 0]
-    frames[..., 1:, 0, :, :] = cup @ arm.base_frames @ bend[..., 1:, 0, :, :] @ _turn(2, -others[..., 0])
-    frames[..., 1, :, :] = frames[..., 0, :, :] @ bend[..., 1, :, :]
-    frames[..., 2, :, :] = frames[..., 1, :, :] @ bend[..., 2, :, :]
+    frames[..., 0, 0, :, :] = palmar @ radial @ roll @ arm.frames[0, 0]
+    frames[..., 1:, 0, :, :] = cup @ arm.base_frames @ knuckle @ spread
+    frames[..., 1:, :, :] = frames[..., :1, :, :] @ turns[..., 12:22, :, :].reshape(*batch, 5, 2, 3, 3)
 
     points = np.empty((*batch, 5, 4, 3))
     points[..., 0, 0, :] = heads[0, 0]
@@ -160,12 +193,7 @@ def phalanges(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     points[..., 1:, :] = frames[..., 1] * arm.phalanx_lengths
     keypoints = np.zeros((*batch, 21, 3))
     keypoints[..., 1:, :] = np.cumsum(points, axis=-2).reshape(*batch, 20, 3)
-    return frames, keypoints
-
-
-def _cup(angles: np.ndarray) -> np.ndarray:
-    """Rotations (..., 4, 3, 3) of the metacarpals, index to little finger: the last two cup the palm."""
-    return _turn(0, -angles[..., CUP, None] * np.array([0.0, 0.0, 0.5, 1.0]))
+    return cup, frames, keypoints
 
 
 def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:
@@ -175,20 +203,20 @@ def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:
     """
     t = arm.template
     elbow_at_rest = arm.heads[t.bone("lowerarm01")]
-    axis, straighten, unbend = _forearm_axes(arm)
-    flexion, deviation = np.moveaxis(angles[..., WRIST], -1, 0)
-    aligned = _turn(0, flexion) @ _turn(2, deviation) @ straighten
-    for name, share in (("lowerarm02", 0.55), ("lowerarm01", 1.0)):
-        motion[..., t.bone(name), :, :3] = turn = aligned @ _about(axis, share * angles[..., TWIST])
+    _, straighten, unbend = _forearm_axes(arm)
+    flexion, deviation, half, whole, bent = np.moveaxis(_about(_arm_spins(arm), angles @ _ARM_GEARS), -3, 0)
+    aligned = flexion @ deviation @ straighten
+    motion[..., t.bone("lowerarm02"), :, :3] = aligned @ half
+    motion[..., t.bone("lowerarm01"), :, :3] = turn = aligned @ whole
     elbow = aligned @ elbow_at_rest
-    upper = turn @ _turn(0, angles[..., ELBOW]) @ unbend
+    upper = turn @ bent @ unbend
     for name in ("upperarm01", "upperarm02"):
         motion[..., t.bone(name), :, :3] = upper
         motion[..., t.bone(name), :, 3] = elbow - upper @ elbow_at_rest
 
 
 def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Elbow (3,) and shoulder (3,) in the hand frame after :func:`bone_motions`."""
+    """Elbow (3,) and shoulder (3,) in the hand frame after :func:`move_forearm`."""
     out = []
     for name in ("lowerarm01", "upperarm01"):
         bone = arm.template.bone(name)
@@ -235,14 +263,14 @@ def _round_knuckles(arm: Arm, motion: np.ndarray, vertices: np.ndarray) -> None:
 
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.
 _CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in (5, 9, 13, 17)]
+_STARTS, _ENDS = np.array(_CAPSULES).T
 _FINGER_OF = np.array([(b - 1) // 4 for _, b in _CAPSULES[:15]] + [5] * 4)
 
 
 def capsules(arm: Arm, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Starts (..., 19, 3), ends (..., 19, 3) and radii (19,) of capsules that fill the hand."""
-    starts = keypoints[..., [a for a, _ in _CAPSULES], :]
-    ends = keypoints[..., [b for _, b in _CAPSULES], :]
-    return starts, ends, np.r_[arm.radii.ravel(), np.full(4, arm.palm_radius)]
+    radii = np.concatenate([arm.radii.ravel(), [arm.palm_radius] * 4])
+    return keypoints[..., _STARTS, :], keypoints[..., _ENDS, :], radii
 
 
 _PAIRS = np.array(

@@ -102,9 +102,7 @@ def _sample_view(rng: np.random.Generator, view: str) -> np.ndarray:
     if view == "free":
         return random_rotation(rng)
     away = rng.random() < (0.6 if view == "facing" else 0.2)  # palm towards the camera: the back looks away
-    dorsal = np.array([0, 0, 1.0 if away else -1.0])
-    up = np.array([0, -1.0, 0])
-    upright = np.stack([np.cross(up, dorsal), up, dorsal], axis=1)
+    upright = np.diag([-1.0, -1.0, 1.0] if away else [1.0, -1.0, -1.0])
     angle = rng.uniform(0, 2 * np.pi)
     tilt = abs(rng.normal(0, 0.55)) * np.array([np.cos(angle), np.sin(angle), 0])
     roll = rng.normal(0, 0.6) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
@@ -127,9 +125,9 @@ def _sample_hand(
     other: HandInstance | None,
 ) -> HandInstance:
     arm = source.characters.arm(character)
-    action, angles = actions.sample_pose(rng, arm, names)
+    action, angles, points = actions.sample_pose(rng, arm, names)
     mirror = np.diag([-1.0 if side is Side.RIGHT else 1.0, 1, 1])
-    motion, points = pose.hand_motions(arm, angles)
+    motion = np.zeros((len(arm.template.bones), 3, 4))
     for _ in range(8):
         angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8

@@ -2,12 +2,12 @@
 
 MAX_CAPSULES = 38
 SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
-"""Pictures of what is seen at each pixel, four numbers of a type each: where it is at rest, and its depth; direction,
-texture coordinates and traits, two or four to a number; mesh, label, coarse noise and ambient occlusion. The last alone
+"""Pictures of what is seen at each pixel, four numbers of a type each: its depth, and where it is at rest; direction,
+texture coordinates and traits, two or four to a number; label, mesh, coarse noise and ambient occlusion. The last alone
 is cleared: the others hold what they held where nothing is."""
 
-ATTRIBUTES = ("position", "normal", "rest", "traits", "uv", "part", "crease")
-"""Of VERTEX, in the order of a mesh's buffer."""
+MOVING, STILL = ("position", "normal"), ("rest", "traits", "uv", "part", "crease")
+"""Attributes of VERTEX, in the order of a mesh's two buffers."""
 
 _NOISE = """
 vec3 tone(vec3 c) { return pow(clamp(c * (1. + .12 * c) / (1. + .36 * c), 0., 1.), vec3(1. / 2.2)); }
@@ -26,12 +26,13 @@ uniform mat4 projection; uniform int num_capsules;
 uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
 in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float part; in float crease;
 out vec4 n_n1; out vec4 r_cr; out vec4 a; out vec3 t_ao; flat out float pt;  // few varyings, as they cost
-uniform float seed;
+uniform float seed; uniform vec3 rest_scale;
 """
     + _NOISE
     + """
 void main() {
-  r_cr = vec4(rest, crease); a = traits; pt = part;
+  vec3 r = rest * rest_scale;
+  r_cr = vec4(r, crease); a = traits; pt = part;
   gl_Position = projection * vec4(position, 1);
   float open = 1.;
   vec3 N = normalize(normal);
@@ -43,7 +44,7 @@ void main() {
     open *= 1. - .75 * clamp(c * 1.1 + .1, 0., 1.) * min(rad * rad / l2, 1.);
   }
   t_ao = vec3(uv, open);
-  n_n1 = vec4(normal, noise(rest * 90. + seed));
+  n_n1 = vec4(normal, noise(r * 90. + seed));
 }"""
 )
 
@@ -54,17 +55,18 @@ _PACKING = """#version 330
 SURFACE_FRAGMENT = (
     _PACKING
     + """
-uniform float mesh; uniform float sleeve; uniform float glove;
+uniform float mesh; uniform float sleeve; uniform float glove; uniform float label_shift;
 in vec4 n_n1; in vec4 r_cr; in vec4 a; in vec3 t_ao; flat in float pt;
 layout(location = 0) out vec4 rest; layout(location = 1) out uvec4 bits; layout(location = 2) out vec4 which;
 void main() {
   vec3 n = n_n1.xyz / (abs(n_n1.x) + abs(n_n1.y) + abs(n_n1.z));  // onto an octahedron, its far half folded outwards
   vec2 fold = n.z < 0. ? (1. - abs(n.yx)) * (1. - 2. * vec2(lessThan(n.xy, vec2(0.)))) : n.xy;
-  float label = pt > 1. && glove < .5 && a.z > sleeve + .004 * (n_n1.w - .5) ? 1. : pt;  // 1: also its sleeve
-  rest = vec4(r_cr.xyz, 1. / gl_FragCoord.w);
+  bool bare = glove > .5 || a.z <= sleeve + .004 * (n_n1.w - .5);  // a hand's sleeve is part of the person, 1
+  float label = pt > 1. && bare ? pt + label_shift : min(pt, 1.);
+  rest = vec4(1. / gl_FragCoord.w, r_cr.xyz);
   bits = uvec4(packSnorm2x16(fold), packUnorm2x16(t_ao.xy), packHalf2x16(vec2(a.z, r_cr.w)),
                  packUnorm4x8(a.xyww));
-  which = vec4(mesh / 255., label / 255., n_n1.w, t_ao.z);
+  which = vec4(label / 255., mesh / 255., n_n1.w, t_ao.z);
 }"""
 )
 
@@ -91,18 +93,20 @@ uniform sampler2D skin;
 """
     + _NOISE
     + """
+// 1 in every other half of x, and what a pixel sees of it where it sees more.
+float stripe(float x) { return clamp((.25 - abs(fract(x - .25) - .5)) / max(fwidth(x), 1e-4) + .5, 0., 1.); }
 // What is seen at a pixel: set by look().
 vec3 v, N, V, albedo; float ao, rough, height, is_cloth, is_nail, is_metal, is_skin;
 void look() {
   ivec2 at = ivec2(gl_FragCoord.xy);
   vec4 own = texelFetch(rest_at, at, 0), which = texelFetch(which_at, at, 0);
   uvec4 bits = texelFetch(packed_at, at, 0);
-  float there = step(.5 / 255., which.x);  // derivatives at outlines see the pixels beside, where nothing is
-  own *= there; bits.y *= uint(there);
+  float there = step(.5 / 255., which.y);  // derivatives at outlines see the pixels beside, where nothing is
+  own *= there; bits *= uint(there);
   vec2 fold = unpackSnorm2x16(bits.x), t = unpackUnorm2x16(bits.y), up_cr = unpackHalf2x16(bits.z);
   vec4 a = unpackUnorm4x8(bits.w); a.z = up_cr.x;
-  vec3 r = own.xyz; float n1 = which.z, cr = up_cr.y;
-  v = vec3((gl_FragCoord.xy * lens.xy + lens.zw) * own.w, own.w); V = normalize(-v); ao = which.w;
+  vec3 r = own.yzw; float n1 = which.z, cr = up_cr.y;
+  v = vec3((gl_FragCoord.xy * lens.xy + lens.zw) * own.x, own.x); V = normalize(-v); ao = which.w;
   N = vec3(fold, 1. - abs(fold.x) - abs(fold.y));
   N.xy -= max(-N.z, 0.) * (1. - 2. * vec2(lessThan(N.xy, vec2(0.)))); N = normalize(N);
   if (dot(N, V) < 0. && material == 1) N = -N;
@@ -113,7 +117,9 @@ void look() {
     is_cloth = max(step(sleeve + .004 * (n1 - .5), a.z), glove);
     albedo = base * (1. + blotch * (n1 - .5) + .16 * (n2 - .5) + .12 * (n3 - .5));
     if (texture_share > 0.) {
-      vec3 tex = textureGrad(skin, t, clamp(dFdx(t), -.01, .01), clamp(dFdy(t), -.01, .01)).rgb;
+      vec2 right = dFdx(t), down = dFdy(t);  // more than a step: a seam between two pieces of the texture
+      right *= step(dot(right, right), 1e-3); down *= step(dot(down, down), 1e-3);
+      vec3 tex = textureGrad(skin, t, right, down).rgb;
       albedo *= mix(vec3(1.), clamp(tex * tex / texture_mean, .3, 2.), texture_share);
     }
     float light_skin = dot(base, vec3(.333));
@@ -151,12 +157,12 @@ void look() {
     if (abs(a.z - watch.x) < watch.y && watch.y > 0. && is_cloth < .5) {
       is_metal = watch.z; albedo = cloth_b; is_cloth = 1. - watch.z; rough = .6;
     }
-    float band = step(.5, fract((cloth_kind < .5 ? a.z : r.x) * stripes + .15 * n1));
+    float band = stripe((cloth_kind < .5 ? a.z : r.x) * stripes + .15 * n1);
     vec3 woven = mix(cloth_a, cloth_b, stripes > 0. ? band : 0.) * (.8 + .25 * n2 + .2 * n3);
     if (a.z > trousers) woven = trouser_colour * (.85 + .3 * n2);
     albedo = mix(albedo, woven, is_cloth);
   } else {
-    float band = step(.5, fract((cloth_kind < .5 ? t.x : t.y) * stripes));
+    float band = stripe((cloth_kind < .5 ? t.x : t.y) * stripes);
     albedo = mix(cloth_a, cloth_b, stripes > 0. ? band : smoothstep(.35, .65, noise(r * 60. + seed)) * blotch);
     albedo *= .88 + .24 * n2; is_metal = texture_share;
   }
@@ -227,15 +233,6 @@ uniform sampler2D which_at;
 layout(location = 0) out vec4 first; layout(location = 1) out vec4 second;
 void main() {
   first = second = vec4(0.);
-  float mesh = texelFetch(which_at, ivec2(gl_FragCoord.xy), 0).x * 255.;
+  float mesh = texelFetch(which_at, ivec2(gl_FragCoord.xy), 0).y * 255.;
   gl_FragDepth = mesh / 64.;  // as of SCREEN_VERTEX
-}"""
-
-LABEL_FRAGMENT = """#version 330
-uniform sampler2D rest_at; uniform sampler2D which_at; uniform float samples;  // a pixel and axis
-layout(location = 0) out float depth; layout(location = 1) out float label;
-void main() {
-  ivec2 at = ivec2(gl_FragCoord.xy * samples);
-  vec4 which = texelFetch(which_at, at, 0);
-  depth = which.x > 0. ? texelFetch(rest_at, at, 0).w : 0.; label = which.y;
 }"""

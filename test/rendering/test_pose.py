@@ -135,7 +135,7 @@ def test_sampled_poses_do_not_run_into_themselves(arm):
     rng = np.random.default_rng(1)
     depths = []
     for _ in range(60):
-        _, angles = actions.sample_pose(rng, arm, actions.TRAINING)
+        _, angles, _ = actions.sample_pose(rng, arm, actions.TRAINING)
         depths.append(float(pose.penetration(arm, pose.bone_motions(arm, angles)[1])))
     assert np.mean(np.array(depths) < 0.002) > 0.9 and max(depths) < 0.008
 
