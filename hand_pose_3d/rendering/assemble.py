@@ -11,6 +11,7 @@ import numpy as np
 
 from hand_pose_3d.rendering import mesh, pose
 from hand_pose_3d.rendering.background import (
+    CLUTTER_WHITE,
     Environment,
     clutter,
     environment_or_made_up,
@@ -113,10 +114,6 @@ def tone_curve(linear: np.ndarray) -> np.ndarray:
 
 _BRIGHTEST = 1.27
 """Linear light that the curve takes to full white."""
-_CURVE = np.round(tone_curve(_BRIGHTEST * np.linspace(0, 1, 256) ** 2) * 255).astype(np.uint8)
-"""The curve's values for square roots of light: steps of a level or two where it is dark, where it is bright less."""
-
-
 _FINENESS = 1.25
 """Pixels of a view for each of the environment map's, at least."""
 _SHARPEST_PX = 1.5
@@ -128,8 +125,9 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
     import cv2
 
     rng = np.random.default_rng(scene.background_seed)
+    # Square roots of light, of which 255 is `white`: about as fine as the eye, and bytes are quick.
     if scene.clutter or scene.environment is None:
-        light, strength = clutter(rng, IMAGE_SIZE), 1.2
+        roots, white, strength = clutter(rng, IMAGE_SIZE), CLUTTER_WHITE, 1.2
     else:
         env, focal = _environment(scene, source), scene.intrinsics[0, 0] * 0.8
         # No more pixels than the map has there, which leaves less to do.
@@ -137,8 +135,10 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
         light = perspective_view(env, scene.rotation_world_camera, focal * size / IMAGE_SIZE, size)
         mean = float(light.mean())
         strength = min(max(mean, 0.3), 1.5) / mean
-    share = strength * scene.background_exposure / _BRIGHTEST
-    picture = cv2.LUT(cv2.convertScaleAbs(cv2.sqrt(light), alpha=255 * share**0.5), _CURVE)
+        white = _BRIGHTEST / (strength * scene.background_exposure)
+        roots = cv2.convertScaleAbs(cv2.sqrt(light), alpha=255 * white**-0.5)
+    shown = tone_curve(white * strength * scene.background_exposure * np.linspace(0, 1, 256) ** 2)
+    picture = cv2.LUT(roots, np.round(shown * 255).astype(np.uint8))
     if scene.background_blur > 0:
         # As few pixels as hold a blurred picture, for the same reason.
         size = min(round(IMAGE_SIZE * _SHARPEST_PX / scene.background_blur), len(picture))

@@ -128,22 +128,8 @@ def made_up_environment(rng: np.random.Generator) -> Environment:
     return Environment(light.astype(np.float32), project_harmonics(light), d[peak], 0.2)
 
 
-@cache
-def _noise_bank(octaves: int, persistence: float) -> np.ndarray:
-    """Noise (1024, 1024), to cut pieces of some 320 from, each as fine as a noise_image of that size."""
-    return noise_image(np.random.default_rng(octaves), 1024, octaves + 2, persistence)
-
-
-def _grain(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
-    """A piece (size, size) of a bank of fine noise, 0..1, any of four reflections."""
-    bank = _noise_bank(octaves, persistence)
-    top, left = rng.integers(0, len(bank) - size + 1, 2)
-    turns = rng.integers(0, 2, 2) * 2 - 1
-    return bank[top : top + size, left : left + size][:: turns[0], :: turns[1]]
-
-
-def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
-    """Smooth noise (size, size) in 0..1."""
+def noise_cells(rng: np.random.Generator, octaves: int, persistence: float = 0.6) -> np.ndarray:
+    """Smooth noise (2^octaves + 1, the same) float32 in 0..1."""
     import cv2
 
     out, weight = rng.random((3, 3), dtype=np.float32), 1.0
@@ -152,39 +138,67 @@ def noise_image(rng: np.random.Generator, size: int, octaves: int, persistence: 
         cells = 2 ** (octave + 1) + 1
         out = cv2.resize(out, (cells, cells), interpolation=cv2.INTER_LINEAR)
         out += np.float32(weight) * rng.random((cells, cells), dtype=np.float32)
-    out = cv2.resize(out, (size, size), interpolation=cv2.INTER_CUBIC)
     low, high, _, _ = cv2.minMaxLoc(out)
-    out -= low
-    out *= 1 / max(high - low, 1e-6)
-    return out
+    return (out - low) / np.float32(max(high - low, 1e-6))
+
+
+@cache
+def _grain_bank(octaves: int, persistence: float) -> np.ndarray:
+    """Noise (1024, 1024) uint8 to cut pieces from."""
+    import cv2
+
+    noise = noise_cells(np.random.default_rng(octaves), octaves, persistence)
+    return cv2.resize(np.round(255 * noise).astype(np.uint8), (1024, 1024), interpolation=cv2.INTER_CUBIC)
+
+
+def _grain(rng: np.random.Generator, size: int, octaves: int, persistence: float = 0.6) -> np.ndarray:
+    """A piece (size, size) uint8 of a bank of fine noise."""
+    bank = _grain_bank(octaves, persistence)
+    top, left = rng.integers(0, len(bank) - size + 1, 2)
+    return bank[top : top + size, left : left + size]
+
+
+CLUTTER_WHITE = 1.5
+"""Linear light of a clutter's 255."""
 
 
 def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A made-up picture (size, size, 3) of linear light: walls, boards, things, some of them skin-coloured."""
+    """A made-up picture of walls, boards and things, some of them skin-coloured.
+
+    (size, size, 3) uint8: square roots of linear light, 255 for CLUTTER_WHITE.
+    """
     import cv2
 
-    a, b = _colour(rng), _colour(rng)
-    field = noise_image(rng, size, int(rng.integers(1, 7)))
-    picture = cv2.transform(field, np.stack([a - b, b], axis=1))
+    a, b = _code(_colour(rng)), _code(_colour(rng))
+    field = noise_cells(rng, int(rng.integers(1, 7)))
+    field = cv2.resize(field, (max(80, len(field)),) * 2, interpolation=cv2.INTER_CUBIC)[..., None]
+    picture = cv2.resize(np.clip(field * (a - b) + b, 0, 255).astype(np.uint8), (size, size))
     for _ in range(int(rng.integers(0, 14))):
-        grained = rng.random() < 0.2
-        layer = picture.copy() if grained else picture
-        _draw_thing(rng, layer, size)
-        if grained:
-            share = np.float32(0.6) + np.float32(0.8) * _grain(rng, size, 6)
-            layer -= picture
-            picture += cv2.multiply(layer, cv2.cvtColor(share, cv2.COLOR_GRAY2RGB))
-    grain = np.float32(0.9) + np.float32(0.2) * _grain(rng, size, 8, 0.9)
-    return cv2.multiply(np.maximum(picture, 0, out=picture), cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB))
+        tint = _code(_colour(rng))
+        if rng.random() < 0.2:  # a thing with a grain of its own
+            where = np.zeros((size, size), np.uint8)
+            _draw_thing(rng, where, [255.0])
+            grain = _grain(rng, size, 8)
+            thing = cv2.merge([cv2.convertScaleAbs(grain, alpha=0.41 * t / 255, beta=0.77 * t) for t in tint])
+            cv2.copyTo(thing, where, picture)
+        else:
+            _draw_thing(rng, picture, tint.tolist())
+    grain = cv2.convertScaleAbs(_grain(rng, size, 10, 0.9), alpha=0.1 / 1.05, beta=255 * 0.95 / 1.05)
+    return cv2.multiply(picture, cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB), scale=1.05 / 255)
 
 
-def _draw_thing(rng: np.random.Generator, picture: np.ndarray, size: int) -> None:
-    """One board, ellipse, bar or grid of one colour into a picture (size, size, 3)."""
+def _code(light: np.ndarray) -> np.ndarray:
+    """Linear light as in a clutter."""
+    return 255 * np.sqrt(np.minimum(light / CLUTTER_WHITE, 1))
+
+
+def _draw_thing(rng: np.random.Generator, picture: np.ndarray, tint: list[float]) -> None:
+    """One board, ellipse, bar or grid of one colour into a picture (size, size) or (size, size, 3)."""
     import cv2
 
+    size = len(picture)
     centre = rng.uniform(-0.1, 1.1, 2) * size
     extent = np.exp(rng.uniform(np.log(0.03), np.log(0.6), 2)) * size
-    tint = _colour(rng).tolist()
     kind = rng.choice(4, p=[0.4, 0.35, 0.2, 0.05])
     if kind == 0:
         box = cv2.boxPoints((tuple(centre), tuple(extent), float(rng.uniform(0, 180))))

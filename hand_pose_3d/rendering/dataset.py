@@ -220,12 +220,13 @@ def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:
 
 def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) -> dict[str, Any]:
     """What the statistics count of one frame."""
+    import cv2
+
     hands = []
     for hand in scene.hands:
         start = 0 if hand.side is Side.LEFT else 21
         low, high = (2, 17) if hand.side is Side.LEFT else (18, 33)
-        rows, columns = np.nonzero((label >= low) & (label <= high))
-        box = max(np.ptp(rows), np.ptp(columns)) + 1 if len(rows) else 0
+        box = max(cv2.boundingRect(cv2.inRange(label, low, high))[2:])  # type: ignore[call-overload]
         towards = -hand.rotation_camera_hand[2, 2]
         hands.append(
             {

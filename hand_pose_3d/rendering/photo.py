@@ -51,15 +51,14 @@ def _grain(coloured: bool) -> np.ndarray:
 
 
 def _add_noise(image: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Sensor noise of `deviation` (of full scale), coloured or grey, any of 4 reflections of any part of the bank."""
+    """Sensor noise of `deviation` (of full scale), coloured or grey, from any part of the bank."""
     import cv2
 
     height, width = image.shape[:2]
     top, left = rng.integers(0, [_GRAIN - height + 1, _GRAIN - width + 1])
-    turn = slice(None, None, rng.choice([-1, 1])), slice(None, None, rng.choice([-1, 1]))
-    grain = _grain(rng.random() >= 0.5)[top : top + height, left : left + width][turn]
+    grain = _grain(rng.random() >= 0.5)[top : top + height, left : left + width]
     strength = 255 * deviation / 32
-    return cv2.addWeighted(np.ascontiguousarray(grain), strength, image, 1.0, -128 * strength)
+    return cv2.addWeighted(grain, strength, image, 1.0, -128 * strength)
 
 
 def _streak(length: float, angle: float) -> np.ndarray:

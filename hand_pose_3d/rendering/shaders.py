@@ -112,7 +112,7 @@ void look() {
   if (dot(N, V) < 0. && material == 1) N = -N;
   is_cloth = 0.; is_nail = 0.; is_metal = 0.; rough = roughness; float strength = bump;
   vec3 p = r * 90. + seed;
-  float n2 = noise(p * 3.7), n3 = noise(p * 11.);
+  float n2 = noise(p * 3.7), n3 = mix(.5, hash(floor(p * 11.)), .6);  // of a millimetre: no smoother than a pixel
   if (material == 0) {
     is_cloth = max(step(sleeve + .004 * (n1 - .5), a.z), glove);
     albedo = base * (1. + blotch * (n1 - .5) + .16 * (n2 - .5) + .12 * (n3 - .5));
