@@ -1,13 +1,14 @@
 """Packed hand crops: what PoseNet's training reads, made once from data sets in RHD's layout.
 
 A pack is a folder with `rgba.npy` (N, 256, 256, 4) uint8, alpha 255 on the person, `backgrounds.npy`
-(M, 256, 256, 3) uint8 without hands, and `labels.npz`. Memory-mapped, so that start is instant.
+(M, 256, 256, 3) uint8 without hands, `mistaken.npy` (K, 256, 256, 3) uint8, what a detector takes for hands, and
+`labels.npz`. Memory-mapped, so that start is instant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,17 @@ from hand_pose_3d.skeleton import Side
 
 PACK_SIZE = 256
 PACK_MARGIN = 2.1
+MISTAKEN_MARGIN = 1.6
+"""Edge of what is kept of a window without a hand over that of the window."""
 MIN_HAND_PX = 20
+_NO_HAND = 0.004
+"""Share of a window that may show hands for it to count as one without."""
 
 
 @dataclass(frozen=True)
 class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
-    bool; side: (N,) Side values; px: (N,) source pixels along the crop's edge."""
+    bool; side: (N,) Side values. mistaken: (K, S, S, 3), in their middle windows that a detector took for hands."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray
@@ -32,6 +37,7 @@ class CropPack:
     xyz_m: np.ndarray
     visible: np.ndarray
     side: np.ndarray
+    mistaken: np.ndarray = field(default_factory=lambda: np.zeros((0, PACK_SIZE, PACK_SIZE, 3), np.uint8))
 
     def __len__(self) -> int:
         return len(self.uv)
@@ -43,16 +49,25 @@ def load_pack(folder: str | Path) -> CropPack:
     try:
         with np.load(folder / "labels.npz") as labels:
             fields = {name: labels[name] for name in ("uv", "xyz_m", "visible", "side")}
+        if (folder / "mistaken.npy").exists():  # packs of before have none
+            fields["mistaken"] = np.load(folder / "mistaken.npy", "r")
         return CropPack(np.load(folder / "rgba.npy", "r"), np.load(folder / "backgrounds.npy", "r"), **fields)
     except (OSError, KeyError, ValueError) as error:
         raise InvalidInputError(f"{folder} is not a pack of crops: {error}") from error
 
 
-def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> CropPack:
+def pack(
+    samples: Iterable,
+    folder: str | Path,
+    count: int,
+    seed: int = 0,
+    windows: Callable[[np.ndarray], Iterable[Crop]] = lambda image: (),
+) -> CropPack:
     """Cut every large enough hand out of a data set and write a pack.
 
     samples: iterable of (image (H, W, 3) RGB uint8, person mask (H, W) bool, hand mask (H, W) bool, hands), hands
-    a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). count: an upper bound on the number of hands.
+    a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). count: an upper bound on the number of hands. windows:
+    where a detector looks for hands in an image; those without any are kept.
     """
     from tqdm import tqdm
 
@@ -61,6 +76,7 @@ def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> Cr
     rng = np.random.default_rng(seed)
     rgba = np.lib.format.open_memmap(folder / "rgba.tmp.npy", "w+", np.uint8, (count, PACK_SIZE, PACK_SIZE, 4))
     backgrounds: list[np.ndarray] = []
+    mistaken: list[np.ndarray] = []
     labels: dict[str, list] = {"uv": [], "xyz_m": [], "visible": [], "side": []}
     n = 0
     for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
@@ -87,6 +103,11 @@ def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> Cr
         x, y, s = int(corner[0]), int(corner[1]), int(side_px)
         if hand_mask[y : y + s, x : x + s].mean() < 0.002:
             backgrounds.append(Crop(tuple(corner + side_px / 2), side_px, PACK_SIZE).extract(image))
+        hand = hand_mask.astype(np.uint8) * 255
+        for window in windows(image):
+            if window.extract(hand).mean() < _NO_HAND * 255:
+                wide = replace(window, side=MISTAKEN_MARGIN * window.side, size=PACK_SIZE)
+                mistaken.append(wide.extract(image))
     if n == 0 or not backgrounds:
         raise InvalidInputError("no hand large enough or no background was found to pack")
     final = np.lib.format.open_memmap(folder / "rgba.npy", "w+", np.uint8, (n, PACK_SIZE, PACK_SIZE, 4))
@@ -96,6 +117,8 @@ def pack(samples: Iterable, folder: str | Path, count: int, seed: int = 0) -> Cr
     del rgba, final
     (folder / "rgba.tmp.npy").unlink()
     np.save(folder / "backgrounds.npy", np.stack(backgrounds))
+    if mistaken:
+        np.save(folder / "mistaken.npy", np.stack(mistaken))
     np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})  # type: ignore[arg-type]
     return load_pack(folder)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
+from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.families import first_crop, load_family
 from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import ScenePack, load_scenes, pack_scenes
 
@@ -36,6 +38,14 @@ def _scenes(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield sample.image(), _parts(sample)
 
 
+def _windows() -> Callable[[np.ndarray], list[Crop]]:
+    """Where the shipped HandSegNet has hands looked for."""
+    import torch
+
+    family = load_family("lite", None, torch.device("cpu"), torch.float32)
+    return lambda image: [first_crop(region, family) for region in family.segment(image, 2).regions(2)]
+
+
 @contextmanager
 def _one_process(root: Path) -> Iterator[None]:
     """Other processes of `torchrun`, which want the same pack, wait here until the first has made it."""
@@ -52,7 +62,8 @@ def crop_pack(root: Path, split: str) -> CropPack:
     folder = root / "packs" / f"crops_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
-            pack(_crops(root, split), folder, count=2 * len(list((root / split / "color").iterdir())))
+            count = 2 * len(list((root / split / "color").iterdir()))
+            pack(_crops(root, split), folder, count, windows=_windows())
     return load_pack(folder)
 
 

@@ -17,7 +17,7 @@ from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import crop_from_pose
 from hand_pose_3d.training import augment
-from hand_pose_3d.training.crops import CropPack, flip
+from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_SIZE, CropPack, flip
 from hand_pose_3d.training.loop import Evaluation
 
 CROP_SIZE = 160
@@ -46,7 +46,8 @@ class PoseAugmentation:
     shift: float = 0.07  # standard deviation, share of the crop's edge
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
-    empty: float = 0.08  # share of crops that hold no hand
+    empty: float = 0.13  # share of crops that hold no hand
+    mistaken: float = 0.55  # share of those that HandSegNet takes for a hand, if the pack has such
 
 
 def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -> Crop:
@@ -79,6 +80,16 @@ class PoseSampler:
         image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
         return image[:, ::-1] if rng.random() < 0.5 else image
 
+    def mistaken(self, pack: CropPack, rng: np.random.Generator) -> np.ndarray:
+        """About a window that HandSegNet took for a hand, as any look at it may be turned and scaled."""
+        source = np.ascontiguousarray(pack.mistaken[rng.integers(len(pack.mistaken))])
+        edge = PACK_SIZE / MISTAKEN_MARGIN
+        center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.how.shift, 2) * edge
+        angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.5 else 0.0
+        side = edge * float(np.exp(rng.normal(0.05, 0.15)))
+        image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE, angle).extract(source)
+        return image[:, ::-1] if rng.random() < 0.5 else image
+
     def __call__(self, rng: np.random.Generator) -> CropSample:
         """One augmented sample."""
         return self.draw(rng)[0]
@@ -88,7 +99,8 @@ class PoseSampler:
         how = self.how
         pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
         if rng.random() < how.empty:
-            image = np.ascontiguousarray(self.background(pack, rng))
+            known = len(pack.mistaken) > 0 and rng.random() < how.mistaken
+            image = np.ascontiguousarray((self.mistaken if known else self.background)(pack, rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
             nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), 0, 0)
             return nothing, Crop((0.0, 0.0), 1.0, CROP_SIZE), np.zeros((21, 3))

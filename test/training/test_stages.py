@@ -12,6 +12,7 @@ import pytest
 import torch
 from overfit import losses
 
+from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
@@ -184,7 +185,7 @@ def test_scene_masks_follow_the_pixels() -> None:
 def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeypatch) -> None:
     made = []
 
-    def slow(samples: object, folder: Path, count: int) -> None:
+    def slow(samples: object, folder: Path, count: int, windows: object) -> None:
         made.append(count)
         time.sleep(0.3)
         folder.mkdir(parents=True)
@@ -221,6 +222,27 @@ def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
     assert len(opened) == 1 and len(opened.backgrounds) == 1
     for u, v in opened.uv[0].round().astype(int):
         assert opened.rgba[0, v, u, 0] > 100
+
+
+def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> None:
+    image = np.full((320, 320, 3), 40, np.uint8)
+    image[100:180, 100:180] = 200  # no hand
+    image[250:300, 20:70] = 90  # one
+    hand_mask = image[..., 0] == 90
+    pixels = np.stack([np.linspace(25, 65, 21), np.linspace(255, 295, 21)], axis=1)
+    hands = [(Side.LEFT, pixels, _hand(np.random.default_rng(0)) + [0, 0, 0.4], np.ones(21, bool))]
+    looks = [Crop((139.5, 139.5), 80.0, 160), Crop((45.0, 275.0), 60.0, 160)]
+    pack([(image, hand_mask, hand_mask, hands)], tmp_path, count=1, windows=lambda seen: looks)
+    opened = load_pack(tmp_path)
+    assert opened.mistaken.shape == (1, PACK_SIZE, PACK_SIZE, 3)
+    middle, corner = opened.mistaken[0, PACK_SIZE // 2, PACK_SIZE // 2], opened.mistaken[0, 5, 5]
+    assert (middle == 200).all() and (corner == 40).all()
+
+    sampler = PoseSampler([opened], PoseAugmentation(empty=1.0, mistaken=1.0))
+    for seed in range(10):
+        seen = sampler.mistaken(opened, np.random.default_rng(seed))
+        assert (seen[..., 0] > 120).mean() > 0.5
+        assert sampler(np.random.default_rng(seed)).presence == 0
 
 
 def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
