@@ -169,7 +169,6 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
     palm = float(np.linalg.norm(points[9]))
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
-    uniforms["label_shift"] = 16.0 if mirrored else 0.0
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
     return SceneMesh(moving, still, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
@@ -207,6 +206,7 @@ def _arm_uniforms(
     return {
         **_PLAIN,
         "material": 0,
+        "label_shift": 16.0 if hand.side is Side.RIGHT else 0.0,
         "num_capsules": count,
         "capsule_start": capsule_start,
         "capsule_end": capsule_end,
@@ -317,7 +317,8 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "metal": (0.9, 0.9, 0.9),
     }
     picture = (str(skin.texture), texture[0]) if texture else None
-    return SceneMesh(moving, still, faces, uniforms, picture)
+    casts_shadow = person.missing_arm is not None  # others stand too far behind the hands
+    return SceneMesh(moving, still, faces, uniforms, picture, casts_shadow)
 
 
 def _covered(body: Body, short_sleeves: bool) -> np.ndarray:
