@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,34 +12,30 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
 from hand_pose_3d.errors import InvalidInputError, check_numbers
-from hand_pose_3d.families import FAMILIES, CropReading, Family, first_crop, load_family
+from hand_pose_3d.detection import Detection, on_known
+from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
-from hand_pose_3d.segmentation import HandRegion
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import HandTracker, TrackerConfig, crop_from_pose, distinct
+from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
+from hand_pose_3d.windows import fits
 
-STAGES = ("segmentation", "crop", "keypoints", "placement", "tracking")
+STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
 
 NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 """Settings that say which networks are loaded, and how; all others can change while they stay."""
 
-_ROUGH_SCORE = 0.1
-"""A first look, at a crop that fits less well, has to reach this share of the score that is asked for."""
+_ROUGH_SCORE = 0.3
+"""A first reading, of a window that fits less well, has to reach this share of the score that is asked for."""
 
-_SURE = 0.45
-"""A first look whose mean keypoint score is below is repeated with the crop turned by quarters."""
-
-_FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
-"""A first crop that is nearer than this to that of the pose in it is not read again in a video, whose next image will
-be, nor where it was read surely: radians, ratio of the edges, distance of the centres over the edge. Training varied
-crops by about as much."""
+_SPARE_READS = 2
+"""Places that are read beyond the number of hands that are still missing, since some will hold none."""
 
 _VERY_SURE = 0.75
-"""Mean keypoint score from which on one look at a single image is enough if its crop fitted."""
+"""Mean keypoint score from which on one reading of a single image is enough if its window fitted."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,7 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.3  # hands below are left out, 0..1
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
+    search: str = "auto"  # fast (one look of a coarse or a closer kind in turns), thorough (all at once), auto: fast in video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
@@ -68,6 +64,8 @@ class EstimatorConfig:
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
+        if self.search not in ("auto", "fast", "thorough"):
+            raise InvalidInputError(f"search {self.search!r} is not one of auto, fast, thorough")
         if not 0 <= self.score_threshold <= 1:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
         if not 0.005 <= self.reference_length <= 0.2:
@@ -108,6 +106,7 @@ class HandPoseEstimator:
         self._family: Family = load_family(self.model, config.weights, self.device, dtype)
         self._tracker = HandTracker(config.tracker_config())
         self._camera: Camera | None = None
+        self._searches = 0
         self._shape: tuple[int, ...] = ()
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
@@ -146,7 +145,7 @@ class HandPoseEstimator:
         image = np.zeros((480, 640, 3), np.uint8)
         tracker = HandTracker()
         for count in (1, 2, 1, 2):
-            self._family.segment(image, count).regions(count)
+            self._family.detect(image, self._family.looks(640, 480, "fast", 0))
             readings = self._family.read(np.stack([crop.extract(image)] * count), [Side.UNKNOWN] * count)
             hands = [to_hand(reading, crop, Side.UNKNOWN, image.shape, camera) for reading in readings]
             placed = [place(hand, camera).replace(score=1.0) for hand in hands if hand is not None]
@@ -208,59 +207,33 @@ class HandPoseEstimator:
         return placed
 
     def _detect(self, image: np.ndarray, known: Sequence[HandPose]) -> list[HandPose]:
-        """Hands found by segmentation, without those that are known already."""
-        most = self.config.max_hands
+        """Hands found in the whole image, without those that are known already."""
+        family, config = self._family, self.config
         start = time.perf_counter()
-        mask = self._family.segment(image, most)
-        self._took("segmentation", start)
+        search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
+        looks = family.looks(image.shape[1], image.shape[0], search, self._searches)
+        self._searches += 1
+        taken = [hand.keypoints_px for hand in known]
+        places = [d for d in family.detect(image, looks) if not on_known(d, taken)]
+        self._took("detection", start)
+        spare = _SPARE_READS if config.tracking else config.max_hands + _SPARE_READS
+        places = places[: config.max_hands - len(known) + spare]
+        crops = [place.crop(family.crop_size, family.crop_margin) for place in places]
         hands: list[HandPose] = []
-        # Hands that touch are one region: what the hands in it leave of it is looked at for another one.
-        for look in range(2):
-            taken = [*known, *hands]
-            if look and (not hands or len(taken) >= most):
-                break
-            start = time.perf_counter()
-            regions = mask.regions(most, [hand.keypoints_px for hand in taken])
-            self._took("segmentation", start)
-            hands = distinct([*taken, *self._find(image, regions)])
-            hands = [hand for hand in hands if not any(hand is k for k in known)]
-        return hands
-
-    def _find(self, image: np.ndarray, regions: Sequence[HandRegion]) -> list[HandPose]:
-        """The hands in regions of the mask."""
-        crops = [first_crop(region, self._family) for region in regions]
-        upright, least = self._family.upright, self.config.score_threshold
-        hands: list[HandPose] = []
-        again: list[Crop] = []
-        looks = self._look(image, crops, _ROUGH_SCORE * least) if upright else self._read(image, crops, least)
-        for crop, hand in looks:
-            # The first crop knew neither direction nor extent; the pose it gave does.
-            better = self._crop(hand.keypoints_px)
-            enough = hand.score >= least and (self.config.tracking or _sureness(hand) > _VERY_SURE)
-            if not upright or (enough and _fits(crop, better)):
+        again: list[tuple[Crop, Detection]] = []
+        for number, crop, hand in self._read(image, crops):
+            hand = family.confirm(hand, places[number])
+            better = family.crop(hand.keypoints_px)
+            sure = config.tracking or float(hand.keypoint_scores.mean()) > _VERY_SURE
+            if fits(crop, better) and sure:
                 hands.append(hand)
-            else:
-                again.append(better)
-        return hands + [hand for _, hand in self._read(image, again, least)]
-
-    def _look(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[tuple[Crop, HandPose]]:
-        """A first look at regions whose hands may point anywhere: the surest answer of each."""
-        best = {crop.center: (crop, hand) for crop, hand in self._read(image, crops, least_score)}
-        unsure = [crop for crop, hand in best.values() if _sureness(hand) < _SURE]
-        turned = [replace(crop, angle=crop.angle + turn * math.pi / 2) for crop in unsure for turn in (1, 2, 3)]
-        for crop, hand in self._read(image, turned, least_score):
-            if _sureness(hand) > _sureness(best[crop.center][1]):
-                best[crop.center] = crop, hand
-        return list(best.values())
-
-    def _crop(self, keypoints_px: np.ndarray) -> Crop:
-        """The window around a hand whose pose is about known."""
-        family = self._family
-        if family.upright:
-            return crop_from_pose(keypoints_px, family.crop_size, family.crop_margin)
-        low, high = keypoints_px.min(0), keypoints_px.max(0)
-        center = (low + high) / 2
-        return Crop((float(center[0]), float(center[1])), float(max(high - low)) * family.crop_margin, family.crop_size)
+            elif hand.score > config.score_threshold * _ROUGH_SCORE:
+                again.append((better, places[number]))
+        for number, _, hand in self._read(image, [crop for crop, _ in again]):
+            hands.append(family.confirm(hand, again[number][1]))
+        hands = [hand for hand in hands if hand.score >= config.score_threshold]
+        found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
+        return [hand for hand in found if not any(hand is k for k in known)][: config.max_hands]
 
     def _follow(self, image: np.ndarray, depth_m: np.ndarray | None, stamp_s: float) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
@@ -272,8 +245,8 @@ class HandPoseEstimator:
         windows = tracker.predict(stamp_s)
         search = tracker.needs_detection(stamp_s)
         self._took("tracking", start)
-        crops = [self._crop(window.keypoints_px) for window in windows]
-        hands = [hand for _, hand in self._read(image, crops, tracker.config.keep_score)]
+        crops = [self._family.crop(window.keypoints_px) for window in windows]
+        hands = [hand for *_, hand in self._read(image, crops) if hand.score >= tracker.config.keep_score]
         if search:
             hands = hands + self._detect(image, hands)
         hands = self._place(hands, depth_m)  # before the tracker, which smooths metres too
@@ -282,8 +255,8 @@ class HandPoseEstimator:
         self._took("tracking", start)
         return hands
 
-    def _read(self, image: np.ndarray, crops: Sequence[Crop], least_score: float) -> list[tuple[Crop, HandPose]]:
-        """Some windows of the image and the hands in them, those whose answer is finite and scores enough."""
+    def _read(self, image: np.ndarray, crops: Sequence[Crop]) -> list[tuple[int, Crop, HandPose]]:
+        """Number, window and hand of each window whose reading is finite."""
         if not crops:
             return []
         start = time.perf_counter()
@@ -294,7 +267,7 @@ class HandPoseEstimator:
         readings = self._family.read(pixels, [given] * len(crops))
         self._took("keypoints", start)
         hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
-        return [(c, hand) for c, hand in zip(crops, hands) if hand is not None and hand.score >= least_score]
+        return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 
 
 def check_image(image: np.ndarray) -> None:
@@ -344,21 +317,6 @@ def to_hand(
         keypoints_canonical=canonical,
         rotation_camera_canonical=rotation,
         roi_px=(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
-    )
-
-
-def _sureness(hand: HandPose) -> float:
-    return float(hand.keypoint_scores.mean())
-
-
-def _fits(crop: Crop, better: Crop) -> bool:
-    """Whether a crop is so near to a better one that both give about the same answer."""
-    turned = abs(math.remainder(better.angle - crop.angle, 2 * math.pi))
-    resized = abs(math.log(better.side / crop.side))
-    return (
-        turned < _FIT_ANGLE
-        and resized < math.log(_FIT_SIDE)
-        and math.dist(better.center, crop.center) < _FIT_SHIFT * better.side
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.detection import LEAST_DETECTION, Detection, Look, decode, distinct_detections, evidence, looks_at
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.geometry import from_canonical
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.runtime import make_runner
-from hand_pose_3d.segmentation import HandMask, HandRegion, grow_region
+from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.weights import Conventions, default_weights, load_weights
+from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 if TYPE_CHECKING:
     import torch
@@ -45,14 +49,21 @@ class Family(Protocol):
 
     crop_size: int
     crop_margin: float  # edge of a crop over the extent of the hand's keypoints
-    region_margin: float  # edge of a first crop over the longer side of a region of the mask
-    upright: bool  # whether crops are turned so that the hand points up
 
-    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
-        """Where up to max_hands hands may be in an image (H, W, 3) RGB uint8."""
+    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
+        """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
+
+    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
+        """Where hands may be in an image (H, W, 3) RGB uint8, by falling score."""
+
+    def crop(self, keypoints_px: np.ndarray) -> Crop:
+        """The window around a hand whose keypoints (21, 2) are about known."""
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """Read crops (N, S, S, 3) RGB uint8; an unknown side is estimated."""
+
+    def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
+        """A hand that was read where HandSegNet saw one, its score changed by what both say together."""
 
 
 def _path(weights: Path | None, name: str) -> Path:
@@ -62,7 +73,7 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, region_margin, upright = 160, 1.3, 1.15, True
+    crop_size, crop_margin = 160, 1.3
     _area, _step, _cell = 170 * 128, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -73,21 +84,30 @@ class LiteFamily:
         networks: dict[str, nn.Module] = {"handsegnet": segmentation, "posenet": pose, "lifting": lifting}
         for name, network in networks.items():
             load_weights(network, _path(weights, f"lite-{name}"))
+        self._confirmation = segmentation.confirmation.numpy().astype(float)
         scene, crop, size = SceneReader(segmentation), CropReader(pose, lifting), self.crop_size
         examples: list[np.ndarray] = [np.zeros((1, 192, 256, 3), np.uint8)]
         self._scene = make_runner(scene, examples, device, dtype, dynamic=[{0: "n", 1: "h", 2: "w"}])
         examples = [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)]
         self._crop = make_runner(crop, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
 
-    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
+    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """See :class:`Family`."""
+        return looks_at(width, height, self._area, search, turn)
+
+    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
+        """See :class:`Family`."""
+        return distinct_detections(d for look in looks for d in self._look(image, look))
+
+    def _look(self, image: np.ndarray, look: Look) -> list[Detection]:
         import cv2
 
-        height, width = image.shape[:2]
-        # About as many pixels as _area in the image's own shape, so that nothing is distorted.
-        scale = (self._area / (height * width)) ** 0.5
+        (x, y), (width, height) = look.origin, look.size
+        image = image[y : y + height, x : x + width]
+        # The part in its own shape, so that nothing is distorted.
+        scale = (look.pixels / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
-        padded = [-(-x // self._step) * self._step for x in inner]
+        padded = [-(-edge // self._step) * self._step for edge in inner]
         canvas = np.full((padded[1], padded[0], 3), 114, np.uint8)
         finer = math.ceil(0.5 / scale)
         if finer > 1:
@@ -95,10 +115,20 @@ class LiteFamily:
             image = cv2.resize(image, (finer * inner[0], finer * inner[1]), interpolation=cv2.INTER_LINEAR)
         way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=way)
-        probability = self._scene(canvas[None])[0][0]
-        probability = probability[: -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
+        maps = self._scene(canvas[None])[0][0]
+        maps = maps[1:, : -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
         step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
-        return HandMask(probability, (width, height), step, min_area=6, reach=1)
+        found = decode(maps, step, look.origin, LEAST_DETECTION)
+        return [d for d in found if d.extent <= look.largest / scale]
+
+    def crop(self, keypoints_px: np.ndarray) -> Crop:
+        """See :class:`Family`: turned so that the hand points up."""
+        return crop_from_pose(keypoints_px, self.crop_size, self.crop_margin)
+
+    def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
+        """See :class:`Family`."""
+        facts = evidence(hand.score, detection, crop_from_pose(hand.keypoints_px, self.crop_size, 1.0))
+        return hand.replace(score=float(1 / (1 + np.exp(-self._confirmation @ facts))))
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
@@ -123,7 +153,7 @@ class LiteFamily:
 class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
-    crop_size, crop_margin, region_margin, upright = 256, 1.25, 1.25, False
+    crop_size, crop_margin = 256, 1.25
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -143,16 +173,32 @@ class PaperFamily:
         reader = PaperCropReader(pose, lifting, side)
         self._crop = make_runner(reader, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
 
-    def segment(self, image: np.ndarray, max_hands: int) -> HandMask:
-        """See :class:`Family`: the paper's region growing for one hand, connected regions for more."""
+    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
+        """See :class:`Family`: always the whole image at once."""
+        return [Look((0, 0), (width, height), self._input[0] * self._input[1])]
+
+    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
+        """See :class:`Family`: connected regions of the mask, the paper's object first."""
         import cv2
 
         height, width = image.shape[:2]
         way = cv2.INTER_AREA if width > self._input[0] else cv2.INTER_LINEAR
         probability = self._scene(cv2.resize(image, self._input, interpolation=way)[None])[0][0]
-        if max_hands == 1:
-            probability = np.where(grow_region(probability), probability, 0)
-        return HandMask(probability, (width, height), (width / self._input[0], height / self._input[1]))
+        step = np.array([width / self._input[0], height / self._input[1]])
+        first = grow_region(probability)
+        regions = [*hand_regions(np.where(first, probability, 0)), *hand_regions(np.where(first, 0, probability))]
+        return [
+            Detection(tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p)
+            for (x, y, w, h), p in regions
+        ]
+
+    def crop(self, keypoints_px: np.ndarray) -> Crop:
+        """See :class:`Family`: parallel to the image's edges."""
+        return crop_upright(keypoints_px, self.crop_size, self.crop_margin)
+
+    def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
+        """See :class:`Family`: unchanged, as the paper's networks say nothing about it."""
+        return hand
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
@@ -180,10 +226,3 @@ def load_family(name: str, weights: str | Path | None, device: torch.device, dty
             f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one"
         )
     return FAMILIES[name](folder, device, dtype)
-
-
-def first_crop(region: HandRegion, family: Family) -> Crop:
-    """The window around a region of the mask, of which no direction is known."""
-    x, y, w, h = region.box
-    center = (x + (w - 1) / 2, y + (h - 1) / 2)
-    return Crop(center, max(w, h, 8) * family.region_margin, family.crop_size)

@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side
+from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
-_FINGER_BASES = (5, 9, 13, 17)
-_SHORTEST_AXIS = 0.15
-"""Share of the keypoints' extent below which a line across the palm is too short to give a direction."""
 _FRAME_S = 1 / 30
 """Time between frames that carry no stamp."""
 
@@ -66,10 +62,6 @@ class Window:
     keypoints_px: np.ndarray
     side: Side
     track_id: int
-
-    def crop(self, size: int, margin: float) -> Crop:
-        """The crop to look at; see :func:`crop_from_pose`."""
-        return crop_from_pose(self.keypoints_px, size, margin)
 
 
 @dataclass(eq=False)
@@ -293,38 +285,3 @@ def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:
     squared = np.sum((first_px - second_px) ** 2, axis=1)
     scale = 0.15 * min(_size(first_px), _size(second_px))
     return float(np.mean(np.exp(-squared / (2 * scale**2))))
-
-
-def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
-    """Angle by which a hand is turned clockwise in the image, radians; 0 when its fingers point up.
-
-    keypoints_px: (..., 21, 2); returns (...). The direction is that from the wrist to the middle finger's base; seen
-    end on, that to the mean of the four finger bases; 0 when that is too short as well.
-    """
-    shortest = _SHORTEST_AXIS * np.ptp(keypoints_px, axis=-2).max(axis=-1)
-    wrist = keypoints_px[..., WRIST, :]
-    lines = keypoints_px[..., MIDDLE_MCP, :] - wrist, keypoints_px[..., _FINGER_BASES, :].mean(axis=-2) - wrist
-    first, second = ((np.hypot(line[..., 0], line[..., 1]) > shortest)[..., None] * line for line in lines)
-    direction = np.where(first.any(axis=-1, keepdims=True), first, second)
-    u, v = direction[..., 0], direction[..., 1]
-    return np.arctan2(u, np.where((u == 0) & (v == 0), 1, -v))
-
-
-def crop_from_pose(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
-    """Square window around a hand, turned so that the hand points up in it.
-
-    keypoints_px: (21, 2) image pixels; size: the crop's edge in its own pixels; margin: window's edge over the
-    larger extent of the keypoints, both measured along the window's axes. Raises InvalidInputError when a
-    keypoint is not finite.
-    """
-    keypoints_px = np.asarray(keypoints_px, dtype=float)
-    if keypoints_px.shape != (21, 2) or not np.all(np.isfinite(keypoints_px)):
-        raise InvalidInputError(f"a crop needs 21 finite keypoints (21, 2), not an array {keypoints_px.shape}")
-    angle = float(hand_angle(keypoints_px))
-    c, s = np.cos(angle), np.sin(angle)
-    image_from_window = np.array([[c, -s], [s, c]])
-    window = keypoints_px @ image_from_window
-    low, high = window.min(axis=0), window.max(axis=0)
-    u, v = image_from_window @ (0.5 * (low + high))
-    side = max(margin * float(np.max(high - low)), 1.0)
-    return Crop(center=(float(u), float(v)), side=side, size=size, angle=angle)

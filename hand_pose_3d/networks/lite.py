@@ -50,25 +50,55 @@ class Pyramid(nn.Module):
         return x
 
 
+class SceneMaps(NamedTuple):
+    """Answer of LiteHandSegNet for cells of 4 x 4 pixels, each (N, C, H/4, W/4).
+
+    mask: scores of background and hand. centre: (C = 1) logit that a hand's middle lies in the cell. extent: (1) log of
+    the hand's extent over 16 pixels. direction: (2) sine and cosine of the angle by which it is turned clockwise, 0 when
+    its fingers point up, not normalised. offset: (2) from the cell's middle to the hand's, x and y over its extent.
+    The last three mean something where `centre` is high. Middle, extent and angle are those of `windows.crop_from_pose`.
+    """
+
+    mask: torch.Tensor
+    centre: torch.Tensor
+    extent: torch.Tensor
+    direction: torch.Tensor
+    offset: torch.Tensor
+
+
 class LiteHandSegNet(nn.Module):
-    """Hand segmentation of a whole scene: the role of the paper's HandSegNet.
+    """Hand segmentation of a whole scene, the role of the paper's HandSegNet, and where each hand is.
 
     forward(image (N, 3, H, W) RGB in -0.5..0.5, sides multiples of 32) returns scores (N, 2, H, W),
-    0 background and 1 hand, as HandSegNet does; `coarse` gives them at a quarter of the size.
+    0 background and 1 hand, as HandSegNet does; `maps` gives all it knows at a quarter of the size. Hands are points
+    with properties as in CenterNet (Zhou et al., Objects as Points, 2019).
     """
+
+    stride = 4
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = SceneTrunk()
         self.pyramid = Pyramid(SceneTrunk.widths, (32, 64, 96))
         self.score = nn.Conv2d(32, 2, 1)
+        self.mix = nn.Conv2d(32, 48, 3, padding=1)
+        self.hands = nn.Conv2d(48, 6, 1)
+        nn.init.kaiming_normal_(self.mix.weight, nonlinearity="relu")
+        nn.init.normal_(self.hands.weight, std=1e-2)
+        with torch.no_grad():
+            self.hands.bias.copy_(torch.tensor([-4.0, 0, 0, 1, 0, 0]))  # type: ignore[union-attr]
+        # Score of a hand found in an image = sigmoid(this @ detection.evidence), fitted on predictions of the pipeline.
+        self.confirmation: torch.Tensor
+        self.register_buffer("confirmation", torch.tensor([0.0, 1, 0, 0, 0, 0]))
 
-    def coarse(self, image: torch.Tensor) -> torch.Tensor:
-        """Scores (N, 2, H/4, W/4)."""
-        return self.score(self.pyramid(self.trunk(image + 0.5)))
+    def maps(self, image: torch.Tensor) -> SceneMaps:
+        """Mask and hands of cells."""
+        fine = self.pyramid(self.trunk(image + 0.5))
+        centre, extent, direction, offset = self.hands(F.relu(self.mix(fine))).split([1, 1, 2, 2], 1)
+        return SceneMaps(self.score(fine), centre, extent, direction, offset)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return F.interpolate(self.coarse(image), scale_factor=4.0, mode="bilinear", align_corners=False)
+        return F.interpolate(self.maps(image).mask, scale_factor=4.0, mode="bilinear", align_corners=False)
 
 
 class LitePose(NamedTuple):

@@ -14,9 +14,10 @@ from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
 class SceneReader(nn.Module):
-    """Hand probability of each 4x4 cell of a scene.
+    """What LiteHandSegNet finds in a scene.
 
-    forward(image (N, H, W, 3) RGB uint8, sides multiples of 32) returns (N, H/4, W/4) in 0..1.
+    forward(image (N, H, W, 3) RGB uint8, sides multiples of 32) returns (N, 7, H/4, W/4): hand probability of each
+    cell, then the maps that `detection.decode` reads, with centres only where they are greatest among their neighbours.
     """
 
     def __init__(self, segmentation: LiteHandSegNet) -> None:
@@ -25,8 +26,10 @@ class SceneReader(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         dtype = self.segmentation.score.weight.dtype
-        x = image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5
-        return self.segmentation.coarse(x).float().softmax(1)[:, 1]
+        maps = self.segmentation.maps(image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5)
+        mask, centre = maps.mask.float().softmax(1)[:, 1:], maps.centre.float().sigmoid()
+        centre = centre * (centre == F.max_pool2d(centre, 3, 1, 1)).float()
+        return torch.cat([mask, centre, maps.extent.float(), maps.direction.float(), maps.offset.float()], 1)
 
 
 def _in_blocks(pose: LitePoseNet) -> LitePoseNet:

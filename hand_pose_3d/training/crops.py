@@ -29,7 +29,9 @@ _NO_HAND = 0.004
 @dataclass(frozen=True)
 class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
-    bool; side: (N,) Side values. mistaken: (K, S, S, 3), in their middle windows that a detector took for hands."""
+    bool; side: (N,) Side values, UNKNOWN where nobody knows. mistaken: (K, S, S, 3), in their middle windows that a
+    detector took for hands. spread: (N, 21) how far teachers disagree over the hand's extent, 0 for renders. Photographs
+    have no xyz_m: zeros."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray
@@ -38,6 +40,7 @@ class CropPack:
     visible: np.ndarray
     side: np.ndarray
     mistaken: np.ndarray = field(default_factory=lambda: np.zeros((0, PACK_SIZE, PACK_SIZE, 3), np.uint8))
+    spread: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.uv)
@@ -48,8 +51,8 @@ def load_pack(folder: str | Path) -> CropPack:
     folder = Path(folder)
     try:
         with np.load(folder / "labels.npz") as labels:
-            fields = {name: labels[name] for name in ("uv", "xyz_m", "visible", "side")}
-        if (folder / "mistaken.npy").exists():  # packs of before have none
+            fields = {name: labels[name] for name in ("uv", "xyz_m", "visible", "side", "spread") if name in labels}
+        if (folder / "mistaken.npy").exists():
             fields["mistaken"] = np.load(folder / "mistaken.npy", "r")
         return CropPack(np.load(folder / "rgba.npy", "r"), np.load(folder / "backgrounds.npy", "r"), **fields)
     except (OSError, KeyError, ValueError) as error:

@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,16 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
-from hand_pose_3d.families import first_crop, load_family
+from hand_pose_3d.families import load_family
 from hand_pose_3d.training.crops import CropPack, load_pack, pack
-from hand_pose_3d.training.scenes import ScenePack, load_scenes, pack_scenes
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
+
+
+_MOST_WINDOWS = 4
+"""Of one render that are kept if they hold no hand."""
+_LEAST_VISIBLE = 6
+"""Keypoints of a hand that must be seen for it to be looked for."""
 
 
 def _parts(sample: Sample) -> np.ndarray:
@@ -32,18 +39,35 @@ def _crops(root: Path, split: str) -> Iterator[tuple]:
         yield samples[0].image(), parts > 0, hand_mask(parts), hands
 
 
-def _scenes(root: Path, split: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for _, group in groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path):
-        sample = next(group)
-        yield sample.image(), _parts(sample)
+def _scenes(root: Path, split: str, limit: int) -> Iterator[tuple[str, LabelledScene]]:
+    groups = groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path)
+    for _, group in islice(groups, limit):
+        samples = list(group)
+        classes = np.minimum(_parts(samples[0]), HAND).astype(np.uint8)
+        count = len(samples)
+        yield (
+            root.name,
+            LabelledScene(
+                np.dstack([samples[0].image(), classes]),
+                np.stack([s.keypoints_px for s in samples]),
+                np.array([s.visible.sum() >= _LEAST_VISIBLE for s in samples]),
+                np.array([float(s.side == Side.RIGHT) for s in samples]),
+                np.zeros((count, NUM_KEYPOINTS)),
+            ),
+        )
 
 
 def _windows() -> Callable[[np.ndarray], list[Crop]]:
-    """Where the shipped HandSegNet has hands looked for."""
+    """Where the shipped HandSegNet sees hands."""
     import torch
 
     family = load_family("lite", None, torch.device("cpu"), torch.float32)
-    return lambda image: [first_crop(region, family) for region in family.segment(image, 2).regions(2)]
+
+    def windows(image: np.ndarray) -> list[Crop]:
+        looks = family.looks(image.shape[1], image.shape[0], "thorough", 0)
+        return [d.crop(family.crop_size, 1.0) for d in family.detect(image, looks)[:_MOST_WINDOWS]]
+
+    return windows
 
 
 @contextmanager
@@ -71,10 +95,9 @@ def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
     """The first scenes of one split, from its pack; made if it is not there yet."""
     folder = root / "packs" / f"scenes_{split}"
     with _one_process(root):
-        if not (folder / "scenes.npy").exists():
-            count = len({sample.image_path for sample in read_rhd(root, split, "all")})
-            pack_scenes(_scenes(root, split), folder, min(count, limit))
-    return load_scenes(folder)
+        if not (folder / "labels.npz").exists():
+            pack_scenes(_scenes(root, split, limit), folder)
+    return ScenePack(folder)
 
 
 def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,10 @@
-"""Stage handsegnet, lite family: hand or not, for every pixel of a scene."""
+"""Stage handsegnet, lite family: hand or not for every pixel of a scene, and where each hand is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,49 +12,222 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hand_pose_3d.networks.lite import LiteHandSegNet
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Evaluation
-from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack
+from hand_pose_3d.training.scenes import BACKGROUND, HAND, UNKNOWN, LabelledScene, ScenePack
+from hand_pose_3d.windows import crop_from_pose
 
-SCENE_INPUT = (192, 128)
-"""Width and height of the network's input, about those at run time."""
+SCENE_INPUT = 160
+"""Edge of a training image in pixels, about as many pixels as the coarsest look at a scene has at run time."""
+STRIDE = LiteHandSegNet.stride
+EXTENT_UNIT = 16.0
+"""Pixels; the network gives extents as logarithms over this."""
+PADDING = 114
+"""Grey around an image that does not fill the input, at run time and here."""
+
+
+@dataclass(frozen=True)
+class SceneAugmentation:
+    """How scenes are put together."""
+
+    extent: tuple[float, float] = (6.0, 135.0)  # of the hand that the scale is drawn for, input pixels
+    turn: float = 0.2  # standard deviation of rotation, radians
+    any_turn: float = 0.15  # share with any rotation
+    more: float = 0.45  # chance of each further picture, three at most
+    bare: float = 0.4  # share of the further ones without a hand, so that a picture's edge does not mean a hand
+    empty: float = 0.22  # share of inputs without a picture of hands
+    smallest: float = 48.0  # longer side of a picture within the input, pixels
+
+
+class SceneSample(NamedTuple):
+    """One training example. image: (S, S, 3) uint8; classes: (S, S) uint8; crops: the hands' windows at margin 1, None
+    for a hand that is left out; ignored: (S, S) uint8, 1 where absence of hands is not known."""
+
+    image: np.ndarray
+    classes: np.ndarray
+    crops: list[Crop]
+    ignored: np.ndarray
 
 
 class SceneSampler:
-    """Draws augmented scenes from packs."""
+    """Puts scenes with hands before scenes without."""
 
-    def __init__(self, packs: Sequence[ScenePack]) -> None:
-        self.packs = packs
-        self.shares = np.cumsum([len(p) for p in packs]) / sum(len(p) for p in packs)
+    def __init__(
+        self, packs: Sequence[tuple[ScenePack, float]], how: SceneAugmentation | None = None, size: int = SCENE_INPUT
+    ) -> None:
+        """packs: each with its share of the pictures of hands."""
+        self.how, self.size = how or SceneAugmentation(), size
+        self.hands, self.empty = [], []
+        for pack, share in packs:
+            seen = np.flatnonzero(pack.num_sure > 0)
+            if len(seen) and share > 0:
+                self.hands.append((pack, seen, share))
+            bare = [i for i in range(len(pack)) if pack[i].complete and len(pack[i].sure) == 0]
+            self.empty += [(pack, i) for i in bare]
+        self._shares = np.cumsum([share for *_, share in self.hands]) / sum(share for *_, share in self.hands)
 
-    def __call__(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image (128, 192, 3) uint8 and hand mask (128, 192) uint8 of 0 and 1."""
-        pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
-        four = np.asarray(pack.rgbc[rng.integers(len(pack))])
-        width, height = SCENE_INPUT
-        scale = float(np.exp(rng.uniform(np.log(0.55), np.log(1.6)))) * height / SCENE_SIZE
-        angle = rng.normal(0, 0.2) if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
-        c, s = np.cos(angle) * scale, np.sin(angle) * scale
-        matrix = np.array([[c, -s, 0], [s, c, 0]])
+    def __call__(self, rng: np.random.Generator) -> SceneSample:
+        """One augmented example."""
+        size, how = self.size, self.how
+        image = np.full((size, size, 3), PADDING, np.uint8)
+        classes, ignored = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
+        owner = np.zeros((size, size), np.uint8)
+        hands: list[tuple[int, np.ndarray, bool]] = []
+        if self.empty and rng.random() < 0.9:
+            pack, index = self.empty[rng.integers(len(self.empty))]
+            self._paste(pack[index], self._cover(pack[index], rng), image, classes, owner, 0, rng)
+        further = int(rng.random() < how.more) + int(rng.random() < how.more)
+        kinds = [True] * bool(self.hands and rng.random() >= how.empty)
+        kinds += [bool(kinds) and rng.random() >= how.bare for _ in range(further)]
+        for number, shows_hands in enumerate(rng.permutation(kinds), 1):
+            if not shows_hands:
+                if self.empty:
+                    pack, index = self.empty[rng.integers(len(self.empty))]
+                    inside = self._paste(pack[index], self._aside(pack[index], rng), image, classes, owner, number, rng)
+                    ignored[inside] = 0
+                continue
+            pack, seen, _ = self.hands[int(np.searchsorted(self._shares, rng.random()))]
+            scene = pack[int(seen[rng.integers(len(seen))])]
+            matrix = self._place(scene, rng)
+            inside = self._paste(scene, matrix, image, classes, owner, number, rng)
+            ignored[inside] = not scene.complete
+            for uv, sure in zip(scene.keypoints_px, scene.sure):
+                hands.append((number, uv @ matrix[:, :2].T + matrix[:, 2], bool(sure)))
+        crops = []
+        for number, uv, sure in hands:
+            cells = np.clip(np.round(uv), 0, size - 1).astype(int)
+            shown = (uv > -1).all(1) & (uv < size).all(1) & (owner[cells[:, 1], cells[:, 0]] == number)
+            if not shown.any():
+                continue
+            crop = crop_from_pose(uv, size, 1.0)
+            middle = np.asarray(crop.center)
+            good = sure and shown.mean() > 0.5 and crop.side > 5 and ((middle >= 0) & (middle <= size - 1)).all()
+            box = np.r_[uv.min(0), uv.max(0)]
+            reach = 0.15 * crop.side + 2
+            low = np.clip(np.floor(box[:2] - reach), 0, size).astype(int)
+            high = np.clip(np.ceil(box[2:] + reach), 0, size).astype(int)
+            around = np.s_[low[1] : high[1], low[0] : high[0]]
+            if good and crop.side <= 1.15 * size:
+                crops.append(crop)
+                ignored[around] &= 0
+            else:
+                ignored[around] |= owner[around] == number
         if rng.random() < 0.5:
-            matrix[:, 0] *= -1
-        free = np.abs(np.array([width, height]) - SCENE_SIZE * scale) / 2
-        target = np.array([width, height]) / 2 + rng.uniform(-1, 1, 2) * free
-        matrix[:, 2] = target - matrix[:, :2] @ np.full(2, SCENE_SIZE / 2)
-        # A scene smaller than the frame goes on in its mirror image, hands and all.
-        border = {"borderMode": cv2.BORDER_REFLECT_101}
-        image = cv2.warpAffine(
-            np.ascontiguousarray(four[..., :3]), matrix, (width, height), flags=cv2.INTER_LINEAR, **border
+            image, classes, ignored = (np.ascontiguousarray(x[:, ::-1]) for x in (image, classes, ignored))
+            crops = [
+                Crop((size - 1 - c.center[0], c.center[1]), c.side, c.size, -c.angle) for c in crops
+            ]
+        return SceneSample(augment.degrade(augment.recolour(image, rng), rng), classes, crops, ignored)
+
+    def _cover(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:
+        """A map from a picture to the input that leaves no part of the input uncovered, where it can."""
+        height, width = scene.rgbc.shape[:2]
+        least = self.size / min(height, width)
+        scale = least * float(np.exp(rng.uniform(-0.1, max(np.log(1.2 / least), 0.3))))
+        free = (np.array([width, height]) * scale - self.size) / 2
+        target = np.full(2, self.size / 2) + rng.uniform(-1, 1, 2) * np.maximum(free, 0)
+        return self._map(scene, np.array([width, height]) / 2, target, scale, 0.1, rng)
+
+    def _aside(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:
+        """A map from a picture to a part of the input."""
+        height, width = scene.rgbc.shape[:2]
+        scale = min(float(np.exp(rng.uniform(np.log(0.25), np.log(1.2)))) * self.size / max(height, width), 1.6)
+        target = rng.uniform(0.05, 0.95, 2) * self.size
+        return self._map(scene, np.array([width, height]) / 2, target, scale, self.how.any_turn, rng)
+
+    def _place(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:
+        """A map from a picture to the input that shows one of its hands, at an extent drawn at random."""
+        how, sure = self.how, np.flatnonzero(scene.sure)
+        uv = scene.keypoints_px[sure[rng.integers(len(sure))]]
+        crop = crop_from_pose(uv, self.size, 1.0)
+        wanted = float(np.exp(rng.uniform(*np.log(how.extent))))
+        longer = max(scene.rgbc.shape[:2])
+        scale = min(max(wanted / crop.side, how.smallest / longer), 1.6)
+        reach = 0.05 if rng.random() < 0.8 else -0.08
+        target = rng.uniform(reach, 1 - reach, 2) * self.size
+        return self._map(scene, np.asarray(crop.center), target, scale, how.any_turn, rng)
+
+    def _map(
+        self,
+        scene: LabelledScene,
+        source: np.ndarray,
+        target: np.ndarray,
+        scale: float,
+        any_turn: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """(2, 3) from pixels of the picture to those of the input."""
+        angle = rng.uniform(-np.pi, np.pi) if rng.random() < any_turn else rng.normal(0, self.how.turn)
+        stretch = float(np.exp(rng.normal(0, 0.06)))
+        c, s = np.cos(angle) * scale, np.sin(angle) * scale
+        linear = np.array([[c, -s], [s, c]]) @ np.diag([stretch, 1 / stretch])
+        return np.column_stack([linear, target - linear @ source])
+
+    def _paste(
+        self,
+        scene: LabelledScene,
+        matrix: np.ndarray,
+        image: np.ndarray,
+        classes: np.ndarray,
+        owner: np.ndarray,
+        number: int,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Draw a picture over the input; returns where, (S, S) bool."""
+        rgbc, shape = scene.rgbc, (self.size, self.size)
+        scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        if scale < 0.7:  # averaged over the pixels that fall together
+            factor = max(scale, 0.02)
+            inner = (max(round(rgbc.shape[1] * factor), 1), max(round(rgbc.shape[0] * factor), 1))
+            fx, fy = inner[0] / rgbc.shape[1], inner[1] / rgbc.shape[0]
+            kinds = cv2.resize(rgbc, inner, interpolation=cv2.INTER_NEAREST)[..., 3]
+            columns, rows = (((np.arange(n) + 0.5) / f).astype(int) for n, f in zip(inner, (fx, fy)))
+            kinds = rgbc[rows[:, None], columns, 3]
+            rgbc = cv2.resize(rgbc, inner, interpolation=cv2.INTER_AREA)
+            linear = matrix[:, :2] @ np.diag([1 / fx, 1 / fy])
+            matrix = np.column_stack([linear, matrix[:, 2] + (linear - matrix[:, :2]) @ np.full(2, 0.5)])
+        else:
+            kinds = rgbc[..., 3]
+        rgb, kinds = np.ascontiguousarray(rgbc[..., :3]), np.ascontiguousarray(kinds)
+        cv2.warpAffine(rgb, matrix, shape, image, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
+        inside = cv2.warpAffine(np.ones(rgb.shape[:2], np.uint8), matrix, shape, flags=cv2.INTER_NEAREST) > 0
+        kinds = cv2.warpAffine(kinds, matrix, shape, flags=cv2.INTER_NEAREST)
+        classes[inside] = kinds[inside]
+        owner[inside] = number
+        return inside
+
+
+def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
+    """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine, offset x and y where a
+    hand is near; how much these count."""
+    side = size // STRIDE
+    maps = np.zeros((7, side, side), np.float32)
+    where = (np.arange(side) + 0.5) * STRIDE - 0.5
+    for crop in sorted(crops, key=lambda c: -c.side):  # smaller hands are drawn over larger ones
+        dx, dy = (crop.center[0] - where)[None], (crop.center[1] - where)[:, None]
+        spread = max(0.12 * crop.side, 0.55 * STRIDE)
+        bump = np.exp(-(dx**2 + dy**2) / (2 * spread**2)).astype(np.float32)
+        nearest = np.unravel_index(np.argmax(bump), bump.shape)
+        bump[nearest] = 1
+        near = (bump > 0.25) & (bump >= maps[0])
+        maps[0] = np.maximum(maps[0], bump)
+        maps[6][near] = bump[near]
+        values = (
+            np.full_like(bump, np.log(crop.side / EXTENT_UNIT)),
+            np.full_like(bump, np.sin(crop.angle)),
+            np.full_like(bump, np.cos(crop.angle)),
+            np.broadcast_to(dx / crop.side, bump.shape),
+            np.broadcast_to(dy / crop.side, bump.shape),
         )
-        mask = cv2.warpAffine(
-            (four[..., 3] == HAND).astype(np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST, **border
-        )
-        return augment.degrade(augment.recolour(image, rng), rng), mask
+        for k, value in enumerate(values, 1):
+            maps[k][near] = value[near]
+    return maps
 
 
 class LiteSegmentationStage:
-    """Training of LiteHandSegNet with cross-entropy and soft Dice at a quarter of the resolution.
+    """Training of LiteHandSegNet: cross-entropy and soft Dice for the mask, CenterNet's losses for hands.
 
     trunk_rate: the learning rate of the trunk's coarse stages over that of the rest; the fine ones, dear to train, stay
     as they start, and with 0 the whole trunk does.
@@ -64,14 +238,14 @@ class LiteSegmentationStage:
     def __init__(
         self,
         network: LiteHandSegNet,
-        train: Sequence[ScenePack],
+        train: Sequence[tuple[ScenePack, float]],
         held_out: ScenePack,
         extra_evaluation: Evaluation | None = None,
         trunk_rate: float = 0.0,
     ) -> None:
         self.network, self.trunk_rate, self.extra_evaluation = network, trunk_rate, extra_evaluation
         self.sampler = SceneSampler(train)
-        sampler, rng = SceneSampler([held_out]), np.random.default_rng(5)
+        sampler, rng = SceneSampler([(held_out, 1.0)]), np.random.default_rng(5)
         self.held_out = [sampler(rng) for _ in range(200)]
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         trunk = network.trunk
@@ -81,8 +255,8 @@ class LiteSegmentationStage:
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """Trunk and the rest."""
-        rest = [*self.network.pyramid.parameters(), *self.network.score.parameters()]
-        groups = [{"params": rest, "lr": learning_rate}]
+        inside = {id(p) for p in self.network.trunk.parameters()}
+        groups = [{"params": [p for p in self.network.parameters() if id(p) not in inside], "lr": learning_rate}]
         trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
         return [*groups, {"params": trunk, "lr": learning_rate * self.trunk_rate}] if trunk else groups
 
@@ -93,32 +267,103 @@ class LiteSegmentationStage:
             yield self._tensors([self.sampler(rng) for _ in range(batch)])
 
     @staticmethod
-    def _tensors(samples: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-        images = torch.from_numpy(np.stack([image for image, _ in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
-        return images.to(memory_format=torch.channels_last), torch.from_numpy(np.stack([mask for _, mask in samples]))
+    def _tensors(samples: Sequence[SceneSample]) -> tuple[torch.Tensor, ...]:
+        images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+        return (
+            images.to(memory_format=torch.channels_last),
+            torch.from_numpy(np.stack([s.classes for s in samples])),
+            torch.from_numpy(np.stack([targets(s.crops, s.image.shape[0]) for s in samples])),
+            torch.from_numpy(np.stack([s.ignored for s in samples])),
+        )
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
-        """Both terms against the share of hand in each 4x4 cell."""
-        images, mask = batch
-        scores = self.network.coarse(images).float()
-        share = F.avg_pool2d(mask[:, None].float(), 4)[:, 0]
-        logit = scores[:, 1] - scores[:, 0]
-        cross = F.binary_cross_entropy_with_logits(logit, share, pos_weight=torch.tensor(2.0, device=logit.device))
-        p = logit.sigmoid()
-        dice = 1 - (2 * (p * share).sum() + 1) / (p.sum() + share.sum() + 1)
-        return cross + 0.3 * dice, {"loss_cross": cross.item(), "loss_dice": dice.item()}
+        """Mask where it is known; centres but where absence is unknown; properties near centres."""
+        images, classes, wanted, ignored = batch
+        maps = SceneMaps(*(x.float() for x in self.network.maps(images)))
+        mask = mask_loss(maps.mask, classes)
+        hands = hand_loss(maps, wanted, ignored)
+        total = 0.5 * mask + sum(hands.values())
+        return total, {"loss_mask": mask.item(), **{f"loss_{k}": v.item() for k, v in hands.items()}}
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Intersection over union of hand pixels on held-out renders."""
+        """Intersection over union of hand pixels, and average precision of centres, on held-out renders."""
         network.eval()
         device = next(network.parameters()).device
         both = either = 0
+        found: list[tuple[float, bool]] = []
+        hands = 0
         for start in range(0, len(self.held_out), 25):
-            images, mask = self._tensors(self.held_out[start : start + 25])
-            scores = network(images.to(device)).cpu()
-            found, truth = scores[:, 1] > scores[:, 0], mask > 0
-            both += int((found & truth).sum())
-            either += int((found | truth).sum())
-        figures = {"renders_iou": both / max(either, 1)}
+            part = self.held_out[start : start + 25]
+            images, classes, *_ = self._tensors(part)
+            maps = network.maps(images.to(device))  # type: ignore[operator]
+            scores = F.interpolate(maps.mask.float(), scale_factor=4.0, mode="bilinear").cpu()
+            predicted, truth, known = scores[:, 1] > scores[:, 0], classes == HAND, classes != UNKNOWN
+            both += int((predicted & truth & known).sum())
+            either += int(((predicted | truth) & known).sum())
+            centre = maps.centre.float().sigmoid().cpu()
+            peaks = (centre == F.max_pool2d(centre, 3, 1, 1)) & (centre > 0.05)
+            for sample, p, c in zip(part, peaks[:, 0], centre[:, 0]):
+                found += _match(sample, p.numpy(), c.numpy())
+                hands += len(sample.crops)
+        figures = {"held_out_iou": both / max(either, 1), "held_out_ap": _average_precision(found, hands)}
         return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})
+
+
+def _match(sample: SceneSample, peaks: np.ndarray, centre: np.ndarray) -> list[tuple[float, bool]]:
+    """Score of every peak and whether it is the first within a quarter of a hand's extent of its middle."""
+    out, taken = [], set()
+    for y, x in sorted(np.argwhere(peaks), key=lambda at: -centre[at[0], at[1]]):
+        at = (np.array([x, y]) + 0.5) * STRIDE - 0.5
+        if sample.ignored[int(at[1]), int(at[0])]:
+            continue
+        near = [
+            k
+            for k, crop in enumerate(sample.crops)
+            if k not in taken and np.linalg.norm(at - crop.center) < max(0.25 * crop.side, STRIDE)
+        ]
+        taken |= set(near[:1])
+        out.append((float(centre[y, x]), bool(near)))
+    return out
+
+
+def _average_precision(found: Sequence[tuple[float, bool]], hands: int) -> float:
+    right = np.array([hit for _, hit in sorted(found, key=lambda f: -f[0])], float)
+    if not len(right) or not hands:
+        return 0.0
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    return float((np.maximum.accumulate(precision[::-1])[::-1] * right).sum() / hands)
+
+
+def mask_loss(scores: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy and soft Dice against the share of hand in each cell, where the pixels' class is known.
+
+    scores: (N, 2, h, w); classes: (N, 4 h, 4 w).
+    """
+    known = F.avg_pool2d((classes != UNKNOWN)[:, None].float(), STRIDE)[:, 0]
+    share = F.avg_pool2d((classes == HAND)[:, None].float(), STRIDE)[:, 0]
+    known = (known == 1).float()
+    logit = scores[:, 1] - scores[:, 0]
+    cross = F.binary_cross_entropy_with_logits(
+        logit, share, known, pos_weight=torch.tensor(2.0, device=logit.device), reduction="sum"
+    ) / known.sum().clamp_min(1)
+    p, share = logit.sigmoid() * known, share * known
+    dice = 1 - (2 * (p * share).sum() + 1) / (p.sum() + share.sum() + 1)
+    return cross + 0.3 * dice
+
+
+def hand_loss(maps: SceneMaps, wanted: torch.Tensor, ignored: torch.Tensor) -> dict[str, torch.Tensor]:
+    """CenterNet's focal loss of centres, and distances of what stands at them. wanted: (N, 7, h, w) of `targets`."""
+    truth, weight = wanted[:, 0], wanted[:, 6]
+    counts = 1 - F.max_pool2d(ignored[:, None].float(), STRIDE)[:, 0]
+    number = (truth == 1).sum().clamp_min(1)
+    logit = maps.centre[:, 0]
+    p = logit.sigmoid()
+    positive = (truth == 1).float()
+    focal = -positive * (1 - p) ** 2 * F.logsigmoid(logit)
+    focal = focal - (1 - positive) * (1 - truth) ** 4 * p**2 * F.logsigmoid(-logit) * counts
+    total = weight.sum().clamp_min(1)
+    extent = ((maps.extent[:, 0] - wanted[:, 1]).abs() * weight).sum() / total
+    direction = ((maps.direction - wanted[:, 2:4]).square().sum(1) * weight).sum() / total
+    offset = ((maps.offset - wanted[:, 4:6]).abs().sum(1) * weight).sum() / total
+    return {"centre": focal.sum() / number, "extent": extent, "direction": 0.3 * direction, "offset": 2 * offset}

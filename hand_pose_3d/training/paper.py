@@ -23,7 +23,7 @@ from hand_pose_3d.networks.lifting import LocalLifting, NearestNeighbourLifting,
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
-from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack
+from hand_pose_3d.training.scenes import HAND, ScenePack
 
 CROP_PX = 256
 SIGMA_SHARE = 25 / CROP_PX
@@ -99,7 +99,7 @@ class PaperSegmentationStage:
         self.network, self.train, self.window = network, train, window
         self.shares = np.cumsum([len(p) for p in train]) / sum(len(p) for p in train)
         self.held_out = [
-            held_out.rgbc[i] for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
+            np.asarray(held_out[int(i)].rgbc) for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
         ]
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
@@ -108,8 +108,9 @@ class PaperSegmentationStage:
 
     def _draw(self, rng: np.random.Generator) -> np.ndarray:
         pack = self.train[int(np.searchsorted(self.shares, rng.random()))]
-        y, x = rng.integers(0, SCENE_SIZE - self.window + 1, 2)
-        four = pack.rgbc[rng.integers(len(pack)), y : y + self.window, x : x + self.window].copy()
+        scene = pack[int(rng.integers(len(pack)))].rgbc
+        y, x = (int(rng.integers(0, edge - self.window + 1)) for edge in scene.shape[:2])
+        four = scene[y : y + self.window, x : x + self.window].copy()
         hsv = cv2.cvtColor(np.ascontiguousarray(four[..., :3]), cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(int) + round(rng.uniform(-18, 18))) % 180  # a tenth of the circle
         four[..., :3] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)

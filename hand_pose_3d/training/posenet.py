@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ from torch import nn
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import crop_from_pose
+from hand_pose_3d.windows import crop_from_pose
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_SIZE, CropPack, flip
 from hand_pose_3d.training.loop import Evaluation
@@ -27,13 +27,15 @@ CROP_MARGIN = 1.3
 
 @dataclass(frozen=True)
 class CropSample:
-    """One training example. uv in crop pixels; weight (21,) of each keypoint; side 0 left, 1 right."""
+    """One training example. uv in crop pixels; weight (21,) of each keypoint; side 0 left, 1 right, NaN unknown; spread
+    (21,): standard deviation of the labels in crop pixels."""
 
     image: np.ndarray
     uv: np.ndarray
     weight: np.ndarray
-    side: int
+    side: float
     presence: int
+    spread: np.ndarray = field(default_factory=lambda: np.zeros(21, np.float32))
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class PoseAugmentation:
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     empty: float = 0.13  # share of crops that hold no hand
-    mistaken: float = 0.55  # share of those that HandSegNet takes for a hand, if the pack has such
+    mistaken: float = 0.7  # share of those that HandSegNet takes for a hand, if there are such
+    beside: float = 0.12  # share of those beside a hand, or far too large or small a window for it
 
 
 def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -> Crop:
@@ -58,6 +61,20 @@ def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -
     return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
 
 
+def _beside(uv: np.ndarray, rng: np.random.Generator) -> Crop:
+    """A window that covers a hand so badly that there is none to be read."""
+    ideal = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
+    center, side = np.asarray(ideal.center), ideal.side
+    kind = rng.random()
+    if kind < 0.6:
+        direction = rng.uniform(-np.pi, np.pi)
+        center = center + rng.uniform(0.6, 0.85) * side * np.array([np.cos(direction), np.sin(direction)])
+    else:
+        side *= rng.uniform(0.28, 0.42) if kind < 0.8 else rng.uniform(2.6, 3.4)
+        center = center + rng.normal(0, 0.15, 2) * ideal.side
+    return Crop((float(center[0]), float(center[1])), side, CROP_SIZE, float(rng.uniform(-np.pi, np.pi)))
+
+
 def _inside(uv: np.ndarray) -> np.ndarray:
     """(21,) float32: 1 for keypoints in the crop, which are learned from."""
     return np.all((uv > 0) & (uv < CROP_SIZE - 1), axis=1).astype(np.float32)
@@ -66,13 +83,22 @@ def _inside(uv: np.ndarray) -> np.ndarray:
 class PoseSampler:
     """Draws augmented crops from packs."""
 
-    def __init__(self, packs: Sequence[CropPack], how: PoseAugmentation | None = None) -> None:
+    def __init__(
+        self, packs: Sequence[CropPack], how: PoseAugmentation | None = None, shares: Sequence[float] | None = None
+    ) -> None:
+        """shares: of the packs among the hands that are drawn; None: by their sizes."""
         self.packs = packs
         self.how = how or PoseAugmentation()
-        self.shares = np.cumsum([len(p) for p in packs]) / sum(len(p) for p in packs)
+        parts = [float(len(p)) for p in packs] if shares is None else list(shares)
+        self.shares = np.cumsum(parts) / sum(parts)
+        wrong = np.array([len(p.mistaken) for p in packs], float)
+        self.mistaken_shares = np.cumsum(wrong) / wrong.sum() if wrong.any() else None
+        bare = np.array([len(p.backgrounds) for p in packs], float)
+        self.bare_shares = np.cumsum(bare) / bare.sum()
 
-    def background(self, pack: CropPack, rng: np.random.Generator) -> np.ndarray:
+    def background(self, rng: np.random.Generator) -> np.ndarray:
         """A square without a hand, cut at random from one background."""
+        pack = self.packs[int(np.searchsorted(self.bare_shares, rng.random()))]
         source = pack.backgrounds[rng.integers(len(pack.backgrounds))]
         size = source.shape[0]
         side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * size)
@@ -80,8 +106,9 @@ class PoseSampler:
         image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
         return image[:, ::-1] if rng.random() < 0.5 else image
 
-    def mistaken(self, pack: CropPack, rng: np.random.Generator) -> np.ndarray:
+    def mistaken(self, rng: np.random.Generator) -> np.ndarray:
         """About a window that HandSegNet took for a hand, as any look at it may be turned and scaled."""
+        pack = self.packs[int(np.searchsorted(self.mistaken_shares, rng.random()))]  # type: ignore[arg-type]
         source = np.ascontiguousarray(pack.mistaken[rng.integers(len(pack.mistaken))])
         edge = PACK_SIZE / MISTAKEN_MARGIN
         center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.how.shift, 2) * edge
@@ -98,11 +125,13 @@ class PoseSampler:
         """One augmented sample, its window in the pack's picture, and the hand's keypoints (21, 3) in camera axes."""
         how = self.how
         pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
-        if rng.random() < how.empty:
-            known = len(pack.mistaken) > 0 and rng.random() < how.mistaken
-            image = np.ascontiguousarray((self.mistaken if known else self.background)(pack, rng))
+        missing = rng.random() < how.empty
+        beside = missing and rng.random() < how.beside
+        if missing and not beside:
+            known = self.mistaken_shares is not None and rng.random() < how.mistaken
+            image = np.ascontiguousarray((self.mistaken if known else self.background)(rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
-            nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), 0, 0)
+            nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), np.nan, 0)
             return nothing, Crop((0.0, 0.0), 1.0, CROP_SIZE), np.zeros((21, 3))
         index = int(rng.integers(len(pack)))
         uv, xyz_m, side = pack.uv[index], pack.xyz_m[index], Side(int(pack.side[index]))
@@ -110,19 +139,25 @@ class PoseSampler:
         if rng.random() < 0.5:
             rgba = rgba[:, ::-1]
             uv, xyz_m, side = flip(uv, xyz_m, side, rgba.shape[1])
-        crop = _jittered(uv, how, rng)
+        crop = _beside(uv, rng) if beside else _jittered(uv, how, rng)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
         outside = rgba[..., 3].max() < 255 or rng.random() < how.swap
         if outside:
             alpha = cv2.GaussianBlur(four[..., 3], (0, 0), 0.7)[..., None].astype(np.float32) / 255
-            image = (image * alpha + self.background(pack, rng) * (1 - alpha)).astype(np.uint8)
+            image = (image * alpha + self.background(rng) * (1 - alpha)).astype(np.uint8)
         image = np.ascontiguousarray(image)
         if rng.random() < how.occlude:
-            image = augment.occlude(image, pack.backgrounds, rng)
+            image = augment.occlude(image, self.packs[0].backgrounds, rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
         uv = crop.to_crop(uv).astype(np.float32)
-        return CropSample(image, uv, _inside(uv), int(side == Side.RIGHT), 1), crop, xyz_m
+        weight = np.zeros(21, np.float32) if beside else _inside(uv)
+        spread = np.zeros(21, np.float32)
+        if pack.spread is not None:
+            weight = weight * pack.visible[index]  # beyond a photograph's border a teacher guesses
+            spread = (pack.spread[index] * np.ptp(uv, axis=0).max()).astype(np.float32)
+        right = np.nan if side == Side.UNKNOWN or beside else float(side == Side.RIGHT)
+        return CropSample(image, uv, weight, right, int(not beside), spread), crop, xyz_m
 
 
 def ideal_sample(pack: CropPack, index: int) -> CropSample:
@@ -131,11 +166,12 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
     crop = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
     image = crop.extract(np.ascontiguousarray(pack.rgba[index]))[..., :3]
     uv = crop.to_crop(uv).astype(np.float32)
-    return CropSample(image, uv, _inside(uv), int(pack.side[index] == Side.RIGHT), 1)
+    right = np.nan if pack.side[index] == Side.UNKNOWN else float(pack.side[index] == Side.RIGHT)
+    return CropSample(image, uv, _inside(uv) * pack.visible[index] if pack.spread is not None else _inside(uv), right, 1)
 
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
-    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side (N,), presence (N,)."""
+    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side (N,), presence (N,), spread (N, 21)."""
     images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
     return (
         images.to(memory_format=torch.channels_last),
@@ -143,30 +179,37 @@ def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
         torch.from_numpy(np.stack([s.weight for s in samples])),
         torch.tensor([s.side for s in samples], dtype=torch.float32),
         torch.tensor([s.presence for s in samples], dtype=torch.float32),
+        torch.from_numpy(np.stack([s.spread for s in samples])),
     )
 
 
-def target_maps(uv: torch.Tensor, size: int, sigma: float = 1.3) -> torch.Tensor:
-    """Normalised Gaussians (N, K, size, size) at uv (N, K, 2) in map pixels."""
+def target_maps(uv: torch.Tensor, size: int, sigma: float | torch.Tensor = 1.3) -> torch.Tensor:
+    """Normalised Gaussians (N, K, size, size) at uv (N, K, 2) in map pixels; sigma: of all, or (N, K)."""
     grid = torch.arange(size, dtype=uv.dtype, device=uv.device)
-    gx = torch.exp(-((grid - uv[..., :1]) ** 2) / (2 * sigma**2))
-    gy = torch.exp(-((grid - uv[..., 1:]) ** 2) / (2 * sigma**2))
+    width = 2 * torch.as_tensor(sigma, dtype=uv.dtype, device=uv.device)[..., None] ** 2
+    gx = torch.exp(-((grid - uv[..., 0, None]) ** 2) / width)
+    gy = torch.exp(-((grid - uv[..., 1, None]) ** 2) / width)
     maps = gy[..., :, None] * gx[..., None, :]
     return maps / maps.sum((2, 3), keepdim=True).clamp_min(1e-6)
 
 
-def keypoint_loss(score_maps: torch.Tensor, uv_map: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def keypoint_loss(
+    score_maps: torch.Tensor, uv_map: torch.Tensor, weight: torch.Tensor, spread: torch.Tensor | None = None
+) -> torch.Tensor:
     """Distance of the soft-argmax plus the Jensen-Shannon divergence of the map from a Gaussian.
 
-    Nibali et al., 2018. score_maps: logits (N, K, h, h); uv_map: (N, K, 2); weight: (N, K).
+    Nibali et al., 2018. score_maps: logits (N, K, h, h); uv_map: (N, K, 2); weight: (N, K); spread: (N, K) standard
+    deviation of the labels in map pixels, by which the Gaussian is wider and the distance counts less.
     """
     log_p = score_maps.flatten(2).log_softmax(-1)
     p = log_p.exp()
-    q = target_maps(uv_map, score_maps.shape[-1]).flatten(2)
+    narrow = 1.3
+    sigma = torch.full_like(weight, narrow) if spread is None else (narrow**2 + spread**2).sqrt()
+    q = target_maps(uv_map, score_maps.shape[-1], sigma).flatten(2)
     log_m = torch.log((p + q) / 2 + 1e-12)
     divergence = 0.5 * ((p * (log_p - log_m)).sum(-1) + (q * (torch.log(q + 1e-12) - log_m)).sum(-1))
     found, _ = soft_argmax(score_maps)
-    distance = (found - uv_map).abs().sum(-1)
+    distance = (found - uv_map).abs().sum(-1) * narrow / sigma
     return ((0.35 * distance + divergence) * weight).sum() / weight.sum().clamp_min(1)
 
 
@@ -203,9 +246,10 @@ class LitePoseStage:
         extra_evaluation: Evaluation | None = None,
         frozen_blocks: int = 11,
         trunk_rate: float = 0.2,
+        shares: Sequence[float] | None = None,
     ) -> None:
         self.network, self.frozen, self.trunk_rate = network, frozen_blocks, trunk_rate
-        self.sampler = PoseSampler(train)
+        self.sampler = PoseSampler(train, shares=shares)
         picks = np.linspace(0, len(held_out) - 1, min(len(held_out), 400)).astype(int)
         self.held_out = [ideal_sample(held_out, int(i)) for i in picks]
         self.extra_evaluation = extra_evaluation
@@ -228,7 +272,7 @@ class LitePoseStage:
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Both stages' maps, side where there is a hand, presence everywhere."""
-        images, uv, weight, side, presence = batch
+        images, uv, weight, side, presence, spread = batch
         trunk = self.network.trunk
         with torch.no_grad():
             maps, x = trunk.front(images + 0.5, self.frozen)
@@ -236,9 +280,10 @@ class LitePoseStage:
         out = self.network.read(*trunk.rest(maps, x, self.frozen))
         scale = out.score_maps[-1].shape[-1] / images.shape[-1]
         uv_map = (uv + 0.5) * scale - 0.5
-        pose = torch.stack([keypoint_loss(maps.float(), uv_map, weight) for maps in out.score_maps]).sum()
+        pose = torch.stack([keypoint_loss(maps.float(), uv_map, weight, spread * scale) for maps in out.score_maps]).sum()
+        known = (~side.isnan()).float()
         side_loss = (
-            F.binary_cross_entropy_with_logits(out.side_logit.float(), side, reduction="none") * presence
+            F.binary_cross_entropy_with_logits(out.side_logit.float(), side.nan_to_num(), reduction="none") * known
         ).mean()
         presence_loss = F.binary_cross_entropy_with_logits(out.presence_logit.float(), presence)
         total = pose + 0.6 * side_loss + 0.3 * presence_loss
@@ -251,13 +296,13 @@ class LitePoseStage:
         errors, right = [], []
         for start in range(0, len(self.held_out), 50):
             part = self.held_out[start : start + 50]
-            images, uv, weight, side, _ = collate(part)
+            images, uv, weight, side, *_ = collate(part)
             device = next(network.parameters()).device
             out = network(images.to(device))
             found, _ = soft_argmax(out.score_maps[-1].float())
             found = (found.cpu() + 0.5) * (images.shape[-1] / out.score_maps[-1].shape[-1]) - 0.5
             errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / CROP_SIZE)
-            right.append((out.side_logit.cpu() > 0) == (side > 0.5))
+            right.append(((out.side_logit.cpu() > 0) == (side > 0.5))[~side.isnan()])
         e = torch.cat(errors)
         figures = {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
         figures["renders_side"] = torch.cat(right).float().mean().item()

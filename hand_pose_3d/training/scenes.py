@@ -1,4 +1,8 @@
-"""Packed whole scenes: what HandSegNet's training reads, made once from data sets in RHD's layout."""
+"""Packed whole scenes, renders and photographs alike: what the training of HandSegNet reads, made once.
+
+A pack is a folder with `pixels.npy`, all images one after the other as (H, W, 4) uint8, RGB and the class of each pixel,
+and `labels.npz`. Memory-mapped, so that start is instant.
+"""
 
 from __future__ import annotations
 
@@ -10,50 +14,110 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 
-SCENE_SIZE = 320
-PERSON, HAND = 1, 2
-"""Values of the fourth channel; 0 is background."""
+LARGEST_SIDE = 480
+"""Pixels; larger images are made smaller."""
+BACKGROUND, PERSON, HAND, UNKNOWN = 0, 1, 2, 255
+"""Classes of pixels."""
 
 
-@dataclass(frozen=True)
-class ScenePack:
-    """Scenes as (N, 320, 320, 4) uint8: RGB and the class of each pixel."""
+@dataclass(frozen=True, eq=False)
+class LabelledScene:
+    """One image with what is known of its hands.
+
+    rgbc: (H, W, 4) uint8; keypoints_px: (N, 21, 2); sure: (N,) whether these keypoints are to be learned, others are
+    left out of every loss; right: (N,) probability that it is a right hand, NaN where nobody knows; spread: (N, 21)
+    how far teachers disagree over the hand's extent, 0 for renders; complete: whether there is no other hand in it.
+    """
 
     rgbc: np.ndarray
+    keypoints_px: np.ndarray
+    sure: np.ndarray
+    right: np.ndarray
+    spread: np.ndarray
+    complete: bool = True
+
+
+class ScenePack:
+    """A folder of scenes. Indexing gives a :class:`LabelledScene`; `source` (N,) names where each comes from."""
+
+    def __init__(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        try:
+            self._pixels = np.load(folder / "pixels.npy", "r")
+            with np.load(folder / "labels.npz") as labels:
+                self._labels = {name: labels[name] for name in labels.files}
+        except (OSError, ValueError) as error:
+            raise InvalidInputError(f"{folder} is not a pack of scenes: {error}") from error
+        self.source = self._labels["source"]
+        self._first_hand = np.searchsorted(self._labels["scene"], np.arange(len(self) + 1))
+        self.num_sure = np.add.reduceat(np.r_[self._labels["sure"], 0].astype(int), self._first_hand[:-1])
+        self.num_sure[self._first_hand[:-1] == self._first_hand[1:]] = 0
 
     def __len__(self) -> int:
-        return len(self.rgbc)
+        return len(self._labels["shape"])
+
+    def __getitem__(self, index: int) -> LabelledScene:
+        labels, (height, width), start = self._labels, self._labels["shape"][index], self._labels["start"][index]
+        hands = slice(self._first_hand[index], self._first_hand[index + 1])
+        return LabelledScene(
+            self._pixels[start : start + height * width * 4].reshape(height, width, 4),
+            labels["keypoints_px"][hands],
+            labels["sure"][hands],
+            labels["right"][hands],
+            labels["spread"][hands],
+            bool(labels["complete"][index]),
+        )
 
 
-def load_scenes(folder: str | Path) -> ScenePack:
-    """Open a pack of scenes; it stays on disk until it is touched."""
-    try:
-        return ScenePack(np.load(Path(folder) / "scenes.npy", "r"))
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{folder} is not a pack of scenes: {error}") from error
-
-
-def pack_scenes(samples: Iterable, folder: str | Path, count: int) -> ScenePack:
-    """Write a pack from (image (H, W, 3) RGB uint8, part labels (H, W) as in RHD's masks) pairs."""
+def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path, total: int | None = None) -> ScenePack:
+    """Write a pack from (source, scene) pairs; images are made smaller where they are larger than LARGEST_SIDE."""
     import cv2
     from tqdm import tqdm
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "scenes.tmp.npy"
-    out = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, SCENE_SIZE, SCENE_SIZE, 4))
-    n = 0
-    for image, parts in tqdm(samples, desc="packing scenes", unit="image", total=count):
-        classes = np.minimum(parts, HAND).astype(np.uint8)
-        if image.shape[:2] != (SCENE_SIZE, SCENE_SIZE):
-            image = cv2.resize(image, (SCENE_SIZE, SCENE_SIZE), interpolation=cv2.INTER_AREA)
-            classes = cv2.resize(classes, (SCENE_SIZE, SCENE_SIZE), interpolation=cv2.INTER_NEAREST)
-        out[n] = np.dstack([image, classes])
-        n += 1
-        if n == count:
-            break
+    shapes, starts, complete, sources = [], [], [], []
+    hands: dict[str, list[np.ndarray]] = {name: [] for name in ("keypoints_px", "sure", "right", "spread", "scene")}
+    size = 0
+    with (folder / "pixels.raw").open("wb") as raw:
+        for source, scene in tqdm(scenes, desc="packing scenes", unit="image", total=total):
+            rgbc, scale = scene.rgbc, min(1.0, LARGEST_SIDE / max(scene.rgbc.shape[:2]))
+            if scale < 1:
+                inner = (round(rgbc.shape[1] * scale), round(rgbc.shape[0] * scale))
+                rgb = cv2.resize(np.ascontiguousarray(rgbc[..., :3]), inner, interpolation=cv2.INTER_AREA)
+                classes = cv2.resize(np.ascontiguousarray(rgbc[..., 3]), inner, interpolation=cv2.INTER_NEAREST)
+                rgbc = np.dstack([rgb, classes])
+            raw.write(np.ascontiguousarray(rgbc).data)
+            count = len(scene.sure)
+            fields = ((scene.keypoints_px + 0.5) * scale - 0.5, scene.sure, scene.right, scene.spread)
+            for name, value in zip(hands, fields):
+                hands[name].append(value)
+            hands["scene"].append(np.full(count, len(shapes)))
+            shapes.append(rgbc.shape[:2])
+            starts.append(size)
+            complete.append(scene.complete)
+            sources.append(source)
+            size += rgbc.size
+    if not shapes:
+        raise InvalidInputError("there is no scene to pack")
+    # An array's header before the bytes makes the raw file one that NumPy maps.
+    out = np.lib.format.open_memmap(folder / "pixels.tmp.npy", "w+", np.uint8, (size,))
+    out[:] = np.memmap(folder / "pixels.raw", np.uint8, "r")
     out.flush()
-    if n < count:
-        raise InvalidInputError(f"{count} scenes were asked for, the data set gave {n}")
-    partial.replace(folder / "scenes.npy")
-    return load_scenes(folder)
+    (folder / "pixels.tmp.npy").replace(folder / "pixels.npy")
+    (folder / "pixels.raw").unlink()
+    empty = {"keypoints_px": (0, 21, 2), "spread": (0, 21)}
+    stacked = {name: np.concatenate([np.zeros(empty.get(name, (0,))), *rows]) for name, rows in hands.items()}
+    np.savez(
+        folder / "labels.npz",
+        shape=np.array(shapes),
+        start=np.array(starts, np.int64),
+        complete=np.array(complete),
+        source=np.array(sources),
+        keypoints_px=stacked["keypoints_px"].astype(np.float32),
+        sure=stacked["sure"].astype(bool),
+        right=stacked["right"].astype(np.float32),
+        spread=stacked["spread"].astype(np.float32),
+        scene=stacked["scene"].astype(np.int64),
+    )
+    return ScenePack(folder)

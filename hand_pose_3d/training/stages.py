@@ -107,7 +107,7 @@ class TrueCrops:
 
     def __init__(self, folder: Path, every: int = 2) -> None:
         from hand_pose_3d.datasets.keypoints import read_keypoints
-        from hand_pose_3d.tracking import crop_from_pose
+        from hand_pose_3d.windows import crop_from_pose
 
         self.name = folder.name
         samples = read_keypoints(folder)[::every]

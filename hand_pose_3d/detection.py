@@ -1,0 +1,126 @@
+"""From the maps of HandSegNet to hands: where each is, how large, which way up and how sure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hand_pose_3d.camera import Crop
+
+EXTENT_UNIT = 16.0
+"""Pixels of the network's input; extents come as logarithms over this."""
+_SAME_SHIFT, _SAME_RATIO = 0.33, 1.9
+"""Two detections are one hand if their middles are nearer than this share of the larger extent and their extents differ
+by no more than this factor."""
+_QUARTER = 0.58
+"""Edge of an overlapping quarter over the image's."""
+_LARGEST_FINE = 110.0
+"""Pixels of the network's input; larger hands are left to a coarser look."""
+LEAST_DETECTION = 0.1
+"""Score below which a place is not read."""
+_PIECE = 0.45
+"""A detection in the middle part of a larger and surer one, this share of its extent, is a piece of it."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One hand as a whole. center: (u, v) pixels of the image; extent: of its keypoints, pixels; angle: radians
+    by which it is turned clockwise, 0 when its fingers point up; score: 0 to 1."""
+
+    center: tuple[float, float]
+    extent: float
+    angle: float
+    score: float
+
+    def crop(self, size: int, margin: float) -> Crop:
+        """The window to read: `margin` times the extent, the hand pointing up."""
+        return Crop(self.center, max(self.extent * margin, 1.0), size, self.angle)
+
+
+@dataclass(frozen=True)
+class Look:
+    """A part of an image as HandSegNet sees it. origin: (x, y) of its corner and size: (w, h), pixels of the image;
+    pixels: about how many the network gets; largest: extents above are left to coarser looks, pixels of the input."""
+
+    origin: tuple[int, int]
+    size: tuple[int, int]
+    pixels: int
+    largest: float = math.inf
+
+
+def looks_at(width: int, height: int, pixels: int, search: str, turn: int) -> list[Look]:
+    """How an image is searched.
+
+    'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 4 and 16 times as many. 'fast':
+    one look of `pixels` a search, in turns at the whole image and at one of four quarters that overlap.
+    """
+    whole = Look((0, 0), (width, height), pixels)
+    if search == "thorough":
+        finer = [f for f in (4, 16) if f * pixels <= 1.3 * width * height]
+        return [whole, *(Look((0, 0), (width, height), f * pixels, _LARGEST_FINE) for f in finer)]
+    if turn % 2 == 0:
+        return [whole]
+    quarter = turn // 2 % 4
+    w, h = round(_QUARTER * width), round(_QUARTER * height)
+    return [Look(((quarter % 2) * (width - w), (quarter // 2) * (height - h)), (w, h), pixels)]
+
+
+def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:
+    """Detections of one look.
+
+    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image pixels
+    to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
+    """
+    rows, columns = np.nonzero(maps[0] >= least)
+    score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)
+    stride = 4.0  # input pixels to a cell
+    extent = np.exp(np.clip(extent, -3, 4)) * EXTENT_UNIT / stride  # cells
+    x = (columns + 0.5 + dx * extent) * step[0] - 0.5 + origin[0]
+    y = (rows + 0.5 + dy * extent) * step[1] - 0.5 + origin[1]
+    scale = math.sqrt(step[0] * step[1])
+    found = [
+        Detection((float(u), float(v)), float(e * scale), float(np.arctan2(s, c)), float(p))
+        for u, v, e, s, c, p in zip(x, y, extent, sine, cosine, score)
+    ]
+    return sorted(found, key=lambda d: -d.score)
+
+
+def same_hand(a: Detection, b: Detection) -> bool:
+    """Whether two detections are of one hand, or one of a piece of the other's."""
+    larger, smaller = max(a.extent, b.extent), min(a.extent, b.extent)
+    distance = math.dist(a.center, b.center)
+    if larger <= _SAME_RATIO * smaller:
+        return distance < _SAME_SHIFT * larger
+    return distance < _PIECE * larger
+
+
+def distinct_detections(detections: Iterable[Detection]) -> list[Detection]:
+    """Without those of a hand that a surer one has, by falling score."""
+    kept: list[Detection] = []
+    for detection in sorted(detections, key=lambda d: -d.score):
+        if not any(same_hand(detection, other) for other in kept):
+            kept.append(detection)
+    return kept
+
+
+def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
+    """Whether a detection is of a hand that is known already. known: (21, 2) pixels each."""
+    for keypoints_px in known:
+        low, high = keypoints_px.min(0), keypoints_px.max(0)
+        middle, extent = (low + high) / 2, float((high - low).max())
+        if same_hand(detection, Detection((float(middle[0]), float(middle[1])), max(extent, 1.0), 0.0, 1.0)):
+            return True
+    return False
+
+
+def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:
+    """(6,) what speaks for a hand that was read where one was seen: 1, log odds of its score and of the detection's, and
+    how far its window (at margin 1) is from the detection: shift over the extent, log ratio of sizes, 1 - cos of the turn.
+    """
+    odds = [math.log(p / (1 - p)) for p in (min(max(x, 1e-4), 1 - 1e-4) for x in (score, detection.score))]
+    shift = min(math.dist(crop.center, detection.center) / max(crop.side, detection.extent, 1.0), 2.0)
+    ratio = min(abs(math.log(max(crop.side, 1.0) / max(detection.extent, 1.0))), 2.0)
+    return np.array([1.0, *odds, shift, ratio, 1 - math.cos(crop.angle - detection.angle)])

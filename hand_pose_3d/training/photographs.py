@@ -1,0 +1,269 @@
+"""Photographs without labels: a teacher looks at each from several sides, and what its answers agree on is learned.
+
+The teacher is MediaPipe Hands (Apache-2.0). A folder of photographs holds `index.csv` with the columns slug (source, a
+folder), file and, where a person has looked, hands: yes, no or unknown; without that column every photograph shows hands.
+
+    python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; goes on where it stopped
+    python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.images import read_image
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.tracking import similarity
+from hand_pose_3d.training.crops import PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
+
+VIEW_PX = 512
+"""Longer side of a view as the teacher gets it."""
+_SAME = 0.45
+"""Keypoint similarity from which on two answers are of one hand."""
+_LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
+"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more than
+this share of its extent in the mean."""
+_SIDE_SHARE = 0.8
+"""Of the views that must call a hand right, or left, for its side to be learned."""
+_AROUND = 0.25
+"""Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
+
+
+@dataclass(frozen=True)
+class TeacherHand:
+    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them over
+    the extent; right: share of views that call it right; sure: whether to learn from it."""
+
+    keypoints_px: np.ndarray
+    spread: np.ndarray
+    right: float
+    sure: bool
+
+
+def views(width: int, height: int) -> list[tuple[float, float, float, float, bool]]:
+    """Parts (x, y, w, h, mirrored) of a photograph: whole, mirrored, with a border, 2 x 2 and 3 x 3 tiles."""
+    parts = [(0.0, 0.0, 1.0, False), (0.0, 0.0, 1.0, True), (-0.3, -0.3, 1.6, False)]
+    parts += [(x, y, 0.6, False) for x in (0.0, 0.4) for y in (0.0, 0.4)]
+    parts += [(x, y, 0.4, False) for x in (0.0, 0.3, 0.6) for y in (0.0, 0.3, 0.6)]
+    return [(x * width, y * height, size * width, size * height, mirrored) for x, y, size, mirrored in parts]
+
+
+def label(folder: Path, out: Path) -> None:
+    """Write one line of JSON a photograph: every hand that the teacher sees in every view."""
+    import cv2
+    from mediapipe.python.solutions.hands import Hands
+    from tqdm import tqdm
+
+    done = {json.loads(line)["file"] for line in out.open()} if out.exists() else set()
+    hands = Hands(static_image_mode=True, max_num_hands=8, min_detection_confidence=0.3)
+    with out.open("a") as file:
+        for row in tqdm(_index(folder), desc="teacher", unit="image"):
+            name = f"{row['slug']}/{row['file']}"
+            if name in done or row.get("hands") == "no":
+                continue
+            image = read_image(folder / name)
+            seen = []
+            for x, y, w, h, mirrored in views(image.shape[1], image.shape[0]):
+                step = VIEW_PX / max(w, h)
+                size = (max(round(w * step), 16), max(round(h * step), 16))
+                matrix = np.array([[step, 0, -x * step], [0, step, -y * step]])
+                if mirrored:
+                    matrix = np.array([[-step, 0, size[0] + x * step], [0, step, -y * step]])
+                way = cv2.INTER_AREA if step < 1 else cv2.INTER_LINEAR
+                answer = hands.process(cv2.warpAffine(image, matrix, size, flags=way, borderValue=(114,) * 3))
+                back = cv2.invertAffineTransform(matrix)
+                found = []
+                for marks, side in zip(answer.multi_hand_landmarks or (), answer.multi_handedness or ()):
+                    uv = np.array([[p.x * size[0], p.y * size[1]] for p in marks.landmark]) @ back[:, :2].T + back[:, 2]
+                    # Its sides are for mirrored images, so that its left is a person's right.
+                    right = (side.classification[0].label == "Left") != mirrored
+                    found.append({"uv": np.round(uv, 2).tolist(), "right": right, "score": side.classification[0].score})
+                seen.append({"box": [x, y, w, h], "hands": found})
+            file.write(json.dumps({"file": name, "views": seen}) + "\n")
+            file.flush()
+
+
+def agree(record: dict[str, Any]) -> list[TeacherHand]:
+    """Hands of a photograph by falling number of views that see them."""
+    answers = [(view, hand) for view, seen in enumerate(record["views"]) for hand in seen["hands"]]
+    groups: list[list[tuple[int, dict]]] = []
+    for view, hand in sorted(answers, key=lambda a: -a[1]["score"]):
+        uv = np.array(hand["uv"])
+        near = [(similarity(np.median([h["uv"] for _, h in group], axis=0), uv), group) for group in groups]
+        best = max(near, key=lambda n: n[0], default=(0.0, []))
+        if best[0] > _SAME:
+            best[1].append((view, hand))
+        else:
+            groups.append([(view, hand)])
+    found: list[tuple[int, TeacherHand]] = []
+    for group in groups:
+        points = np.array([hand["uv"] for _, hand in group])
+        uv = np.median(points, axis=0)
+        low, high = uv.min(0), uv.max(0)
+        extent = max(float((high - low).max()), 1.0)
+        could = 0
+        for seen in record["views"]:
+            x, y, w, h = seen["box"]
+            inside = (low >= [x - 0.02 * w, y - 0.02 * h]).all() and (high <= [x + 1.02 * w, y + 1.02 * h]).all()
+            could += bool(inside and 0.1 <= extent / max(w, h) <= 0.9)
+        number = len({view for view, _ in group})
+        spread = np.median(np.linalg.norm(points - uv, axis=2), axis=0) / extent
+        sure = number >= _LEAST_VIEWS and number >= _LEAST_SHARE * could and spread.mean() < _MOST_SPREAD
+        right = float(np.mean([hand["right"] for _, hand in group]))
+        found.append((number, TeacherHand(uv, spread, right, bool(sure))))
+    kept: list[TeacherHand] = []
+    for _, hand in sorted(found, key=lambda f: (-f[1].sure, -f[0])):
+        if all(_overlap(hand, other) < 0.4 for other in kept):
+            kept.append(hand)
+    return kept
+
+
+def _overlap(a: TeacherHand, b: TeacherHand) -> float:
+    """Shared area over the smaller box."""
+    (ax, ay, aw, ah), (bx, by, bw, bh) = box_of(a.keypoints_px), box_of(b.keypoints_px)
+    shared = max(min(ax + aw, bx + bw) - max(ax, bx), 0) * max(min(ay + ah, by + bh) - max(ay, by), 0)
+    return float(shared / max(min(aw * ah, bw * bh), 1e-9))
+
+
+def _index(folder: Path) -> list[dict[str, str]]:
+    try:
+        with (folder / "index.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise InvalidInputError(f"{folder} is no folder of photographs: {error}") from error
+
+
+def read_photographs(
+    folder: Path, labels: Path, slugs: Sequence[str], others: bool, no_side: Sequence[str] = ()
+) -> Iterator[tuple[str, np.ndarray, list[TeacherHand], bool]]:
+    """(source, image, hands, complete) of the photographs of `slugs`, or of all others. no_side: sources that may be
+    mirrored. complete: whether there is no other hand. Photographs whose hands nobody knows are left out."""
+    records = {}
+    for line in labels.open():
+        record = json.loads(line)
+        records[record["file"]] = record
+    for row in _index(folder):
+        name, eye = f"{row['slug']}/{row['file']}", row.get("hands")
+        if (row["slug"] in slugs) == others or eye == "unknown" or (eye != "no" and name not in records):
+            continue
+        hands = [] if eye == "no" else agree(records[name])
+        if row["slug"] in no_side:
+            hands = [TeacherHand(h.keypoints_px, h.spread, 0.5, h.sure) for h in hands]
+        # Where an eye said only that there are hands, or the teacher found none, there may be others.
+        complete = eye == "no" or (eye is None and any(h.sure for h in hands))
+        yield row["slug"], read_image(folder / name), hands, complete
+
+
+def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> LabelledScene:
+    classes = np.full(image.shape[:2], BACKGROUND if complete else UNKNOWN, np.uint8)
+    for hand in hands:
+        low, high = hand.keypoints_px.min(0), hand.keypoints_px.max(0)
+        reach = _AROUND * (high - low).max()
+        (x, y), (right, bottom) = np.maximum(low - reach, 0).astype(int), np.maximum(high + reach, 0).astype(int)
+        classes[y:bottom, x:right] = UNKNOWN
+    count = len(hands)
+    known = [h.right if abs(h.right - 0.5) >= _SIDE_SHARE - 0.5 else np.nan for h in hands]
+    return LabelledScene(
+        np.dstack([image, classes]),
+        np.array([h.keypoints_px for h in hands]).reshape(count, NUM_KEYPOINTS, 2),
+        np.array([h.sure for h in hands], bool),
+        np.round(np.array(known, float)),
+        np.array([h.spread for h in hands]).reshape(count, NUM_KEYPOINTS),
+        complete,
+    )
+
+
+def pack_photographs(
+    folder: Path, labels: Path, out: Path, slugs: Sequence[str] = (), others: bool = True, no_side: Sequence[str] = ()
+) -> ScenePack:
+    """Pack the photographs of `slugs`, or of all others, as scenes in `out`, and their sure hands as crops in
+    `out/crops`, for the training of HandSegNet and PoseNet."""
+    crops = _CropWriter()
+
+    def scenes() -> Iterator[tuple[str, LabelledScene]]:
+        for source, image, hands, complete in read_photographs(folder, labels, slugs, others, no_side):
+            scene = _scene(image, hands, complete)
+            crops.add(image, scene)
+            yield source, scene
+
+    pack = pack_scenes(scenes(), out)
+    crops.write(out / "crops")
+    return pack
+
+
+class _CropWriter:
+    """Collects the sure hands of photographs, and squares without any."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+        self.rgba: list[np.ndarray] = []
+        self.backgrounds: list[np.ndarray] = []
+        self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
+
+    def add(self, image: np.ndarray, scene: LabelledScene) -> None:
+        """Take what a photograph holds."""
+        height, width = image.shape[:2]
+        four = np.dstack([image, np.full((height, width), 255, np.uint8)])
+        for uv, sure, right, spread in zip(scene.keypoints_px, scene.sure, scene.right, scene.spread):
+            extent = float(np.ptp(uv, axis=0).max())
+            if not sure or extent < 24:
+                continue
+            crop = Crop(tuple((uv.min(0) + uv.max(0)) / 2), extent * PACK_MARGIN, PACK_SIZE)
+            self.rgba.append(crop.extract(four))
+            inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
+            side = 0 if np.isnan(right) else 1 + int(right > 0.5)
+            values = (crop.to_crop(uv), np.zeros((NUM_KEYPOINTS, 3)), inside, side, spread)
+            for name, value in zip(self.labels, values):
+                self.labels[name].append(value)
+        if scene.complete:
+            edge = self.rng.uniform(40, min(height, width))
+            corner = self.rng.uniform(0, np.array([width, height]) - edge)
+            square = np.array([*corner, edge, edge])
+            if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
+                self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
+
+    def write(self, folder: Path) -> CropPack:
+        """Write the pack."""
+        folder.mkdir(parents=True, exist_ok=True)
+        empty = np.zeros((0, PACK_SIZE, PACK_SIZE, 4), np.uint8)
+        np.save(folder / "rgba.npy", np.stack(self.rgba) if self.rgba else empty)
+        np.save(folder / "backgrounds.npy", np.stack(self.backgrounds) if self.backgrounds else empty[..., :3])
+        np.savez(folder / "labels.npz", **{name: np.array(value) for name, value in self.labels.items()})  # type: ignore[arg-type]
+        return load_pack(folder)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m hand_pose_3d.training.photographs", description=__doc__)
+    parser.add_argument("step", choices=("label", "pack"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--held-out", nargs="*", default=[], metavar="SLUG", help="sources that go to OUT-held-out")
+    parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
+    args = parser.parse_args()
+    if args.step == "label":
+        label(args.folder, args.labels)
+        return
+    if args.out is None:
+        parser.error("pack needs OUT")
+    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side)
+    if args.held_out:
+        held = args.out.with_name(args.out.name + "-held-out")
+        pack_photographs(args.folder, args.labels, held, args.held_out, False, args.no_side)
+
+
+if __name__ == "__main__":
+    main()
