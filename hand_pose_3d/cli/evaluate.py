@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from hand_pose_3d.cli.options import estimator_options
 
 if TYPE_CHECKING:
+    from hand_pose_3d.datasets.boxes import BoxImage
     from hand_pose_3d.datasets.sample import Sample
+    from hand_pose_3d.evaluation.detection import Detection
     from hand_pose_3d.evaluation.matching import Match
 
-DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
+DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes")
+
+T = TypeVar("T")
+
+POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
+"""Parameters that have no meaning for boxes."""
 
 
 @click.command("evaluate")
@@ -22,7 +30,16 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation", show_default=True)
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write the PCK curves here (PNG, PDF).")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the PCK curves, for boxes precision over recall, here (PNG, PDF).",
+)
+@click.option(
+    "--sheet",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a contact sheet of missed and false hands here (PNG); boxes only.",
+)
 @click.option("--worst", type=click.Path(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
 @click.option("--limit", type=click.IntRange(1), help="Use this many images, evenly spread.")
 @click.option(
@@ -39,7 +56,7 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
 @click.option(
     "--peer",
     type=click.Choice(["mediapipe"]),
-    help="Measure this peer, at its own settings but for --max-hands, in the place of our networks.",
+    help="Measure this peer, at its own settings but for --max-hands, in place of our networks; boxes: beside them.",
 )
 @estimator_options
 def command(
@@ -48,6 +65,7 @@ def command(
     split: str,
     json_path: Path | None,
     plot: Path | None,
+    sheet: Path | None,
     worst: Path | None,
     limit: int | None,
     upscale_px: int,
@@ -58,12 +76,25 @@ def command(
     """Errors of the whole pipeline on a data set, printed beside published figures.
 
     Missed hands count with infinite error in medians, PCK and AUC; means are over the hands that were found.
+
+    \b
+    With --dataset boxes, detection on whole scenes with a box around every hand.
+    ROOT/boxes.json: {"images": [{"file": "images/a.jpg", "width": 640, "height": 480,
+      "hands": [{"box": [x, y, width, height], "side": "left", "ignore": false,
+                 "holding": false, "touching": false, "gloved": false}]}]}
+    Only "box" is required of a hand; an ignored one need not be found.
+    A prediction, the box of its keypoints, is right from IoU 0.4 on.
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
 
     if plot:
         import matplotlib  # noqa: F401 - missing, it is named before the long work
+    if dataset == "boxes":
+        _boxes(root, limit, peer, options, json_path, plot, sheet)
+        return
+    if sheet:
+        raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of other data sets")
     samples = _spread(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")
@@ -100,8 +131,7 @@ def command(
             "figures": result.figures,
             "images": [_image_entry(item) for item in matches],
         }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content), encoding="utf-8")
+        _write_json(json_path, content)
     if plot:
         plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
     if worst:
@@ -132,10 +162,102 @@ def _read(dataset: str, root: Path, split: str) -> list[Sample]:
     return [sample for sample in keypoints.read_keypoints(root) if sample.visible.any()]
 
 
-def _spread(samples: list[Sample], limit: int | None) -> list[Sample]:
+def _spread(samples: list[T], limit: int | None) -> list[T]:
     if limit is None or limit >= len(samples):
         return samples
     return [samples[index * len(samples) // limit] for index in range(limit)]
+
+
+def _boxes(
+    root: Path,
+    limit: int | None,
+    peer: str | None,
+    options: dict[str, Any],
+    json_path: Path | None,
+    plot: Path | None,
+    sheet: Path | None,
+) -> None:
+    """Detection on a folder with boxes.json."""
+    from hand_pose_3d.datasets.boxes import read_boxes
+    from hand_pose_3d.errors import InvalidInputError
+    from hand_pose_3d.evaluation import detection, plots, report
+
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in POSES_ONLY and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
+            raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset boxes")
+    images = _spread(read_boxes(root), limit)
+    threshold = options["score_threshold"]
+    # The estimator keeps low scores for the curve; the metrics are those at the threshold.
+    estimator = _estimator(None, {**options, "score_threshold": min(threshold, detection.CURVE_SCORE)})
+    other = _estimator(peer, options) if peer else None  # missing, it is named before the long work
+    name = f"this work, {estimator.model}"
+    found = detection.run(estimator, images)
+    measured = {name: detection.detection_metrics(images, found, threshold)}
+    if other:
+        found_by_peer = detection.run(other, images, str(other.model))
+        measured[str(other.model)] = detection.detection_metrics(images, found_by_peer, None)
+    result = report.boxes(measured)
+
+    hands = measured[name]["recall"]["of"]
+    click.echo(
+        f"boxes {root}: {len(images)} images, {hands} hands, {estimator.model} on {estimator.device}, "
+        f"at most {options['max_hands']} hands an image\n"
+    )
+    click.echo(result.text())
+    beyond = sum(max(sum(not h.ignore for h in image.hands) - options["max_hands"], 0) for image in images)
+    if beyond:
+        click.echo(f"\n{beyond} of the hands are more than --max-hands {options['max_hands']} in their image.")
+    if json_path:
+        content = {
+            "dataset": "boxes",
+            "root": root.name,
+            "hands": hands,
+            "model": str(estimator.model),
+            "device": str(estimator.device),
+            "max_hands": options["max_hands"],
+            "figures": result.figures,
+            "peer": {"name": str(other.model), "figures": measured[str(other.model)]} if other else None,
+            "images": [_detections_entry(image, items) for image, items in zip(images, found)],
+        }
+        _write_json(json_path, content)
+    if plot:
+        points = [
+            (
+                key if index else f"score {threshold:g}",
+                figures["recall"]["share"] or 0.0,
+                figures["precision"]["share"] or 0.0,
+            )
+            for index, (key, figures) in enumerate(measured.items())
+        ]
+        curve, title = result.figures["curve"], f"{root.resolve().name}: {len(images)} images, {hands} hands"
+        title += f", average precision {result.figures['average_precision']:.3f}"
+        plots.plot_precision_recall(plot, curve["recall"], curve["precision"], points, title, name)
+    if sheet:
+        from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
+
+        write_contact_sheet(sheet, images, found, threshold)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _detections_entry(image: BoxImage, detections: list[Detection]) -> dict[str, Any]:
+    return {
+        "image": image.name,
+        "predictions": [
+            {
+                "score": float(item.hand.score),
+                "side": item.hand.side.label,
+                "box": item.box_px.tolist(),
+                "outcome": item.outcome.value,
+                "hand": item.label,
+            }
+            for item in detections
+        ],
+    }
 
 
 def _image_entry(item: Match) -> dict[str, Any]:

@@ -118,8 +118,18 @@ def hand_size(keypoints_px: np.ndarray) -> float:
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes (x, y, width, height); 0 when both are empty."""
-    low = np.maximum(a[:2], b[:2])
-    high = np.minimum(np.add(a[:2], a[2:]), np.add(b[:2], b[2:]))
-    intersection = float(np.prod(np.maximum(high - low, 0)))
+    intersection = _intersection(a, b)
     union = float(a[2] * a[3] + b[2] * b[3]) - intersection
     return intersection / union if union > 0 else 0.0
+
+
+def box_share_inside(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the area of box a (x, y, width, height) that lies in box b; 0 when a is empty."""
+    area = float(a[2] * a[3])
+    return _intersection(a, b) / area if area > 0 else 0.0
+
+
+def _intersection(a: np.ndarray, b: np.ndarray) -> float:
+    low = np.maximum(a[:2], b[:2])
+    high = np.minimum(np.add(a[:2], a[2:]), np.add(b[:2], b[2:]))
+    return float(np.prod(np.maximum(high - low, 0)))

@@ -1,16 +1,20 @@
-"""Pictures of PCK curves and AUCs."""
+"""Pictures of PCK curves and AUCs, and of precision over recall."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hand_pose_3d.evaluation.references import Reference
 
-_OURS, _OTHERS = "#2a6fdb", "#9aa3ad"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_OURS, _OTHERS, _PEER = "#2a6fdb", "#9aa3ad", "#d9480f"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,42 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
         below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
         below.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
+    _save(figure, path)
+
+
+def plot_precision_recall(
+    path: str | Path,
+    recall: Sequence[float],
+    precision: Sequence[float],
+    points: Sequence[tuple[str, float, float]],
+    title: str,
+    name: str = "this work",
+) -> None:
+    """Write a picture of precision over recall.
+
+    Args:
+        path: format by the suffix.
+        recall, precision: the curve, over falling score thresholds.
+        points: name, recall and precision of operating points; the first is on the curve, others are peers'.
+        title, name: of the picture and of the curve.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.0, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.plot(recall, precision, color=_OURS, linewidth=2, label=name)
+    for index, (label, x, y) in enumerate(points):
+        marker, colour = ("o", _OURS) if index == 0 else ("D", _PEER)
+        axis.plot([x], [y], marker, color=colour, markersize=8, label=f"{label}: recall {x:.1%}, precision {y:.1%}")
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower left", fontsize=8)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)

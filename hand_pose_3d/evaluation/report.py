@@ -110,6 +110,39 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
     return report
 
 
+def boxes(measured: Mapping[str, dict[str, Any]]) -> Report:
+    """Report on folders with boxes.json: a column for each detector. measured: its name and its detection metrics."""
+    name, *_ = measured
+    report = Report(name, dict(measured[name]))
+    columns = [_detection_rows(metrics) for metrics in measured.values()]
+    rows = [(rows[0][0], *(cell for _, cell in rows)) for rows in zip(*columns, strict=True)]
+    report.tables.append(Table("", tuple(measured), rows))
+    return report
+
+
+def _detection_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    def share(entry: dict[str, Any]) -> str:
+        return "-" if entry["share"] is None else f"{entry['share']:.1%} ({entry['count']}/{entry['of']})"
+
+    def mean(entry: dict[str, Any]) -> str:
+        return "-" if entry["share"] is None else f"{entry['share']:.3f} ({entry['count']}/{entry['of']})"
+
+    threshold, false = metrics["threshold"], metrics["false_hands"]
+    rows = [("score threshold", "its own" if threshold is None else f"{threshold:g}")]
+    for entry in metrics["recall_by_size"]:
+        bounds = [f"{100 * bound:g}%" for bound in (entry["from"], entry["to"]) if bound]
+        text = f"{bounds[0]} and more" if entry["to"] is None else " to ".join(bounds)
+        rows.append((f"recall, size {text if entry['from'] else f'under {text}'}", share(entry)))
+    rows += [(f"recall, {kind}", share(entry)) for kind, entry in metrics["recall_by_kind"].items()]
+    rows += [("recall", share(metrics["recall"])), ("precision", share(metrics["precision"]))]
+    rows.append(("false hands per image with hands", mean(false["with_hands"])))
+    rows.append(("false hands per image without hands", mean(false["without_hands"])))
+    rows += [("   of both, twice on a hand", f"{false['twice']}"), ("   loosely on a hand", f"{false['loose']}")]
+    rows.append(("average precision", _text(metrics["average_precision"], "{:.3f}")))
+    rows.append(("side correct, found hands", share(metrics["side"])))
+    return rows
+
+
 def paper(
     dataset: str,
     matches: Sequence[Match],

@@ -91,7 +91,7 @@ def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
         assert "side told" not in evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left").output
 
 
-@pytest.mark.parametrize("dataset", ["rhd", "stb", "dexter", "freihand", "keypoints"])
+@pytest.mark.parametrize("dataset", ["rhd", "stb", "dexter", "freihand", "keypoints", "boxes"])
 def test_an_empty_folder_says_what_is_missing(tmp_path, fake_estimator, dataset):
     result = evaluate("--dataset", dataset, "--root", tmp_path)
     assert result.exit_code == 1

@@ -1,0 +1,134 @@
+"""Reader of folders with a boxes.json: whole scenes in which every hand has a box.
+
+``boxes.json`` holds ``{"images": [{"file", "width", "height", "hands": [{"box": [x, y, width, height], "side",
+"ignore", "holding", "touching", "gloved"}]}]}``. ``file`` is relative to the folder; ``width`` and ``height`` are the
+image's and boxes are in its pixels, x and y their upper left corner. An image without hands has an empty list.
+Optional, with their defaults: ``side`` left, right or unknown (unknown); ``ignore``, a hand that need not be found
+(false); ``holding`` an object, ``touching`` another hand or a face, and ``gloved`` (false). Other keys are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import Side
+
+FILE = "boxes.json"
+KINDS = ("holding", "touching", "gloved")
+"""What makes a hand hard to find; a hand may be several of them, and is free and bare when it is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class HandBox:
+    """One labelled hand. box_px: (4,) x, y, width, height. ignore: need not be found. kinds: those of KINDS it is."""
+
+    box_px: np.ndarray
+    side: Side = Side.UNKNOWN
+    ignore: bool = False
+    kinds: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class BoxImage:
+    """One image and its labelled hands. name: as boxes.json has it; width, height: pixels."""
+
+    name: str
+    path: Path
+    width: int
+    height: int
+    hands: tuple[HandBox, ...] = ()
+
+    def image(self) -> np.ndarray:
+        """The image, (H, W, 3) uint8 RGB. Raises InvalidInputError for unreadable images and those of another size."""
+        from hand_pose_3d.images import read_image
+
+        image = read_image(self.path)
+        height, width = image.shape[:2]
+        if (width, height) != (self.width, self.height):
+            raise InvalidInputError(f"{self.path} has {width}x{height} pixels, {FILE} says {self.width}x{self.height}")
+        return image
+
+    def relative_size(self, hand: HandBox) -> float:
+        """Longer side of a hand's box as a share of the image's longer side."""
+        return float(hand.box_px[2:].max()) / max(self.width, self.height)
+
+
+def read_boxes(root: str | Path) -> list[BoxImage]:
+    """Images of a folder with boxes.json, in its order.
+
+    Raises InvalidInputError that names what is missing or malformed.
+    """
+    root = Path(root)
+    path = root / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("images"), list):
+        raise InvalidInputError(f"{path} has no list named images")
+    if not data["images"]:
+        raise InvalidInputError(f"{path} lists no images")
+    images = []
+    for index, entry in enumerate(data["images"]):
+        try:
+            images.append(_image(root, entry))
+        except (KeyError, TypeError, ValueError) as error:
+            name = f" ({entry.get('file', '')})" if isinstance(entry, dict) else ""
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise InvalidInputError(f"image {index}{name} of {path} is malformed: {reason}") from error
+    missing = [image.name for image in images if not image.path.is_file()]
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise InvalidInputError(f"{root} lacks images that {FILE} lists: {', '.join(missing[:4])}{more}")
+    return images
+
+
+def _image(root: Path, entry: Any) -> BoxImage:
+    if not isinstance(entry, dict):
+        raise TypeError("it is not an object")
+    name, size, hands = entry["file"], (entry["width"], entry["height"]), entry["hands"]
+    if not isinstance(name, str) or not name:
+        raise ValueError("file is not a name")
+    if not all(type(pixels) is int and pixels > 0 for pixels in size):
+        raise ValueError("width and height must be positive whole numbers")
+    if not isinstance(hands, list):
+        raise ValueError("hands is not a list")
+    boxes = []
+    for index, hand in enumerate(hands):
+        try:
+            boxes.append(_hand(hand))
+        except KeyError as error:
+            raise ValueError(f"hand {index} lacks {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"hand {index}: {error}") from error
+    return BoxImage(name, root / name, *size, tuple(boxes))
+
+
+def _hand(entry: Any) -> HandBox:
+    if not isinstance(entry, Mapping):
+        raise TypeError("it is not an object")
+    try:
+        box = np.array(entry["box"], dtype=float)
+    except (TypeError, ValueError):
+        box = np.empty(0)
+    if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > 0).all():
+        raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {entry['box']!r}")
+    side = str(entry.get("side", "unknown")).upper()
+    if side not in Side.__members__:
+        raise ValueError(f"side must be left, right or unknown, not {entry['side']!r}")
+    flags = {name: entry.get(name, False) for name in ("ignore", *KINDS)}
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}")
+    return HandBox(box, Side[side], flags["ignore"], frozenset(name for name in KINDS if flags[name]))
