@@ -15,6 +15,8 @@ from hand_pose_3d.rendering.people import People
 from hand_pose_3d.skeleton import Side
 
 IMAGE_SIZE = 320
+PEOPLE_SHARE = 0.35
+"""Of frames that show whole people, unless another share is required."""
 SPLITS = ("training", "evaluation")
 _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
 
@@ -74,7 +76,8 @@ class HandInstance:
 class Person:
     """Somebody clothed, without hands: who, where (body axes to camera axes), look and which arm is not theirs here.
 
-    missing_arm: 0 left, 1 right, 2 both, None when both hang down.
+    missing_arm: 0 left, 1 right, 2 both, None when both hang down. arm_directions: (2, 3) in body axes where the upper
+    arms point that shoulders follow, or None.
     """
 
     body: int
@@ -89,6 +92,8 @@ class Person:
     hair_colour: np.ndarray
     hair_m: float
     missing_arm: int | None
+    seated: bool = False
+    arm_directions: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
