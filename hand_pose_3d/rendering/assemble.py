@@ -26,6 +26,8 @@ from hand_pose_3d.skeleton import Side
 
 _TEXTURE_SIDE = 1024
 _COARSE_BELOW_PX = 320
+_SHOULDER_M, _TUCK_M = 0.09, 0.028
+"""How far from its end an arm starts to grow thinner, and by how much it is at the end."""
 
 
 @dataclass(eq=False)
@@ -75,7 +77,7 @@ def assemble(scene: Scene, source: Source) -> Assembly:
         arm_mesh, points = _arm_mesh(hand, source, scene.intrinsics[0, 0])
         arms.append(arm_mesh)
         keypoints.append((hand.side, points))
-    everything = np.concatenate([points for _, points in keypoints])
+    everything = np.concatenate([p for h, (_, p) in zip(scene.hands, keypoints, strict=True) if not h.background])
     centre = 0.5 * (everything.min(axis=0) + everything.max(axis=0))
     radius = float(np.linalg.norm(everything - centre, axis=1).max()) + 0.05
     light = scene.lighting
@@ -164,6 +166,9 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     cover = pose.within((still[: len(shown), 5] - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
     if hand.clothing.glove:
         cover = np.maximum(cover, 0.001)
+    if hand.attached:  # the end goes down into the shoulder that covers it
+        shoulder = still[:, 5].max()
+        cover -= pose.within((still[: len(shown), 5] - shoulder + _SHOULDER_M) / _SHOULDER_M, 0, 1) * _TUCK_M
     placed = welded @ turn + hand.wrist_camera_m.astype(np.float32)
     moving = np.hstack([placed.take(shown, axis=0) + normals * cover[:, None].astype(np.float32), normals])
     texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
@@ -171,7 +176,8 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
-    return SceneMesh(moving, still, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
+    shadow = not hand.background
+    return SceneMesh(moving, still, faces, uniforms, picture, shadow, mirrored, shadow_faces), camera_points
 
 
 @cache
@@ -320,8 +326,7 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "metal": (0.9, 0.9, 0.9),
     }
     picture = (str(skin.texture), texture[0]) if texture else None
-    casts_shadow = person.missing_arm is not None  # others stand too far behind the hands
-    return SceneMesh(moving, still, faces, uniforms, picture, casts_shadow)
+    return SceneMesh(moving, still, faces, uniforms, picture, not person.background)
 
 
 def _shrugged(body: Body, directions: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,8 @@ _HAND_M = 0.18
 _APART_M = 0.5
 _NEAREST_M = 0.16
 """From the lens to any joint of an arm, at least."""
+_SHADOW_M = 1.0
+"""How far behind the nearest somebody still shares the shadow map."""
 _SIMILAR = 8
 """Characters with the most similar arms that a body may have."""
 
@@ -78,9 +80,13 @@ def sample_group(
                 own_hands, person = stand(rng, source, figure, rotation, origin)
                 hands += own_hands
                 people.append(person)
-                things += _carried(rng, figure, rotation, origin)
+                things += _carried(rng, figure, rotation, origin) + _glasses(rng, figure, rotation, origin)
                 break
         distance = float(np.clip(distance * np.exp(rng.normal(0.15, 0.35)), *DISTANCES_M))
+    nearest = min(p.origin_m[2] for p in people) if people else 0.0
+    behind = [p.origin_m[2] > nearest + _SHADOW_M for p in people]
+    people = [replace(p, background=b) for p, b in zip(people, behind, strict=True)]
+    hands = [replace(h, background=behind[k // 2]) for k, h in enumerate(hands)]
     return hands, people, things
 
 
@@ -101,7 +107,7 @@ def sample_figure(
     hand_actions: list[str] = []
     for k, name in enumerate(chosen):
         posture = pair or postures.POSTURES[name]
-        if k and posture.symmetric and rng.random() < 0.7:
+        if k and posture.symmetric:
             made.append(made[0])
             hand_actions.append(hand_actions[0])
             continue
@@ -115,6 +121,32 @@ def sample_figure(
     return Figure(
         index, seated, body, character, (made[0], made[1]), (hand_actions[0], hand_actions[1]), chosen, skin, clothing
     )
+
+
+def other_hand(
+    rng: np.random.Generator,
+    source: Source,
+    names: tuple[str, ...],
+    hand: HandInstance,
+    body: Body,
+    rotation: np.ndarray,
+    origin: np.ndarray,
+) -> HandInstance | None:
+    """What the other hand of somebody does of whom one hand is given; None if it would come too near to the lens."""
+    arm = source.characters.arm(hand.character)
+    posture = postures.POSTURES[postures.choose_one(rng, False)]
+    allowed = tuple(n for n in posture.actions if n in names) or names
+    action, angles, keypoints = actions.sample_pose(rng, arm, allowed)
+    right = hand.side is Side.LEFT
+    mirror = postures.FLIP if right else np.eye(3)
+    placed = postures.take(rng, posture, arm, body, angles, keypoints, right)
+    depth = (placed.outline() @ mirror @ rotation.T + origin)[:, 2]
+    if depth.min() < _NEAREST_M:
+        return None
+    turned = rotation @ mirror @ placed.rotation @ mirror
+    wrist = rotation @ mirror @ placed.wrist + origin
+    own = hand.side.other, hand.character, action, placed.angles, turned, wrist
+    return HandInstance(*own, hand.skin, hand.clothing, True)
 
 
 def _similar_character(rng: np.random.Generator, source: Source, split: str, body: Body) -> int:
@@ -168,7 +200,7 @@ def stand(
         wrist = rotation @ mirror @ arm.wrist + origin
         hands.append(
             HandInstance(
-                side, figure.character, figure.actions[k], arm.angles, turned, wrist, figure.skin, figure.clothing
+                side, figure.character, figure.actions[k], arm.angles, turned, wrist, figure.skin, figure.clothing, True
             )
         )
         upper = mirror @ (arm.elbow - arm.shoulder)
@@ -193,3 +225,18 @@ def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, ori
         size[:] = width
     centre[0] = 0.5 * (a[:, 0].min() + b[:, 0].max())
     return [Thing(kind, size, rotation, rotation @ centre + origin, **sample_surface(rng))]
+
+
+def _glasses(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Thing]:
+    """Sun glasses, now and then."""
+    if rng.random() < 0.8:
+        return []
+    dark = {"colours": rng.uniform(0.004, 0.06, (2, 3)), "stripes": 0.0, "metal": 0.0, "roughness": 0.3}
+    surface = sample_surface(rng) | dark
+    height = rng.uniform(0.022, 0.045)
+    width = rng.uniform(0.044, 0.054)
+    lenses = [[x, -0.026, 0, width, 0.004, height] for x in (-0.031, 0.031)]
+    temples = [[x, 0.02, 0.3 * height, 0.004, 0.1, 0.005] for x in (-0.068, 0.068)]
+    parts = np.array([*lenses, *temples, [0, -0.026, 0.3 * height, 0.13, 0.004, 0.005]])
+    centres = (figure.body.head + parts[:, :3]) @ rotation.T + origin
+    return [Thing("box", size, rotation, centre, **surface) for size, centre in zip(parts[:, 3:], centres, strict=True)]

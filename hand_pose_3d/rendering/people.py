@@ -23,7 +23,7 @@ _HEM_M = 0.1
 """Over which trousers grow from nothing to all, so that their edge crosses triangles in a straight line."""
 _INSIDE = ("mouth_cavity", *(f"eye_{part}.{side}" for part in ("cavity", "back") for side in "LR"))
 """Parts of the body model that nobody sees."""
-_SMOOTHING_STEPS = 30
+_SMOOTHING_STEPS = 60
 """How often cloth is averaged with its neighbourhood: it hangs over a body and does not show its shape."""
 _HANGING_DEGREES = (26, 40)
 _SEATED_DEGREES = (70, 95)
@@ -172,7 +172,7 @@ class People:
         standing = data["vertices"][index].astype(float)
         vertices = data["seated"][index].astype(float) if seated else standing.copy()
         cloth = np.clip((data["cloth"] - 0.3) * 6, 0, 1)
-        loose = (cloth * (1 - np.clip(data["forearm"] * 2, 0, 1)))[:, None]
+        loose = (cloth * (1 - 0.9 * data["arms"].sum(axis=0)))[:, None]  # sleeves of other arms are not smoothed
         for _ in range(_SMOOTHING_STEPS):
             vertices += 0.6 * loose * (self._average @ vertices - vertices)
         normals = mesh.vertex_normals(vertices, data["faces"], self._incidence)

@@ -23,6 +23,8 @@ _FOREARM_M, _UPPER_ARM_M, _HAND_M = 0.036, 0.05, 0.012
 """How near the surface of a body the axis of an arm and the keypoints of a hand come, metres."""
 _CONTACT_M = 0.016
 """From the surface to the nearest keypoint of a hand that rests on it."""
+_SLIDES = 3
+"""Steps in which hands that touch are brought together."""
 _STRAIGHTEST, _MOST_BENT = 0.985, np.radians(135)
 
 _RELAXED = ("relaxed", "resting", "flat", "open")
@@ -263,16 +265,18 @@ class ArmPose:
 def choose(rng: np.random.Generator, seated: bool) -> tuple[str, str]:
     """Names of what a person's left and right hand do."""
 
-    def one(names: dict[str, Posture]) -> str:
-        allowed = [n for n in names if n not in (_STANDING_ONLY if seated else _SEATED_ONLY)]
-        chance = np.array([_COMMON.get(n, 1.0) for n in allowed])
-        return str(rng.choice(allowed, p=chance / chance.sum()))
-
     if rng.random() < 0.3:
-        pair = one(PAIRS)
+        pair = choose_one(rng, seated, PAIRS)
         return pair, pair
-    left = one(POSTURES)
-    return left, left if rng.random() < 0.3 else one(POSTURES)
+    left = choose_one(rng, seated)
+    return left, left if rng.random() < 0.3 else choose_one(rng, seated)
+
+
+def choose_one(rng: np.random.Generator, seated: bool, postures: dict[str, Posture] = POSTURES) -> str:
+    """Name of one of some postures that somebody standing or seated may take."""
+    allowed = [n for n in postures if n not in (_STANDING_ONLY if seated else _SEATED_ONLY)]
+    chance = np.array([_COMMON.get(n, 1.0) for n in allowed])
+    return str(rng.choice(allowed, p=chance / chance.sum()))
 
 
 def reach(
@@ -392,9 +396,14 @@ def take(
         cost += (np.maximum(0.024 - closest, 0) / 0.008) ** 2
         if near:
             cost += np.maximum(closest - 0.024, 0) / 0.015
-    if posture.symmetric and near:  # both hands up to the middle
-        cost += np.abs(hands[:, :, 0].min(axis=1) - 0.012) / 0.008
     best = int(order[np.argmin(cost)])
+    chosen = [best]
+    for _ in range(_SLIDES if posture.symmetric and near else 0):  # both hands up to the middle
+        hand = keypoints @ rotations[best].T + wrists[best]
+        wrists[best, 0] -= hand[:, 0].min() - _HAND_M
+        bent[chosen], rotations[chosen], wrists[chosen], elbow[chosen] = reach(
+            arm, shoulder, wrists[chosen], elbows[chosen], flexions[chosen], twists[chosen]
+        )
     hand = keypoints @ rotations[best].T + wrists[best]
     out = angles.copy()
     out[pose.WRIST], out[pose.TWIST], out[pose.ELBOW] = flexions[best], twists[best], bent[best]

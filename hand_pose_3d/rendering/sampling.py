@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def sample_scene(source: Source, split: str, seed: int, index: int, people: floa
                 hands.append(second)
                 break
     things = _sample_things(rng, source, hands)
-    crowd = _sample_people(rng, source, split, view, intrinsics, hands)
+    crowd = _sample_people(rng, source, split, names, view, intrinsics, hands)
     hands.sort(key=lambda h: h.side)
     return _surround(rng, source, split, seed, index, intrinsics, hands, things, crowd, view, _sample_camera(rng))
 
@@ -232,24 +233,34 @@ def _sample_things(
 
 
 def _sample_people(
-    rng: np.random.Generator, source: Source, split: str, view: str, intrinsics: np.ndarray, hands: list[HandInstance]
+    rng: np.random.Generator,
+    source: Source,
+    split: str,
+    names: tuple[str, ...],
+    view: str,
+    intrinsics: np.ndarray,
+    hands: list[HandInstance],
 ) -> list[Person]:
-    """The hands' owner where that is possible, and others in the background."""
+    """The hands' owner where that is possible, and others in the background; their further hands join `hands`."""
     people = []
+    far = max(h.wrist_camera_m[2] for h in hands)
     indices = source.people.indices(split)
     if view != "egocentric" and rng.random() < 0.5:
         index = int(indices[rng.integers(len(indices))])
-        owner = _owner(rng, source, index, hands)
+        owner = _owner(rng, source, names, index, hands)
         if owner is not None:
             people.append(owner)
     if rng.random() < (0.2 if people else 0.3):
-        index = int(indices[rng.integers(len(indices))])
-        body = source.people.body(index)
-        distance = max(rng.uniform(0.5, 2.8), max(h.wrist_camera_m[2] for h in hands) + 0.3)
+        figure = groups.sample_figure(rng, source, split, names)
+        distance = max(rng.uniform(0.5, 2.8), far + 0.3)
         pixel = rng.uniform(0, IMAGE_SIZE, 2)
         face = np.array([*((pixel - intrinsics[:2, 2]) / intrinsics[0, 0] * distance), distance])
         rotation = _lean(rng, 1.2)
-        people.append(dress(rng, source, index, rotation, face - rotation @ body.head, None, None))
+        origin = face - rotation @ figure.body.head
+        if (figure.points() @ rotation.T + origin)[:, 2].min() > min(far + 0.1, 1.0):
+            others, person = groups.stand(rng, source, figure, rotation, origin)
+            hands += [replace(hand, background=True) for hand in others]
+            people.append(replace(person, background=True))
     return people
 
 
@@ -258,8 +269,10 @@ def _lean(rng: np.random.Generator, turn: float) -> np.ndarray:
     return yaw @ _rotation_vector(np.array([rng.normal(0, 0.12), 0, rng.normal(0, 0.08)])) @ CAMERA_FACING
 
 
-def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[HandInstance]) -> Person | None:
-    """A body at the shoulder of the first hand, upright, if it then stands behind the hands."""
+def _owner(
+    rng: np.random.Generator, source: Source, names: tuple[str, ...], index: int, hands: list[HandInstance]
+) -> Person | None:
+    """A body at the shoulder of the first hand, upright, if it then stands behind the hands; its other hand joins."""
     body = source.people.body(index)
     hand = hands[0]
     arm = source.characters.arm(hand.character)
@@ -273,8 +286,13 @@ def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[Han
     far = max(h.wrist_camera_m[2] for h in hands)
     if head[2] < far + 0.08 or shoulder[2] < far - 0.02:
         return None
-    missing = side if len(hands) == 1 else 2
-    return dress(rng, source, index, rotation, origin, hand, missing)
+    person = dress(rng, source, index, rotation, origin, hand, 2)
+    if len(hands) == 1:
+        other = groups.other_hand(rng, source, names, hand, body, rotation, origin)
+        if other is None:
+            return None
+        hands.append(other)
+    return person
 
 
 def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
