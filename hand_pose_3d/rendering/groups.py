@@ -15,12 +15,15 @@ from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Per
 from hand_pose_3d.skeleton import Side
 
 DISTANCES_M = (0.4, 6.0)
-_HAND_SHARES = (0.03, 0.3)
+_HAND_SHARES = (0.04, 0.3)
 """Of a picture's side that a hand of _HAND_M takes up."""
-_HAND_M = 0.18
+_HAND_M = 0.14
+"""Extent of a half open hand."""
 _APART_M = 0.5
 _NEAREST_M = 0.16
 """From the lens to any joint of an arm, at least."""
+_TRIES, _FURTHER = 8, 1.25
+"""Tries of placing somebody, and how many times further away each is: the last is beyond any arm's reach."""
 _SHADOW_M = 1.0
 """How far behind the nearest somebody still shares the shadow map."""
 _SIMILAR = 8
@@ -69,8 +72,8 @@ def sample_group(
     places: list[np.ndarray] = []
     for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.4, 0.32, 0.18, 0.1]))):
         figure = sample_figure(rng, source, split, names)
-        for _ in range(6):
-            placed = _place(rng, figure, intrinsics, up, distance)
+        for further in _FURTHER ** np.arange(_TRIES):
+            placed = _place(rng, figure, intrinsics, up, float(distance * further))
             if placed is None:
                 continue
             rotation, origin = placed
@@ -82,7 +85,7 @@ def sample_group(
                 people.append(person)
                 things += _carried(rng, figure, rotation, origin) + _glasses(rng, figure, rotation, origin)
                 break
-        distance = float(np.clip(distance * np.exp(rng.normal(0.15, 0.35)), *DISTANCES_M))
+        distance = float(np.clip(distance * np.exp(rng.normal(0.05, 0.35)), *DISTANCES_M))
     nearest = min(p.origin_m[2] for p in people) if people else 0.0
     behind = [p.origin_m[2] > nearest + _SHADOW_M for p in people]
     people = [replace(p, background=b) for p, b in zip(people, behind, strict=True)]
@@ -90,9 +93,7 @@ def sample_group(
     return hands, people, things
 
 
-def sample_figure(
-    rng: np.random.Generator, source: Source, split: str, names: tuple[str, ...], skin: SkinLook | None = None
-) -> Figure:
+def sample_figure(rng: np.random.Generator, source: Source, split: str, names: tuple[str, ...]) -> Figure:
     """Somebody of a split in some posture."""
     indices = source.people.indices(split)
     index = int(indices[rng.integers(len(indices))])
@@ -116,10 +117,19 @@ def sample_figure(
         obstacle = made[0].outline() @ postures.FLIP if made else None
         made.append(postures.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
         hand_actions.append(action)
-    clothing = replace(sample_clothing(rng), thickness=float(rng.uniform(0.004, 0.01)))
-    skin = skin or sample_skin(rng, source)
+    clothing = sample_clothing(rng)
+    gloved = clothing.glove or rng.random() < 0.03
+    clothing = replace(clothing, thickness=float(rng.uniform(0.004, 0.01)), glove=gloved)
     return Figure(
-        index, seated, body, character, (made[0], made[1]), (hand_actions[0], hand_actions[1]), chosen, skin, clothing
+        index=index,
+        seated=seated,
+        body=body,
+        character=character,
+        arms=(made[0], made[1]),
+        actions=(hand_actions[0], hand_actions[1]),
+        postures=chosen,
+        skin=sample_skin(rng, source),
+        clothing=clothing,
     )
 
 

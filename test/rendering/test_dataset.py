@@ -154,7 +154,7 @@ def test_a_full_disk_is_refused_in_words(tmp_path):
         dataset.check_disk(tmp_path, 10**10)
 
 
-@pytest.mark.parametrize("wrong", [{"split": "test"}, {"count": 0}, {"workers": 0}, {"seed": -1}])
+@pytest.mark.parametrize("wrong", [{"split": "test"}, {"count": 0}, {"workers": 0}, {"seed": -1}, {"people": 1.5}])
 def test_options_say_what_is_allowed(tmp_path, wrong):
     with pytest.raises(InvalidInputError):
         RenderOptions(**{"out": tmp_path, "count": 1, **wrong})
