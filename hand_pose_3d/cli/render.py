@@ -33,15 +33,30 @@ import click
     type=click.Choice(["rasteriser", "cycles"]),
     help="cycles traces paths: closer to photographs, some 20 times slower, needs hand_pose_3d[cycles].",
 )
+@click.option(
+    "--people",
+    default=0.35,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
+)
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
 def command(
-    out: Path, count: int, split: str, seed: int, workers: int, assets: Path | None, engine: str, preview: bool
+    out: Path,
+    count: int,
+    split: str,
+    seed: int,
+    workers: int,
+    assets: Path | None,
+    engine: str,
+    people: float,
+    preview: bool,
 ) -> None:
     """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
     from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
 
-    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine))
+    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine, people))
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
     for name, value in statistics.items():

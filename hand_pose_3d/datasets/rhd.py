@@ -2,13 +2,14 @@
 
 Layout: ``{training,evaluation}/{color,mask,depth}/00000.png`` and ``{split}/anno_{split}.pickle``, a dict
 ``{index: {"uv_vis": (42, 3), "xyz": (42, 3) metres, "K": (3, 3)}}`` with the left hand's 21 keypoints first, in the
-paper's order (wrist, then each finger from tip to base).
+paper's order (wrist, then each finger from tip to base). Our renders have one key more, "hands": a list of all hands,
+as :mod:`hand_pose_3d.rendering.rhd` says.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def read_rhd(
     """Samples of one split.
 
     hands: 'dominant' gives one hand per image, that with more pixels in the mask (the authors' rule; a tie is right);
-    'all' gives both hands wherever any of their keypoints is visible. Keypoints stay at the wrist. Images without a
+    'all' gives all hands of which any keypoint is visible. Keypoints stay at the wrist. Images without a
     pixel of a hand, which RHD does not have and renders may, have no dominant hand.
     Raises InvalidInputError that names what is missing, and where to get it.
     """
@@ -45,9 +46,17 @@ def read_rhd(
 
     samples: list[Sample] = []
     for index, name in zip(sorted(annotations), wanted, strict=True):
-        sides = [
-            _hand(annotations[index], side, folder, name, name in names["depth"]) for side in (Side.LEFT, Side.RIGHT)
-        ]
+        record, has_depth = annotations[index], name in names["depth"]
+        if "hands" in record:
+            listed = [_listed_hand(record, hand, folder, name, has_depth) for hand in record["hands"]]
+            if hands == "all":
+                samples += [sample for sample in listed if sample.visible.any()]
+            else:
+                pixels = [int(hand["pixels"]) for hand in record["hands"]]
+                if any(pixels):
+                    samples.append(listed[int(np.argmax(pixels))])
+            continue
+        sides = [_hand(record, side, folder, name, has_depth) for side in (Side.LEFT, Side.RIGHT)]
         if hands == "all":
             samples += [sample for sample in sides if sample.visible.any()]
         else:
@@ -86,7 +95,7 @@ def read_depth(path: str | Path) -> np.ndarray:
     return (high * 256 + low) / np.float32(2**16 - 1) * np.float32(DEPTH_RANGE_M)
 
 
-def _annotations(root: Path, split: str) -> dict[int, dict[str, np.ndarray]]:
+def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:
     if split not in SPLITS:
         raise InvalidInputError(f"RHD has the splits training and evaluation, not {split!r}")
     relative = f"{split}/anno_{split}.pickle"
@@ -105,6 +114,20 @@ def _annotations(root: Path, split: str) -> dict[int, dict[str, np.ndarray]]:
 
 def _png_names(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.png")} if folder.is_dir() else set()
+
+
+def _listed_hand(annotation: dict[str, Any], hand: dict[str, Any], folder: Path, name: str, has_depth: bool) -> Sample:
+    return Sample(
+        name=f"{folder.name}/{name}",
+        image_path=folder / "color" / name,
+        side=Side[hand["side"].upper()],
+        keypoints_px=np.asarray(hand["uv"], dtype=float),
+        visible=np.asarray(hand["visible"], dtype=bool),
+        keypoints_m=np.asarray(hand["xyz"], dtype=float),
+        camera=Camera.from_matrix(annotation["K"]),
+        mask_path=folder / "mask" / name,
+        depth_path=folder / "depth" / name if has_depth else None,
+    )
 
 
 def _hand(annotation: dict[str, np.ndarray], side: Side, folder: Path, name: str, has_depth: bool) -> Sample:

@@ -26,6 +26,8 @@ from hand_pose_3d.skeleton import Side
 
 _TEXTURE_SIDE = 1024
 _COARSE_BELOW_PX = 320
+_SHOULDER_M, _TUCK_M = 0.09, 0.028
+"""How far from its end an arm starts to grow thinner, and by how much it is at the end."""
 
 
 @dataclass(eq=False)
@@ -51,7 +53,7 @@ class SceneMesh:
 class Assembly:
     """What the engine draws, and the truth about it.
 
-    keypoints_m: per side the (21, 3) camera-frame keypoints, public order. background: (S, S, 3) uint8.
+    keypoints_m: of each arm its side and the (21, 3) camera-frame keypoints, public order. background: (S, S, 3) uint8.
     environment: where lighting's harmonics come from, in world axes. seed: of whatever chance an engine takes.
     """
 
@@ -65,17 +67,17 @@ class Assembly:
     environment: Environment
     rotation_world_camera: np.ndarray
     seed: int
-    keypoints_m: dict[Side, np.ndarray] = field(default_factory=dict)
+    keypoints_m: list[tuple[Side, np.ndarray]] = field(default_factory=list)
 
 
 def assemble(scene: Scene, source: Source) -> Assembly:
     """Pose, place and dress everything in a scene."""
-    arms, keypoints = [], {}
+    arms, keypoints = [], []
     for hand in scene.hands:
         arm_mesh, points = _arm_mesh(hand, source, scene.intrinsics[0, 0])
         arms.append(arm_mesh)
-        keypoints[hand.side] = points
-    everything = np.concatenate(list(keypoints.values()))
+        keypoints.append((hand.side, points))
+    everything = np.concatenate([p for h, (_, p) in zip(scene.hands, keypoints, strict=True) if not h.background])
     centre = 0.5 * (everything.min(axis=0) + everything.max(axis=0))
     radius = float(np.linalg.norm(everything - centre, axis=1).max()) + 0.05
     light = scene.lighting
@@ -164,6 +166,9 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     cover = pose.within((still[: len(shown), 5] - hand.clothing.sleeve) * 60, 0, 1) * hand.clothing.thickness
     if hand.clothing.glove:
         cover = np.maximum(cover, 0.001)
+    if hand.attached:  # the end goes down into the shoulder that covers it
+        shoulder = still[:, 5].max()
+        cover -= pose.within((still[: len(shown), 5] - shoulder + _SHOULDER_M) / _SHOULDER_M, 0, 1) * _TUCK_M
     placed = welded @ turn + hand.wrist_camera_m.astype(np.float32)
     moving = np.hstack([placed.take(shown, axis=0) + normals * cover[:, None].astype(np.float32), normals])
     texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
@@ -171,7 +176,8 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
-    return SceneMesh(moving, still, faces, uniforms, picture, True, mirrored, shadow_faces), camera_points
+    shadow = not hand.background
+    return SceneMesh(moving, still, faces, uniforms, picture, shadow, mirrored, shadow_faces), camera_points
 
 
 @cache
@@ -284,12 +290,15 @@ _PLAIN: dict[str, Any] = {
 
 def _person_mesh(person: Person, source: Source) -> SceneMesh:
     """A body in the arm's own material: cloth above a 'sleeve' of 0.5, hair in the place of nails."""
-    body = source.people.body(person.body)
+    body = source.people.body(person.body, person.seated)
     still = _dressed(body, person.short_sleeves, person.hair_m > 0)
     cloth, hair = _covered(body, person.short_sleeves), person.hair_m * body.hair
-    positions = body.vertices + body.normals * (0.018 * cloth + hair)[:, None]
+    normals = body.normals
+    positions = body.vertices + normals * (0.018 * cloth + hair)[:, None]
+    if person.arm_directions is not None:
+        positions, normals = _shrugged(body, person.arm_directions, positions)
     turn = person.rotation.T.astype(np.float32)
-    moving = np.hstack([positions @ turn + person.origin_m.astype(np.float32), body.normals @ turn])
+    moving = np.hstack([positions @ turn + person.origin_m.astype(np.float32), normals @ turn])
     faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
     skin = person.skin
     texture = _skin_texture(source.skin(skin.texture)) if skin.texture else None
@@ -317,8 +326,22 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "metal": (0.9, 0.9, 0.9),
     }
     picture = (str(skin.texture), texture[0]) if texture else None
-    casts_shadow = person.missing_arm is not None  # others stand too far behind the hands
-    return SceneMesh(moving, still, faces, uniforms, picture, casts_shadow)
+    return SceneMesh(moving, still, faces, uniforms, picture, not person.background)
+
+
+def _shrugged(body: Body, directions: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and normals (R, 3) of a body whose shoulders follow upper arms along directions (2, 3)."""
+    positions, normals = positions.astype(np.float32), body.normals.copy()
+    for shoulder, weight, rest, direction in zip(
+        body.shoulders, body.arm_weights, body.arm_directions, directions, strict=True
+    ):
+        near = np.flatnonzero(weight > 0.01)
+        turn = pose.between(rest, direction)
+        share = weight[near, None]
+        offset = positions[near] - shoulder
+        positions[near] += (share * (offset @ turn.T - offset)).astype(np.float32)
+        normals[near] += (share * (normals[near] @ turn.T - normals[near])).astype(np.float32)
+    return positions, normals
 
 
 def _covered(body: Body, short_sleeves: bool) -> np.ndarray:

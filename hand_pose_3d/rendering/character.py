@@ -115,6 +115,12 @@ class Arm:
         return self.heads[self.template.metacarpals]
 
     @cached_property
+    def upper_arm_m(self) -> float:
+        """Metres from the shoulder to the elbow."""
+        shoulder, elbow = (self.heads[self.template.bone(b)] for b in ("upperarm01", "lowerarm01"))
+        return float(np.linalg.norm(shoulder - elbow))
+
+    @cached_property
     def phalanx_lengths(self) -> np.ndarray:
         """Metres (5, 3, 1) from each joint of the fingers to the next, at last to the tip."""
         ends = np.concatenate([self.finger_heads[:, 1:], self.tips[:, None]], axis=1)
@@ -205,6 +211,12 @@ class Characters:
 
     def __len__(self) -> int:
         return len(self._vertices)
+
+    @cached_property
+    def upper_arms_m(self) -> np.ndarray:
+        """Metres (N,) from shoulder to elbow of each character."""
+        shoulder, elbow = (self._heads[:, self.template.bone(b)] for b in ("upperarm01", "lowerarm01"))
+        return np.linalg.norm(shoulder - elbow, axis=1)
 
     def _arm(self, index: int) -> Arm:
         t = self.template

@@ -127,7 +127,7 @@ def frames(times: Sequence[float]) -> Any:
         assembly.background = cv2.resize(assembly.background, (size, size), interpolation=cv2.INTER_CUBIC)
         picture = engine.render(assembly).colour[cut : cut + HEIGHT]
         truth = []
-        for side, points in assembly.keypoints_m.items():
+        for side, points in assembly.keypoints_m:
             projected = points @ scenery.intrinsics.T
             pixels = projected[:, :2] / projected[:, 2:] - [0, cut]
             if _in_view(pixels):

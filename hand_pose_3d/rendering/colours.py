@@ -32,9 +32,15 @@ def skin_tone(t: float) -> np.ndarray:
 
 def unlike_skin(colours: np.ndarray) -> np.ndarray:
     """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
+    exchanged = colours[..., ::-1]
+    distance = _from_skin(colours)
+    near = (distance < _SKIN_LIKE) & (_from_skin(exchanged) > distance)  # greys are as near either way
+    return np.where(near[..., None], exchanged, colours)
+
+
+def _from_skin(colours: np.ndarray) -> np.ndarray:
     hue = np.log(colours / colours.mean(-1, keepdims=True))
-    near = np.linalg.norm(hue[..., None, :] - _skin_hues(), axis=-1).min(-1) < _SKIN_LIKE
-    return np.where(near[..., None], colours[..., ::-1], colours)
+    return np.linalg.norm(hue[..., None, :] - _skin_hues(), axis=-1).min(-1)
 
 
 @cache

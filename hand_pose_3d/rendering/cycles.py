@@ -76,7 +76,7 @@ class Cycles:
         light = traced[..., :3] / np.maximum(alpha, 1e-6)
         behind = scene.background / np.float32(255)
         shown = behind + alpha * (tone_curve(light * scene.lighting["exposure"]) - behind)
-        return Pictures(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m)
+        return Pictures(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m, exact.mesh)
 
     def trace(self, scene: Assembly) -> np.ndarray:
         """(S, S, 4) float32: linear light times coverage, and coverage, of everything but the background."""

@@ -20,9 +20,8 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import rhd
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
-from hand_pose_3d.rendering.engine import Rasteriser
-from hand_pose_3d.rendering.scene import SPLITS, Scene
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.rendering.engine import Pictures, Rasteriser
+from hand_pose_3d.rendering.scene import PEOPLE_SHARE, SPLITS, Scene
 
 ENGINES = ("rasteriser", "cycles")
 _CHUNK = 64
@@ -32,7 +31,11 @@ _SPARE_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What to render. assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES."""
+    """What to render.
+
+    assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES. people: share 0..1 of frames
+    with whole people.
+    """
 
     out: Path
     count: int
@@ -41,6 +44,7 @@ class RenderOptions:
     workers: int = 1
     assets: Path | None = None
     engine: str = ENGINES[0]
+    people: float = PEOPLE_SHARE
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -52,6 +56,8 @@ class RenderOptions:
                 f"count and workers must be at least 1 and seed at least 0, "
                 f"not count={self.count} workers={self.workers} seed={self.seed}"
             )
+        if not 0 <= self.people <= 1:
+            raise InvalidInputError(f"people must be a share from 0 to 1, not {self.people}")
         if self.assets is not None and not self.assets.is_dir():
             raise InvalidInputError(f"asset folder {self.assets} does not exist; leave the option out to do without")
 
@@ -67,18 +73,20 @@ class FrameMaker:
         self.source = Source(Characters(), People(), assets)
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
-    def frame(self, split: str, seed: int, index: int) -> tuple[Scene, Any, np.ndarray, dict[str, np.ndarray]]:
-        """(scene, pictures, developed colour, annotation) of one frame."""
+    def frame(
+        self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE
+    ) -> tuple[Scene, Pictures, np.ndarray, dict[str, Any]]:
+        """(scene, pictures, developed colour, annotation) of one frame. people: as in :class:`RenderOptions`."""
         from hand_pose_3d.rendering.assemble import assemble
         from hand_pose_3d.rendering.photo import develop
         from hand_pose_3d.rendering.sampling import sample_scene
 
-        scene = sample_scene(self.source, split, seed, index)
+        scene = sample_scene(self.source, split, seed, index, people)
         assembly = assemble(scene, self.source)
         pictures = self.engine.render(assembly)
         photo_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
         colour = develop(pictures.colour, scene.photo, photo_rng)
-        record = rhd.annotation(assembly.keypoints_m, scene.intrinsics, pictures.label, pictures.depth_m)
+        record = rhd.annotation(assembly.keypoints_m, scene.intrinsics, *pictures[1:])
         return scene, pictures, colour, record
 
 
@@ -137,10 +145,11 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "split": options.split,
         "assets": bool(options.assets),
         "engine": options.engine,
+        "people": options.people,
     }
     path = folder / "parts" / "identity.json"
     if path.exists():
-        found = {"engine": ENGINES[0], **json.loads(path.read_text())}  # older data sets do not name it
+        found = {"engine": ENGINES[0], "people": 0.0, **json.loads(path.read_text())}  # older data sets do not name it
         if found != identity:
             raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
     else:
@@ -169,10 +178,10 @@ def _render_chunk(task: tuple[RenderOptions, range]) -> int:
     folder, maker = options.out / options.split, _maker(options.assets, options.engine)
     records, facts = {}, []
     for index in chunk:
-        scene, pictures, colour, record = maker.frame(options.split, options.seed, index)
+        scene, pictures, colour, record = maker.frame(options.split, options.seed, index, options.people)
         rhd.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
         records[index] = record
-        facts.append(frame_facts(scene, pictures.label, record))
+        facts.append(frame_facts(scene, pictures, record))
     path = _part_path(folder / "parts", chunk)
     partial = path.with_suffix(".part")
     partial.write_bytes(pickle.dumps((records, facts)))
@@ -218,23 +227,22 @@ def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:
             yield n
 
 
-def frame_facts(scene: Scene, label: np.ndarray, record: dict[str, np.ndarray]) -> dict[str, Any]:
+def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dict[str, Any]:
     """What the statistics count of one frame."""
     import cv2
 
     hands = []
-    for hand in scene.hands:
-        start = 0 if hand.side is Side.LEFT else 21
-        low, high = (2, 17) if hand.side is Side.LEFT else (18, 33)
-        box = max(cv2.boundingRect(cv2.inRange(label, low, high))[2:])  # type: ignore[call-overload]
+    for number, (hand, labelled) in enumerate(zip(scene.hands, record["hands"], strict=True), 1):
+        own = (pictures.mesh == number) & (pictures.label > 1)
+        box = max(cv2.boundingRect(own.astype(np.uint8))[2:])
         towards = -hand.rotation_camera_hand[2, 2]
         hands.append(
             {
                 "side": hand.side.label,
                 "action": hand.action,
                 "tone": hand.skin.tone,
-                "size": float(box / label.shape[0]),
-                "visible": float(record["uv_vis"][start : start + 21, 2].mean()),
+                "size": float(box / len(own)),
+                "visible": float(labelled["visible"].mean()),
                 "back_towards_camera": float(towards),
                 "fingers_up": float(-hand.rotation_camera_hand[1, 1]),
                 "distance_m": float(hand.wrist_camera_m[2]),
@@ -282,6 +290,7 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     )
     rows = "\n".join(f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background"))
     arguments = f"--count {options.count} --split {options.split} --seed {options.seed} --engine {options.engine}"
+    arguments += f" --people {options.people}"
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.

@@ -20,11 +20,15 @@ _EDGE = 0.6
 
 
 class Pictures(NamedTuple):
-    """colour: (S, S, 3) uint8 RGB. label: (S, S) uint8, RHD's 33 classes. depth_m: (S, S) float32, 0 = background."""
+    """colour: (S, S, 3) uint8 RGB. label: (S, S) uint8, RHD's 33 classes. depth_m: (S, S) float32, 0 = background.
+
+    mesh: (S, S) uint8, number of the arm or thing from 1 on, 0 = background.
+    """
 
     colour: np.ndarray
     label: np.ndarray
     depth_m: np.ndarray
+    mesh: np.ndarray
 
 
 class Look(NamedTuple):
@@ -215,7 +219,7 @@ class Rasteriser:
         behind = cv2.multiply(background, open_share, scale=1 / 255)
         colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
         depth = np.frombuffer(self._surface.read(components=1, dtype="f4"), np.float32).reshape(n, n)
-        return Pictures(colour, label, cv2.copyTo(depth, mesh))
+        return Pictures(colour, label, cv2.copyTo(depth, mesh), mesh)
 
 
 Box = tuple[float, float, float, float]

@@ -125,10 +125,10 @@ def _finger_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
 def _arm_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
     """For _ARM_GEARS."""
     axis = _forearm_axes(arm)[0]
-    return _spins(np.array([X, Z, axis, axis, X]))
+    return _spins(np.array([X, Z, axis, axis, Z]))  # at no twist the elbow bends towards the thumb's side
 
 
-def _between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Least rotation that takes unit vector a to b."""
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)
@@ -141,7 +141,7 @@ def _forearm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     elbow = arm.heads[arm.template.bone("lowerarm01")]
     upper = arm.heads[arm.template.bone("upperarm01")] - elbow
     axis = elbow / np.linalg.norm(elbow)
-    return axis, _between(axis, np.array([0, -1.0, 0])), _between(upper / np.linalg.norm(upper), axis)
+    return axis, between(axis, np.array([0, -1.0, 0])), between(upper / np.linalg.norm(upper), axis)
 
 
 @lru_cache(maxsize=8)
@@ -216,11 +216,11 @@ def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:
 
 
 def arm_joints(arm: Arm, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Elbow (3,) and shoulder (3,) in the hand frame after :func:`move_forearm`."""
+    """Elbow (..., 3) and shoulder (..., 3) in the hand frame after :func:`move_forearm`."""
     out = []
     for name in ("lowerarm01", "upperarm01"):
         bone = arm.template.bone(name)
-        out.append(motion[bone, :, :3] @ arm.heads[bone] + motion[bone, :, 3])
+        out.append(motion[..., bone, :, :3] @ arm.heads[bone] + motion[..., bone, :, 3])
     return out[0], out[1]
 
 

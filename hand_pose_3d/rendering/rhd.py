@@ -2,20 +2,24 @@
 
 <root>/<split>/color/%05d.png, mask/%05d.png (33 classes: 0 background, 1 person, 2-17 left hand, 18-33 right hand),
 depth/%05d.png (metres = (256 R + G) / 65535 * 5) and anno_<split>.pickle: {index: {"uv_vis": (42, 3), "xyz": (42, 3),
-"K": (3, 3)}}, 21 keypoints of the left hand, then of the right, in the paper's order. A hand that is not in the scene
-has zeros.
+"K": (3, 3), "hands": [...]}}: 21 keypoints of the left hand, then of the right, in the paper's order. A hand that is
+not in the scene has zeros; of several left or right hands that with the most pixels is there. Beyond RHD, "hands"
+lists all hands of the scene as dicts: "side" ("left" or "right"), "uv" (21, 2) pixels, "xyz" (21, 3) metres in camera
+axes, "visible" (21,) bool, all in the public keypoint order (wrist, then each finger from base to tip), and "pixels"
+(int), how many pixels show it: 0 for one that is hidden or outside.
 """
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
-from hand_pose_3d.skeleton import TO_PAPER, Side
+from hand_pose_3d.skeleton import FROM_PAPER, TO_PAPER, Side
 
 MAX_DEPTH_M = 5.0
 FOLDERS = ("color", "mask", "depth")
@@ -37,24 +41,41 @@ for _k, _parts in enumerate(_PARTS_AT):
 
 
 def annotation(
-    keypoints_m: dict[Side, np.ndarray], intrinsics: np.ndarray, label: np.ndarray, depth_m: np.ndarray
-) -> dict[str, np.ndarray]:
+    keypoints_m: Sequence[tuple[Side, np.ndarray]],
+    intrinsics: np.ndarray,
+    label: np.ndarray,
+    depth_m: np.ndarray,
+    mesh: np.ndarray,
+) -> dict[str, Any]:
     """RHD's record of one frame.
 
-    keypoints_m: (21, 3) per side in public order, camera frame. label: (H, W) classes. depth_m: (H, W), 0 = far.
+    keypoints_m: side and (21, 3) of each arm in public order, camera frame. label: (H, W) classes. depth_m: (H, W),
+    0 = far. mesh: (H, W) which arm is seen, from 1 on.
     A keypoint is visible where a part that meets at it is what the depth picture shows there, at about its distance.
     """
     uv_vis, xyz = np.zeros((42, 3), np.float32), np.zeros((42, 3), np.float32)
-    for side, start in ((Side.LEFT, 0), (Side.RIGHT, 21)):
-        if side not in keypoints_m:
-            continue
-        points = keypoints_m[side][TO_PAPER]
+    hands: list[dict[str, Any]] = []
+    most = {Side.LEFT: -1, Side.RIGHT: -1}
+    for number, (side, points) in enumerate(keypoints_m, 1):
+        own = np.where(mesh == number, label, 0).astype(label.dtype)
         projected = points @ intrinsics.T
         uv = projected[:, :2] / projected[:, 2:]
-        uv_vis[start : start + 21, :2] = uv
-        uv_vis[start : start + 21, 2] = visible(uv, points[:, 2], side, label, depth_m)
-        xyz[start : start + 21] = points
-    return {"uv_vis": uv_vis, "xyz": xyz, "K": intrinsics.astype(np.float32)}
+        shown = visible(uv[TO_PAPER], points[TO_PAPER, 2], side, own, depth_m)
+        pixels = int((own > 1).sum())
+        hands.append(
+            {
+                "side": side.label,
+                "uv": uv.astype(np.float32),
+                "xyz": points.astype(np.float32),
+                "visible": shown[FROM_PAPER] > 0,
+                "pixels": pixels,
+            }
+        )
+        if pixels > most[side]:
+            most[side] = pixels
+            place = slice(0, 21) if side is Side.LEFT else slice(21, 42)
+            uv_vis[place], xyz[place] = np.c_[uv[TO_PAPER], shown], points[TO_PAPER]
+    return {"uv_vis": uv_vis, "xyz": xyz, "K": intrinsics.astype(np.float32), "hands": hands}
 
 
 def visible(uv: np.ndarray, depth: np.ndarray, side: Side, label: np.ndarray, depth_m: np.ndarray) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.rendering import actions, pose
+from hand_pose_3d.rendering import actions, groups, pose
 from hand_pose_3d.rendering.background import environment_or_made_up, rotate_harmonics
-from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
+from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import Thing, held_thing, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
@@ -31,15 +32,18 @@ def frame_generator(seed: int, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, SPLITS.index(split), index])
 
 
-def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
-    """Draw frame `index` of data set `seed`."""
+def sample_scene(source: Source, split: str, seed: int, index: int, people: float = 0.0) -> Scene:
+    """Draw frame `index` of data set `seed`. people: share of frames with whole people; others stay what they are."""
+    own = np.random.default_rng([seed, SPLITS.index(split), index, 2])
+    if own.random() < people:
+        return _sample_people_scene(own, source, split, seed, index)
     rng = frame_generator(seed, split, index)
     focal = IMAGE_SIZE * float(np.exp(rng.uniform(np.log(0.75), np.log(2.1))))
     centre = (IMAGE_SIZE - 1) / 2 + rng.normal(0, 4, 2)
     intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
     identities = source.identities(split)
     character = int(identities[rng.integers(len(identities))])
-    skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
+    skin, clothing = sample_skin(rng, source), sample_clothing(rng)
     names = actions.TRAINING if split == "training" else actions.EVALUATION
     side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
     view = str(rng.choice(["facing", "egocentric", "free"], p=[0.58, 0.12, 0.3]))
@@ -48,16 +52,43 @@ def sample_scene(source: Source, split: str, seed: int, index: int) -> Scene:
     if rng.random() < 0.32:
         if rng.random() < 0.15:  # somebody else's hand
             character = int(identities[rng.integers(len(identities))])
-            skin, clothing = _sample_skin(rng, source), _sample_clothing(rng)
+            skin, clothing = sample_skin(rng, source), sample_clothing(rng)
         for _ in range(4):
             second = _sample_hand(rng, source, names, side.other, character, skin, clothing, view, intrinsics, first)
             if _gap(source, first, second) > 0.022:  # hands may touch but not run into one another
                 hands.append(second)
                 break
     things = _sample_things(rng, source, hands)
-    crowd = _sample_people(rng, source, split, view, intrinsics, hands)
+    crowd = _sample_people(rng, source, split, names, view, intrinsics, hands)
     hands.sort(key=lambda h: h.side)
+    return _surround(rng, source, split, seed, index, intrinsics, hands, things, crowd, view, _sample_camera(rng))
+
+
+def _sample_people_scene(rng: np.random.Generator, source: Source, split: str, seed: int, index: int) -> Scene:
+    centre = (IMAGE_SIZE - 1) / 2 + rng.normal(0, 4, 2)
+    focal = groups.sample_focal(rng)
+    intrinsics = np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
+    names = actions.TRAINING if split == "training" else actions.EVALUATION
     rotation = _sample_camera(rng)
+    hands, people, things = groups.sample_group(rng, source, split, names, intrinsics, rotation[1])
+    things += _sample_things(rng, source, hands, in_front=0.0)
+    return _surround(rng, source, split, seed, index, intrinsics, hands, things, people, "people", rotation)
+
+
+def _surround(
+    rng: np.random.Generator,
+    source: Source,
+    split: str,
+    seed: int,
+    index: int,
+    intrinsics: np.ndarray,
+    hands: list[HandInstance],
+    things: list[Thing],
+    crowd: list[Person],
+    view: str,
+    rotation: np.ndarray,
+) -> Scene:
+    """The scene of what is in front, in some place and light, taken with some camera."""
     environments = source.environments(split)
     environment = environments[rng.integers(len(environments))] if environments and rng.random() < 0.72 else None
     background_seed = int(rng.integers(2**31))
@@ -175,7 +206,9 @@ _PINCHES = (
 )
 
 
-def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandInstance]) -> list[Thing]:
+def _sample_things(
+    rng: np.random.Generator, source: Source, hands: list[HandInstance], in_front: float = 0.05
+) -> list[Thing]:
     """Things that hands hold, and now and then something in front of them."""
     things = []
     for hand in hands:
@@ -191,7 +224,7 @@ def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandIns
                 place = hand.rotation_camera_hand @ mirror
                 turned = place @ rotation @ mirror  # shapes are their own mirror images
                 things.append(Thing(kind, size, turned, place @ centre + hand.wrist_camera_m, **sample_surface(rng)))
-    if rng.random() < 0.05:  # a thing between camera and hand
+    if rng.random() < in_front:  # a thing between camera and hand
         near = hands[0].wrist_camera_m * rng.uniform(0.6, 0.85) + rng.normal(0, 0.05, 3)
         size = np.exp(rng.uniform(np.log(0.01), np.log(0.09), 3)) * near[2] / 0.4
         kind = str(rng.choice(["cylinder", "box", "ball"]))
@@ -200,24 +233,34 @@ def _sample_things(rng: np.random.Generator, source: Source, hands: list[HandIns
 
 
 def _sample_people(
-    rng: np.random.Generator, source: Source, split: str, view: str, intrinsics: np.ndarray, hands: list[HandInstance]
+    rng: np.random.Generator,
+    source: Source,
+    split: str,
+    names: tuple[str, ...],
+    view: str,
+    intrinsics: np.ndarray,
+    hands: list[HandInstance],
 ) -> list[Person]:
-    """The hands' owner where that is possible, and others in the background."""
+    """The hands' owner where that is possible, and others in the background; their further hands join `hands`."""
     people = []
+    far = max(h.wrist_camera_m[2] for h in hands)
     indices = source.people.indices(split)
     if view != "egocentric" and rng.random() < 0.5:
         index = int(indices[rng.integers(len(indices))])
-        owner = _owner(rng, source, index, hands)
+        owner = _owner(rng, source, names, index, hands)
         if owner is not None:
             people.append(owner)
     if rng.random() < (0.2 if people else 0.3):
-        index = int(indices[rng.integers(len(indices))])
-        body = source.people.body(index)
-        distance = max(rng.uniform(0.5, 2.8), max(h.wrist_camera_m[2] for h in hands) + 0.3)
+        figure = groups.sample_figure(rng, source, split, names)
+        distance = max(rng.uniform(0.5, 2.8), far + 0.3)
         pixel = rng.uniform(0, IMAGE_SIZE, 2)
         face = np.array([*((pixel - intrinsics[:2, 2]) / intrinsics[0, 0] * distance), distance])
         rotation = _lean(rng, 1.2)
-        people.append(_person(rng, source, index, rotation, face - rotation @ body.head, None, None))
+        origin = face - rotation @ figure.body.head
+        if (figure.points() @ rotation.T + origin)[:, 2].min() > min(far + 0.1, 1.0):
+            others, person = groups.stand(rng, source, figure, rotation, origin)
+            hands += [replace(hand, background=True) for hand in others]
+            people.append(replace(person, background=True))
     return people
 
 
@@ -226,8 +269,10 @@ def _lean(rng: np.random.Generator, turn: float) -> np.ndarray:
     return yaw @ _rotation_vector(np.array([rng.normal(0, 0.12), 0, rng.normal(0, 0.08)])) @ CAMERA_FACING
 
 
-def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[HandInstance]) -> Person | None:
-    """A body at the shoulder of the first hand, upright, if it then stands behind the hands."""
+def _owner(
+    rng: np.random.Generator, source: Source, names: tuple[str, ...], index: int, hands: list[HandInstance]
+) -> Person | None:
+    """A body at the shoulder of the first hand, upright, if it then stands behind the hands; its other hand joins."""
     body = source.people.body(index)
     hand = hands[0]
     arm = source.characters.arm(hand.character)
@@ -241,36 +286,13 @@ def _owner(rng: np.random.Generator, source: Source, index: int, hands: list[Han
     far = max(h.wrist_camera_m[2] for h in hands)
     if head[2] < far + 0.08 or shoulder[2] < far - 0.02:
         return None
-    missing = side if len(hands) == 1 else 2
-    return _person(rng, source, index, rotation, origin, hand, missing)
-
-
-def _person(
-    rng: np.random.Generator,
-    source: Source,
-    index: int,
-    rotation: np.ndarray,
-    origin: np.ndarray,
-    hand: HandInstance | None,
-    missing_arm: int | None,
-) -> Person:
-    clothing = hand.clothing if hand else _sample_clothing(rng)
-    grey = rng.uniform(0.01, 0.5)
-    hair = np.array([0.02, 0.014, 0.01]) if rng.random() < 0.5 else rng.uniform(0.02, 0.45) * np.array([1, 0.62, 0.35])
-    return Person(
-        body=index,
-        rotation=rotation,
-        origin_m=origin,
-        skin=hand.skin if hand else _sample_skin(rng, source),
-        colours=clothing.colours,
-        stripes=clothing.stripes * 0.4,
-        along=clothing.along,
-        short_sleeves=clothing.sleeve > 0.2,
-        trouser_colour=unlike_skin(rng.uniform(0.01, 0.5, 3) ** 1.5),
-        hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,
-        hair_m=float(rng.uniform(0.002, 0.02)) if rng.random() < 0.9 else 0.0,
-        missing_arm=missing_arm,
-    )
+    person = dress(rng, source, index, rotation, origin, hand, 2)
+    if len(hands) == 1:
+        other = groups.other_hand(rng, source, names, hand, body, rotation, origin)
+        if other is None:
+            return None
+        hands.append(other)
+    return person
 
 
 def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
@@ -286,61 +308,6 @@ def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
         return all_points * mirror @ hand.rotation_camera_hand.T + hand.wrist_camera_m
 
     return float(np.linalg.norm(points(a)[:, None] - points(b)[None], axis=-1).min())
-
-
-def _sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
-    tone = float(rng.random())
-    base = skin_tone(tone) * np.exp(rng.normal(0, 0.05, 3))
-    textures = source.skins
-    texture = textures[rng.integers(len(textures))].name if textures and rng.random() < 0.65 else None
-    painted = rng.random() < 0.14
-    nail = (
-        rng.uniform(0.02, 1, 3) ** 1.6
-        if painted
-        else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
-    )
-    return SkinLook(
-        tone=tone,
-        base=base,
-        texture=texture,
-        texture_share=float(rng.uniform(0.5, 1)) if texture else 0.0,
-        roughness=float(rng.uniform(0.42, 0.8)),
-        bump=float(rng.uniform(0.08, 0.6)),
-        blotch=float(rng.uniform(0.04, 0.3)),
-        veins=float(max(rng.uniform(-0.6, 0.8), 0)),
-        hair=float(max(rng.uniform(-0.6, 0.5), 0)),
-        palm_light=float(rng.uniform(0.25, 0.8)),
-        creases=float(rng.uniform(0.15, 1)),
-        nail_colour=nail,
-        seed=float(rng.uniform(0, 90)),
-    )
-
-
-def _sample_clothing(rng: np.random.Generator) -> Clothing:
-    sleeved = rng.random() < 0.6
-    sleeve = (
-        float(rng.uniform(0.005, 0.05) if rng.random() < 0.6 else rng.uniform(0.05, 0.3))
-        if sleeved
-        else rng.uniform(0.28, 0.4)
-    )
-    ring = (int(rng.integers(1, 5)), float(rng.uniform(0.3, 0.6))) if rng.random() < 0.14 else None
-    watch = (float(rng.uniform(0.02, 0.05)), float(rng.uniform(0.004, 0.014)), float(rng.random() < 0.4))
-    metal = np.array([[0.95, 0.75, 0.4], [0.85, 0.85, 0.83], [0.9, 0.6, 0.5]])[rng.integers(3)]
-    return Clothing(
-        sleeve=sleeve,
-        thickness=float(rng.uniform(0.002, 0.012)),
-        colours=unlike_skin(
-            rng.uniform(0.02, 0.95, (2, 3)) ** 1.8
-            if rng.random() < 0.6
-            else rng.uniform(0.02, 0.9, (2, 1)).repeat(3, 1) ** 1.8
-        ),
-        stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
-        along=bool(rng.random() < 0.5),
-        glove=bool(rng.random() < 0.04),
-        ring=ring,
-        watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
-        metal=metal,
-    )
 
 
 def _sample_camera(rng: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,8 @@ from hand_pose_3d.rendering.people import People
 from hand_pose_3d.skeleton import Side
 
 IMAGE_SIZE = 320
+PEOPLE_SHARE = 0.35
+"""Of frames that show whole people, unless another share is required."""
 SPLITS = ("training", "evaluation")
 _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
 
@@ -58,7 +60,10 @@ class Clothing:
 
 @dataclass(frozen=True, eq=False)
 class HandInstance:
-    """One hand: whose, in what pose, and where: rotation_camera_hand (3, 3), wrist_camera_m (3,)."""
+    """One hand: whose, in what pose, and where: rotation_camera_hand (3, 3), wrist_camera_m (3,).
+
+    attached: the arm ends in the shoulder of a body. background: too far behind other hands to cast a shadow on them.
+    """
 
     side: Side
     character: int
@@ -68,13 +73,16 @@ class HandInstance:
     wrist_camera_m: np.ndarray
     skin: SkinLook
     clothing: Clothing
+    attached: bool = False
+    background: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
     """Somebody clothed, without hands: who, where (body axes to camera axes), look and which arm is not theirs here.
 
-    missing_arm: 0 left, 1 right, 2 both, None when both hang down.
+    missing_arm: 0 left, 1 right, 2 both, None when both hang down. arm_directions: (2, 3) in body axes where the upper
+    arms point that shoulders follow, or None. background: as of a hand.
     """
 
     body: int
@@ -89,6 +97,9 @@ class Person:
     hair_colour: np.ndarray
     hair_m: float
     missing_arm: int | None
+    seated: bool = False
+    arm_directions: np.ndarray | None = None
+    background: bool = False
 
 
 @dataclass(frozen=True, eq=False)

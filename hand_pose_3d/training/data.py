@@ -86,7 +86,7 @@ def crop_pack(root: Path, split: str) -> CropPack:
     folder = root / "packs" / f"crops_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
-            count = 2 * len(list((root / split / "color").iterdir()))
+            count = len(read_rhd(root, split, "all"))
             pack(_crops(root, split), folder, count, windows=_windows())
     return load_pack(folder)
 

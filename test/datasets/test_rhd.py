@@ -95,3 +95,26 @@ def test_bad_annotation_files_are_refused(root, content, capsys):
     with pytest.raises(InvalidInputError, match="not an RHD annotation file"):
         read_rhd(root)
     assert "run" not in capsys.readouterr().out
+
+
+def test_all_hands_of_our_renders_are_read(root):
+    path = root / "evaluation/anno_evaluation.pickle"
+    annotations = annotations_of(root)
+    rng = np.random.default_rng(2)
+    hands = [
+        {
+            "side": side,
+            "uv": rng.uniform(0, 32, (21, 2)).astype(np.float32),
+            "xyz": rng.uniform(0.2, 0.6, (21, 3)).astype(np.float32),
+            "visible": np.full(21, pixels > 0),
+            "pixels": pixels,
+        }
+        for side, pixels in (("left", 12), ("right", 0), ("left", 40), ("right", 7))
+    ]
+    annotations[0]["hands"] = hands
+    path.write_bytes(pickle.dumps(annotations, protocol=2))
+    listed = [s for s in read_rhd(root, hands="all") if s.name.endswith("00000.png")]
+    assert [s.side for s in listed] == [Side.LEFT, Side.LEFT, Side.RIGHT]  # one is hidden
+    np.testing.assert_array_equal(listed[1].keypoints_px, hands[2]["uv"])
+    assert len(read_rhd(root, hands="all")) == 3 + 2
+    np.testing.assert_array_equal(read_rhd(root)[0].keypoints_m, hands[2]["xyz"])

@@ -193,6 +193,7 @@ def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeyp
 
     (tmp_path / "training" / "color").mkdir(parents=True)
     monkeypatch.setattr(data, "pack", slow)
+    monkeypatch.setattr(data, "read_rhd", lambda root, split, hands: [])
     monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").exists())
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: data.crop_pack(tmp_path, "training"), range(2))) == [True, True]
