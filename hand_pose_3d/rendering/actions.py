@@ -36,6 +36,8 @@ _FINGER = {
     "M": (82, 74, 22),  # over the thumb
     "K": (10, 92, 58),  # hook
     "B": (40, 84, 46),  # around the handle of a bag
+    "V": (36, 98, 60),  # tips on the thumb, letter E
+    "X": (18, 76, 42),  # hooked, letter X
     "T": (72, 12, 8),  # bent at the knuckle only
     "D": (52, 46, 24),  # towards the thumb's tip
 }
@@ -87,9 +89,10 @@ def _back(finger: int) -> Contact:
 
 
 _BESIDE, _KEY, _NAIL = Contact(1, "edge"), Contact(1, "side"), Contact(2, "nail")
+_LETTER_E = Posture("VVVV", "across", -0.2, _NAIL)
 ACTIONS: dict[str, tuple[Posture, ...]] = {
     "open": (Posture("EEEE", "out", 0.6), Posture("EEEE", "relaxed", 0.4), Posture("EEEE", "out", 0.9)),
-    "spread": (Posture("SSSS", "out", 1.8), Posture("EEEE", "out", 1.6)),
+    "spread": (Posture("SSSS", "out", 2.2), Posture("EEEE", "out", 1.6)),
     "flat": (  # a salute, praying hands, letter B with its thumb beside or across
         Posture("EEEE", "side", -0.4),
         Posture("SSSS", "side", -0.4),
@@ -105,15 +108,15 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
         Posture("EDDD", "pinch", 0.0, _pad(2)),
         Posture("EGGG", "pinch", 0.0, _pad(2)),
     ),
-    "point thumb out": (Posture("EFFF", "up"), Posture("EFFF", "out")),  # letters L, G and Q
-    "point relaxed": (Posture("EHHH", "relaxed"), Posture("EGHH", "relaxed")),
+    "point thumb out": (Posture("EFFF", "up"), Posture("EFFF", "out"), Posture("EFFF", "side")),  # letters L, G and Q
+    "point relaxed": (Posture("EHHH", "relaxed"), Posture("EGHH", "relaxed"), Posture("XFFF", "across", 0.0, _back(2))),
     "two": (  # letters V, U, H
-        Posture("EEFF", "across", 0.8, _back(3)),
+        Posture("EEFF", "across", 4.5, _back(3)),
+        Posture("EEFF", "across", 2.0, _back(3)),
         Posture("EEFF", "across", -0.5, _back(3)),
-        Posture("EEFF", "across", 1.3, _back(3)),
     ),
-    "two and thumb": (Posture("EEFF", "up", 0.6), Posture("EDFF", "pinch", 0.5, Contact(2, "root"))),  # 3, K and P
-    "three": (Posture("EEEF", "inside", 0.7, _back(4)), Posture("EEEF", "across", 0.3, _back(4))),
+    "two and thumb": (Posture("EEFF", "up", 2.5), Posture("EDFF", "pinch", 0.5, Contact(2, "root"))),  # 3, K and P
+    "three": (Posture("EEEF", "inside", 1.6, _back(4)), Posture("EEEF", "across", 0.3, _back(4))),
     "four": (Posture("EEEE", "inside", 1.0), Posture("EEEE", "inside", 0.3)),
     "thumb up": (Posture("FFFF", "up"),),
     "call": (Posture("FFFE", "up", 0.5),),  # shaka, letter Y
@@ -127,14 +130,14 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
     "grasp handle": (Posture("HHHF", "across", 0.0, _NAIL), Posture("GHHH", "across", 0.0, _NAIL)),
     "grasp ball": (Posture("CCCC", "round", 1.3),),
     "grasp plate": (Posture("TTTT", "under", 0.2),),
-    "hook": (Posture("KKKK", "side"), Posture("BBBB", "side"), Posture("BBBB", "relaxed")),
+    "hook": (Posture("KKKK", "side"), Posture("BBBB", "side"), Posture("BBBB", "relaxed"), _LETTER_E),
     "letter C": (Posture("CCCC", "opposed", -0.2),),
     "little finger": (Posture("FFFE", "across", 0.0, _back(2)),),  # letter I
     "pen": (Posture("DCHF", "pinch", 0.0, _pad(1)),),
     "typing": (Posture("RRRR", "side", 0.4), Posture("CCCC", "relaxed", 0.4)),
     # evaluation only from here
     "one thumb inside": (Posture("EMMM", "inside"),),
-    "letter W": (Posture("EEEH", "opposed", 1.2, _back(4)),),
+    "letter W": (Posture("EEEH", "opposed", 2.0, _back(4)),),
     "love": (Posture("EFFE", "out", 0.8),),
     "claw": (Posture("KKKK", "out", 1.0),),
     "middle pinch": (Posture("EDEE", "pinch", 0.6, _pad(2)),),
@@ -159,7 +162,8 @@ def posture_angles(posture: Posture) -> np.ndarray:
     fingers[:, 1:] = np.radians([_FINGER[s] for s in posture.fingers])
     more = [_MORE_TO_THE_LITTLE_FINGER.get(s, 0) for s in posture.fingers]
     fingers[:, 1] += np.radians(more) * np.arange(4) / 3
-    fingers[:, 0] = np.radians(_FAN) * posture.spread
+    straight = [s in "SE" for s in posture.fingers]
+    fingers[:, 0] = np.radians(_FAN - _FAN[straight if any(straight) else slice(None)].mean()) * posture.spread
     out[pose.THUMB] = np.radians(_THUMB[posture.thumb])
     out[pose.CUP] = np.radians(12 if posture.fingers in ("FFFF", "CCCC", "GGGG") else 3)
     return out
@@ -291,6 +295,8 @@ def touch(arm: Arm, angles: np.ndarray, contact: Contact) -> np.ndarray:
         change = np.linalg.solve(slopes.T @ slopes + stiffness, downhill)
         out[free] += pose.within(change, -0.25, 0.25)
         out = pose.respect_anatomy(out)
+        if np.abs(change).max() < 0.01:
+            break
     return out
 
 
@@ -298,7 +304,7 @@ def _misfit(arm: Arm, angles: np.ndarray, contact: Contact) -> np.ndarray:
     """(N, 4) how far the thumb is from its contact and how deep it runs into the hand, in what is too much of them."""
     frames, points = pose.phalanges(arm, angles)
     gaps = _contact_gaps(arm, frames, points, contact)
-    return np.concatenate([gaps / 0.002, pose.penetration(arm, points)[..., None] / 0.001], axis=-1)
+    return np.concatenate([gaps / 0.002, pose.penetration(arm, points, thumb_only=True)[..., None] / 0.001], axis=-1)
 
 
 def _contact_gaps(arm: Arm, frames: np.ndarray, points: np.ndarray, contact: Contact) -> np.ndarray:

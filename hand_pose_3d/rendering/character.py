@@ -18,7 +18,7 @@ from scipy import sparse
 
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
-from hand_pose_3d.rendering.rig import DEPTH, at_depth, skin_weights, to_hand_frame, unit
+from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
@@ -197,7 +197,7 @@ class Characters:
         with np.load(path) as data:
             bones = tuple(str(b) for b in data["bones"])
             shapes = [
-                to_hand_frame(*shape, bones)
+                lengthen_fingers(*to_hand_frame(*shape, bones), data["weights"], bones)
                 for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)
             ]
             self._vertices, self._heads, self._tails = (np.array(x) for x in zip(*shapes, strict=True))

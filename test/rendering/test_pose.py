@@ -222,6 +222,9 @@ def test_characters_have_human_proportions(maker):
     assert 0.40 < palm.mean() < 0.48
     first = np.linalg.norm(keypoints[:, INDEX_PIP] - keypoints[:, INDEX_MCP], axis=1) / total
     assert 0.20 < first.mean() < 0.26
+    fingers = [lengths[:, k : k + 3].sum(axis=1) for k in (5, 9, 13, 17)]  # knuckle to tip
+    assert 0.72 < (fingers[3] / fingers[1]).mean() < 0.8  # 0.76, Buryanov and Kotiuk, 2010
+    assert 0.92 < (fingers[2] / fingers[1]).mean() < 0.98
     assert (lengths[:, 9:12].argmax(axis=1) == 0).all()  # a middle finger's first bone is its longest
     assert lengths.std(axis=0).min() > 0.0003  # people differ
 
