@@ -71,7 +71,8 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
             knuckles[b] += excess
     f[:, 1] = knuckles
     f[:, 3] = within(f[:, 3], 0.45 * f[:, 2] - 0.3, 0.75 * f[:, 2] + 0.35)
-    f[:, 0] *= 1 - 0.85 * within(f[:, 1] / np.radians(80), 0, 1)
+    most = LIMITS[0, 1] * (1 - 0.85 * within(f[:, 1] / np.radians(80), 0, 1))
+    f[:, 0] = within(f[:, 0], -most, most)
     return within(out, LIMITS[:, 0], LIMITS[:, 1])
 
 

@@ -122,6 +122,15 @@ def test_limits_hold_and_are_reached_again(arm):
         assert (angles >= pose.LIMITS[:, 0] - 1e-12).all() and (angles <= pose.LIMITS[:, 1] + 1e-12).all()
 
 
+def test_an_allowed_pose_stays_as_it_is():
+    rng = np.random.default_rng(0)
+    for name in actions.ACTIONS:
+        angles = actions.action_angles(name)
+        actions.vary(rng, angles)
+        allowed = pose.respect_anatomy(angles)
+        np.testing.assert_allclose(pose.respect_anatomy(allowed), allowed, atol=1e-3)
+
+
 def test_pinches_touch(arm):
     for name in ("ok", "pinch", "pen"):
         contact = actions.ACTIONS[name][0].contact
