@@ -30,7 +30,7 @@ _FINGER = {
     "E": (18, 9, 5),  # extended, as when shown
     "R": (32, 32, 16),  # relaxed
     "C": (44, 46, 28),  # curved, as around a bottle
-    "G": (58, 62, 38),  # tighter grasp
+    "G": (54, 56, 34),  # tighter grasp
     "H": (66, 86, 46),  # half closed
     "F": (80, 102, 62),  # fist
     "M": (82, 74, 22),  # over the thumb
@@ -53,7 +53,7 @@ _THUMB = {
     "pinch": (14, -8, 28, 34, 14),
     "across": (30, -16, 34, 40, 14),
     "inside": (14, -30, 52, 30, 22),
-    "under": (34, 2, 6, 8, 10),
+    "under": (36, 10, 2, 4, 6),
     "round": (16, 4, 18, 22, 12),
     "beside": (-30, -20, 14, 18, 10),
 }
@@ -136,7 +136,7 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
     "pen": (Posture("DCHF", "pinch", 0.0, _pad(1)),),
     "typing": (Posture("RRRR", "side", 0.4), Posture("CCCC", "relaxed", 0.4)),
     # evaluation only from here
-    "one thumb inside": (Posture("EMMM", "inside"),),
+    "one thumb inside": (Posture("EMMM", "inside", 0.0, Contact(2, "root")),),
     "letter W": (Posture("EEEH", "opposed", 2.0, _back(4)),),
     "love": (Posture("EFFE", "out", 0.8),),
     "claw": (Posture("KKKK", "out", 1.0),),
