@@ -127,7 +127,7 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
     "three finger pinch": (Posture("DDHF", "pinch", 0.0, _pad(2)), Posture("DDDD", "pinch", 0.0, _pad(2))),  # letter O
     "grasp cylinder": (Posture("CCCC", "round", 0.1),),
     "grasp can": (Posture("GGGG", "under", 0.1), Posture("CCGG", "opposed", 0.1)),
-    "grasp handle": (Posture("HHHF", "across", 0.0, _NAIL), Posture("GHHH", "across", 0.0, _NAIL)),
+    "grasp handle": (Posture("GHHF", "across", 0.0, _NAIL), Posture("GHHH", "across", 0.0, _NAIL)),
     "grasp ball": (Posture("CCCC", "round", 1.3),),
     "grasp plate": (Posture("TTTT", "under", 0.2),),
     "hook": (Posture("KKKK", "side"), Posture("BBBB", "side"), Posture("BBBB", "relaxed"), _LETTER_E),
@@ -271,25 +271,33 @@ def _random_angles(rng: np.random.Generator, names: tuple[str, ...]) -> np.ndarr
 
 
 def touch(arm: Arm, angles: np.ndarray, contact: Contact) -> np.ndarray:
-    """Bring the thumb to what it touches, staying near the given angles and out of the fingers (Levenberg-Marquardt).
+    """Bring the thumb to what it touches, staying near the given angles and, at the second attempt, out of the fingers.
 
     Where the hand cannot reach, the result is as near as it gets.
     """
+    out = _reach(arm, angles, angles, contact, solid=False)
+    if pose.penetration(arm, pose.phalanges(arm, out)[1], thumb_only=True) > 0.001:
+        out = _reach(arm, angles, out, contact, solid=True)
+    return out
+
+
+def _reach(arm: Arm, angles: np.ndarray, start: np.ndarray, contact: Contact, solid: bool) -> np.ndarray:
+    """Levenberg-Marquardt steps from `start` to a pose with this contact near `angles`."""
     finger = contact.finger
     thumb = np.arange(16, 21)
     free = np.r_[4 * (finger - 1) + np.arange(1, 4), thumb] if contact.where == "pad" else thumb
     low, high = pose.LIMITS[free].T
     step, stiff = 1e-4, 0.8
     stiffness = np.eye(len(free)) / stiff**2
-    out = angles.copy()
+    out = start.copy()
     for _ in range(12):
         trials = np.repeat(out[None], len(free) + 1, axis=0)
         trials[np.arange(len(free)), free] += step
-        gaps = _misfit(arm, trials, contact)
-        if gaps[-1] @ gaps[-1] < 0.7**2:
+        misfit = _misfit(arm, trials, contact, solid)
+        if misfit[-1] @ misfit[-1] < 0.7**2:
             break
-        slopes = ((gaps[:-1] - gaps[-1]) / step).T
-        downhill = (angles[free] - out[free]) / stiff**2 - slopes.T @ gaps[-1]
+        slopes = ((misfit[:-1] - misfit[-1]) / step).T
+        downhill = (angles[free] - out[free]) / stiff**2 - slopes.T @ misfit[-1]
         stuck = ((out[free] <= low) & (downhill < 0)) | ((out[free] >= high) & (downhill > 0))
         slopes, downhill = np.where(stuck, 0, slopes), np.where(stuck, 0, downhill)
         change = np.linalg.solve(slopes.T @ slopes + stiffness, downhill)
@@ -300,11 +308,17 @@ def touch(arm: Arm, angles: np.ndarray, contact: Contact) -> np.ndarray:
     return out
 
 
-def _misfit(arm: Arm, angles: np.ndarray, contact: Contact) -> np.ndarray:
-    """(N, 4) how far the thumb is from its contact and how deep it runs into the hand, in what is too much of them."""
+def _misfit(arm: Arm, angles: np.ndarray, contact: Contact, solid: bool) -> np.ndarray:
+    """(N, 3) how far the thumb is from its contact in each of N poses, in units of what is too far.
+
+    solid: (N, 4), with how deep the thumb runs into the hand.
+    """
     frames, points = pose.phalanges(arm, angles)
-    gaps = _contact_gaps(arm, frames, points, contact)
-    return np.concatenate([gaps / 0.002, pose.penetration(arm, points, thumb_only=True)[..., None] / 0.001], axis=-1)
+    gaps = _contact_gaps(arm, frames, points, contact) / 0.002
+    if not solid:
+        return gaps
+    depth = pose.penetration(arm, points, thumb_only=True)[..., None] / 0.001
+    return np.concatenate([gaps, depth], axis=-1)
 
 
 def _contact_gaps(arm: Arm, frames: np.ndarray, points: np.ndarray, contact: Contact) -> np.ndarray:
@@ -336,9 +350,9 @@ _VIEWS = {
     "back, thumb up": (_LEFT, _AWAY),
     "at the camera, thumb up": (_HERE, _LEFT),
     "at the camera, palm down": (_HERE, _DOWN),
-    "away, thumb up": (_AWAY + 0.4 * _UP, _RIGHT),
-    "away, palm down": (_AWAY + 0.5 * _UP, _DOWN),
-    "away, palm up": (_AWAY + 0.3 * _UP, _UP),
+    "away, thumb up": (_AWAY + 1.1 * _UP, _RIGHT),
+    "away, palm down": (_AWAY + 1.1 * _UP, _DOWN),
+    "away, palm up": (_AWAY + 0.8 * _UP, _UP),
     "hanging, back": (_DOWN, _AWAY),
     "hanging, thumb": (_DOWN, _LEFT),
     "palm up": (_HERE + 0.3 * _RIGHT, _UP),

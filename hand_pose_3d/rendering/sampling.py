@@ -145,7 +145,7 @@ def _sample_hand(
         pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
         # An arm across the lens hides everything: its far end stays about as far away, or well below the view.
-        if view == "egocentric" or min(elbow[2], shoulder[2]) > -0.12:
+        if min(elbow[1], shoulder[1]) > 0.1 if view == "egocentric" else min(elbow[2], shoulder[2]) > -0.12:
             break
     points = points @ mirror
     turned = points @ rotation.T
