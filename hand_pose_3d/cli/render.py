@@ -53,11 +53,13 @@ def command(
     preview: bool,
 ) -> None:
     """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
-    from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
+    from hand_pose_3d.rendering.dataset import RenderOptions, flexion_table, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
 
     statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine, people))
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
     for name, value in statistics.items():
-        click.echo(f"{name}: {value}")
+        if name != "flexion":
+            click.echo(f"{name}: {value}")
+    click.echo(flexion_table(statistics))

@@ -18,12 +18,14 @@ from scipy import sparse
 
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
-from hand_pose_3d.rendering.rig import DEPTH, at_depth, skin_weights, to_hand_frame, unit
+from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
 _CACHE_VERSION = 3
-_TIP_DEPTH_M = 0.0055
-"""From the skin at the fingertip's end to the keypoint."""
+TIP_DEPTH_M = 0.002
+"""From the skin at the fingertip's end to the keypoint, which thus lies where an annotator sees the end of the finger:
+half-way from the bone's end, under 3.7 to 4 mm of pulp (Buryanov and Kotiuk, Int. J. Morphol. 28, 2010), to the skin,
+on which FreiHAND's fingertips (vertices of the MANO model) lie."""
 _FAN = (5.0, 0.0, -5.0, -9.0)
 """Degrees towards the thumb of the straight, unspread fingers: a third of their metacarpals' directions."""
 _ROLL = (0.0, -9.0, -19.0, -28.0)
@@ -83,7 +85,7 @@ class ArmTemplate:
 class Arm:
     """One character's left arm at rest in the hand frame.
 
-    vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger's pulp, a little inside the skin.
+    vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger, TIP_DEPTH_M inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
     knuckle_depth: (5, 3) metres of each joint below the skin of its back, 0 for the thumb's first. knuckles: (2, N) the
     vertices near the backs of joints, and whose (0 to 14). base_frames: (4, 3, 3) frame of a straight
@@ -201,7 +203,7 @@ class Characters:
         with np.load(path) as data:
             bones = tuple(str(b) for b in data["bones"])
             shapes = [
-                to_hand_frame(*shape, bones)
+                lengthen_fingers(*to_hand_frame(*shape, bones), data["weights"], bones)
                 for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)
             ]
             self._vertices, self._heads, self._tails = (np.array(x) for x in zip(*shapes, strict=True))
@@ -239,7 +241,7 @@ class Characters:
             direction = unit(tails[bones[2]] - heads[bones[2]])
             along = (vertices[distal] - heads[bones[2]]) @ direction
             end = vertices[distal][along > along.max() - 0.004].mean(axis=0)
-            tips[k] = end - _TIP_DEPTH_M * direction
+            tips[k] = end + (along.max() - TIP_DEPTH_M - (end - heads[bones[2]]) @ direction) * direction
             under_nail = distal & (nail > 0.5)
             dorsal = unit(normals[under_nail].mean(axis=0)) if under_nail.any() else np.array([0, 0, 1.0])
             for j in (0, 1, 2) if k else (1, 2):  # the thumb's saddle joint is placed above

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hand_pose_3d.rendering.character import Arm
+from hand_pose_3d.rendering.character import TIP_DEPTH_M, Arm
 from hand_pose_3d.skeleton import FINGERS, PARENTS
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ ANGLES = (
 NUM_ANGLES = len(ANGLES)
 THUMB, CUP, WRIST, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
 
-_FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-25, 92), "pip": (-5, 112), "dip": (-12, 78)}
+_FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-19, 95), "pip": (-5, 112), "dip": (-8, 82)}
 _OTHER_LIMITS = {
-    "thumb_palmar": (-36, 34),
+    "thumb_palmar": (-45, 38),
     "thumb_radial": (-52, 24),
     "thumb_mcp": (-12, 62),
     "thumb_ip": (-28, 85),
@@ -49,7 +49,8 @@ _OTHER_LIMITS = {
     "elbow": (0, 135),
 }
 LIMITS = np.radians([_OTHER_LIMITS.get(name) or _FINGER_LIMITS[name.split("_")[1]] for name in ANGLES])
-"""(NUM_ANGLES, 2) least and greatest angle; about the 95 % range of healthy adults (AAOS norms)."""
+"""(NUM_ANGLES, 2) least and greatest angle; about the 95 % range of healthy adults (AAOS norms;
+extension of the knuckles: Bain et al., J. Hand Surg. Eur. 40, 2015)."""
 
 
 def fingers(angles: np.ndarray) -> np.ndarray:
@@ -70,7 +71,8 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
             knuckles[b] += excess
     f[:, 1] = knuckles
     f[:, 3] = within(f[:, 3], 0.45 * f[:, 2] - 0.3, 0.75 * f[:, 2] + 0.35)
-    f[:, 0] *= 1 - 0.85 * within(f[:, 1] / np.radians(80), 0, 1)
+    most = LIMITS[0, 1] * (1 - 0.85 * within(f[:, 1] / np.radians(80), 0, 1))
+    f[:, 0] = within(f[:, 0], -most, most)
     return within(out, LIMITS[:, 0], LIMITS[:, 1])
 
 
@@ -261,6 +263,33 @@ def _round_knuckles(arm: Arm, motion: np.ndarray, vertices: np.ndarray) -> None:
     np.add.at(vertices, vertex, (offset * push[:, None]).astype(vertices.dtype))
 
 
+def flexion(keypoints: np.ndarray) -> np.ndarray:
+    """Flexion (..., 4, 3) in radians of the MCP, PIP and DIP joints, index to little finger, as keypoints show it.
+
+    keypoints: (..., 21, 3) of a left hand (or a right hand mirrored) in any frame. The MCP joint's is measured against
+    the line from wrist to knuckle, across the palm's plane, and is negative when bent back; the others are unsigned.
+    """
+    joints = keypoints[..., 1:, :].reshape(*keypoints.shape[:-2], 5, 4, 3)[..., 1:, :, :]
+    metacarpal = joints[..., 0, :] - keypoints[..., :1, :]
+    back = np.cross(metacarpal[..., :1, :], metacarpal[..., 3:, :])
+    back = back / np.linalg.norm(back, axis=-1, keepdims=True)
+    bones = np.concatenate([metacarpal[..., None, :], np.diff(joints, axis=-2)], axis=-2)
+    bones /= np.linalg.norm(bones, axis=-1, keepdims=True)
+    out = np.arccos(np.clip((bones[..., :-1, :] * bones[..., 1:, :]).sum(-1), -1, 1))
+    upright = back - bones[..., 0, :] * (back * bones[..., 0, :]).sum(-1, keepdims=True)
+    upright /= np.linalg.norm(upright, axis=-1, keepdims=True)
+    first = bones[..., 1, :]
+    out[..., 0] = np.arctan2(-(first * upright).sum(-1), (first * bones[..., 0, :]).sum(-1))
+    return out
+
+
+def folded(keypoints: np.ndarray) -> np.ndarray:
+    """Which fingers (..., 4), index to little, are folded: their tips nearer to the wrist than their PIP joints."""
+    wrist = keypoints[..., :1, :]
+    tips, middle = keypoints[..., 8::4, :], keypoints[..., 6::4, :]
+    return np.linalg.norm(tips - wrist, axis=-1) < np.linalg.norm(middle - wrist, axis=-1)
+
+
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.
 _CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in (5, 9, 13, 17)]
 _STARTS, _ENDS = np.array(_CAPSULES).T
@@ -270,7 +299,16 @@ _FINGER_OF = np.array([(b - 1) // 4 for _, b in _CAPSULES[:15]] + [5] * 4)
 def capsules(arm: Arm, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Starts (..., 19, 3), ends (..., 19, 3) and radii (19,) of capsules that fill the hand."""
     radii = np.concatenate([arm.radii.ravel(), [arm.palm_radius] * 4])
-    return keypoints[..., _STARTS, :], keypoints[..., _ENDS, :], radii
+    ends = keypoints[..., _ENDS, :]
+    ends[..., 2:15:3, :] = pulps(arm, keypoints)
+    return keypoints[..., _STARTS, :], ends, radii
+
+
+def pulps(arm: Arm, keypoints: np.ndarray) -> np.ndarray:
+    """Middles (..., 5, 3) of the balls that end the fingers: what one touches with lies before the very tip."""
+    last = keypoints[..., 4::4, :] - keypoints[..., 3::4, :]
+    before_tip = (arm.radii[:, 2] - TIP_DEPTH_M) / arm.phalanx_lengths[:, 2, 0]
+    return keypoints[..., 4::4, :] - before_tip[:, None] * last
 
 
 _PAIRS = np.array(
@@ -281,6 +319,8 @@ _PAIRS = np.array(
         if _FINGER_OF[i] != _FINGER_OF[j] and not (j >= 15 and i % 3 == 0)
     ]
 )
+_FIRM = np.where([_FINGER_OF[i] > 0 and _FINGER_OF[j] == _FINGER_OF[i] + 1 < 5 for i, j in _PAIRS], 0.7, 0.8)
+"""Share of the radii that does not give way; the sides of neighbouring fingers give way more, as in a fist."""
 
 
 def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.ndarray) -> np.ndarray:
@@ -295,9 +335,13 @@ def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.nda
     return np.linalg.norm(p0 + s[..., None] * d1 - q0 - t[..., None] * d2, axis=-1)
 
 
-def penetration(arm: Arm, keypoints: np.ndarray) -> np.ndarray:
-    """How deep (...) metres the hand's capsules run into one another; soft flesh of 20 % of the radii is allowed."""
+def penetration(arm: Arm, keypoints: np.ndarray, thumb_only: bool = False) -> np.ndarray:
+    """How deep (...) metres the hand's capsules run into one another, less what soft flesh allows.
+
+    thumb_only: the thumb and all else, a third of the work.
+    """
     starts, ends, radii = capsules(arm, keypoints)
-    i, j = _PAIRS.T
+    chosen = slice(np.searchsorted(_PAIRS[:, 0], 3) if thumb_only else None)
+    i, j = _PAIRS[chosen].T
     gap = segment_distances(starts[..., i, :], ends[..., i, :], starts[..., j, :], ends[..., j, :])
-    return -np.minimum((gap - 0.8 * (radii[i] + radii[j])).min(axis=-1), 0.0)
+    return -np.minimum((gap - _FIRM[chosen] * (radii[i] + radii[j])).min(axis=-1), 0.0)

@@ -17,6 +17,9 @@ DEPTH = (0.36, 0.42, 0.42)
 bones lie nearer to the back than to the flesh of the palm and the pulps, but not as near as the mesh's own joints, at
 0.15 to 0.25. Chosen by what anatomy shows, for want of a survey, after fists of ge_dev had shown that those lie too
 near."""
+_LONGER = {4: 1.03, 5: 1.09}
+"""Ring and little finger: MakeHuman's are 0.92 and 0.70 of the middle finger from knuckle to tip, people's 0.96 and
+0.76 (Buryanov and Kotiuk, bones and pulp)."""
 _HAND_LENGTHS = (0.145, 0.228)
 """Metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to large men."""
 
@@ -68,6 +71,25 @@ def to_hand_frame(
     origin = palm * np.array([0, _WRIST_SHIFT, 0])
     vertices, heads, tails = vertices - origin, heads - origin, tails - origin
     heads[index("wrist")] = 0
+    return vertices, heads, tails
+
+
+def lengthen_fingers(
+    vertices: np.ndarray, heads: np.ndarray, tails: np.ndarray, weights: np.ndarray, bones: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give ring and little finger the lengths that people's have, with the palm as it is.
+
+    vertices, heads, tails: of one arm in the hand frame. weights: (V, B) MakeHuman's, which end at the webs.
+    """
+    vertices, heads, tails = vertices.copy(), heads.copy(), tails.copy()
+    for finger, factor in _LONGER.items():
+        first, second, third = (bones.index(f"finger{finger}-{j}") for j in (1, 2, 3))
+        knuckle = heads[first]
+        direction = unit(tails[third] - knuckle)
+        share = weights[:, [first, second, third]].sum(axis=1)
+        vertices += (factor - 1) * (share * np.maximum((vertices - knuckle) @ direction, 0))[:, None] * direction
+        for ends, moved in ((heads, [second, third]), (tails, [first, second, third])):
+            ends[moved] += (factor - 1) * ((ends[moved] - knuckle) @ direction)[:, None] * direction
     return vertices, heads, tails
 
 

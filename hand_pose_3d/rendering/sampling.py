@@ -128,10 +128,16 @@ def _rotation_vector(vector: np.ndarray) -> np.ndarray:
     return cv2.Rodrigues(vector)[0]
 
 
-def _sample_view(rng: np.random.Generator, view: str) -> np.ndarray:
-    """Rotation of the left hand frame into camera axes."""
+_TYPICAL = 0.7
+"""Share of the views that are not free which follow from what the hand does."""
+
+
+def _sample_view(rng: np.random.Generator, view: str, action: str) -> np.ndarray:
+    """Rotation of the left hand frame into camera axes: often as people hold a hand that does this action."""
     if view == "free":
         return random_rotation(rng)
+    if rng.random() < _TYPICAL:
+        return actions.typical_view(rng, action, view == "egocentric")
     away = rng.random() < (0.6 if view == "facing" else 0.2)  # palm towards the camera: the back looks away
     upright = np.diag([-1.0, -1.0, 1.0] if away else [1.0, -1.0, -1.0])
     angle = rng.uniform(0, 2 * np.pi)
@@ -163,14 +169,14 @@ def _sample_hand(
         angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
         angles[pose.ELBOW] = rng.uniform(0.1, 2.1)
-        rotation = _sample_view(rng, view)
+        rotation = _sample_view(rng, view, action)
         if side is Side.RIGHT:  # the mirror image of what the left hand would do
             flip = np.diag([-1.0, 1, 1])
             rotation = flip @ rotation @ flip
         pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
         # An arm across the lens hides everything: its far end stays about as far away, or well below the view.
-        if view == "egocentric" or min(elbow[2], shoulder[2]) > -0.12:
+        if min(elbow[1], shoulder[1]) > 0.1 if view == "egocentric" else min(elbow[2], shoulder[2]) > -0.12:
             break
     points = points @ mirror
     turned = points @ rotation.T

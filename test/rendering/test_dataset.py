@@ -45,7 +45,11 @@ def test_layout_is_rhds(rendered):
         assert mask.max() <= 33
         assert (depth[(mask == 0)] > 0).all()
     assert json.loads((folder / "statistics.json").read_text())["frames"] == COUNT
-    assert "seed 3" in (rendered / "DATA_CARD.md").read_text()
+    card = (rendered / "DATA_CARD.md").read_text()
+    assert "seed 3" in card and "MCP 70 to 90" in card
+    flexion = json.loads((folder / "statistics.json").read_text())["flexion"]
+    assert sum(flexion[str(n)]["share"] for n in range(5)) == pytest.approx(1, abs=0.001)
+    assert len(flexion["all"]["mcp"]["p50"]) == 4
 
 
 def test_points_project_to_their_pixels(rendered):

@@ -122,13 +122,23 @@ def test_limits_hold_and_are_reached_again(arm):
         assert (angles >= pose.LIMITS[:, 0] - 1e-12).all() and (angles <= pose.LIMITS[:, 1] + 1e-12).all()
 
 
+def test_an_allowed_pose_stays_as_it_is():
+    rng = np.random.default_rng(0)
+    for name in actions.ACTIONS:
+        angles = actions.action_angles(name)
+        actions.vary(rng, angles)
+        allowed = pose.respect_anatomy(angles)
+        np.testing.assert_allclose(pose.respect_anatomy(allowed), allowed, atol=1e-3)
+
+
 def test_pinches_touch(arm):
     for name in ("ok", "pinch", "pen"):
-        target = actions.ACTIONS[name][3]
+        contact = actions.ACTIONS[name][0].contact
         start = pose.respect_anatomy(actions.action_angles(name))
-        points = pose.bone_motions(arm, actions.touch(arm, start, target))[1]
-        gap = np.linalg.norm(points[4] - points[4 + 4 * target])
-        assert gap < 1.15 * (arm.radii[0, 2] + arm.radii[target, 2])
+        points = pose.bone_motions(arm, actions.touch(arm, start, contact))[1]
+        pulps = pose.pulps(arm, points)
+        gap = np.linalg.norm(pulps[0] - pulps[contact.finger])
+        assert gap < 1.15 * (arm.radii[0, 2] + arm.radii[contact.finger, 2])
 
 
 def test_sampled_poses_do_not_run_into_themselves(arm):
@@ -140,16 +150,56 @@ def test_sampled_poses_do_not_run_into_themselves(arm):
     assert np.mean(np.array(depths) < 0.002) > 0.9 and max(depths) < 0.008
 
 
-def test_hands_close_in_many_ways():
-    """Knuckles bent from a third to all the way, last joints from a third to two thirds of the middle ones."""
+@pytest.fixture(scope="module")
+def sampled(maker):
+    """Keypoints (N, 21, 3) of poses of many characters."""
     rng = np.random.default_rng(2)
-    drawn = [pose.respect_anatomy(actions._draw(rng, ("fist",))[1]) for _ in range(300)]
-    _, knuckle, middle, last = np.moveaxis(np.array([pose.fingers(angles) for angles in drawn]), -1, 0)
-    closed = middle > np.radians(90)
-    assert closed.mean() > 0.5
-    assert np.percentile(knuckle[closed], 5) < np.radians(40) < np.radians(85) < np.percentile(knuckle[closed], 95)
-    share = last[closed] / middle[closed]
-    assert np.percentile(share, 5) < 0.4 < 0.6 < np.percentile(share, 95)
+    return np.array(
+        [actions.sample_pose(rng, maker.source.characters.arm(i % 20), actions.TRAINING)[2] for i in range(800)]
+    )
+
+
+def test_knuckles_bend_as_peoples_do(sampled):
+    """Published ranges of the joints, see hand_pose_3d.rendering.actions: flexed when open, 70 to 90 in a fist."""
+    mcp, pip, _ = np.moveaxis(np.degrees(pose.flexion(sampled)), -1, 0)
+    folded = pose.folded(sampled).sum(axis=1)
+    is_open = folded == 0
+    assert is_open.mean() > 0.3 and (folded == 4).mean() > 0.08
+    medians = np.median(mcp[is_open], axis=0)
+    assert (medians > 15).all() and (medians < 35).all() and 15 < np.median(mcp[is_open]) < 30
+    assert (mcp[is_open] < -5).mean() < 0.03
+    fists = (folded == 4) & (pip > 75).all(axis=1) & (mcp > 45).all(axis=1)
+    assert fists.mean() > 0.04 and 65 < np.median(mcp[fists]) < 90
+    assert (((pip > 60) & (mcp < 25)).sum(axis=1) >= 3).mean() < 0.05  # hooks
+
+
+def test_last_joints_follow_and_neighbours_move_together(sampled):
+    flexion = pose.flexion(sampled)
+    pip, dip = flexion[..., 1], flexion[..., 2]
+    bent = pip > 0.5
+    assert 0.45 < np.median(dip[bent] / pip[bent]) < 0.7
+    correlation = np.corrcoef(flexion[..., 0].T)
+    assert min(correlation[k, k + 1] for k in range(3)) > 0.4
+    assert correlation[0, 3] < correlation[2, 3]
+
+
+def test_flexion_is_what_the_joints_were_bent_by(arm):
+    angles = np.zeros((2, pose.NUM_ANGLES))
+    pose.fingers(angles[1])[:, 1:] = np.radians([40, 50, 30])
+    straight, bent = np.degrees(pose.flexion(pose.phalanges(arm, angles)[1]))
+    np.testing.assert_allclose((bent - straight)[..., 0], 40, atol=3)
+    np.testing.assert_allclose(bent[:, 1:], np.tile([50.0, 30.0], (4, 1)), atol=1e-5)
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    turn *= np.linalg.det(turn)
+    points = pose.phalanges(arm, angles)[1]
+    np.testing.assert_allclose(pose.flexion(points @ turn.T + 0.3), pose.flexion(points), atol=1e-6)
+    assert not pose.folded(points).any()
+
+
+def test_folded_fingers_are_counted(arm):
+    for name, expected in (("open", [0, 0, 0, 0]), ("point", [0, 1, 1, 1]), ("call", [1, 1, 1, 0]), ("fist", [1] * 4)):
+        points = pose.phalanges(arm, actions.action_angles(name))[1]
+        np.testing.assert_array_equal(pose.folded(points), expected)
 
 
 def test_penetration_sees_a_finger_through_a_palm(arm):
@@ -181,8 +231,49 @@ def test_characters_have_human_proportions(maker):
     assert 0.40 < palm.mean() < 0.48
     first = np.linalg.norm(keypoints[:, INDEX_PIP] - keypoints[:, INDEX_MCP], axis=1) / total
     assert 0.20 < first.mean() < 0.26
+    fingers = [lengths[:, k : k + 3].sum(axis=1) for k in (5, 9, 13, 17)]  # knuckle to tip
+    assert 0.72 < (fingers[3] / fingers[1]).mean() < 0.8  # 0.76, Buryanov and Kotiuk, 2010
+    assert 0.92 < (fingers[2] / fingers[1]).mean() < 0.98
     assert (lengths[:, 9:12].argmax(axis=1) == 0).all()  # a middle finger's first bone is its longest
     assert lengths.std(axis=0).min() > 0.0003  # people differ
+
+
+def test_tips_lie_at_the_ends_of_fingers_and_last_bones_are_as_long_as_peoples(maker):
+    """Distal bone, pulp and half a joint, in shares of the hand: Buryanov and Kotiuk, Int. J. Morphol. 28, 2010."""
+    characters: Characters = maker.source.characters
+    shares = []
+    for i in range(0, len(characters), 5):
+        arm = characters.arm(i)
+        bones = arm.template.finger_bones[:, 2]
+        for finger in range(5):
+            own = arm.vertices[arm.template.dominant == bones[finger]]
+            onwards = arm.tips[finger] - arm.finger_heads[finger, 2]
+            onwards /= np.linalg.norm(onwards)
+            assert 0.0005 < ((own - arm.tips[finger]) @ onwards).max() < 0.004
+        keypoints = pose.phalanges(arm, np.zeros(pose.NUM_ANGLES))[1]
+        hand = bone_lengths(keypoints)[8:12].sum()
+        shares.append(arm.phalanx_lengths[:, 2, 0] / hand)
+    thumb, index, middle, ring, little = np.mean(shares, axis=0)
+    assert 0.14 < thumb < 0.18
+    for share in (index, middle, ring):
+        assert 0.12 < share < 0.155
+    assert 0.10 < little < 0.135
+
+
+def test_hands_are_shown_as_people_show_them():
+    """Left hands in camera axes: an open palm looks at the camera, a thumb points up, an own hand points away."""
+    rng = np.random.default_rng(5)
+
+    def mean(action, egocentric=False):
+        turns = np.array([actions.typical_view(rng, action, egocentric) for _ in range(200)])
+        np.testing.assert_allclose(turns @ turns.swapaxes(1, 2), np.broadcast_to(np.eye(3), turns.shape), atol=1e-9)
+        assert np.linalg.det(turns).min() > 0
+        return turns.mean(axis=0)
+
+    assert mean("open")[2, 2] > 0.2 and mean("open")[1, 1] < -0.6  # back away from the camera, fingers up
+    assert mean("thumb up")[1, 0] < -0.6
+    assert mean("relaxed")[1, 1] > mean("open")[1, 1] + 0.5
+    assert mean("grasp can", egocentric=True)[2, 1] > 0.2
 
 
 def test_part_classes_cover_the_hand(arm):
