@@ -17,7 +17,7 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.networks.lite import LiteLifting, lifting_maps
 from hand_pose_3d.skeleton import BONES, Side
-from hand_pose_3d.tracking import hand_angle
+from hand_pose_3d.windows import hand_angle
 from hand_pose_3d.training.loop import Evaluation
 
 
