@@ -25,9 +25,11 @@ class TrackerConfig:
     """Hands that are followed at once."""
     start_score: float = 0.3
     """A hand below this score starts no track."""
+    sure_score: float = 0.9
+    """A new hand below this score is reported from the second frame on in which it scores start_score."""
     keep_score: float = 0.1
     """A tracked hand below this score counts as not seen."""
-    detect_every: int = 15
+    detect_every: int = 6
     """Frames between two searches of the whole image while fewer than max_hands are followed."""
     hidden_s: float = 0.4
     """A hand unseen for longer is lost and comes back with a new identity; unseen it is never reported."""
@@ -48,7 +50,7 @@ class TrackerConfig:
             raise InvalidInputError(
                 f"max_hands and detect_every must be at least 1, not {self.max_hands} and {self.detect_every}"
             )
-        for name in ("start_score", "keep_score", "duplicate"):
+        for name in ("start_score", "sure_score", "keep_score", "duplicate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         names = ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip")
@@ -72,6 +74,8 @@ class _Track:
     smoother: HandSmoother
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(2))
     visible: bool = True
+    confirmed: bool = False
+    started_s: float = 0.0
     side: Side = Side.UNKNOWN
     evidence: float = 0.0
 
@@ -134,7 +138,7 @@ class HandTracker:
 
         stamp_s: acquisition time in seconds, None for a thirtieth after the last. image_size: (width, height).
         A stamp that goes back, a gap longer than max_gap_s and another image size end all tracks. Hands with values
-        that are not finite are dropped. Unseen hands are not in the answer.
+        that are not finite are dropped. Hands that are unseen, or not confirmed yet, are not in the answer.
         """
         stamp_s = self._resolve(stamp_s)
         detecting = self._detecting
@@ -152,10 +156,14 @@ class HandTracker:
         for track in self._tracks:
             self._lost |= track.visible and track not in matches.values()
             track.visible = False
-        out = [self._follow(track, seen[i], stamp_s) for i, track in matches.items()]
+        followed = [(track, self._follow(track, seen[i], stamp_s)) for i, track in matches.items()]
         for i, hand in enumerate(seen):
-            if i not in matches and hand.score >= self.config.start_score and len(out) < self.config.max_hands:
-                out.append(self._follow(self._start(hand, stamp_s), hand, stamp_s))
+            if i not in matches and hand.score >= self.config.start_score and len(followed) < self.config.max_hands:
+                track = self._start(hand, stamp_s)
+                followed.append((track, self._follow(track, hand, stamp_s)))
+        # What was a hand only once may have been a face: it leaves no trace.
+        self._tracks = [t for t in self._tracks if t.confirmed or t.started_s == stamp_s]
+        out = [hand for track, hand in followed if track.confirmed]
         # Hidden hands give way to new ones, so that the number of windows stays bounded.
         hidden = [t for t in self._tracks if not t.visible]
         for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
@@ -205,12 +213,15 @@ class HandTracker:
 
     def _start(self, hand: HandPose, stamp_s: float) -> _Track:
         track = _Track(self._next_id, hand.keypoints_px, stamp_s, HandSmoother(self.config.smoothing), side=hand.side)
+        track.started_s = stamp_s
         self._next_id = self._next_id % 0xFFFFFFFF + 1  # uint32 in the message
         self._tracks.append(track)
         return track
 
     def _follow(self, track: _Track, hand: HandPose, stamp_s: float) -> HandPose:
         dt = stamp_s - track.stamp_s
+        seen_again = dt > 0 and hand.score >= self.config.start_score
+        track.confirmed |= seen_again or hand.score >= self.config.sure_score
         if dt > 0:
             velocity = (hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)) / dt
             track.velocity = 0.5 * (track.velocity + velocity)
