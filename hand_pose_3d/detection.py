@@ -71,8 +71,8 @@ def looks_at(width: int, height: int, pixels: int, search: str, turn: int) -> li
 def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:
     """Detections of one look.
 
-    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image pixels
-    to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
+    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image
+    pixels to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
     """
     rows, columns = np.nonzero(maps[0] >= least)
     score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)
@@ -117,8 +117,10 @@ def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
 
 
 def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:
-    """(6,) what speaks for a hand that was read where one was seen: 1, log odds of its score and of the detection's, and
-    how far its window (at margin 1) is from the detection: shift over the extent, log ratio of sizes, 1 - cos of the turn.
+    """What speaks for a hand that was read where one was seen, (6,).
+
+    1, log odds of its score and of the detection's, and how far its window (at margin 1) is from the detection: shift
+    over the extent, log ratio of sizes, 1 - cosine of the turn.
     """
     odds = [math.log(p / (1 - p)) for p in (min(max(x, 1e-4), 1 - 1e-4) for x in (score, detection.score))]
     shift = min(math.dist(crop.center, detection.center) / max(crop.side, detection.extent, 1.0), 2.0)

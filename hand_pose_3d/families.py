@@ -49,6 +49,7 @@ class Family(Protocol):
 
     crop_size: int
     crop_margin: float  # edge of a crop over the extent of the hand's keypoints
+    upright: bool  # whether crops are turned so that the hand points up
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
@@ -73,7 +74,7 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin = 160, 1.3
+    crop_size, crop_margin, upright = 160, 1.3, True
     _area, _step, _cell = 170 * 128, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -153,7 +154,7 @@ class LiteFamily:
 class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
-    crop_size, crop_margin = 256, 1.25
+    crop_size, crop_margin, upright = 256, 1.25, False
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -188,7 +189,9 @@ class PaperFamily:
         first = grow_region(probability)
         regions = [*hand_regions(np.where(first, probability, 0)), *hand_regions(np.where(first, 0, probability))]
         return [
-            Detection(tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p)
+            Detection(
+                tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p
+            )
             for (x, y, w, h), p in regions
         ]
 

@@ -51,6 +51,19 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
+    "--photographs",
+    multiple=True,
+    type=_FOLDER,
+    help="Pack of labelled photographs (training.photographs) for handsegnet and posenet; may be repeated.",
+)
+@click.option(
+    "--photograph-share",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Share of photographs among the hands that are drawn.",
+)
+@click.option(
     "--frozen-blocks",
     type=click.IntRange(0, 15),
     default=11,
@@ -115,7 +128,8 @@ def command(
     def train(name: str, folder: Path) -> dict[str, float]:
         built: Stage
         if family == "lite":
-            used = {k: options[k] for k in ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real")}
+            names = ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real", "photographs", "photograph_share")
+            used = {k: options[k] for k in names}
             built = build_lite_stage(stage, roots, **used)
         else:
             built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])

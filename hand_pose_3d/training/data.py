@@ -15,10 +15,9 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.families import load_family
-from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
-
 
 _MOST_WINDOWS = 4
 """Of one render that are kept if they hold no hand."""

@@ -16,7 +16,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Evaluation
-from hand_pose_3d.training.scenes import BACKGROUND, HAND, UNKNOWN, LabelledScene, ScenePack
+from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
 from hand_pose_3d.windows import crop_from_pose
 
 SCENE_INPUT = 160
@@ -116,9 +116,7 @@ class SceneSampler:
                 ignored[around] |= owner[around] == number
         if rng.random() < 0.5:
             image, classes, ignored = (np.ascontiguousarray(x[:, ::-1]) for x in (image, classes, ignored))
-            crops = [
-                Crop((size - 1 - c.center[0], c.center[1]), c.side, c.size, -c.angle) for c in crops
-            ]
+            crops = [Crop((size - 1 - c.center[0], c.center[1]), c.side, c.size, -c.angle) for c in crops]
         return SceneSample(augment.degrade(augment.recolour(image, rng), rng), classes, crops, ignored)
 
     def _cover(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:

@@ -17,8 +17,8 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.networks.lite import LiteLifting, lifting_maps
 from hand_pose_3d.skeleton import BONES, Side
-from hand_pose_3d.windows import hand_angle
 from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.windows import hand_angle
 
 
 @dataclass(frozen=True)

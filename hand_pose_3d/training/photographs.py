@@ -1,9 +1,9 @@
 """Photographs without labels: a teacher looks at each from several sides, and what its answers agree on is learned.
 
 The teacher is MediaPipe Hands (Apache-2.0). A folder of photographs holds `index.csv` with the columns slug (source, a
-folder), file and, where a person has looked, hands: yes, no or unknown; without that column every photograph shows hands.
+folder), file and, where a person has looked, hands: yes, no or unknown; without that column all photographs show hands.
 
-    python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; goes on where it stopped
+    python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
 """
 
@@ -33,8 +33,8 @@ VIEW_PX = 512
 _SAME = 0.45
 """Keypoint similarity from which on two answers are of one hand."""
 _LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
-"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more than
-this share of its extent in the mean."""
+"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more
+than this share of its extent in the mean."""
 _SIDE_SHARE = 0.8
 """Of the views that must call a hand right, or left, for its side to be learned."""
 _AROUND = 0.25
@@ -43,8 +43,8 @@ _AROUND = 0.25
 
 @dataclass(frozen=True)
 class TeacherHand:
-    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them over
-    the extent; right: share of views that call it right; sure: whether to learn from it."""
+    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
+    over the extent; right: share of views that call it right; sure: whether to learn from it."""
 
     keypoints_px: np.ndarray
     spread: np.ndarray
@@ -89,7 +89,9 @@ def label(folder: Path, out: Path) -> None:
                     uv = np.array([[p.x * size[0], p.y * size[1]] for p in marks.landmark]) @ back[:, :2].T + back[:, 2]
                     # Its sides are for mirrored images, so that its left is a person's right.
                     right = (side.classification[0].label == "Left") != mirrored
-                    found.append({"uv": np.round(uv, 2).tolist(), "right": right, "score": side.classification[0].score})
+                    found.append(
+                        {"uv": np.round(uv, 2).tolist(), "right": right, "score": side.classification[0].score}
+                    )
                 seen.append({"box": [x, y, w, h], "hands": found})
             file.write(json.dumps({"file": name, "views": seen}) + "\n")
             file.flush()
