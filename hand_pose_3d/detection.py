@@ -21,8 +21,10 @@ _LARGEST_FINE = 110.0
 """Pixels of the network's input; larger hands are left to a coarser look."""
 LEAST_DETECTION = 0.1
 """Score below which a place is not read."""
+_WHOLE_SCORE = 0.4
+"""What is seen as a whole counts more than its pieces if it has this share of their score."""
 _PIECE = 0.45
-"""A detection in the middle part of a larger and surer one, this share of its extent, is a piece of it."""
+"""A detection in the middle part of a far larger one, this share of its extent, is a piece of it."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,15 @@ def same_hand(a: Detection, b: Detection) -> bool:
 
 
 def distinct_detections(detections: Iterable[Detection]) -> list[Detection]:
-    """Without those of a hand that a surer one has, by falling score."""
+    """One for each hand, by falling score: the surest, but never a piece of one that is seen as a whole."""
+
+    def whole(piece: Detection, other: Detection) -> bool:
+        larger = other.extent > _SAME_RATIO * piece.extent and other.score >= _WHOLE_SCORE * piece.score
+        return larger and same_hand(piece, other)
+
+    detections = sorted(detections, key=lambda d: -d.score)
     kept: list[Detection] = []
-    for detection in sorted(detections, key=lambda d: -d.score):
+    for detection in (d for d in detections if not any(whole(d, other) for other in detections)):
         if not any(same_hand(detection, other) for other in kept):
             kept.append(detection)
     return kept

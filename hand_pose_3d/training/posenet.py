@@ -173,7 +173,7 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
 
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
-    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side and presence (N,), spread (N, 21)."""
+    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side, presence (N,), spread (N, 21)."""
     images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
     return (
         images.to(memory_format=torch.channels_last),
