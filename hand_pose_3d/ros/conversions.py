@@ -133,51 +133,30 @@ def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
     """Camera of a sensor_msgs/CameraInfo, for the pixels of the images it goes with; None when it is uncalibrated.
 
     Binning and region of interest are applied as image_geometry does. rectified: take P and no distortion instead of
-    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for values
-    that are not finite, focal lengths that are not positive and distortion that does not fit its model.
+    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for what
+    :class:`Camera` refuses.
     """
-    k = np.asarray(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else None
-    k = np.asarray(message.k, dtype=float).reshape(3, 3) if k is None else k
+    k = np.array(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else np.array(message.k, dtype=float)
+    k = k.reshape(3, 3)
     distortion = () if rectified else tuple(float(x) for x in message.d)
-    model = str(message.distortion_model)
-    if not np.all(np.isfinite(k)) or not np.all(np.isfinite(distortion)):
-        raise InvalidInputError("CameraInfo holds numbers that are not finite")
     if not np.any(k):
         return None
-    if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9):
-        raise InvalidInputError(f"CameraInfo's matrix is not one of a pinhole camera: {k.ravel().tolist()}")
-    if not any(distortion):
-        distortion, model = (), "plumb_bob"
-    allowed = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-    if distortion and model not in allowed:
-        raise InvalidInputError(f"CameraInfo's distortion model {model[:40]!r} is not one of {', '.join(allowed)}")
-    if distortion and len(distortion) not in allowed[model]:
-        raise InvalidInputError(
-            f"CameraInfo holds {len(distortion)} coefficients where {model} has {' or '.join(map(str, allowed[model]))}"
-        )
     roi = message.roi
     bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
     width = int(roi.width) or int(message.width)
     height = int(roi.height) or int(message.height)
-    return Camera(
-        fx=k[0, 0] / bin_x,
-        fy=k[1, 1] / bin_y,
-        cx=(k[0, 2] - int(roi.x_offset)) / bin_x,
-        cy=(k[1, 2] - int(roi.y_offset)) / bin_y,
-        width=width // bin_x,
-        height=height // bin_y,
-        distortion=distortion,
-        model=model,
-    )
+    k[:2] = (k[:2] - [[0, 0, int(roi.x_offset)], [0, 0, int(roi.y_offset)]]) / [[bin_x], [bin_y]]
+    try:
+        return Camera.from_matrix(
+            k, width=width // bin_x, height=height // bin_y, distortion=distortion, model=message.distortion_model
+        )
+    except InvalidInputError as error:
+        raise InvalidInputError(f"CameraInfo: {error}") from error
 
 
 def check_camera_fits(camera: Camera, shape: tuple[int, ...]) -> None:
-    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...)."""
-    height, width = shape[:2]
-    if camera.width and camera.height and (camera.width, camera.height) != (width, height):
-        raise InvalidInputError(
-            f"CameraInfo describes images of {camera.width}x{camera.height} pixels, but these have {width}x{height}"
-        )
+    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...), which may be scaled."""
+    camera.fitted_to(shape[1], shape[0])
 
 
 def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:

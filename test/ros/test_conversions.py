@@ -250,9 +250,10 @@ def test_binning_and_region_of_interest():
     region = SimpleNamespace(x_offset=100, y_offset=40, width=400, height=300)
     camera = camera_from_info(info(roi=region, binning_x=2, binning_y=2))
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (250, 255, 110, 100)
-    check_camera_fits(camera, (150, 200, 3))
+    for shape in ((150, 200, 3), (480, 640)):
+        check_camera_fits(camera, shape)
     with pytest.raises(InvalidInputError, match="200x150"):
-        check_camera_fits(camera, (480, 640))
+        check_camera_fits(camera, (480, 641 + 1))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +267,8 @@ def test_binning_and_region_of_interest():
         {"d": [float("nan")] * 5},
         {"d": [0.1] * 3},
         {"d": [0.1] * 5, "distortion_model": "equidistant"},
+        {"d": [0.1] * 2, "distortion_model": "equidistant"},
+        {"d": [0.1] * 5, "distortion_model": "none"},
         {"distortion_model": "thin_glass"},
     ],
 )
