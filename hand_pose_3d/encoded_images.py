@@ -77,7 +77,7 @@ def decode_image(data: bytes, *, oriented: bool = True, mosaic: bool = False) ->
         # Some cameras leave the end marker out. What follows a whole picture changes nothing in it.
         image = _decode(data + _END_OF_JPEG, flags)
         other = _decode(data + 512 * b"\x55" + _END_OF_JPEG, flags)
-        if image is not None and not np.array_equal(image, other):
+        if image is not None and other is not None and not np.array_equal(image, other):
             raise InvalidInputError("a JPEG that is cut off")
     else:
         image = _decode(data, flags)

@@ -322,7 +322,9 @@ def check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
             f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
         )
     if depth_m.shape != shape:
-        raise InvalidInputError(f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered")
+        raise InvalidInputError(
+            f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
+        )
     some = depth_m[::8, ::8]
     some = some[np.isfinite(some) & (some > 0)]
     if some.size and np.median(some) > _FARTHEST_M:

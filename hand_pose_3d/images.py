@@ -21,10 +21,9 @@ from hand_pose_3d import encoded_images
 from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, decode_image, image_format
 from hand_pose_3d.errors import InvalidInputError
 
-SUFFIXES = frozenset(
-    ".jpg .jpeg .png .bmp .webp .tif .tiff .ppm .heic .avif .mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .gif".split()
-)
-"""A file of a folder that is named so and is something else is reported; all others are only passed over."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"})
+"""Files of a folder that are named so are read, if only to say that they are something else."""
 
 STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 """Schemes of URLs that a camera may have."""
@@ -89,7 +88,7 @@ def is_video(path: str | Path) -> bool:
     except InvalidInputError as error:
         size = path.stat().st_size
         raise InvalidInputError(
-            f"{path} is neither an image nor a video that OpenCV can decode ({size} bytes)"
+            f"{path} is not an image and not a video that OpenCV can decode ({size} bytes)"
         ) from error
     return True
 
@@ -147,7 +146,7 @@ class Video:
         """The next frame that can be decoded, BGR; None at the end."""
         import cv2
 
-        failed = []
+        failed: list[int] = []
         while len(failed) < _DAMAGED_IN_A_ROW:
             try:
                 ok, frame = self._capture.read()
@@ -331,10 +330,8 @@ def _be_quiet() -> None:
     """OpenCV and FFmpeg would write about every damaged frame; what matters is said in our sentences."""
     import cv2
 
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _read(path: Path, count: int = -1) -> bytes:
@@ -360,8 +357,9 @@ def _belongs(path: Path) -> bool:
             return False
         head = _read(path, HEAD)
     except (OSError, InvalidInputError):
-        return path.suffix.lower() in SUFFIXES
-    return bool(image_format(head)) or encoded_images.is_video(head) or path.suffix.lower() in SUFFIXES
+        head = b""
+    named = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return named or bool(image_format(head)) or encoded_images.is_video(head)
 
 
 def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
