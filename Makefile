@@ -48,4 +48,4 @@ $(VENV)/.torch:
 	echo "$(TORCH)" > $@
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info $(OUT)
+	rm -rf $(VENV) build install log *.egg-info

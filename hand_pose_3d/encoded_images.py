@@ -75,12 +75,12 @@ def decode_image(data: bytes, *, oriented: bool = True, mosaic: bool = False) ->
     flags |= 0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION
     if kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]:
         # Some cameras leave the end marker out. What follows a whole picture changes nothing in it.
-        image = _decode(data + _END_OF_JPEG, flags)
-        other = _decode(data + 512 * b"\x55" + _END_OF_JPEG, flags)
+        image = decode_raw(data + _END_OF_JPEG, flags)
+        other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
         if image is not None and other is not None and not np.array_equal(image, other):
             raise InvalidInputError("a JPEG that is cut off")
     else:
-        image = _decode(data, flags)
+        image = decode_raw(data, flags)
     if image is None:
         hint = ": convert it to JPEG" if kind == "HEIC" else ", or it is damaged"
         raise InvalidInputError(f"a {kind} image ({len(data)} bytes) that this OpenCV cannot decode{hint}")
@@ -91,11 +91,12 @@ def decode_image(data: bytes, *, oriented: bool = True, mosaic: bool = False) ->
     return image
 
 
-def _decode(data: bytes, flags: int) -> np.ndarray | None:
+def decode_raw(data: bytes, flags: int) -> np.ndarray | None:
+    """A picture as OpenCV decodes it with these IMREAD flags; None if it cannot."""
     import cv2
 
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:
         return None
 

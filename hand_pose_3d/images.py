@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import numpy as np
 
 from hand_pose_3d import encoded_images
-from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, decode_image, image_format
+from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, decode_image, decode_raw, image_format
 from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
@@ -50,6 +50,15 @@ def read_image(path: str | Path) -> np.ndarray:
         return cv2.cvtColor(decode_image(data), cv2.COLOR_BGR2RGB)
     except InvalidInputError as error:
         raise InvalidInputError(f"{path} is {error}") from error
+
+
+def read_pixels(path: str | Path, flags: int) -> np.ndarray:
+    """An image file as OpenCV decodes it with these IMREAD flags. Raises InvalidInputError."""
+    data = _read(Path(path))
+    image = decode_raw(data, flags)
+    if image is None:
+        raise InvalidInputError(f"{path} is not an image that OpenCV can decode ({len(data)} bytes)")
+    return image
 
 
 def as_rgb8(image: Any) -> np.ndarray:

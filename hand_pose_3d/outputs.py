@@ -21,15 +21,16 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError
 PLOT = rb"(\x89PNG|%PDF|<\?xml).*hand_pose_3d"
 """What plots begin with: matplotlib is told to name the program in them."""
 
-_HEAD = 1 << 16
-"""Bytes of a file that say whether it is an earlier result."""
+_ENDS = 1 << 16
+"""Bytes at both ends of a file that say whether it is an earlier result."""
 
 
 def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[str | Path] = ()) -> Path:
     """A path that a user has named for a result, if writing there takes nothing from them.
 
     Nothing is there yet, or an empty file, or no regular file (a pipe, /dev/null), or an earlier result, whose
-    beginning matches the regular expression `ours`. Raises InvalidInputError for another file and for an input.
+    beginning, with its end behind it, matches the regular expression `ours`. Raises InvalidInputError for another file
+    and for an input.
     """
     path = Path(os.path.expanduser(path))
     try:
@@ -44,8 +45,10 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
         raise InvalidInputError(f"{path} is an input and stays as it is: name another file for the result")
     if stat.S_ISREG(found.st_mode) and found.st_size:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
-        if ours is None or not re.match(ours, head, re.DOTALL):
+            ends = stream.read(_ENDS)
+            stream.seek(max(0, found.st_size - _ENDS))
+            ends += stream.read()
+        if ours is None or not re.match(ours, ends, re.DOTALL):
             raise InvalidInputError(f"{path} exists and is no earlier result: name another file, or move it away")
     return path
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hand_pose_3d.datasets.sample import Sample
     from hand_pose_3d.evaluation.matching import Match
 
+_OURS = rb'\{"dataset": "[a-z]+", "root": '
+"""What results begin with."""
+
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints")
 
 
@@ -61,9 +64,14 @@ def command(
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
+    from hand_pose_3d.outputs import PLOT, check_target, replacing
 
     if plot:
         import matplotlib  # noqa: F401 - missing, it is named before the long work
+
+        check_target(plot, PLOT)
+    if json_path:
+        check_target(json_path, _OURS)
     samples = _spread(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")
@@ -100,8 +108,8 @@ def command(
             "figures": result.figures,
             "images": [_image_entry(item) for item in matches],
         }
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(content), encoding="utf-8")
+        with replacing(json_path) as stream:
+            stream.write(json.dumps(content).encode())
     if plot:
         plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
     if worst:
@@ -154,13 +162,12 @@ def _image_entry(item: Match) -> dict[str, Any]:
 
 
 def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
-    import cv2
     import numpy as np
 
     from hand_pose_3d.drawing import draw_hands, enlarge
     from hand_pose_3d.evaluation.protocols import distances, errors_px
+    from hand_pose_3d.outputs import encode_image, write_beside
 
-    folder.mkdir(parents=True, exist_ok=True)
     shares = []
     matches = [item for item in matches if item.sample.visible.any()]
     for item in matches:
@@ -172,4 +179,4 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
         drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
         name = item.sample.name.replace("/", "_").rsplit(".", 1)[0]
         label = "missed" if np.isinf(shares[index]) else f"{shares[index]:.2f}"
-        cv2.imwrite(str(folder / f"{rank:02d}_{label}_{name}.jpg"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        write_beside(folder / f"{rank:02d}_{label}_{name}.jpg", encode_image(drawn, ".jpg"))

@@ -206,11 +206,11 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "form", "says"),
     [
-        (b"", "jpeg", "neither"),
-        (b"hello, world", "jpeg", "neither"),
+        (b"", "jpeg", "not an image"),
+        (b"hello, world", "jpeg", "not an image"),
         (b"\xff\xd8\xff\xd9", "jpeg", "damaged"),
         (png(60000, 60000), "png", "60000x60000"),
-        (png(16, 12), "png", "decoded"),
+        (png(16, 12), "png", "decode"),
         (cv2.imencode(".png", scene())[1].tobytes()[:60], "png", "cut off"),
         (cv2.imencode(".jpg", scene())[1].tobytes()[:-20], "jpeg", "cut off"),
         (cv2.imencode(".png", scene())[1].tobytes(), "16UC1; compressedDepth png", "depth"),
