@@ -101,6 +101,8 @@ class Camera:
             )
         except OSError as error:
             raise InvalidInputError(f"cannot read camera file {path}: {error.strerror}") from error
+        except InvalidInputError as error:
+            raise InvalidInputError(f"camera file {path}: {error}") from error
         except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InvalidInputError(
