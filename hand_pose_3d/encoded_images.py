@@ -53,11 +53,12 @@ def is_video(head: bytes) -> bool:
     return not image_format(head) and re.match(_VIDEOS, head, re.DOTALL) is not None
 
 
-def decode_image(data: bytes, *, oriented: bool = True, mosaic: bool = False) -> np.ndarray:
+def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False) -> np.ndarray:
     """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
 
     Grey, palette, alpha and 16-bit pictures are taken: alpha is dropped, 16 bits are taken to span the full range.
-    oriented: turn as EXIF says. mosaic: leave one channel as one, (H, W), as a Bayer pattern needs.
+    A photograph is turned as EXIF says and refused if it is cut off. from_camera: pixels stay as they were delivered,
+    and of a JPEG without an end, which some cameras send, there is what is there. mosaic: leave one channel as one, (H, W), as a Bayer pattern needs.
     Raises InvalidInputError, with a text that begins with what the data are.
     """
     import cv2
@@ -72,15 +73,14 @@ def decode_image(data: bytes, *, oriented: bool = True, mosaic: bool = False) ->
             raise InvalidInputError(f"a {kind} of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
     # With the channels and bits that are in the data; else as colour.
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR
-    flags |= 0 if oriented else cv2.IMREAD_IGNORE_ORIENTATION
-    if kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]:
-        # Some cameras leave the end marker out. What follows a whole picture changes nothing in it.
-        image = decode_raw(data + _END_OF_JPEG, flags)
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
+    endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
+    image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
+    if endless and not from_camera:
+        # What follows a whole picture changes nothing in it; in one that is cut off it is taken for pixels.
         other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
-        if image is not None and other is not None and not np.array_equal(image, other):
+        if image is None or other is None or not np.array_equal(image, other):
             raise InvalidInputError("a JPEG that is cut off")
-    else:
-        image = decode_raw(data, flags)
     if image is None:
         hint = ": convert it to JPEG" if kind == "HEIC" else ", or it is damaged"
         raise InvalidInputError(f"a {kind} image ({len(data)} bytes) that this OpenCV cannot decode{hint}")

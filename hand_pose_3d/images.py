@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 import sys
 import time
@@ -199,9 +200,10 @@ def local_path(name: str) -> Path | None:
 
     Raises InvalidInputError for a URL of another scheme.
     """
-    scheme = name.partition("://")[0].lower() if "://" in name and not os.path.lexists(name) else ""
-    if not scheme:
+    found = re.match("([a-z][a-z0-9+.-]*)://", name, re.IGNORECASE)
+    if found is None or os.path.lexists(name):
         return Path(os.path.expanduser(name))
+    scheme = found[1].lower()
     if scheme == "file":
         return Path(os.fsdecode(unquote_to_bytes(os.fsencode(urlsplit(name).path))))
     if scheme in STREAMS:

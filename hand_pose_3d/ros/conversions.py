@@ -118,7 +118,7 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     bayer = _FORMATS.get(encoding) if encoding.startswith("bayer_") else None
     try:
         # Pixels stay as the camera delivered them: CameraInfo knows nothing of EXIF.
-        image = decode_image(message.data, oriented=False, mosaic=bayer is not None)
+        image = decode_image(message.data, from_camera=True, mosaic=bayer is not None)
     except InvalidInputError as error:
         raise InvalidInputError(f"compressed image ({form[:60]!r}) is {error}") from error
     if image.ndim == 2:
