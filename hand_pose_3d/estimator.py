@@ -16,6 +16,7 @@ from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
 from hand_pose_3d.skeleton import Side
@@ -36,6 +37,10 @@ _SPARE_READS = 2
 
 _VERY_SURE = 0.75
 """Mean keypoint score from which on one reading of a single image is enough if its window fitted."""
+
+
+_FARTHEST_M = 100.0
+"""Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +167,19 @@ class HandPoseEstimator:
     ) -> list[HandPose]:
         """Hands in one image, by falling score.
 
-        image: (H, W, 3) uint8 RGB. camera: needed for metres; None leaves keypoints_m unknown. depth_m: (H, W) metres,
+        image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
+        keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
         registered to the image. stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
         With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
         Raises InvalidInputError for anything that is no such image.
         """
-        check_image(image)
-        if depth_m is not None and depth_m.shape != image.shape[:2]:
-            raise InvalidInputError(
-                f"the depth image is {depth_m.shape}, the colour image {image.shape[:2]}; they must be registered"
-            )
-        width = image.shape[1]
+        image = check_image(image)
+        height, width = image.shape[:2]
+        check_depth(depth_m, (height, width))
+        if camera is not None:
+            if not isinstance(camera, Camera):
+                raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
+            camera = camera.fitted_to(width, height)
         if self.config.mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
             depth_m = None if depth_m is None else depth_m[:, ::-1]
@@ -272,13 +279,33 @@ class HandPoseEstimator:
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raise InvalidInputError unless image is (H, W, 3) uint8 with at least 16 pixels each way."""
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InvalidInputError(f"an image must be a numpy array (height, width, 3) of uint8 RGB, not {what}")
+def check_image(image: np.ndarray) -> np.ndarray:
+    """The image as (H, W, 3) uint8 RGB; InvalidInputError for what is none or has fewer than 16 pixels each way."""
+    image = as_rgb8(image)
     if min(image.shape[:2]) < 16:
         raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {image.shape[1]} x {image.shape[0]}")
+    return image
+
+
+def check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Raise InvalidInputError unless depth is None or metres for an image of this shape (H, W)."""
+    if depth_m is None:
+        return
+    if not isinstance(depth_m, np.ndarray) or depth_m.dtype.kind != "f":
+        what = f"{depth_m.dtype} numbers" if isinstance(depth_m, np.ndarray) else f"a {type(depth_m).__name__}"
+        raise InvalidInputError(
+            f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
+        )
+    if depth_m.shape != shape:
+        raise InvalidInputError(
+            f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
+        )
+    some = depth_m[::8, ::8]
+    some = some[np.isfinite(some) & (some > 0)]
+    if some.size and np.median(some) > _FARTHEST_M:
+        raise InvalidInputError(
+            f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
+        )
 
 
 def to_hand(

@@ -22,10 +22,12 @@ from hand_pose_3d.networks.lifting import Lifting
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, SceneMaps
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
+from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.weights import default_weights, load_weights
 
 OPSET = 17
+PRODUCER = "hand_pose_3d"
 TOLERANCE = 1e-4
 """Largest accepted difference between PyTorch and onnxruntime, relative to outputs above one."""
 
@@ -131,10 +133,12 @@ def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata:
     model = onnx.load_model_from_string(data)
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
+    model.producer_name = PRODUCER
     onnx.checker.check_model(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
-    return _compare(module, deployable, path)
+    data = model.SerializeToString()
+    with replacing(check_target(path, b".{,64}" + PRODUCER.encode())) as stream:
+        stream.write(data)
+    return _compare(module, deployable, path, data)
 
 
 def to_onnx(
@@ -184,9 +188,9 @@ def load_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def _compare(module: nn.Module, deployable: Deployable, path: Path) -> float:
+def _compare(module: nn.Module, deployable: Deployable, path: Path, data: bytes) -> float:
     onnxruntime = load_onnxruntime()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     largest = 0.0
     for batch in (1, 3):
         inputs = _example(deployable, batch)

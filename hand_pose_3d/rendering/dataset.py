@@ -25,6 +25,7 @@ from hand_pose_3d.rendering.scene import PEOPLE_SHARE, SPLITS, Scene
 from hand_pose_3d.skeleton import Side
 
 ENGINES = ("rasteriser", "cycles")
+_IDENTITY = Path("parts", "identity.json")
 _CHUNK = 64
 _BYTES_PER_FRAME = 290_000
 _SPARE_BYTES = 500_000_000
@@ -99,6 +100,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     if options.engine == "cycles":
         check_installed()
     folder = options.out / options.split
+    _check_free(options.out, folder)
     for name in rhd.FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     parts = folder / "parts"
@@ -140,6 +142,18 @@ def _part_path(parts: Path, chunk: range) -> Path:
     return parts / f"{chunk.start:06d}-{chunk.stop:06d}.pickle"
 
 
+def _check_free(out: Path, folder: Path) -> None:
+    """Raise HandPoseError if there is a data set, or a card, that was not rendered here."""
+    if not (folder / _IDENTITY).exists():
+        results = (*rhd.FOLDERS, "parts", f"anno_{folder.name}.pickle", "statistics.json")
+        there = next((folder / name for name in results if os.path.lexists(folder / name)), None)
+        if there is not None and not (there.is_dir() and not any(there.iterdir())):
+            raise HandPoseError(f"{there} exists and was not rendered by this program; choose another folder")
+    card = out / "DATA_CARD.md"
+    if card.exists() and not any((out / split / _IDENTITY).exists() for split in ("training", "evaluation")):
+        raise HandPoseError(f"{card} exists and was not written by this program; choose another folder")
+
+
 def _check_same(folder: Path, options: RenderOptions) -> None:
     identity = {
         "seed": options.seed,
@@ -148,7 +162,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "engine": options.engine,
         "people": options.people,
     }
-    path = folder / "parts" / "identity.json"
+    path = folder / _IDENTITY
     if path.exists():
         found = {"engine": ENGINES[0], "people": 0.0, **json.loads(path.read_text())}  # older data sets do not name it
         if found != identity:

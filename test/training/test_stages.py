@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from overfit import losses
 
 from hand_pose_3d.camera import Crop
@@ -27,7 +28,6 @@ from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import calibration, data
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
-from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.handsegnet import SCENE_INPUT, LiteSegmentationStage, SceneSampler
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage

@@ -19,6 +19,7 @@ import numpy as np
 
 from hand_pose_3d.geometry import wrist_rotation
 from hand_pose_3d.joints import JOINT_LIMITS, THUMB_ROLL
+from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
 from hand_pose_3d.skeleton import FINGERS, JOINTS, Side
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     side = Side[options.side.upper()]
     if options.write_urdf:
-        options.write_urdf.write_text(plain_hand_urdf(side), encoding="utf-8")
+        print(write_beside(options.write_urdf, plain_hand_urdf(side).encode()))
         return 0
     try:
         retargeter = HandRetargeter(side, options.config, options.urdf_dir)
