@@ -14,6 +14,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.ros import typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 
@@ -98,14 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
     import rclpy
     from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException
     from rclpy.executors import ExternalShutdownException
 
     rclpy.init(args=None if arguments is None else list(arguments))
     try:
         node = rclpy.create_node("image_source")
         settings: dict[str, Any] = {
-            name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+            name: typed_parameters.declare(node, name, default, ParameterDescriptor(description=text))
             for name, (default, text) in _PARAMETERS.items()
         }
         pictures = open_pictures(
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (HandPoseError, InvalidParameterTypeException) as error:
+    except HandPoseError as error:
         print(f"image_source: {error}", file=sys.stderr)
         return 1
     finally:
