@@ -54,6 +54,7 @@ def test_silent_camera_is_stale(client, start_node):
 
     def recovered() -> bool:
         client.image.publish(client.make_image(100))
+        client.spin(0.05)
         return any(status.level == b"\0" for m in client.got["/diagnostics"][-1:] for status in m.status)
 
     client.until(recovered)
@@ -173,6 +174,83 @@ def test_lifecycle_by_an_external_manager(client, start_node):
         assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
         client.until(lambda: client.ros.count_publishers("/hand_pose_3d/hands") == 0)
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+
+
+def test_camera_info_that_was_latched_before_the_node_came(client, start_node):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from sensor_msgs.msg import CameraInfo
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.ros.destroy_publisher(client.info)
+    publisher = client.ros.create_publisher(CameraInfo, "camera_info", latched)
+    publisher.publish(client.info_message())
+    start_node()
+    client.connect()
+    client.spin(0.5)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 1
+
+
+def test_camera_info_that_came_once_is_kept_through_the_lifecycle(client, start_node):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    start_node(autostart=False)
+    client.until(lambda: client.ros.count_subscribers("camera_info"))
+    client.spin(0.5)
+    client.camera_info()  # once, and before the node is even configured
+
+    def change(*names: str) -> None:
+        for name in names:
+            request = ChangeState.Request(transition=Transition(id=getattr(Transition, f"TRANSITION_{name}")))
+            assert client.call(ChangeState, "~/change_state", request).success
+
+    def scale_source() -> int:
+        client.connect()
+        return client.ask(client.make_image(100)).hands[0].scale_source
+
+    change("CONFIGURE", "ACTIVATE")
+    assert scale_source() == 1
+    change("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE")
+    assert scale_source() == 1
+    assert client.set_parameters(reliability="best_effort")[0].successful
+    assert scale_source() == 1
+
+
+def test_images_of_another_type_are_named_with_the_parameter(client, start_node):
+    from sensor_msgs.msg import CompressedImage
+
+    publisher = client.ros.create_publisher(CompressedImage, "/front/compressed", 5)
+    client.ros.create_publisher(CompressedImage, "/front/points", 5)
+    process = start_node("image:=/front/compressed", "depth:=/front/points", image_timeout=0.5)
+    status, _ = client.diagnosis(lambda status, values: "image_transport" in status.message)
+    assert status.level == b"\1" and "sensor_msgs/msg/CompressedImage" in status.message
+    assert client.set_parameters(image_transport="compressed")[0].successful
+    client.until(publisher.get_subscription_count)
+    client.spin(0.5)
+    message = CompressedImage(format="png", header=client.make_image().header)
+    message.data = cv2.imencode(".png", np.full((48, 64, 3), 100, np.uint8))[1].tobytes()
+    assert client.ask(message, publisher).hands
+    client.diagnosis(lambda status, values: "takes sensor_msgs/msg/Image there" in status.message)  # the depth
+    _, output = process.stop()
+    assert output.count("set image_transport to compressed") == 1
+
+
+@pytest.mark.parametrize("topics", [("image:=/x", "camera_info:=/x"), ("image:=/x", "depth:=/x/compressed")])
+def test_one_topic_for_two_types_is_refused(start_node, topics):
+    process = start_node(*topics, **({"image_transport": "compressed"} if "/compressed" in topics[1] else {}))
+    code, output = process.stop(0)
+    assert code == 1 and "one topic" in output and "Traceback" not in output
+
+
+def test_whole_numbers_are_taken_for_floats_at_the_start(client, start_node):
+    from rcl_interfaces.srv import GetParameters
+
+    start_node(score_threshold=0, marker_lifetime=2, tf_prefix=7)
+    client.connect()
+    request = GetParameters.Request(names=["score_threshold", "marker_lifetime", "tf_prefix"])
+    values = client.call(GetParameters, "~/get_parameters", request).values
+    assert [value.type for value in values] == [3, 3, 4]
+    assert (values[0].double_value, values[1].double_value, values[2].string_value) == (0.0, 2.0, "7")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
