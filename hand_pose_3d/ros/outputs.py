@@ -1,4 +1,4 @@
-"""What the node publishes for each image: hands, markers, frames, joint angles and, on demand, the overlay."""
+"""What the node publishes for each image: hands, markers, frames, joint angles, points and overlay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.ros import tf
+from hand_pose_3d.ros import points, tf
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.markers import HandMarkers
 from hand_pose_3d.ros.messages import hand_message, joint_state, stamp_seconds
@@ -23,7 +23,7 @@ class Outputs:
     def __init__(self, node: Any) -> None:
         from rclpy.qos import QoSProfile
         from rclpy.qos_overriding_options import QoSOverridingOptions
-        from sensor_msgs.msg import Image, JointState
+        from sensor_msgs.msg import Image, JointState, PointCloud2
         from visualization_msgs.msg import MarkerArray
 
         from hand_pose_3d.msg import HandPose3D, HandPose3DArray
@@ -41,6 +41,9 @@ class Outputs:
             "overlay": publisher(Image, "~/overlay", 1),
             "joint_states": publisher(JointState, "~/joint_states"),
         }
+        self._create_cloud = points.cloud_builder()
+        if self._create_cloud is not None:
+            self._publishers["points"] = publisher(PointCloud2, "~/points")
         self._transform_type = tf.message_type()
         if self._transform_type is None:
             node.get_logger().warning("tf2_msgs is not installed: no frames are published")
@@ -96,6 +99,8 @@ class Outputs:
             shown, numbers = ([], []) if self.frameless else (kept, slots)
             array = self._markers.update(shown, numbers, self._framed_header, parameters.marker_lifetime)
             self._publishers["markers"].publish(array)
+        if self._create_cloud is not None and not self.frameless and self._wanted("points"):
+            self._publishers["points"].publish(points.cloud(kept, header, self._create_cloud))
         if kept and self._wanted("joint_states"):
             from hand_pose_3d.joints import joint_angles
 

@@ -34,6 +34,11 @@ class Process:
             env={**os.environ, **(env or {})},
         )
 
+    def wait(self, timeout: float = 30.0) -> tuple[int, str]:
+        """Wait for the end; (exit status, output)."""
+        output, _ = self.popen.communicate(timeout=timeout)
+        return self.popen.returncode, output
+
     def stop(self, number: int = signal.SIGINT, timeout: float = 30.0) -> tuple[int, str]:
         """Send a signal and wait; (exit status, output)."""
         if self.popen.poll() is None:

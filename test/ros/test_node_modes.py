@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 
 from fake_estimator import FakeEstimator, make_hand
+from ros_client import Process
 
 from hand_pose_3d.skeleton import Side
 
@@ -174,6 +177,52 @@ def test_lifecycle_by_an_external_manager(client, start_node):
         assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
         client.until(lambda: client.ros.count_publishers("/hand_pose_3d/hands") == 0)
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+
+
+def test_rviz_opens_in_the_frame_of_the_images_that_arrive(client, start_node, tmp_path, monkeypatch):
+    rviz = tmp_path / "rviz2"
+    rviz.write_text("#!/bin/sh\necho CALLED $*; cat $2\n")
+    rviz.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    start_node()
+    client.connect()
+    viewer = Process("-m", "hand_pose_3d.ros.rviz", "--ros-args", "-r", "/hand_pose_3d/markers:=/arm/markers")
+    client.camera_info()
+    client.until(lambda: client.ros.count_subscribers("/hand_pose_3d/hands") == 2)
+    client.spin(0.5)
+    hand = client.ask(client.make_image(100)).hands[0]
+    code, output = viewer.wait()
+    assert code == 0 and "--ros-args -r /hand_pose_3d/markers:=/arm/markers" in output
+    config = yaml.safe_load(output.partition("CALLED")[2].partition("\n")[2])["Visualization Manager"]
+    assert config["Global Options"]["Fixed Frame"] == "camera_optical"
+    points = xyz(hand.keypoints)
+    focal = [config["Views"]["Current"]["Focal Point"][axis] for axis in "XYZ"]
+    np.testing.assert_allclose(focal, (points.min(0) + points.max(0)) / 2, atol=1e-6)
+
+
+def test_points_are_all_keypoints_of_placed_hands(client, monkeypatch, start_node):
+    from ros_client import HERE
+    from sensor_msgs.msg import PointCloud2
+
+    monkeypatch.setenv("PYTHONPATH", str(HERE / "stand_ins"))
+    start_node()
+    client.connect()
+    client.camera_info()
+    clouds = client.listen("~/points", PointCloud2)
+    client.until(lambda: client.ros.count_publishers("/hand_pose_3d/points"))
+    client.spin(0.5)
+    hands = client.ask(client.make_image(220)).hands
+    client.until(lambda: clouds)
+    assert [field.name for field in clouds[0].fields] == ["x", "y", "z", "keypoint", "track_id", "score"]
+    points = np.frombuffer(clouds[0].data, np.float32).reshape(42, 6)
+    assert clouds[0].header.frame_id == "camera_optical" and clouds[0].width == 42
+    np.testing.assert_allclose(points[:, :3], np.concatenate([xyz(hand.keypoints) for hand in hands]), atol=1e-6)
+    np.testing.assert_array_equal(points[:, 3], [*range(21), *range(21)])
+    np.testing.assert_array_equal(points[:, 4], [1] * 21 + [2] * 21)
+    np.testing.assert_allclose(points[:, 5], np.concatenate([hand.keypoint_scores for hand in hands]), atol=1e-6)
+    client.ask(client.make_image(0))
+    client.until(lambda: len(clouds) == 2)
+    assert clouds[1].width == 0 and len(clouds[1].data) == 0
 
 
 def test_camera_info_that_was_latched_before_the_node_came(client, start_node):
