@@ -14,7 +14,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError
-from hand_pose_3d.ros import typed_parameters
+from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 
@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.executors import ExternalShutdownException
 
-    rclpy.init(args=None if arguments is None else list(arguments))
     try:
+        start.init(arguments)
         node = rclpy.create_node("image_source")
         settings: dict[str, Any] = {
             name: typed_parameters.declare(node, name, default, ParameterDescriptor(description=text))

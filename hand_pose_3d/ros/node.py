@@ -23,6 +23,7 @@ from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.calibrate import CalibrationService
 from hand_pose_3d.ros.camera_input import CameraInput
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
@@ -433,10 +434,10 @@ def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFac
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    rclpy.init(args=None if arguments is None else list(arguments))
     status, stopped = 0, True
     node = None
     try:
+        start.init(arguments)
         node = HandPoseNode(estimator_factory)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.share import find_share, own_arguments
 
 _HANDS = "/hand_pose_3d/hands"
@@ -56,7 +57,7 @@ def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray]:
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    rclpy.init(args=list(arguments))
+    start.init(arguments)
     try:
         node = rclpy.create_node("rviz_hands")
         got: list[Any] = []

@@ -34,7 +34,7 @@ class Process:
             env={**os.environ, **(env or {})},
         )
 
-    def wait(self, timeout: float = 30.0) -> tuple[int, str]:
+    def wait(self, timeout: float = 120.0) -> tuple[int, str]:
         """Wait for the end; (exit status, output)."""
         output, _ = self.popen.communicate(timeout=timeout)
         return self.popen.returncode, output

@@ -284,6 +284,15 @@ def test_images_of_another_type_are_named_with_the_parameter(client, start_node)
     assert output.count("set image_transport to compressed") == 1
 
 
+@pytest.mark.parametrize("module", ["node", "image_source"])
+def test_parameter_files_that_cannot_be_read_are_one_sentence(tmp_path, module):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("/**:\n  ros__parameters:\n    model: [1, a]\n")
+    for file in (bad, tmp_path / "missing.yaml"):
+        code, output = Process("-m", f"hand_pose_3d.ros.{module}", "--ros-args", "--params-file", str(file)).wait()
+        assert code == 1 and file.name in output and "Traceback" not in output and output.count("\n") < 3
+
+
 @pytest.mark.parametrize("topics", [("image:=/x", "camera_info:=/x"), ("image:=/x", "depth:=/x/compressed")])
 def test_one_topic_for_two_types_is_refused(start_node, topics):
     process = start_node(*topics, **({"image_transport": "compressed"} if "/compressed" in topics[1] else {}))
