@@ -176,7 +176,14 @@ class HandPoseNode(LifecycleNode):
 
     def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
+            # Needed with the first image only, but what is missing is to be said at the start.
+            import cv2  # noqa: F401
+            import scipy.spatial.transform  # noqa: F401
+
             self._engine.load(self.parameters)
+        except ImportError as error:
+            fault.append(InvalidInputError(start.what_to_install(error)))
+            return
         except Exception as error:  # noqa: BLE001 - the thread that waits reports it
             fault.append(error)
             return

@@ -16,3 +16,11 @@ def init(arguments: Sequence[str] | None) -> None:
     except RuntimeError as error:  # what rcl raises for parameter files and rules that it cannot read
         reason = str(error).partition(", at /")[0].splitlines()[0]
         raise InvalidInputError(f"cannot start ROS with these arguments: {reason}") from error
+
+
+def what_to_install(error: ImportError) -> str:
+    """What to do about a Python module that is missing, or that does not go with the NumPy that is there."""
+    remedy = "run `sh config/install_python.sh` of this package in the workspace, and activate its venv"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"Python module {error.name} is missing: {remedy}"
+    return f"Python packages do not go together ({error}): {remedy}"

@@ -13,7 +13,7 @@ import yaml
 pytest.importorskip("rclpy")
 
 from fake_estimator import FakeEstimator, make_hand
-from ros_client import Process
+from ros_client import HERE, Process
 
 from hand_pose_3d.skeleton import Side
 
@@ -201,7 +201,6 @@ def test_rviz_opens_in_the_frame_of_the_images_that_arrive(client, start_node, t
 
 
 def test_points_are_all_keypoints_of_placed_hands(client, monkeypatch, start_node):
-    from ros_client import HERE
     from sensor_msgs.msg import PointCloud2
 
     monkeypatch.setenv("PYTHONPATH", str(HERE / "stand_ins"))
@@ -282,6 +281,13 @@ def test_images_of_another_type_are_named_with_the_parameter(client, start_node)
     client.diagnosis(lambda status, values: "takes sensor_msgs/msg/Image there" in status.message)  # the depth
     _, output = process.stop()
     assert output.count("set image_transport to compressed") == 1
+
+
+def test_a_missing_module_says_what_to_install(tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    code, output = Process(str(HERE / "fake_estimator.py"), env={"PYTHONPATH": str(tmp_path)}).wait()
+    assert code == 1 and "module cv2 is missing" in output and "install_python.sh" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("module", ["node", "image_source"])
