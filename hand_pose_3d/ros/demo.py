@@ -25,7 +25,7 @@ from typing import Any
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import find_share
+from hand_pose_3d.ros.share import find_share, own_arguments, profile_environment
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
@@ -47,7 +47,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
     parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    return parser.parse_args(arguments)
+    return parser.parse_args(own_arguments(arguments))
 
 
 class Demo:
@@ -292,10 +292,7 @@ def _list(out: Path, written: Sequence[Path]) -> None:
 
 def _environment() -> None:
     """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
-    profile = find_share("config/fastdds.xml")
-    name = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
-    if profile is not None and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
-        os.environ.setdefault(name, str(profile))
+    os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

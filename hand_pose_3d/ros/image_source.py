@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.errors import HandPoseError, one_line
+from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 
@@ -107,36 +108,21 @@ def _header(node: Any, frame_id: str) -> Any:
     return Header(stamp=node.get_clock().now().to_msg(), frame_id=frame_id)
 
 
-def _as(default: Any, value: Any, name: str) -> Any:
-    """A parameter as the type of its default: a number of a camera is text, a whole number does for a real one."""
-    kind = type(default)
-    if type(value) is kind:
-        return value
-    if kind in (str, float) and type(value) in (int, float):
-        return kind(value)
-    raise InvalidInputError(f"parameter {name} must be a {kind.__name__}, not {value!r}")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
     import rclpy
     from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException
     from rclpy.executors import ExternalShutdownException
 
-    rclpy.init(args=None if arguments is None else list(arguments))
     try:
+        start.init(arguments)
         node = rclpy.create_node("image_source")
 
         def say(text: str) -> None:
             node.get_logger().warning(one_line(text))
 
         settings: dict[str, Any] = {
-            name: _as(
-                default,
-                node.declare_parameter(name, default, ParameterDescriptor(description=text, dynamic_typing=True)).value,
-                name,
-            )
+            name: typed_parameters.declare(node, name, default, ParameterDescriptor(description=text))
             for name, (default, text) in _PARAMETERS.items()
         }
         pictures = open_pictures(
@@ -150,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (HandPoseError, InvalidParameterTypeException) as error:
+    except HandPoseError as error:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1
     finally:

@@ -28,6 +28,7 @@ from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros.demo import NODE, _environment
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
+from hand_pose_3d.ros.share import own_arguments
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _NODE = "/hand_pose_3d"
@@ -230,7 +231,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--weights", default="", help="folder with other weights")
     parser.add_argument("--max-hands", type=int, default=1)
-    return parser.parse_args(arguments)
+    return parser.parse_args(own_arguments(arguments))
 
 
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) -> int:
