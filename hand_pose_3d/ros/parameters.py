@@ -59,6 +59,11 @@ class NodeParameters:
     mirrored: bool = _parameter(False, "The images are mirrored, as a selfie view is.")
     score_threshold: float = _parameter(0.3, "Hands that score less are not reported.", low=0.0, high=1.0)
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
+    search: str = _parameter(
+        "auto",
+        "How hard new hands are looked for: fast is one look an image, coarse and closer in turns, thorough all at once.",
+        choices=("auto", "fast", "thorough"),
+    )
 
     smoothing_enabled: bool = _parameter(
         _SMOOTHING.enabled, "Smooth followed hands with a One Euro filter.", name="smoothing.enabled"
@@ -216,6 +221,7 @@ class NodeParameters:
             "hand_side": self.hand_side,
             "mirrored": self.mirrored,
             "score_threshold": self.score_threshold,
+            "search": self.search,
             "tracking": self.tracking,
             "scale_source": ScaleSource.CALIBRATED if calibrated else ScaleSource.ASSUMED,
             "reference_length": self.reference_length,
