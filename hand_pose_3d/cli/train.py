@@ -54,7 +54,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--photographs",
     multiple=True,
     type=_FOLDER,
-    help="Pack of labelled photographs (training.photographs) for handsegnet and posenet; may be repeated.",
+    help="Pack of labelled photographs (training.photographs) to learn from too; may be repeated.",
 )
 @click.option(
     "--photograph-share",
