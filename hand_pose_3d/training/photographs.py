@@ -199,7 +199,7 @@ def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> L
 def pack_photographs(
     folder: Path, labels: Path, out: Path, slugs: Sequence[str] = (), others: bool = True, no_side: Sequence[str] = ()
 ) -> ScenePack:
-    """Pack the photographs of `slugs`, or of all others, as scenes in `out`, their sure hands as crops in `out/crops` and
+    """Pack the photographs of `slugs`, or all others, as scenes in `out`, their sure hands as crops in `out/crops` and
     the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting."""
     crops = _CropWriter()
     poses: list[np.ndarray] = []
