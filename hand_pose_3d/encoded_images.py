@@ -58,7 +58,8 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
 
     Grey, palette, alpha and 16-bit pictures are taken: alpha is dropped, 16 bits are taken to span the full range.
     A photograph is turned as EXIF says and refused if it is cut off. from_camera: pixels stay as they were delivered,
-    and of a JPEG without an end, which some cameras send, there is what is there. mosaic: leave one channel as one, (H, W), as a Bayer pattern needs.
+    and of a JPEG without an end, which some cameras send, there is what is there. mosaic: leave one channel as one,
+    (H, W), as a Bayer pattern needs.
     Raises InvalidInputError, with a text that begins with what the data are.
     """
     import cv2

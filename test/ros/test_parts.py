@@ -10,7 +10,7 @@ from fake_estimator import make_hand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Health, Situation
 from hand_pose_3d.ros.inputs import StampGate
 from hand_pose_3d.ros.mailbox import Mailbox
