@@ -25,7 +25,7 @@ from typing import Any
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import find_share
+from hand_pose_3d.ros.share import find_share, log_somewhere
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
@@ -292,6 +292,7 @@ def _list(out: Path, written: Sequence[Path]) -> None:
 
 def _environment() -> None:
     """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
+    log_somewhere()
     profile = find_share("config/fastdds.xml")
     name = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
     if profile is not None and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:

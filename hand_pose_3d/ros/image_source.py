@@ -16,6 +16,7 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.share import log_somewhere
 
 _PARAMETERS = {
     "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
@@ -124,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rclpy.exceptions import InvalidParameterTypeException
     from rclpy.executors import ExternalShutdownException
 
-    rclpy.init(args=None if arguments is None else list(arguments))
+    log_somewhere()
     try:
+        rclpy.init(args=None if arguments is None else list(arguments))
         node = rclpy.create_node("image_source")
 
         def say(text: str) -> None:
@@ -150,6 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except UnicodeError:
+        print("image_source: parameters must be UTF-8: give the file's name as a file: URL", file=sys.stderr)
+        return 1
     except (HandPoseError, InvalidParameterTypeException) as error:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1
