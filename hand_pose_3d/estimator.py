@@ -35,9 +35,6 @@ _ROUGH_SCORE = 0.3
 _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
 
-_VERY_SURE = 0.75
-"""Mean keypoint score from which on one reading of a single image is enough if its window fitted."""
-
 
 _FARTHEST_M = 100.0
 """Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
@@ -56,9 +53,7 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.3  # hands below are left out, 0..1
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    search: str = (
-        "auto"  # fast (one look of a coarse or a closer kind in turns), thorough (all at once), auto: fast in video
-    )
+    search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
@@ -233,14 +228,13 @@ class HandPoseEstimator:
         hands: list[HandPose] = []
         again: list[tuple[Crop, Detection]] = []
         for number, crop, hand in self._read(image, crops):
-            hand = family.confirm(hand, places[number])
-            better = family.crop(hand.keypoints_px)
-            sure = config.tracking or float(hand.keypoint_scores.mean()) > _VERY_SURE
-            if fits(crop, better) and sure:
+            hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
+            if config.tracking and fits(crop, better):  # the next image will be read in a better window
                 hands.append(hand)
-            elif hand.score > config.score_threshold * _ROUGH_SCORE:
+            elif hand.score >= config.score_threshold * _ROUGH_SCORE:
                 again.append((better, places[number]))
-        for number, _, hand in self._read(image, [crop for crop, _ in again]):
+        windows = [crop for crop, _ in again]
+        for number, _, hand in self._read(image, windows, mirrored_too=not config.tracking):
             hands.append(family.confirm(hand, again[number][1]))
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
         found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
@@ -266,8 +260,13 @@ class HandPoseEstimator:
         self._took("tracking", start)
         return hands
 
-    def _read(self, image: np.ndarray, crops: Sequence[Crop]) -> list[tuple[int, Crop, HandPose]]:
-        """Number, window and hand of each window whose reading is finite."""
+    def _read(
+        self, image: np.ndarray, crops: Sequence[Crop], mirrored_too: bool = False
+    ) -> list[tuple[int, Crop, HandPose]]:
+        """Number, window and hand of each window whose reading is finite.
+
+        mirrored_too: read each window both ways round and take the mean.
+        """
         if not crops:
             return []
         start = time.perf_counter()
@@ -276,6 +275,9 @@ class HandPoseEstimator:
         start = time.perf_counter()
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
         readings = self._family.read(pixels, [given] * len(crops))
+        if mirrored_too:
+            flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
+            readings = [a.mean(b.mirrored(self._family.crop_size)) for a, b in zip(readings, flipped)]
         self._took("keypoints", start)
         hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,6 +42,31 @@ class CropReading:
     def relative(self) -> np.ndarray:
         """(21, 3) wrist at zero, reference bone of length one, crop axes."""
         return from_canonical(self.canonical, self.rotation)
+
+    def mirrored(self, size: int) -> CropReading:
+        """What the crop mirrored left to right holds. size: its edge in pixels."""
+        flip = np.diag([-1.0, 1.0, 1.0])
+        # The other side's canonical frame is mirrored in z, so that the rotation stays one.
+        canonical = self.canonical * [1, 1, -1]
+        rotation = flip @ self.rotation @ np.diag([1.0, 1.0, -1.0])
+        uv = self.uv * [-1, 1] + [size - 1, 0]
+        return replace(self, uv=uv, right=1 - self.right, canonical=canonical, rotation=rotation)
+
+    def mean(self, other: CropReading) -> CropReading:
+        """The mean of two readings of one crop; of two sides the surer one's pose."""
+        odds = [math.log(p / (1 - p)) for p in (min(max(r.presence, 1e-6), 1 - 1e-6) for r in (self, other))]
+        right = (self.right + other.right) / 2
+        same = (self.right > 0.5) == (other.right > 0.5)
+        pose = next(r for r in (self, other) if (r.right > 0.5) == (right > 0.5))
+        u, _, v = np.linalg.svd(self.rotation + other.rotation)
+        return CropReading(
+            (self.uv + other.uv) / 2,
+            (self.scores + other.scores) / 2,
+            right,
+            1 / (1 + math.exp(-sum(odds) / 2)),
+            (self.canonical + other.canonical) / 2 if same else pose.canonical,
+            u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v if same else pose.rotation,
+        )
 
 
 class Family(Protocol):
