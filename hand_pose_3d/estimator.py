@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
-from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.detection import Detection, on_known
+from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
@@ -51,7 +51,9 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.3  # hands below are left out, 0..1
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    search: str = "auto"  # fast (one look of a coarse or a closer kind in turns), thorough (all at once), auto: fast in video
+    search: str = (
+        "auto"  # fast (one look; coarse and closer in turns in video), thorough (all scales), auto: fast in video
+    )
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)

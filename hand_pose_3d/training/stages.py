@@ -59,7 +59,8 @@ def build_lite_stage(
         segmentation = LiteHandSegNet()
         if trunk is not None:
             pretrained.load_scene_trunk(segmentation.trunk, trunk)
-        scenes = [scene_pack(root, "training") for root in roots]
+        packs = [scene_pack(root, "training") for root in roots]
+        scenes = [(pack, float(len(pack))) for pack in packs]
         return LiteSegmentationStage(segmentation, scenes, scene_pack(roots[0], "evaluation"), **rate)
     if stage == "posenet":
         pose = LitePoseNet()
