@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from overfit import losses
+from scene_maker import packed, scene
 
 from hand_pose_3d.cli import train
 from hand_pose_3d.datasets.sample import Sample
@@ -31,7 +32,7 @@ from hand_pose_3d.training.paper import (
     pose_loss,
     training_crop,
 )
-from hand_pose_3d.training.scenes import HAND, ScenePack
+from hand_pose_3d.training.scenes import HAND
 from hand_pose_3d.weights import read_weights, save_weights
 
 
@@ -56,12 +57,12 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return made
 
 
-def test_handsegnet_learns_a_batch_by_heart() -> None:
-    scenes = np.zeros((2, 320, 320, 4), np.uint8)
-    scenes[:, :160] = [30, 60, 40, 0]
-    scenes[:, 160:] = [220, 160, 130, HAND]
+def test_handsegnet_learns_a_batch_by_heart(tmp_path: Path) -> None:
+    half = scene(background=(30, 60, 40))
+    half.rgbc[160:] = [220, 160, 130, HAND]
+    pack = packed(tmp_path, half, half)
     torch.manual_seed(0)
-    stage = PaperSegmentationStage(HandSegNet(), [ScenePack(scenes)], ScenePack(scenes), window=32)
+    stage = PaperSegmentationStage(HandSegNet(), [pack], pack, window=32)
     found = losses(stage, 10, 4, 3e-4, train=False)
     assert found[-1] < 0.6 * found[0]
 

@@ -10,14 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from overfit import losses
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
-    LiteHandSegNet,
     LiteLifting,
     LitePose,
     LitePoseNet,
@@ -26,10 +23,9 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import calibration, data
+from hand_pose_3d.training import data, score_calibration
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
-from hand_pose_3d.training.handsegnet import SCENE_INPUT, LiteSegmentationStage, SceneSampler
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
 from hand_pose_3d.training.posenet import (
@@ -41,7 +37,7 @@ from hand_pose_3d.training.posenet import (
     mix_style,
     target_maps,
 )
-from hand_pose_3d.training.scenes import HAND, SCENE_SIZE, ScenePack, load_scenes, pack_scenes
+from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -92,18 +88,6 @@ def test_mix_style_exchanges_statistics_and_keeps_what_is_where() -> None:
             assert (x >= like.min(0).values - 1e-4).all() and (x <= like.max(0).values + 1e-4).all()
         centred = [(x - x.mean((2, 3), keepdim=True)) / x.std((2, 3), keepdim=True) for x in (old, new)]
         torch.testing.assert_close(*centred, rtol=1e-3, atol=1e-3)
-
-
-def test_handsegnet_learns_a_batch_by_heart() -> None:
-    rng = np.random.default_rng(1)
-    scenes = rng.integers(0, 60, (4, 320, 320, 4), dtype=np.uint8)
-    scenes[..., 3] = 0
-    for i in range(4):
-        scenes[i, 60 : 200 + 20 * i, 80:180] = [220, 160, 130, HAND]
-    torch.manual_seed(0)
-    stage = LiteSegmentationStage(LiteHandSegNet(), [ScenePack(scenes)], ScenePack(scenes), trunk_rate=1.0)
-    found = losses(stage, 20, 2, 2e-3)
-    assert found[-1] < 0.5 * found[0]
 
 
 @pytest.mark.parametrize("network", [LiteLifting, Lifting, DirectLifting])
@@ -173,15 +157,6 @@ def test_samples_depend_on_the_seed_alone(crops: CropPack) -> None:
     assert first.image.shape == (CROP_SIZE, CROP_SIZE, 3)
 
 
-def test_scene_masks_follow_the_pixels() -> None:
-    scene = np.zeros((1, 320, 320, 4), np.uint8)
-    scene[0, 100:200, 120:220] = [255, 255, 255, HAND]
-    image, mask = SceneSampler([ScenePack(scene)])(np.random.default_rng(3))
-    width, height = SCENE_INPUT
-    assert image.shape == (height, width, 3) and mask.shape == (height, width)
-    assert image[mask > 0].mean() > image[mask == 0].mean() + 50
-
-
 def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeypatch) -> None:
     made = []
 
@@ -198,15 +173,6 @@ def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeyp
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: data.crop_pack(tmp_path, "training"), range(2))) == [True, True]
     assert len(made) == 1
-
-
-def test_half_a_pack_of_scenes_is_none(tmp_path: Path) -> None:
-    scene = np.zeros((SCENE_SIZE, SCENE_SIZE, 3), np.uint8), np.zeros((SCENE_SIZE, SCENE_SIZE), np.uint8)
-    with pytest.raises(InvalidInputError, match="3 scenes were asked for, the data set gave 2"):
-        pack_scenes([scene, scene], tmp_path, 3)
-    with pytest.raises(InvalidInputError, match="not a pack"):
-        load_scenes(tmp_path)
-    assert len(pack_scenes([scene, scene], tmp_path, 2)) == 2
 
 
 def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
@@ -239,9 +205,9 @@ def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> N
     middle, corner = opened.mistaken[0, PACK_SIZE // 2, PACK_SIZE // 2], opened.mistaken[0, 5, 5]
     assert (middle == 200).all() and (corner == 40).all()
 
-    sampler = PoseSampler([opened], PoseAugmentation(empty=1.0, mistaken=1.0))
+    sampler = PoseSampler([opened], PoseAugmentation(empty=1.0, mistaken=1.0, beside=0.0))
     for seed in range(10):
-        seen = sampler.mistaken(opened, np.random.default_rng(seed))
+        seen = sampler.mistaken(np.random.default_rng(seed))
         assert (seen[..., 0] > 120).mean() > 0.5
         assert sampler(np.random.default_rng(seed)).presence == 0
 
@@ -297,17 +263,19 @@ def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
     assert 1 / (1 + np.exp(b * 0.046 - a)) > 0.8 and 1 / (1 + np.exp(b * 0.17 - a)) < 0.3
 
 
-def test_scores_of_hands_are_calibrated_on_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Answers whose chance to be right is known: the fit finds it, and the network's reader applies it."""
+def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Predictions whose chance to be right is known: both fits find it, and the network's reader applies the first."""
     rng = np.random.default_rng(0)
-    logit, keypoints = rng.normal(3, 2, 4000), rng.uniform(0.1, 0.9, 4000)
+    logit, keypoints, odds = rng.normal(3, 2, 8000), rng.uniform(0.1, 0.9, 8000), rng.normal(0, 1, 8000)
     chance = 1 / (1 + np.exp(6 - 0.5 * logit - 8 * keypoints))
-    answers = np.stack([1 / (1 + np.exp(-logit)), keypoints, rng.random(4000) < chance], axis=1)
-    monkeypatch.setattr(calibration, "_answers", lambda *_: answers)
-    network = LitePoseNet()
-    figures = calibrate_presence(network, tmp_path, "evaluation")
+    facts = np.column_stack([logit, keypoints, np.ones(8000), logit, odds, *np.abs(rng.normal(0, 0.3, (3, 8000)))])
+    right = (rng.random(8000) < chance).astype(float)
+    monkeypatch.setattr(score_calibration, "_predictions", lambda *_: (facts, right))
+    segmentation, network = LiteHandSegNet(), LitePoseNet()
+    figures = calibrate_hands(segmentation, network, tmp_path, [])
     np.testing.assert_allclose(network.presence_calibration, [-6, 0.5, 8], rtol=0.12)
-    assert figures["presence_calibration_error"] < 0.05 and figures["presence_answers"] == 4000
+    np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.25)
+    assert figures["hand_calibration_error"] < 0.05 and figures["predictions"] == 8000
 
     network.eval()
     crops, side = torch.zeros(1, 160, 160, 3, dtype=torch.uint8), torch.full((1,), -1.0)
@@ -319,9 +287,10 @@ def test_scores_of_hands_are_calibrated_on_answers(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(reading.presence[0], expected)
 
 
-def test_nothing_is_calibrated_on_answers_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    network = LitePoseNet()
-    for answers in (np.zeros((0, 3)), np.tile([0.9, 0.8, 1.0], (50, 1))):
-        monkeypatch.setattr(calibration, "_answers", lambda *_, a=answers: a)
-        assert calibrate_presence(network, tmp_path, "evaluation") == {}
+def test_nothing_is_calibrated_on_predictions_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    segmentation, network = LiteHandSegNet(), LitePoseNet()
+    for facts in (np.zeros((0, 8)), np.tile([0.9, 0.8, 1, 0, 0, 0, 0, 0], (50, 1))):
+        monkeypatch.setattr(score_calibration, "_predictions", lambda *_, f=facts: (f, np.ones(len(f))))
+        assert calibrate_hands(segmentation, network, tmp_path, []) == {}
         assert network.presence_calibration.tolist() == [0, 1, 0]
+        assert segmentation.confirmation.tolist() == [0, 1, 0, 0, 0, 0]

@@ -1,0 +1,139 @@
+"""What the lite family makes of an image before and after its network, for any size and part of it."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from synthetic_hand import hand_from, keypoints_of
+
+from hand_pose_3d.detection import EXTENT_UNIT, Detection, Look
+from hand_pose_3d.families import LiteFamily, PaperFamily
+from hand_pose_3d.windows import crop_from_pose, crop_upright
+
+CELL = 4
+
+
+class Spots(LiteFamily):
+    """A HandSegNet that takes the whitest cell of its input for the middle of a hand of 32 pixels, turned by 0.5."""
+
+    def __init__(self):
+        self.inputs = []
+        self._scene = self.answer
+        self._confirmation = np.array([0.0, 1.0, 0.5, -1.0, 0.0, 0.0])
+
+    def answer(self, canvas):
+        self.inputs.append(canvas[0])
+        height, width = canvas.shape[1] // CELL, canvas.shape[2] // CELL
+        brightness = canvas[0].astype(float).reshape(height, CELL, width, CELL, 3).mean((1, 3, 4))
+        row, column = np.unravel_index(np.argmax(brightness), brightness.shape)
+        maps = np.zeros((1, 7, height, width), np.float32)
+        maps[0, 1:5, row, column] = 0.9, math.log(32 / EXTENT_UNIT), math.sin(0.5), math.cos(0.5)
+        return (maps,)
+
+
+@settings(max_examples=40)
+@given(
+    size=st.tuples(st.integers(64, 1400), st.integers(64, 1400)),
+    at=st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9)),
+    search=st.sampled_from(["fast", "thorough"]),
+    turn=st.integers(0, 7),
+)
+def test_a_detection_is_where_the_image_shows_it_in_every_look(size, at, search, turn):
+    width, height = size
+    family = Spots()
+    image = np.zeros((height, width, 3), np.uint8)
+    for look in family.looks(width, height, search, turn):
+        (x, y), (w, h) = look.origin, look.size
+        cell = CELL * math.sqrt(w * h / look.pixels)  # of the network, in pixels of the image
+        u, v = x + at[0] * (w - 1), y + at[1] * (h - 1)
+        reach = cell + 1  # at least one cell is white
+        image[:] = 0
+        top, left = max(round(v - reach), 0), max(round(u - reach), 0)
+        image[top : round(v + reach) + 1, left : round(u + reach) + 1] = 255
+        (found,) = family.detect(image, [look])
+        assert math.dist(found.center, (u, v)) < 2 * cell + 1
+        assert found.extent == pytest.approx(32 * cell / CELL, rel=0.06)
+        assert found.angle == pytest.approx(0.5, abs=1e-5) and found.score == pytest.approx(0.9)
+        canvas = family.inputs[-1]
+        assert canvas.shape[0] % 32 == canvas.shape[1] % 32 == 0
+        assert canvas.shape[0] * canvas.shape[1] < 1.1 * look.pixels + 32 * (sum(canvas.shape[:2]) + 32)
+
+
+def test_what_lies_beyond_the_image_is_no_place_for_a_hand():
+    """Padding is brighter than a black image: a peak there is cut off."""
+    family = Spots()
+    image = np.zeros((480, 640, 3), np.uint8)
+    assert family.detect(image, family.looks(640, 480, "fast", 0)) == []
+    canvas = family.inputs[-1]
+    assert (canvas[-1, -1] == 114).all()
+
+
+def test_hands_too_large_for_a_close_look_are_left_to_a_coarse_one():
+    family = Spots()
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[200:240, 300:340] = 255
+    look = Look((0, 0), (640, 480), 4 * 170 * 128, 31.0)
+    assert family.detect(image, [look]) == []
+    assert len(family.detect(image, [Look((0, 0), (640, 480), 4 * 170 * 128, 33.0)])) == 1
+
+
+def test_one_hand_in_several_looks_is_found_once():
+    family = Spots()
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[100:120, 150:170] = 255
+    whole = Look((0, 0), (320, 240), 170 * 128)
+    assert len(family.detect(image, [whole, whole, Look((80, 60), (200, 150), 170 * 128 * 150 // 384)])) == 1
+
+
+def hand(score):
+    flat = np.stack([np.linspace(200, 260, 21), np.linspace(300, 200, 21)], axis=1)
+    return hand_from(keypoints_of({}), flat, score=score)
+
+
+def test_a_reading_is_believed_more_the_surer_and_the_nearer_its_detection_is():
+    family, seen = Spots(), hand(0.7)
+    crop = crop_from_pose(seen.keypoints_px, 160, 1.0)
+    there = [Detection(crop.center, crop.side, crop.angle, p) for p in (0.2, 0.5, 0.9)]
+    scores = [family.confirm(seen, detection).score for detection in there]
+    assert scores == sorted(scores) and scores[1] == pytest.approx(0.7)
+    away = Detection((crop.center[0] + 0.5 * crop.side, crop.center[1]), crop.side, crop.angle, 0.5)
+    expected = 1 / (1 + math.exp(-(math.log(0.7 / 0.3) - 0.5)))
+    assert family.confirm(seen, away).score == pytest.approx(expected)
+    confirmed = family.confirm(seen, away)
+    np.testing.assert_array_equal(confirmed.keypoints_px, seen.keypoints_px)
+
+
+def test_windows_of_followed_hands_are_those_of_training():
+    from hand_pose_3d.training import posenet
+
+    keypoints_px = hand(0.9).keypoints_px
+    assert Spots().crop(keypoints_px) == crop_from_pose(keypoints_px, posenet.CROP_SIZE, posenet.CROP_MARGIN)
+    paper = object.__new__(PaperFamily)
+    assert paper.crop(keypoints_px) == crop_upright(keypoints_px, 256, 1.25)
+
+
+def test_the_paper_finds_its_object_first_and_says_nothing_of_readings():
+    paper = object.__new__(PaperFamily)
+    mask = np.full((1, 240, 320), 0.1, np.float32)
+    mask[0, 50:80, 40:60], mask[0, 150:190, 200:260] = 0.95, 0.8  # the most probable pixel is in the smaller
+    paper._scene = lambda image: (mask,)
+    image = np.zeros((480, 640, 3), np.uint8)
+    (look,) = paper.looks(640, 480, "fast", 1)
+    assert look.size == (640, 480)
+    first, second = paper.detect(image, [look])
+    assert first.center == pytest.approx((99.5, 129.5)) and first.extent == 60
+    assert second.center == pytest.approx((459.5, 339.5)) and second.extent == 120
+    assert (first.angle, first.score) == (0.0, pytest.approx(0.95))
+    seen = hand(0.6)
+    assert paper.confirm(seen, first) is seen
+
+
+def test_settings_of_the_network_and_of_its_training_agree():
+    from hand_pose_3d.training import handsegnet
+
+    family = Spots()
+    canvas_of_black = family.detect(np.zeros((100, 300, 3), np.uint8), [Look((0, 0), (300, 100), 170 * 128)])
+    assert canvas_of_black == [] and (family.inputs[0][-1, -1] == handsegnet.PADDING).all()
+    assert handsegnet.EXTENT_UNIT == EXTENT_UNIT and handsegnet.STRIDE == CELL

@@ -1,0 +1,251 @@
+"""What a teacher's views agree on, and which photographs are learned from, in what part."""
+
+import json
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scene_maker import find_dots, keypoints, scene
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.training import photographs
+from hand_pose_3d.training.crops import PACK_SIZE
+from hand_pose_3d.training.photographs import agree, label, pack_photographs, read_photographs, views
+from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
+
+WIDTH, HEIGHT = 640, 480
+
+
+def record(*hands: tuple[dict[int, np.ndarray], bool], file: str = "someone/a.png") -> dict[str, Any]:
+    """What a teacher wrote: each hand's keypoints in the views that saw it, by their number, and its side."""
+    seen: list[dict[str, Any]] = [{"box": list(view[:4]), "hands": []} for view in views(WIDTH, HEIGHT)]
+    for by_view, right in hands:
+        for number, uv in by_view.items():
+            seen[number]["hands"].append({"uv": uv.tolist(), "right": right, "score": 0.9 - 0.01 * number})
+    return {"file": file, "views": seen}
+
+
+HAND = keypoints((320, 240), 100, 0.3)
+ASIDE = np.array([0.088 * np.ptp(HAND, axis=0).max(), 0])
+"""So far apart that two answers are of one hand and yet do not agree."""
+EVERYWHERE = tuple(range(len(views(WIDTH, HEIGHT))))
+
+
+@given(width=st.integers(16, 5000), height=st.integers(16, 5000))
+def test_views_show_all_of_a_photograph_more_than_once_and_in_a_mirror(width: int, height: int) -> None:
+    parts = views(width, height)
+    x, y = np.linspace(0, width, 13)[None], np.linspace(0, height, 13)[:, None]
+    little = 1e-6 * (width + height)
+    inside = [
+        (abs(x - a - w / 2) <= w / 2 + little) & (abs(y - b - h / 2) <= h / 2 + little) for a, b, w, h, _ in parts
+    ]
+    seen = np.sum(inside, axis=0)
+    assert seen.min() >= 5
+    assert sum(mirrored for *_, mirrored in parts) == 1
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), number=st.integers(6, 16))
+def test_views_that_agree_give_one_sure_hand_of_their_medians(seed: int, number: int) -> None:
+    rng = np.random.default_rng(seed)
+    by_view = {k: HAND + rng.normal(0, 2, HAND.shape) for k in rng.permutation(len(EVERYWHERE))[:number]}
+    (hand,) = agree(record((by_view, True)))
+    assert hand.sure and hand.right == 1 and hand.spread.shape == (21,)
+    np.testing.assert_allclose(hand.keypoints_px, np.median(list(by_view.values()), axis=0), atol=1e-9)
+    assert 0 < hand.spread.mean() < 0.08
+    shifted = agree(record(({k: 2 * uv for k, uv in by_view.items()}, True)))[0]
+    np.testing.assert_allclose(shifted.spread, hand.spread)  # a share of the hand's extent
+
+
+def test_one_view_alone_is_not_sure_and_neither_are_few_of_many() -> None:
+    assert [hand.sure for hand in agree(record(({0: HAND}, True)))] == [False]
+    assert [hand.sure for hand in agree(record(({0: HAND, 1: HAND}, True)))] == [False]  # most could have seen it
+    small = keypoints((60, 60), 40)  # only in the tiles of the corner is it large enough to be seen
+    assert [hand.sure for hand in agree(record(({3: small, 7: small}, True)))] == [True]
+
+
+def test_views_that_place_the_keypoints_differently_are_not_sure() -> None:
+    left, right = HAND - ASIDE, HAND + ASIDE
+    (hand,) = agree(record(({k: left if k % 2 else right for k in EVERYWHERE}, True)))
+    assert not hand.sure and hand.spread.mean() == pytest.approx(0.088)
+
+
+def test_the_side_is_the_share_of_views_and_mirrored_ones_count_as_the_rest() -> None:
+    first = dict.fromkeys(EVERYWHERE[:12], HAND)
+    others = dict.fromkeys(EVERYWHERE[12:], HAND)
+    (hand,) = agree(record((first, True), (others, False)))
+    assert hand.sure and hand.right == pytest.approx(12 / 16)
+
+
+def test_a_piece_of_a_hand_is_no_further_hand_but_one_beside_it_is() -> None:
+    piece = keypoints((330, 235), 35)
+    beside = keypoints((450, 240), 100)
+    some = EVERYWHERE[:8]
+    found = agree(record((dict.fromkeys(EVERYWHERE, HAND), True), (dict.fromkeys(some, piece), True)))
+    assert len(found) == 1 and np.allclose(found[0].keypoints_px, HAND)
+    found = agree(record((dict.fromkeys(EVERYWHERE, HAND), True), (dict.fromkeys(some, beside), False)))
+    assert [hand.right for hand in found] == [1, 0]
+    assert agree(record()) == []
+
+
+def test_sure_hands_come_before_those_that_more_views_saw() -> None:
+    left, right = HAND - ASIDE, HAND + ASIDE
+    vague = ({k: left if k % 2 else right for k in EVERYWHERE}, True)
+    clear = keypoints((100, 100), 100)
+    found = agree(record(vague, (dict.fromkeys((0, 1, 3, 4, 7, 8), clear), False)))
+    assert [hand.sure for hand in found] == [True, False]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Makes a folder of photographs from rows of index.csv and a teacher's records."""
+
+    def make(rows: list[dict[str, str]], records: list[dict[str, Any]]) -> tuple[Path, Path]:
+        names = list(rows[0])
+        lines = [",".join(names), *(",".join(row[name] for name in names) for row in rows)]
+        (tmp_path / "index.csv").write_text("\n".join(lines) + "\n")
+        picture = np.ascontiguousarray(scene(HAND, size=(WIDTH, HEIGHT), radius=3).rgbc[..., 2::-1])
+        for row in rows:
+            (tmp_path / row["slug"]).mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / row["slug"] / row["file"]), picture)
+        labels = tmp_path / "labels.jsonl"
+        labels.write_text("".join(json.dumps(one) + "\n" for one in records))
+        return tmp_path, labels
+
+    return make
+
+
+AGREED = dict.fromkeys(EVERYWHERE, HAND)
+
+
+def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(folder: Callable) -> None:
+    rows = [{"slug": "s", "file": f"{eye}.png", "hands": eye} for eye in ("no", "yes", "unknown")]
+    rows += [{"slug": "s", "file": "unlabelled.png", "hands": "yes"}]
+    records = [record((AGREED, True), file=f"s/{eye}.png") for eye in ("no", "yes", "unknown")]
+    read = list(read_photographs(*folder(rows, records), (), True))
+    assert [(len(hands), complete) for _, _, hands, complete in read] == [(0, True), (1, False)]
+    assert all(image.shape == (HEIGHT, WIDTH, 3) for _, image, *_ in read)
+
+
+def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(folder: Callable) -> None:
+    rows = [{"slug": "s", "file": name} for name in ("sure.png", "vague.png", "none.png", "unlabelled.png")]
+    records = [
+        record((AGREED, True), file="s/sure.png"),
+        record(({0: HAND}, True), file="s/vague.png"),
+        record(file="s/none.png"),
+    ]
+    read = list(read_photographs(*folder(rows, records), (), True))
+    assert [complete for *_, complete in read] == [True, False, False]
+
+
+def test_sources_are_taken_or_left_out_and_may_be_mirrored(folder: Callable) -> None:
+    rows = [{"slug": slug, "file": "a.png"} for slug in ("ann", "ben", "eve")]
+    root, labels = folder(rows, [record((AGREED, True), file=f"{slug}/a.png") for slug in ("ann", "ben", "eve")])
+    assert [source for source, *_ in read_photographs(root, labels, ["ben"], True)] == ["ann", "eve"]
+    assert [source for source, *_ in read_photographs(root, labels, ["ben"], False)] == ["ben"]
+    sides = {source: hands[0].right for source, _, hands, _ in read_photographs(root, labels, (), True, ["eve"])}
+    assert sides == {"ann": 1, "ben": 1, "eve": 0.5}
+
+
+def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").touch()
+    with pytest.raises(InvalidInputError, match="no folder of photographs"):
+        list(read_photographs(tmp_path, tmp_path / "labels.jsonl", (), True))
+
+
+def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(folder: Callable, tmp_path: Path) -> None:
+    rows = [{"slug": "s", "file": f"{k}.png", "hands": eye} for k, eye in enumerate(("yes", "yes", "no"))]
+    split = dict.fromkeys(EVERYWHERE[:8], HAND), dict.fromkeys(EVERYWHERE[8:], HAND)
+    records = [record((AGREED, False), file="s/0.png"), record((split[0], True), (split[1], False), file="s/1.png")]
+    made = pack_photographs(*folder(rows, records), tmp_path / "out")
+    assert len(made) == 3 and made.num_sure.tolist() == [1, 1, 0]
+    assert made[0].right.tolist() == [0] and np.isnan(made[1].right).all()  # half of the views say right
+    scale = made[0].rgbc.shape[1] / WIDTH
+    np.testing.assert_allclose(made[0].keypoints_px[0], (HAND + 0.5) * scale - 0.5, atol=1e-3)
+    assert (made[0].rgbc[..., 3] == UNKNOWN).all()  # an eye said only that there are hands
+    assert (made[2].rgbc[..., 3] == BACKGROUND).all() and made[2].complete and not made[0].complete
+
+    crops = photographs.load_pack(tmp_path / "out" / "crops")
+    assert len(crops) == 2 and crops.side.tolist() == [1, 0] and crops.visible.all()
+    assert crops.spread is not None and crops.spread.shape == (2, 21) and not crops.xyz_m.any()
+    np.testing.assert_allclose(find_dots(crops.rgba[0, ..., :3]), crops.uv[0], atol=1.5)
+    assert crops.rgba.shape[1:] == (PACK_SIZE, PACK_SIZE, 4)
+    assert crops.backgrounds.shape[1:] == (PACK_SIZE, PACK_SIZE, 3) and len(crops.backgrounds) == 1
+
+
+def test_pixels_far_from_the_hands_of_a_complete_photograph_are_background(folder: Callable, tmp_path: Path) -> None:
+    made = pack_photographs(
+        *folder([{"slug": "s", "file": "a.png"}], [record((AGREED, True), file="s/a.png")]), tmp_path / "out"
+    )
+    classes, scale = made[0].rgbc[..., 3], made[0].rgbc.shape[1] / WIDTH
+    columns, rows = (HAND * scale).round().astype(int).T
+    assert made[0].complete and (classes[rows, columns] == UNKNOWN).all()
+    assert (classes == BACKGROUND).mean() > 0.7 and set(np.unique(classes)) == {BACKGROUND, UNKNOWN}
+
+
+def test_the_teacher_sees_every_view_and_its_answers_are_in_the_photographs_pixels(
+    folder: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A teacher that finds the dots, and calls a hand by the side of its thumb as MediaPipe does in a mirror."""
+
+    class Hands:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def process(self, image: np.ndarray) -> SimpleNamespace:
+            uv = find_dots(image)
+            if np.isnan(uv).any():
+                return SimpleNamespace(multi_hand_landmarks=None, multi_handedness=None)
+            marks = [SimpleNamespace(x=u / image.shape[1], y=v / image.shape[0]) for u, v in uv]
+            name = "Left" if uv[1, 0] < uv[17, 0] else "Right"
+            side = SimpleNamespace(classification=[SimpleNamespace(label=name, score=0.9)])
+            return SimpleNamespace(multi_hand_landmarks=[SimpleNamespace(landmark=marks)], multi_handedness=[side])
+
+    module = ModuleType("mediapipe.python.solutions.hands")
+    module.Hands = Hands  # type: ignore[attr-defined]
+    for name in ("mediapipe", "mediapipe.python", "mediapipe.python.solutions"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    rows = [{"slug": "s", "file": f"{k}.png", "hands": eye} for k, eye in enumerate(("yes", "no", "yes"))]
+    root, labels = folder(rows, [])
+    label(root, labels)
+    records = [json.loads(line) for line in labels.open()]
+    assert [one["file"] for one in records] == ["s/0.png", "s/2.png"]  # no teacher is asked where there is no hand
+    hands = [hand for view in records[0]["views"] for hand in view["hands"]]
+    assert len(records[0]["views"]) == len(EVERYWHERE) and len(hands) >= 5
+    assert records[0]["views"][1]["hands"]  # the mirrored one
+    for hand in hands:
+        np.testing.assert_allclose(hand["uv"], HAND, atol=1.5)
+        assert hand["right"] is True
+    assert agree(records[0])[0].sure
+    label(root, labels)  # again: all are done
+    assert len(labels.read_text().splitlines()) == 2
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["photographs", *map(str, arguments)])
+    monkeypatch.delitem(sys.modules, photographs.__name__, raising=False)
+    runpy.run_module(photographs.__name__, run_name="__main__")
+
+
+def test_command_line(folder: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--help")
+    text = capsys.readouterr().out
+    assert ended.value.code == 0 and "index.csv" in text and "--held-out" in text and "--no-side" in text
+    rows = [{"slug": slug, "file": "a.png"} for slug in ("ann", "ben")]
+    root, labels = folder(rows, [record((AGREED, True), file=f"{slug}/a.png") for slug in ("ann", "ben")])
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "pack", root, labels)
+    assert ended.value.code == 2 and "pack needs OUT" in capsys.readouterr().err
+    run(monkeypatch, "pack", root, labels, root / "out", "--held-out", "ben")
+    sources = [photographs.ScenePack(root / name).source.tolist() for name in ("out", "out-held-out")]
+    assert sources == [["ann"], ["ben"]]
