@@ -15,6 +15,7 @@ from overfit import losses
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
+    LiteHandSegNet,
     LiteLifting,
     LitePose,
     LitePoseNet,
