@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.rendering import pose, rhd
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
 from hand_pose_3d.rendering.engine import Pictures, Rasteriser
@@ -264,7 +265,7 @@ def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dic
                 "distance_m": float(hand.wrist_camera_m[2]),
                 "sleeve": hand.clothing.sleeve < 0.2,
                 "flexion_deg": np.degrees(pose.flexion(points)).round(1).tolist(),
-                "folded": int(pose.folded(points).sum()),
+                "folded": int(folded_fingers(points).sum()),
             }
         )
     return {"view": scene.view, "environment": scene.environment or "made up", "tags": list(scene.tags), "hands": hands}

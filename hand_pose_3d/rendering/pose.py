@@ -283,13 +283,6 @@ def flexion(keypoints: np.ndarray) -> np.ndarray:
     return out
 
 
-def folded(keypoints: np.ndarray) -> np.ndarray:
-    """Which fingers (..., 4), index to little, are folded: their tips nearer to the wrist than their PIP joints."""
-    wrist = keypoints[..., :1, :]
-    tips, middle = keypoints[..., 8::4, :], keypoints[..., 6::4, :]
-    return np.linalg.norm(tips - wrist, axis=-1) < np.linalg.norm(middle - wrist, axis=-1)
-
-
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.
 _CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in FINGER_BASES]
 _STARTS, _ENDS = np.array(_CAPSULES).T

@@ -22,8 +22,9 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
-from hand_pose_3d.skeleton import FINGER_BASES, NUM_KEYPOINTS
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.tracking import similarity
 from hand_pose_3d.training.crops import PACK_MARGIN, PACK_SIZE, CropPack, load_pack
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
@@ -213,7 +214,7 @@ def pack_photographs(
                 if hand.sure and hand.depth_px is not None:
                     xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
                     xyz = (xyz - xyz[0]) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
-                    if is_open(xyz):
+                    if not folded_fingers(xyz).any():  # of other hands its depth is worse than ours
                         poses.append(xyz)
                         sides.append(1 + int(hand.right > 0.5))
             yield source, scene
@@ -222,16 +223,6 @@ def pack_photographs(
     crops.write(out / "crops")
     np.savez(out / "poses.npz", xyz_m=np.array(poses).reshape(-1, NUM_KEYPOINTS, 3), side=np.array(sides, int))
     return pack
-
-
-def is_open(xyz: np.ndarray) -> bool:
-    """Whether no finger is folded: each points on in the direction of its metacarpal. xyz: (21, 3).
-
-    Of the teacher's depth only that of open hands is learned; ours is better on others.
-    """
-    bases = xyz[FINGER_BASES]
-    onwards = xyz[[base + 3 for base in FINGER_BASES]] - xyz[[base + 1 for base in FINGER_BASES]]
-    return bool((((bases - xyz[0]) * onwards).sum(1) > 0).all())
 
 
 class _CropWriter:
