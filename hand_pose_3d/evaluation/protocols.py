@@ -23,6 +23,7 @@ MAX_PX, MAX_MM = 30.0, 50.0
 """Last thresholds of the PCK curves."""
 
 FOUND_IOU = 0.5
+_FOLDED = "three or four folded"
 _SHOWN = 0.5
 """Cosine between the view and the palm's normal from which on palm or back is shown: within 60 degrees."""
 
@@ -215,7 +216,7 @@ def groups(matches: Sequence[Match]) -> dict[str, list[Match]]:
         if xyz is None or not np.isfinite(xyz).all():
             continue
         folded = int(folded_fingers(xyz).sum())
-        names = ["no finger folded" if folded == 0 else "one or two folded" if folded < 3 else "three or four folded"]
+        names = [("no finger folded", "one or two folded", "one or two folded")[folded] if folded < 3 else _FOLDED]
         across, along = xyz[LITTLE_MCP] - xyz[INDEX_MCP], xyz[MIDDLE_MCP] - xyz[WRIST]
         palm = np.cross(across, along) * (1 if item.sample.side == Side.LEFT else -1)
         facing = float(palm @ xyz[MIDDLE_MCP] / (np.linalg.norm(palm) * np.linalg.norm(xyz[MIDDLE_MCP]) + 1e-12))
