@@ -125,6 +125,7 @@ class HandPoseEstimator:
     def reset(self) -> None:
         """Forget every hand that was followed."""
         self._tracker.reset()
+        self._searches = 0
 
     def configure(self, **settings: Any) -> None:
         """Change settings between two images; networks stay loaded and hands stay followed where that has a meaning.
@@ -220,7 +221,8 @@ class HandPoseEstimator:
         family, config = self._family, self.config
         start = time.perf_counter()
         search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
-        looks = family.looks(image.shape[1], image.shape[0], search, self._searches)
+        turn = self._searches if config.tracking else 0  # a single image is not searched by parts
+        looks = family.looks(image.shape[1], image.shape[0], search, turn)
         self._searches += 1
         taken = [hand.keypoints_px for hand in known]
         places = [d for d in family.detect(image, looks) if not on_known(d, taken)]
@@ -248,7 +250,7 @@ class HandPoseEstimator:
         """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
         tracker = self._tracker
         if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
-            tracker.reset()
+            self.reset()
             self._shape = image.shape
         start = time.perf_counter()
         windows = tracker.predict(stamp_s)

@@ -181,8 +181,11 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
         path = local_path(text)
         if path is None:
             raise InvalidInputError(f"{text} is a stream, not a file: follow it with hand_pose_3d live --camera")
-        if path.is_dir():
-            matches = sorted(entry for entry in path.iterdir() if _belongs(entry))
+        if os.path.isdir(path):
+            try:
+                matches = sorted(entry for entry in path.iterdir() if _belongs(entry))
+            except OSError as error:
+                raise InvalidInputError(f"cannot read the folder {path}: {error.strerror}") from error
             if not matches:
                 raise InvalidInputError(f"the folder {path} holds no image and no video")
         elif not os.path.lexists(path) and glob.has_magic(text):
@@ -351,6 +354,8 @@ def _read(path: Path, count: int = -1) -> bytes:
         mode = path.stat().st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
             raise InvalidInputError(f"{path} is a device, not a file: cameras are for hand_pose_3d live")
+        if stat.S_ISFIFO(mode):
+            raise InvalidInputError(f"{path} is a pipe: write its content to a file first")
         if stat.S_ISDIR(mode):
             raise InvalidInputError(f"{path} is a folder, not an image")
         with path.open("rb") as stream:

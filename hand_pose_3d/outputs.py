@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,16 +79,12 @@ def write_beside(path: Path, data: bytes) -> Path:
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
     """An open file without a name that anyone uses, gone at the end if it was not moved."""
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".hand_pose_3d-", suffix=".part")
-    mask = os.umask(0)
-    os.umask(mask)
-    os.chmod(name, 0o666 & ~mask)  # as open() would
+    path = folder / f".hand_pose_3d-{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream, Path(name)
+        with path.open("xb") as stream:
+            yield stream, path
     finally:
-        if os.path.exists(name):
-            os.unlink(name)
+        path.unlink(missing_ok=True)
 
 
 def _place(temporary: Path, path: Path) -> Path:
@@ -185,6 +180,7 @@ class VideoWriter:
 
     def _release(self) -> None:
         self._writer.release()
+        self._writer = None
         os.close(self._folder)
 
 

@@ -1,5 +1,6 @@
 """The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -9,6 +10,7 @@ import torch
 
 from hand_pose_3d import estimator as module
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.detection import Detection, Look
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.families import CropReading
@@ -16,11 +18,11 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
-from hand_pose_3d.segmentation import HandMask, cover
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.smoothing import SmoothingConfig
 from hand_pose_3d.tracking import TrackerConfig
 from hand_pose_3d.weights import save_weights
+from hand_pose_3d.windows import crop_from_pose
 
 # The back of a flat right hand, fingers up, thumb on the left; wrist at zero, unit: the index finger's first bone.
 FLAT = np.zeros((NUM_KEYPOINTS, 2))
@@ -46,47 +48,67 @@ def hand_at(center, size=30.0, angle=0.0, side=Side.RIGHT):
     return (flat - flat.mean(0)) @ np.array([[c, s], [-s, c]]) * size + center
 
 
-@dataclass(frozen=True)
-class DotMask(HandMask):
-    """What is not black; its regions given twice if so spoilt."""
-
-    spoil: str = ""
-
-    def regions(self, max_hands, known=()):
-        regions = super().regions(max_hands, known)
-        return regions + regions if self.spoil == "twice" else regions
-
-
 @dataclass
 class DotReader:
-    """A family of networks that reads such pictures, flat hands seen from their backs, without error."""
+    """A family of networks that finds and reads such pictures, flat hands seen from their backs, without error.
+
+    directed: whether detections know which way a hand points; presence: score of whatever shows all of a hand.
+    """
 
     crop_size: int = 320
     crop_margin: float = 1.3
-    region_margin: float = 1.35
-    upright: bool = True
+    directed: bool = False
+    presence: float = 0.95
     searches: int = 0
+    asked: list = field(default_factory=list)
     sides: list = field(default_factory=list)
     batches: list = field(default_factory=list)
+    confirmed: list = field(default_factory=list)
     spoil: str = ""
-    reach: int = 40
 
-    def segment(self, image, max_hands):
+    def looks(self, width, height, search, turn):
+        self.asked.append((search, turn))
+        return [Look((0, 0), (width, height), 1)]
+
+    def detect(self, image, looks):
         self.searches += 1
-        return DotMask((image.max(2) > 0).astype(float), image.shape[1::-1], (1.0, 1.0), 16, self.reach, self.spoil)
+        dots = (image.max(2) > 0).astype(np.uint8)
+        count, labels = cv2.connectedComponents(cv2.dilate(dots, np.ones((41, 41))))
+        found = []
+        for label in range(1, count):
+            x, y, w, h = cv2.boundingRect((dots * (labels == label)).astype(np.uint8))
+            detection = Detection((x + (w - 1) / 2, y + (h - 1) / 2), max(w, h) - 12.0, 0.0, 0.9)
+            if self.directed:
+                uv = self._dots(image * (labels == label)[..., None])
+                crop = crop_from_pose(uv, self.crop_size, 1.0)
+                detection = Detection(crop.center, crop.side, crop.angle, 0.9)
+            found += [detection] * (2 if self.spoil == "twice" else 1)
+        return found
+
+    def crop(self, keypoints_px):
+        return crop_from_pose(keypoints_px, self.crop_size, self.crop_margin)
+
+    def confirm(self, hand, detection):
+        self.confirmed.append(detection)
+        return hand.replace(score=hand.score * 0.5) if self.spoil == "doubt" else hand
 
     def read(self, crops, sides):
         self.sides += sides
         self.batches.append(len(crops))
         return [self._read(crop) for crop in crops]
 
-    def _read(self, crop):
-        red, green = crop[..., 0].astype(int), crop[..., 1].astype(int)
+    @staticmethod
+    def _dots(image):
+        red, green = image[..., 0].astype(int), image[..., 1].astype(int)
         uv = np.full((NUM_KEYPOINTS, 2), np.nan)
         for k in range(NUM_KEYPOINTS):
             rows, columns = np.nonzero((red + green > 245) & (abs(red - 20 - 11 * k) < 5))
             if len(rows):
                 uv[k] = columns.mean(), rows.mean()
+        return uv
+
+    def _read(self, crop):
+        uv = self._dots(crop)
         if np.isnan(uv).any():  # not all of a hand: say so
             return CropReading(FLAT, np.zeros(21), 0.5, 0.0, np.eye(21, 3), np.eye(3))
         relative, _ = normalise(np.column_stack([uv, np.zeros(NUM_KEYPOINTS)]))
@@ -95,7 +117,7 @@ class DotReader:
         thumb_is_left = ax * by - ay * bx < 0
         if self.spoil == "nan":
             canonical = canonical * np.nan
-        return CropReading(uv, np.full(21, 0.7), 0.9 if thumb_is_left else 0.1, 0.8, canonical, rotation)
+        return CropReading(uv, np.full(21, 0.7), 0.9 if thumb_is_left else 0.1, self.presence, canonical, rotation)
 
 
 @pytest.fixture
@@ -112,7 +134,7 @@ def make(**settings):
 def test_every_description_of_a_hand_agrees_with_the_others(reader):
     truth = hand_at((300, 250), angle=0.6)
     (hand,) = make()(picture(truth))
-    assert hand.side == Side.RIGHT and hand.side_score == pytest.approx(0.9) and hand.score == pytest.approx(0.8)
+    assert hand.side == Side.RIGHT and hand.side_score == pytest.approx(0.9) and hand.score == pytest.approx(0.95)
     np.testing.assert_allclose(hand.keypoints_px, truth, atol=1.5)
     rotated = hand.keypoints_canonical @ hand.rotation_camera_canonical.T
     np.testing.assert_allclose(hand.keypoints_relative, rotated, atol=1e-9)
@@ -191,7 +213,7 @@ def test_answers_that_are_not_finite_are_dropped(reader):
 
 def test_hands_below_the_threshold_are_left_out(reader):
     image = picture(hand_at((320, 240)))
-    assert make(score_threshold=0.79)(image) and not make(score_threshold=0.81)(image)
+    assert make(score_threshold=0.94)(image) and not make(score_threshold=0.96)(image)
 
 
 def test_a_followed_hand_needs_no_search(reader):
@@ -246,26 +268,89 @@ def test_first_crops_are_read_again_unless_they_fit_and_another_image_follows(re
         assert hands and len(reader.sides) == readings
 
 
-def test_a_hand_that_points_anywhere_is_looked_at_from_four_sides(reader, monkeypatch):
-    def unsure(crop):  # this reader knows only hands that point up, give or take 60 degrees
-        reading = DotReader._read(reader, crop)
-        ahead = reading.uv[9] - reading.uv[0]
-        up = -ahead[1] > 0.5 * np.hypot(*ahead)
-        return reading if up else replace(reading, uv=reading.uv[::-1], scores=reading.scores * 0.2)
+def test_a_detection_that_knows_the_direction_needs_one_look(reader):
+    reader.directed = True
+    for angle in (0.0, 1.5, 3.0, -2.0):
+        reader.batches.clear()
+        truth = hand_at((320, 240), 24, angle)
+        (hand,) = make(tracking=True)(picture(truth))
+        np.testing.assert_allclose(hand.keypoints_px, truth, atol=2)
+        assert reader.batches == [1]
 
-    monkeypatch.setattr(reader, "_read", unsure)
-    for tracking in (False, True):
-        for angle, batches in ((0.0, [1, 1]), (np.pi / 2, [1, 3, 1]), (-np.pi / 2, [1, 3, 1]), (3.0, [1, 3, 1])):
-            truth = hand_at((320, 240), 24, angle)
-            reader.batches.clear()
-            (hand,) = make(tracking=tracking)(picture(truth))
-            np.testing.assert_allclose(hand.keypoints_px, truth, atol=2)
-            assert reader.batches in ((batches,) if not tracking else (batches, batches[:-1]))
-    reader.batches.clear()
+
+def test_all_detections_of_an_image_are_read_together(reader):
     both = [hand_at((150, 240), 15), hand_at((480, 240), 15, np.pi)]
-    hands = make()(picture(*both))
-    assert reader.batches == [2, 3, 2]
+    hands = make(tracking=True)(picture(*both))
+    assert reader.batches == [2, 1]  # the one that pointed down is looked at again
     assert sorted(round(hand.keypoints_px[0, 0]) for hand in hands) == sorted(round(h[0, 0]) for h in both)
+
+
+def test_every_reading_is_weighed_with_the_detection_it_comes_from(reader):
+    truth = hand_at((150, 240), 15), hand_at((480, 240), 15, np.pi)
+    reader.spoil = "doubt"
+    hands = make(score_threshold=0.4)(picture(*truth))
+    assert [hand.score for hand in hands] == pytest.approx([0.475, 0.475])
+    middles = sorted(round(detection.center[0]) for detection in reader.confirmed[-2:])
+    assert middles == pytest.approx(sorted(uv.min(0)[0] / 2 + uv.max(0)[0] / 2 for uv in truth), abs=3)
+    assert make(score_threshold=0.5)(picture(*truth)) == []
+
+
+def test_followed_hands_are_not_weighed_with_detections(reader):
+    estimator = make(tracking=True, max_hands=1)
+    image = picture(hand_at((320, 240)))
+    for frame in range(3):
+        estimator(image, stamp_s=frame / 30)
+    assert len(reader.confirmed) == 1
+
+
+def test_a_hand_seen_in_one_frame_of_a_video_alone_is_never_reported(reader):
+    reader.presence = 0.7
+    image, empty = picture(hand_at((320, 240))), picture()
+    estimator = make(tracking=True)
+    assert [len(estimator(x, stamp_s=k / 30)) for k, x in enumerate((image, empty, image, empty))] == [0] * 4
+    assert [len(estimator(image, stamp_s=k / 30)) for k in (4, 5)] == [0, 1]
+    assert len(make(tracking=False)(image)) == 1  # of a single image everything above the threshold is
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, "thorough"),
+        ({"tracking": True}, "fast"),
+        ({"tracking": True, "search": "thorough"}, "thorough"),
+        ({"search": "fast"}, "fast"),
+    ],
+)
+def test_how_an_image_is_searched(reader, settings, expected):
+    make(**settings)(picture(), stamp_s=0.0)
+    assert [search for search, _ in reader.asked] == [expected]
+
+
+def test_searches_of_a_video_take_turns_and_start_with_the_whole_image(reader):
+    estimator = make(tracking=True)
+    for frame in range(4):
+        estimator(picture(), stamp_s=frame / 30)
+    assert [turn for _, turn in reader.asked] == [0, 1, 2, 3]
+    estimator.reset()
+    estimator(picture(), stamp_s=4 / 30)
+    estimator(picture(size=(320, 240)), stamp_s=5 / 30)
+    assert [turn for _, turn in reader.asked[4:]] == [0, 0]
+
+
+def test_what_is_found_in_an_image_does_not_depend_on_those_before(reader):
+    estimator = make(search="fast")
+    for _ in range(3):
+        estimator(picture())
+    assert [turn for _, turn in reader.asked] == [0, 0, 0]
+
+
+def test_the_search_may_change_between_two_images(reader):
+    estimator = make()
+    estimator.configure(search="fast")
+    estimator(picture())
+    assert reader.asked == [("fast", 0)]
+    with pytest.raises(InvalidInputError, match="auto, fast, thorough"):
+        estimator.configure(search="deep")
 
 
 def test_metres_need_a_camera(reader):
@@ -456,6 +541,7 @@ def test_depth_of_another_size_is_refused(reader):
         ({"max_hands": 0}, "1 to 16"),
         ({"max_hands": 1.5}, "1 to 16"),
         ({"hand_side": "both"}, "auto, left, right"),
+        ({"search": "slow"}, "auto, fast, thorough"),
         ({"score_threshold": 1.2}, "0..1"),
         ({"score_threshold": float("nan")}, "0..1"),
         ({"reference_length": 0.0}, "0.005..0.2"),
@@ -478,12 +564,13 @@ def test_a_device_that_is_not_there_is_named(reader, device):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """Files of all three lite networks with random values, which take every pixel for a hand."""
+    """Files of all three lite networks with random values, which see hands everywhere."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
     segmentation = LiteHandSegNet()
     with torch.no_grad():
-        segmentation.score.bias.copy_(torch.tensor([0.0, 50.0]))
+        segmentation.hands.weight[0] *= 20
+        segmentation.hands.bias[0] = 0.0
     for name, network in (("handsegnet", segmentation), ("posenet", LitePoseNet()), ("lifting", LiteLifting())):
         metadata = {"family": "lite", "version": "0", "licence": "none"}
         save_weights(folder / f"lite-{name}.safetensors", network, metadata)
@@ -505,10 +592,10 @@ class PlaceReader(DotReader):
 
     hands = hand_at((270, 250)), hand_at((380, 260))
 
-    def segment(self, image, max_hands):
+    def detect(self, image, looks):
         self.searches += 1
-        mask = cv2.erode(cover(self.hands, image.shape, (1.0, 1.0)), np.ones((5, 5)))
-        return HandMask(mask.astype(float), image.shape[1::-1], (1.0, 1.0), reach=10)
+        crops = [crop_from_pose(uv, self.crop_size, 1.0) for uv in self.hands]
+        return [Detection(crop.center, crop.side, crop.angle, 0.9) for crop in crops]
 
     def _read(self, crop):
         rows, columns = np.nonzero(crop[..., 2] == 255)
@@ -518,17 +605,16 @@ class PlaceReader(DotReader):
         hand = min(self.hands, key=lambda uv: np.linalg.norm(uv.mean(0) - middle))
         uv = (hand - affine[2]) @ np.linalg.inv(affine[:2])
         relative, _ = normalise(np.column_stack([uv, np.zeros(NUM_KEYPOINTS)]))
-        return CropReading(uv, np.full(21, 0.9), 0.9, 0.8, *to_canonical(relative))
+        return CropReading(uv, np.full(21, 0.9), 0.9, 0.95, *to_canonical(relative))
 
 
 @pytest.mark.parametrize("max_hands, tracking", [(2, False), (2, True), (1, False)])
 def test_hands_that_touch_are_both_found(monkeypatch, max_hands, tracking):
-    """One region of the mask holds both; what the first leaves of it is looked at as well, if another is asked for."""
+    """Each is a detection of its own, and the one that is followed does not hide the other."""
     family = PlaceReader()
     monkeypatch.setattr(module, "load_family", lambda *_: family)
     columns, rows = np.meshgrid(np.arange(640) // 4, np.arange(480) // 4)
     image = np.dstack([columns, rows, np.full_like(rows, 255)]).astype(np.uint8)
-    assert len(family.segment(image, 2).regions(2)) == 1
     estimate = make(max_hands=max_hands, tracking=tracking)
     family.searches = 0
     hands = estimate(image)
@@ -552,9 +638,13 @@ def test_networks_from_files_answer_in_every_precision(weights, photo):
         np.testing.assert_allclose(a.relative, a.canonical @ a.rotation.T, atol=1e-6)
     hands = exact(photo, Camera(150, 150, 80, 60, 160, 120))
     assert all(np.isfinite(hand.keypoints_px).all() for hand in hands)
-    assert exact.timings_ms["segmentation"] > 0
-    ((region,), (same,)) = (e.family.segment(photo, 2).regions(2) for e in (exact, rough))
-    assert region.box == same.box == (0, 0, 160, 120)
+    assert exact.timings_ms["detection"] > 0
+    looks = exact.family.looks(160, 120, "thorough", 0)
+    found, about = (e.family.detect(photo, looks) for e in (exact, rough))
+    assert found and about and found[0].score == pytest.approx(about[0].score, abs=0.05)
+    for detection in (*found, *about):
+        values = (*detection.center, detection.extent, detection.angle, detection.score)
+        assert all(math.isfinite(value) for value in values) and 0.1 <= detection.score <= 1
 
 
 def test_what_runs_is_said(weights):

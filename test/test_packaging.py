@@ -93,6 +93,22 @@ def test_package_xml_declares_what_is_imported_and_nothing_else():
     assert needed | set(NOT_IMPORTED) == packages | {"python3-rosbags-pip"}
 
 
+def test_install_script_asks_for_what_pip_asks_for():
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (dependencies,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "DEPENDENCIES"
+    )
+    script = ROOT / "config" / "install_python.sh"
+    assert subprocess.run(["sh", "-n", script]).returncode == 0
+    text = script.read_text()
+    listed = re.findall(r"^\S+ (\S+)$", text.partition("<<LIST\n")[2].partition("\nLIST\n")[0], re.MULTILINE)
+    assert sorted([*listed, "torch>=2.1"]) == sorted(dependencies) and '"torch>=2.1"' in text
+    skipped = re.search(r'--skip-keys "([^"]+)"', text)[1].split()
+    assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
+
+
 def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
     assert package_xml().findtext("member_of_group") == "rosidl_interface_packages"
     assert package_xml().findtext("export/build_type") == "ament_cmake"

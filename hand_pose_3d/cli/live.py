@@ -67,7 +67,7 @@ def _open(camera: str, size: tuple[int, int]) -> LiveCamera | Video:
     from hand_pose_3d.images import LiveCamera, Video, local_path
 
     path = local_path(camera)
-    if path is not None and path.is_file():
+    if path is not None and not camera.isdigit() and path.is_file():
         return Video(path)
     return LiveCamera(camera, size, lambda text: click.echo(one_line(text), err=True))
 

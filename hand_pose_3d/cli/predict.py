@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -114,7 +115,10 @@ def _failure(name: str, error: Exception) -> dict[str, Any]:
 
 def _text(name: str) -> str:
     """A file's name as UTF-8 has it, whatever the locale says."""
-    return name.encode(sys.getfilesystemencoding(), "surrogateescape").decode("utf-8", "surrogateescape")
+    try:
+        return name.encode(sys.getfilesystemencoding(), "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # not only a name
+        return name
 
 
 def _line(entry: dict[str, Any]) -> str:
@@ -211,7 +215,8 @@ class _Predictor:
 
 def _flat(name: str) -> str:
     """A file name for an entry: its path with the folders written into it, without the suffix."""
-    return "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
+    flat = "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
+    return os.fsdecode(os.fsencode(flat)[-200:])  # names have at most 255 bytes
 
 
 def _write_overlay(target: Path, image: np.ndarray, hands: list[HandPose]) -> Path:

@@ -54,7 +54,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--photographs",
     multiple=True,
     type=_FOLDER,
-    help="Pack of labelled photographs (training.photographs) for handsegnet and posenet; may be repeated.",
+    help="Pack of labelled photographs (training.photographs) to learn from too; may be repeated.",
 )
 @click.option(
     "--photograph-share",
@@ -120,6 +120,10 @@ def command(
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     if mean_with is not None and save_weights is None:
         raise click.UsageError("--mean-with is about the weights that --save-weights writes")
+    if save_weights is not None:
+        target = save_weights / f"{family}-{stage}.safetensors"
+        if target.exists() and any(given is not None and target.samefile(given) for given in (start, mean_with)):
+            raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # of the whole thread, so it is taken back
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))

@@ -25,7 +25,7 @@ from typing import Any
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import find_share, own_arguments, profile_environment
+from hand_pose_3d.ros.share import find_share, log_somewhere, own_arguments, profile_environment
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
@@ -292,6 +292,7 @@ def _list(out: Path, written: Sequence[Path]) -> None:
 
 def _environment() -> None:
     """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
+    log_somewhere()
     os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))

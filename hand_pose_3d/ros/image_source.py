@@ -17,6 +17,7 @@ from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.share import log_somewhere
 
 _PARAMETERS = {
     "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.executors import ExternalShutdownException
 
+    log_somewhere()
     try:
         start.init(arguments)
         node = rclpy.create_node("image_source")
@@ -136,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except UnicodeError:
+        print("image_source: parameters must be UTF-8: give the file's name as a file: URL", file=sys.stderr)
+        return 1
     except HandPoseError as error:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,3 +39,19 @@ def own_arguments(arguments: Sequence[str] | None) -> list[str]:
         elif not ros:
             out.append(argument)
     return out
+
+
+def log_somewhere() -> None:
+    """Give ROS a temporary folder for its logs where there is no home, or one that cannot be written; else it ends."""
+    home = os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros")
+    folder = os.path.join(home, "log")
+    if "ROS_LOG_DIR" in os.environ:
+        return
+    try:
+        if os.path.isabs(folder):
+            os.makedirs(folder, exist_ok=True)
+        usable = os.path.isabs(folder) and os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        os.environ["ROS_LOG_DIR"] = os.path.join(tempfile.gettempdir(), f"ros_log_{os.getuid()}")

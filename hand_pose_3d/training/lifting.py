@@ -36,6 +36,10 @@ class LiftingAugmentation:
     bone: float = 0.04  # standard deviation of each bone's length, relative
 
 
+SHOWN_HANDS = LiftingAugmentation(any_view=0.0, view=0.12)
+"""For hands of photographs, which stay in about the view in which they were shown."""
+
+
 class LiftingBatch(NamedTuple):
     """N examples. uv (N, 21, 2) and spread (N, 21) in 0..1 of the crop; side (N,) 0 left, 1 right; canonical
     (N, 21, 3) of the hand's own side; rotation (N, 3, 3) crop axes from canonical; scale_m (N,) the reference bone."""

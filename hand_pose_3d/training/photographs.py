@@ -13,7 +13,7 @@ import argparse
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.images import read_image
-from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.skeleton import FINGER_BASES, NUM_KEYPOINTS
 from hand_pose_3d.tracking import similarity
 from hand_pose_3d.training.crops import PACK_MARGIN, PACK_SIZE, CropPack, load_pack
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
@@ -35,8 +35,12 @@ _SAME = 0.45
 _LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
 """A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more
 than this share of its extent in the mean."""
+_MOST_DEPTH_SPREAD = 0.06
+"""Median difference of depths between views over the extent, from which on the teacher's depth is not learned."""
 _SIDE_SHARE = 0.8
 """Of the views that must call a hand right, or left, for its side to be learned."""
+_HAND_M = 0.17
+"""Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
 
@@ -44,12 +48,14 @@ _AROUND = 0.25
 @dataclass(frozen=True)
 class TeacherHand:
     """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
-    over the extent; right: share of views that call it right; sure: whether to learn from it."""
+    over the extent; right: share of views that call it right; sure: whether to learn from it; depth_px: (21,) pixels
+    behind the wrist, None where views differ too much."""
 
     keypoints_px: np.ndarray
     spread: np.ndarray
     right: float
     sure: bool
+    depth_px: np.ndarray | None = None
 
 
 def views(width: int, height: int) -> list[tuple[float, float, float, float, bool]]:
@@ -89,9 +95,9 @@ def label(folder: Path, out: Path) -> None:
                     uv = np.array([[p.x * size[0], p.y * size[1]] for p in marks.landmark]) @ back[:, :2].T + back[:, 2]
                     # Its sides are for mirrored images, so that its left is a person's right.
                     right = (side.classification[0].label == "Left") != mirrored
-                    found.append(
-                        {"uv": np.round(uv, 2).tolist(), "right": right, "score": side.classification[0].score}
-                    )
+                    depth = [round(p.z * size[0] / step, 2) for p in marks.landmark]
+                    score = side.classification[0].score
+                    found.append({"uv": np.round(uv, 2).tolist(), "z": depth, "right": right, "score": score})
                 seen.append({"box": [x, y, w, h], "hands": found})
             file.write(json.dumps({"file": name, "views": seen}) + "\n")
             file.flush()
@@ -124,7 +130,10 @@ def agree(record: dict[str, Any]) -> list[TeacherHand]:
         spread = np.median(np.linalg.norm(points - uv, axis=2), axis=0) / extent
         sure = number >= _LEAST_VIEWS and number >= _LEAST_SHARE * could and spread.mean() < _MOST_SPREAD
         right = float(np.mean([hand["right"] for _, hand in group]))
-        found.append((number, TeacherHand(uv, spread, right, bool(sure))))
+        depths = np.array([hand["z"] for _, hand in group])
+        depth = np.median(depths, axis=0)
+        clear = np.median(np.abs(depths - depth)) < _MOST_DEPTH_SPREAD * extent
+        found.append((number, TeacherHand(uv, spread, right, bool(sure), depth - depth[0] if clear else None)))
     kept: list[TeacherHand] = []
     for _, hand in sorted(found, key=lambda f: (-f[1].sure, -f[0])):
         if all(_overlap(hand, other) < 0.4 for other in kept):
@@ -162,7 +171,7 @@ def read_photographs(
             continue
         hands = [] if eye == "no" else agree(records[name])
         if row["slug"] in no_side:
-            hands = [TeacherHand(h.keypoints_px, h.spread, 0.5, h.sure) for h in hands]
+            hands = [replace(hand, right=0.5) for hand in hands]
         # Where an eye said only that there are hands, or the teacher found none, there may be others.
         complete = eye == "no" or (eye is None and any(h.sure for h in hands))
         yield row["slug"], read_image(folder / name), hands, complete
@@ -190,19 +199,39 @@ def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> L
 def pack_photographs(
     folder: Path, labels: Path, out: Path, slugs: Sequence[str] = (), others: bool = True, no_side: Sequence[str] = ()
 ) -> ScenePack:
-    """Pack the photographs of `slugs`, or of all others, as scenes in `out`, and their sure hands as crops in
-    `out/crops`, for the training of HandSegNet and PoseNet."""
+    """Pack the photographs of `slugs`, or all others, as scenes in `out`, their sure hands as crops in `out/crops` and
+    the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting."""
     crops = _CropWriter()
+    poses: list[np.ndarray] = []
+    sides: list[int] = []
 
     def scenes() -> Iterator[tuple[str, LabelledScene]]:
         for source, image, hands, complete in read_photographs(folder, labels, slugs, others, no_side):
             scene = _scene(image, hands, complete)
             crops.add(image, scene)
+            for hand in hands:
+                if hand.sure and hand.depth_px is not None:
+                    xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
+                    xyz = (xyz - xyz[0]) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
+                    if is_open(xyz):
+                        poses.append(xyz)
+                        sides.append(1 + int(hand.right > 0.5))
             yield source, scene
 
     pack = pack_scenes(scenes(), out)
     crops.write(out / "crops")
+    np.savez(out / "poses.npz", xyz_m=np.array(poses).reshape(-1, NUM_KEYPOINTS, 3), side=np.array(sides, int))
     return pack
+
+
+def is_open(xyz: np.ndarray) -> bool:
+    """Whether no finger is folded: each points on in the direction of its metacarpal. xyz: (21, 3).
+
+    Of the teacher's depth only that of open hands is learned; ours is better on others.
+    """
+    bases = xyz[FINGER_BASES]
+    onwards = xyz[[base + 3 for base in FINGER_BASES]] - xyz[[base + 1 for base in FINGER_BASES]]
+    return bool((((bases - xyz[0]) * onwards).sum(1) > 0).all())
 
 
 class _CropWriter:

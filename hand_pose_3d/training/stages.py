@@ -21,7 +21,7 @@ from hand_pose_3d.training.answers import AnswerSampler, posenet_answers
 from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
-from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage, Sampler
+from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingStage, Sampler
 from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
@@ -57,8 +57,8 @@ def build_lite_stage(
 
     trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
     stage's own; posenet: weights of a LitePoseNet whose answers lifting learns from too, None for simulated noise only.
-    photographs: packs of `training.photographs` that HandSegNet and PoseNet learn from too; photograph_share: of the
-    hands that are drawn.
+    photographs: packs of `training.photographs` that are learned from too; photograph_share: of the hands that
+    HandSegNet and PoseNet are shown.
     """
     rate: dict[str, Any] = {} if trunk_rate is None else {"trunk_rate": trunk_rate}
     if stage == "handsegnet":
@@ -84,6 +84,10 @@ def build_lite_stage(
         return LitePoseStage(pose, [*crops, *real_crops], held_out, extra, frozen_blocks, shares=shares, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
+    for folder in photographs:  # open hands as people show them, in about the views in which they do
+        with np.load(folder / "poses.npz") as shown:
+            if len(shown["side"]):
+                samplers.append(LiftingSampler(shown["xyz_m"], shown["side"], SHOWN_HANDS))
     held_out_poses = LiftingSampler(*poses(roots[0], "evaluation"))
     if posenet is None:
         return LiftingStage(LiteLifting(), samplers, held_out_poses)
