@@ -56,7 +56,7 @@ def _scenes(root: Path, split: str, limit: int) -> Iterator[tuple[str, LabelledS
         )
 
 
-def _windows() -> Callable[[np.ndarray], list[Crop]]:
+def hand_like_windows() -> Callable[[np.ndarray], list[Crop]]:
     """Where the shipped HandSegNet sees hands."""
     import torch
 
@@ -86,7 +86,7 @@ def crop_pack(root: Path, split: str) -> CropPack:
     with _one_process(root):
         if not (folder / "labels.npz").exists():
             count = len(read_rhd(root, split, "all"))
-            pack(_crops(root, split), folder, count, windows=_windows())
+            pack(_crops(root, split), folder, count, windows=hand_like_windows())
     return load_pack(folder)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.tracking import similarity
-from hand_pose_3d.training.crops import PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.data import hand_like_windows
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
 
 VIEW_PX = 512
@@ -42,6 +43,7 @@ _SIDE_SHARE = 0.8
 """Of the views that must call a hand right, or left, for its side to be learned."""
 _HAND_M = 0.17
 """Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
+_LEAST_FACE_PX = 14
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
 
@@ -198,11 +200,19 @@ def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> L
 
 
 def pack_photographs(
-    folder: Path, labels: Path, out: Path, slugs: Sequence[str] = (), others: bool = True, no_side: Sequence[str] = ()
+    folder: Path,
+    labels: Path,
+    out: Path,
+    slugs: Sequence[str] = (),
+    others: bool = True,
+    no_side: Sequence[str] = (),
+    mine: bool = False,
+    faces: bool = False,
 ) -> ScenePack:
     """Pack the photographs of `slugs`, or all others, as scenes in `out`, their sure hands as crops in `out/crops` and
-    the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting."""
-    crops = _CropWriter()
+    the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting. mine, faces: keep
+    :func:`hard_negatives`."""
+    crops = _CropWriter(hard_negatives(faces) if mine else None)
     poses: list[np.ndarray] = []
     sides: list[int] = []
 
@@ -225,11 +235,42 @@ def pack_photographs(
     return pack
 
 
-class _CropWriter:
-    """Collects the sure hands of photographs, and squares without any."""
+def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:
+    """Windows of a photograph without hands: where the shipped HandSegNet sees some and, with `faces`, faces as
+    MediaPipe finds them, turned and cut at random."""
+    hand_like, rng = hand_like_windows(), np.random.default_rng(1)
+    if not faces:
+        return hand_like
+    from mediapipe.python.solutions.face_detection import FaceDetection
 
-    def __init__(self) -> None:
+    detector = FaceDetection(model_selection=1, min_detection_confidence=0.4)
+
+    def windows(image: np.ndarray) -> list[Crop]:
+        height, width = image.shape[:2]
+        found = hand_like(image)
+        for face in detector.process(np.ascontiguousarray(image)).detections or ():
+            box = face.location_data.relative_bounding_box
+            edge = max(box.width * width, box.height * height)
+            if edge < _LEAST_FACE_PX:
+                continue
+            for _ in range(3):
+                middle = np.array([(box.xmin + box.width / 2) * width, (box.ymin + box.height / 2) * height])
+                u, v = middle + rng.normal(0, 0.22, 2) * edge
+                angle = 0.0 if rng.random() < 0.4 else rng.uniform(-np.pi, np.pi)
+                side = 1.3 * edge * float(np.exp(rng.normal(-0.05, 0.33)))
+                found.append(Crop((float(u), float(v)), side, PACK_SIZE, float(angle)))
+        return found
+
+    return windows
+
+
+class _CropWriter:
+    """Collects the sure hands of photographs, squares without any, and hard negatives of photographs without any."""
+
+    def __init__(self, windows: Callable[[np.ndarray], list[Crop]] | None = None) -> None:
         self.rng = np.random.default_rng(0)
+        self.windows = windows
+        self.mistaken: list[np.ndarray] = []
         self.rgba: list[np.ndarray] = []
         self.backgrounds: list[np.ndarray] = []
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
@@ -255,6 +296,10 @@ class _CropWriter:
             square = np.array([*corner, edge, edge])
             if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
                 self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
+        if self.windows and scene.complete and not len(scene.sure):
+            for window in self.windows(image):
+                wide = replace(window, side=MISTAKEN_MARGIN * window.side, size=PACK_SIZE)
+                self.mistaken.append(wide.extract(image))
 
     def write(self, folder: Path) -> CropPack:
         """Write the pack."""
@@ -262,6 +307,8 @@ class _CropWriter:
         empty = np.zeros((0, PACK_SIZE, PACK_SIZE, 4), np.uint8)
         np.save(folder / "rgba.npy", np.stack(self.rgba) if self.rgba else empty)
         np.save(folder / "backgrounds.npy", np.stack(self.backgrounds) if self.backgrounds else empty[..., :3])
+        if self.mistaken:
+            np.save(folder / "mistaken.npy", np.stack(self.mistaken))
         np.savez(folder / "labels.npz", **{name: np.array(value) for name, value in self.labels.items()})  # type: ignore[arg-type]
         return load_pack(folder)
 
@@ -274,6 +321,8 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--held-out", nargs="*", default=[], metavar="SLUG", help="sources that go to OUT-held-out")
+    parser.add_argument("--mine", action="store_true", help="keep windows that HandSegNet takes for hands")
+    parser.add_argument("--faces", action="store_true", help="with --mine: faces too, needs mediapipe")
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
     args = parser.parse_args()
     if args.step == "label":
@@ -281,7 +330,7 @@ def main() -> None:
         return
     if args.out is None:
         parser.error("pack needs OUT")
-    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side)
+    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side, args.mine, args.faces)
     if args.held_out:
         held = args.out.with_name(args.out.name + "-held-out")
         pack_photographs(args.folder, args.labels, held, args.held_out, False, args.no_side)
