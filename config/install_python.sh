@@ -81,15 +81,15 @@ safetensors safetensors>=0.4
 onnx onnx>=1.15
 onnxruntime onnxruntime>=1.16
 LIST
-if ! has torch; then
-  say "pip: torch"
-  # shellcheck disable=SC2086
-  "$python" -m pip install -q -c "$constraints" $torch_index "torch>=2.1"
-fi
 if [ -n "$missing" ]; then
   say "pip:$missing"
   # shellcheck disable=SC2086
   "$python" -m pip install -q -c "$constraints" $missing
+fi
+if ! has torch; then
+  say "pip: torch"
+  # shellcheck disable=SC2086
+  "$python" -m pip install -q -c "$constraints" $torch_index "torch>=2.1"
 fi
 
 cd /

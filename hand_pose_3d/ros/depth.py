@@ -23,7 +23,7 @@ _RHYTHM = 5
 """Depth images from which their rate is told."""
 _IN_VAIN = 10
 """After so many images in a row whose depth did not come, none waits until a depth image comes late."""
-_OLD_S = 2.0
+_OLD_S = 10.0
 """Depth that came so long before its image is of an earlier recording or simulation with the same stamps."""
 _FAR_M = 20.0
 """No hand is seen beyond: a depth image with nothing nearer is in another unit."""

@@ -166,7 +166,7 @@ class NodeParameters:
         "Longest time that an image waits for its depth to arrive; not when none is due.",
         unit="s",
         low=0.0,
-        high=1.0,
+        high=10.0,
     )
     image_timeout: float = _parameter(
         2.0, "Without an image for this time, /diagnostics says STALE.", unit="s", low=0.1, high=3600.0

@@ -81,7 +81,7 @@ def test_nothing_is_waited_for_that_is_not_due():
 
 def test_depth_of_an_earlier_recording_with_the_same_stamps_is_not_taken():
     images = DepthImages()
-    images.add("old", 1.0, time.monotonic() - 10.0)
+    images.add("old", 1.0, time.monotonic() - 60.0)
     assert take(images, 1.0) is None
 
 

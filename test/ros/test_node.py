@@ -150,7 +150,7 @@ def millimetres(client, image, value, **fields):
 def test_depth_that_comes_after_its_image_is_waited_for(steady):
     client = steady
     client.camera_info()
-    client.set_parameters(depth_wait=1.0)
+    client.set_parameters(depth_wait=10)
     for k in range(5):
         image = client.make_image(100)
         client.image.publish(image)
