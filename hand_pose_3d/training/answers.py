@@ -32,7 +32,7 @@ def posenet_answers(network: LitePoseNet, packs: Sequence[CropPack], count: int,
             found, spread = soft_argmax(maps)
             uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
             targets = [target(sample, crop, xyz) for sample, crop, xyz in drawn]
-            side = np.array([s.side for s in samples])
+            side = np.array([s.side for s in samples], np.int64)
             canonical, rotation, scale = (np.stack(x).astype(np.float32) for x in zip(*targets))
             rows.append(LiftingBatch(uv.numpy(), spread.numpy(), side, canonical, rotation, scale))
             progress.update(len(side))
