@@ -21,10 +21,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
-.PHONY: test lint demo install clean
+.PHONY: test fuzz lint demo install clean
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What `make test` tries a thousand times, ten thousand times.
+fuzz: install
+	FUZZ_CASES=10000 $(BIN)/python -m pytest test/cli/test_fuzz.py
 
 lint: install
 	$(BIN)/ruff check .
@@ -48,4 +52,4 @@ $(VENV)/.torch:
 	echo "$(TORCH)" > $@
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info $(OUT)
+	rm -rf $(VENV) build install log *.egg-info

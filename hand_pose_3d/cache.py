@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 KEPT = 12
@@ -41,9 +42,10 @@ def _read(path: Path) -> bytes | None:
     """An entry, if it is there and whole: its first 32 bytes are the SHA-256 of the rest."""
     try:
         data = path.read_bytes()
-        os.utime(path)
     except OSError:
         return None
+    with suppress(OSError):  # an entry of another user's keeps its age
+        os.utime(path)
     return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
 
 

@@ -6,6 +6,7 @@ Pixel coordinates (u, v) put the centre of the top-left pixel at (0, 0), as Open
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +16,24 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 
-_MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "")
+MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "none", "")
+"""Names that a distortion may have."""
+
+COEFFICIENTS = (4, 5, 8, 12, 14)
+"""Numbers of coefficients that OpenCV's polynomial takes; equidistant (fisheye) has 4."""
+
+_LARGEST_FILE = 1 << 20
+"""Bytes beyond which a file is no calibration."""
 
 
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics of one camera in pixels, and its distortion as in sensor_msgs/CameraInfo.
 
-    distortion: coefficients of `model`: up to 5 for plumb_bob, up to 14 for rational_polynomial,
-    4 for equidistant (fisheye). width and height are 0 when unknown.
+    The one place that says which calibrations are taken, whether they come from a file, a message or a program.
+
+    distortion: none, or 4, 5, 8, 12 or 14 coefficients of OpenCV's polynomial whatever the model is called, or 4 of
+    equidistant (fisheye). width and height are 0 when unknown. Raises InvalidInputError for anything else.
     """
 
     fx: float
@@ -36,42 +46,65 @@ class Camera:
     model: str = "plumb_bob"
 
     def __post_init__(self) -> None:
-        values = np.array([self.fx, self.fy, self.cx, self.cy, *self.distortion], dtype=float)
-        if not np.all(np.isfinite(values)) or self.fx <= 0 or self.fy <= 0:
+        try:
+            numbers = [float(value) for value in (self.fx, self.fy, self.cx, self.cy)]
+            size = [int(value or 0) for value in (self.width, self.height)]
+            distortion = () if self.distortion is None else np.asarray(self.distortion, dtype=float).ravel().tolist()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InvalidInputError(f"camera intrinsics must be numbers: {error}") from error
+        if not np.all(np.isfinite([*numbers, *distortion])) or min(numbers[:2]) <= 0 or min(size) < 0:
             raise InvalidInputError(
                 f"camera intrinsics must be finite with positive focal lengths, not fx={self.fx} fy={self.fy} "
-                f"cx={self.cx} cy={self.cy} distortion={self.distortion}"
+                f"cx={self.cx} cy={self.cy} distortion={self.distortion} of {self.width}x{self.height} pixels"
             )
-        if self.model not in _MODELS:
-            raise InvalidInputError(f"distortion model {self.model!r} is not one of {', '.join(_MODELS[:3])}")
+        model = "" if self.model is None else str(self.model)
+        values = dict(zip(("fx", "fy", "cx", "cy"), numbers)) | {"width": size[0], "height": size[1]}
+        for name, value in {**values, "distortion": _checked(model, tuple(distortion)), "model": model}.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray, **fields: Any) -> Camera:
-        """From a 3x3 intrinsic matrix K; further fields by name."""
-        k = np.asarray(matrix, dtype=float).reshape(3, 3)
+    def from_matrix(cls, matrix: Any, **fields: Any) -> Camera:
+        """From a 3x3 intrinsic matrix K, or its nine numbers row by row; further fields by name."""
+        try:
+            k = np.asarray(matrix, dtype=float).reshape(3, 3)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"a camera matrix has 3x3 numbers: {error}") from error
+        if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9):
+            raise InvalidInputError(f"the camera matrix is not one of a pinhole camera: {k.ravel().tolist()}")
         return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), **fields)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Camera:
-        """From the YAML file that ROS's camera_calibration writes. Raises InvalidInputError with the file's name."""
+        """From the YAML file that ROS's camera_calibration writes. Raises InvalidInputError with the file's name.
+
+        Matrix and coefficients may be plain lists; a path may begin with ~.
+        """
         import yaml
 
+        path = os.path.expanduser(path)
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            with open(path, "rb") as stream:
+                text = stream.read(_LARGEST_FILE + 1)
+            if len(text) > _LARGEST_FILE:
+                raise TypeError(f"it has more than {_LARGEST_FILE} bytes")
+            data = yaml.safe_load(text)
             if not isinstance(data, Mapping):
                 raise TypeError("it holds no mapping")
-            distortion = data.get("distortion_coefficients") or {}
+            if data.get("camera_matrix") is None:
+                raise KeyError("camera_matrix")
             return cls.from_matrix(
-                np.array(data["camera_matrix"]["data"], dtype=float),
-                width=int(data.get("image_width", 0)),
-                height=int(data.get("image_height", 0)),
-                distortion=tuple(float(x) for x in distortion.get("data", ())),
-                model=str(data.get("distortion_model", "plumb_bob")),
+                _numbers(data["camera_matrix"]),
+                width=data.get("image_width"),
+                height=data.get("image_height"),
+                distortion=_numbers(data.get("distortion_coefficients")),
+                model=data.get("distortion_model"),
             )
         except OSError as error:
             raise InvalidInputError(f"cannot read camera file {path}: {error.strerror}") from error
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except InvalidInputError as error:
+            raise InvalidInputError(f"camera file {path}: {error}") from error
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InvalidInputError(
                 f"{path} is not a camera calibration file (camera_matrix with 9 numbers in data): {reason}"
             ) from error
@@ -81,36 +114,116 @@ class Camera:
         """Intrinsic matrix K, (3, 3)."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
 
+    def fitted_to(self, width: int, height: int) -> Camera:
+        """This camera for images of a size in pixels: scaled if that has the same shape as the calibration's.
+
+        A camera of unknown size is taken as it is. Raises InvalidInputError for images of another shape.
+        """
+        if not (self.width and self.height) or (self.width, self.height) == (width, height):
+            return self
+        x, y = width / self.width, height / self.height
+        # Sides are whole pixels, so the same shape at another size may be one pixel off.
+        if min(abs(self.width * y - width), abs(self.height * x - height)) > 1:
+            raise InvalidInputError(
+                f"the camera was calibrated for {self.width}x{self.height} pixels, whose shape is not that of images "
+                f"of {width}x{height}: calibrate it for these"
+            )
+        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, width=width, height=height)
+
     def project(self, points_m: np.ndarray) -> np.ndarray:
         """Pixels of points in the camera frame. points_m: (..., 3), z > 0; returns (..., 2)."""
-        import cv2
-
         points = np.ascontiguousarray(points_m, dtype=float)
-        flat, zero = points.reshape(-1, 1, 3), np.zeros(3)
-        coefficients = np.array(self.distortion, dtype=float)
-        if self.model == "equidistant":
-            pixels, _ = cv2.fisheye.projectPoints(
-                flat, zero, zero, self.matrix, np.resize(coefficients, 4) if len(coefficients) else np.zeros(4)
-            )
-        else:
-            pixels, _ = cv2.projectPoints(flat, zero, zero, self.matrix, coefficients if len(coefficients) else None)
-        return pixels.reshape(*points.shape[:-1], 2)
+        return self._project(points.reshape(-1, 3))[0].reshape(*points.shape[:-1], 2)
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Undistorted viewing rays with z = 1. pixels: (..., 2); returns (..., 3)."""
+        """Undistorted viewing rays with z = 1. pixels: (..., 2); returns (..., 3).
+
+        Lenses are inverted by Newton's method on :meth:`project`. A pixel that no ray reaches gets the nearest one
+        found.
+        """
+        pixels = np.asarray(pixels, dtype=float)
+        flat = pixels.reshape(-1, 2)
+        xy = (flat - [self.cx, self.cy]) / [self.fx, self.fy]
+        if self.distortion:
+            xy = self._undistorted(flat, xy)
+        xy = xy.reshape(*pixels.shape[:-1], 2)
+        return np.concatenate([xy, np.ones((*pixels.shape[:-1], 1))], axis=-1)
+
+    def _project(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (N, 2) of points (N, 3), and their derivatives (N, 2, 2) by the points' x and y."""
         import cv2
 
-        pixels = np.asarray(pixels, dtype=float)
-        flat = np.ascontiguousarray(pixels.reshape(-1, 1, 2))
-        coefficients = np.array(self.distortion, dtype=float)
-        if self.model == "equidistant" and np.any(coefficients):
-            flat = cv2.fisheye.undistortPoints(flat, self.matrix, np.resize(coefficients, 4))
-        elif np.any(coefficients):
-            flat = cv2.undistortPoints(flat, self.matrix, coefficients)
+        zero, coefficients = np.zeros(3), np.array(self.distortion)
+        # Columns of the Jacobian by translation, which shifts every point alike.
+        if self.model == "equidistant" and self.distortion:
+            pixels, slope = cv2.fisheye.projectPoints(points[:, None], zero, zero, self.matrix, coefficients)
+            slope = slope[:, 11:13]
         else:
-            flat = (flat - [self.cx, self.cy]) / [self.fx, self.fy]
-        xy = flat.reshape(*pixels.shape[:-1], 2)
-        return np.concatenate([xy, np.ones((*pixels.shape[:-1], 1))], axis=-1)
+            pixels, slope = cv2.projectPoints(points[:, None], zero, zero, self.matrix, coefficients)[:2]
+            slope = slope[:, 3:5]
+        return pixels.reshape(-1, 2), slope.reshape(-1, 2, 2)
+
+    def _undistorted(self, pixels: np.ndarray, start: np.ndarray) -> np.ndarray:
+        if self.model == "equidistant":
+            return self._undistorted_fisheye(start)
+        xy = best = start
+        least = np.full(len(start), np.inf)
+        for _ in range(30):
+            found, slope = self._project(np.column_stack([xy, np.ones(len(xy))]))
+            missing = pixels - found
+            error = np.linalg.norm(missing, axis=1)
+            better = error < least
+            best, least = np.where(better[:, None], xy, best), np.where(better, error, least)
+            if np.all(least < 1e-4):
+                break
+            (a, b), (c, d) = np.moveaxis(slope, 0, -1)
+            with np.errstate(all="ignore"):
+                step = np.stack([d * missing[:, 0] - b * missing[:, 1], a * missing[:, 1] - c * missing[:, 0]], -1)
+                step /= (a * d - b * c)[:, None]
+                # Near the lens's last ray a step would lead far outside.
+                step *= np.minimum(1, 0.5 / np.linalg.norm(step, axis=1, keepdims=True))
+            xy = xy + np.where(np.isfinite(step), step, 0)
+        return best
+
+    def _undistorted_fisheye(self, distorted: np.ndarray) -> np.ndarray:
+        k1, k2, k3, k4 = self.distortion
+        bent = np.poly1d([k4, 0, k3, 0, k2, 0, k1, 0, 1, 0])
+        radius = np.linalg.norm(distorted, axis=1)
+        angle = np.minimum(radius, _WIDEST)
+        for _ in range(30):
+            rise = np.maximum(np.abs(bent.deriv()(angle)), 1e-3)
+            angle = np.clip(angle - np.clip((bent(angle) - radius) / rise, -0.3, 0.3), 0, _WIDEST)
+        return distorted * np.where(radius > 1e-9, np.tan(angle) / np.maximum(radius, 1e-9), 1.0)[:, None]
+
+
+_WIDEST = math.radians(89.5)
+"""A ray with z = 1 leads no farther aside."""
+
+
+def _numbers(value: Any) -> Any:
+    """The numbers of a matrix in YAML: under `data`, or a plain list."""
+    return value.get("data") if isinstance(value, Mapping) else value
+
+
+def _checked(model: str, distortion: tuple[float, ...]) -> tuple[float, ...]:
+    """The coefficients that count, or InvalidInputError with what is allowed."""
+    if model == "equidistant":
+        if distortion and (len(distortion) < 4 or any(distortion[4:])):
+            raise InvalidInputError(f"equidistant distortion has 4 coefficients, not {len(distortion)}")
+        return distortion[:4]
+    if not any(distortion):  # a perfect lens by any name
+        return ()
+    if model not in MODELS:
+        raise InvalidInputError(f"distortion model {model[:40]!r} is not one of {', '.join(MODELS[:-1])}")
+    if model == "none":
+        raise InvalidInputError(f"distortion model none has no coefficients, not {distortion}")
+    if len(distortion) not in COEFFICIENTS:
+        allowed = ", ".join(map(str, COEFFICIENTS[:-1]))
+        raise InvalidInputError(
+            f"{model or 'plumb_bob'} distortion has {allowed} or {COEFFICIENTS[-1]} coefficients, not {len(distortion)}"
+        )
+    return distortion
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ _LARGEST_FINE = 110.0
 """Pixels of the network's input; larger hands are left to a coarser look."""
 LEAST_DETECTION = 0.1
 """Score below which a place is not read."""
+_WHOLE_SCORE = 0.4
+"""What is seen as a whole counts more than its pieces if it has this share of their score."""
 _PIECE = 0.45
-"""A detection in the middle part of a larger and surer one, this share of its extent, is a piece of it."""
+"""A detection in the middle part of a far larger one, this share of its extent, is a piece of it."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ def looks_at(width: int, height: int, pixels: int, search: str, turn: int) -> li
 def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:
     """Detections of one look.
 
-    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image pixels
-    to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
+    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image
+    pixels to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
     """
     rows, columns = np.nonzero(maps[0] >= least)
     score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)
@@ -98,9 +100,15 @@ def same_hand(a: Detection, b: Detection) -> bool:
 
 
 def distinct_detections(detections: Iterable[Detection]) -> list[Detection]:
-    """Without those of a hand that a surer one has, by falling score."""
+    """One for each hand, by falling score: the surest, but never a piece of one that is seen as a whole."""
+
+    def whole(piece: Detection, other: Detection) -> bool:
+        larger = other.extent > _SAME_RATIO * piece.extent and other.score >= _WHOLE_SCORE * piece.score
+        return larger and same_hand(piece, other)
+
+    detections = sorted(detections, key=lambda d: -d.score)
     kept: list[Detection] = []
-    for detection in sorted(detections, key=lambda d: -d.score):
+    for detection in (d for d in detections if not any(whole(d, other) for other in detections)):
         if not any(same_hand(detection, other) for other in kept):
             kept.append(detection)
     return kept
@@ -117,8 +125,10 @@ def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
 
 
 def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:
-    """(6,) what speaks for a hand that was read where one was seen: 1, log odds of its score and of the detection's, and
-    how far its window (at margin 1) is from the detection: shift over the extent, log ratio of sizes, 1 - cos of the turn.
+    """What speaks for a hand that was read where one was seen, (6,).
+
+    1, log odds of its score and of the detection's, and how far its window (at margin 1) is from the detection: shift
+    over the extent, log ratio of sizes, 1 - cosine of the turn.
     """
     odds = [math.log(p / (1 - p)) for p in (min(max(x, 1e-4), 1 - 1e-4) for x in (score, detection.score))]
     shift = min(math.dist(crop.center, detection.center) / max(crop.side, detection.extent, 1.0), 2.0)

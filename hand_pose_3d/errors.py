@@ -28,3 +28,8 @@ def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> Non
         if not (math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
             allowed = "a positive number" if positive else "zero or a positive number"
             raise InvalidInputError(f"{name} must be {allowed}, not {value}")
+
+
+def one_line(text: object) -> str:
+    """Text for a line of a terminal: what cannot be printed, as in odd file names, is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))

@@ -16,6 +16,7 @@ from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
 from hand_pose_3d.skeleton import Side
@@ -34,8 +35,9 @@ _ROUGH_SCORE = 0.3
 _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
 
-_VERY_SURE = 0.75
-"""Mean keypoint score from which on one reading of a single image is enough if its window fitted."""
+
+_FARTHEST_M = 100.0
+"""Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,7 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.3  # hands below are left out, 0..1
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    search: str = (
-        "auto"  # fast (one look; coarse and closer in turns in video), thorough (all scales), auto: fast in video
-    )
+    search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
@@ -163,17 +163,19 @@ class HandPoseEstimator:
     ) -> list[HandPose]:
         """Hands in one image, by falling score.
 
-        image: (H, W, 3) uint8 RGB. camera: needed for metres; None leaves keypoints_m unknown. depth_m: (H, W) metres,
+        image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
+        keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
         registered to the image. stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
         With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
         Raises InvalidInputError for anything that is no such image.
         """
-        check_image(image)
-        if depth_m is not None and depth_m.shape != image.shape[:2]:
-            raise InvalidInputError(
-                f"the depth image is {depth_m.shape}, the colour image {image.shape[:2]}; they must be registered"
-            )
-        width = image.shape[1]
+        image = check_image(image)
+        height, width = image.shape[:2]
+        check_depth(depth_m, (height, width))
+        if camera is not None:
+            if not isinstance(camera, Camera):
+                raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
+            camera = camera.fitted_to(width, height)
         if self.config.mirrored:
             image = np.ascontiguousarray(image[:, ::-1])
             depth_m = None if depth_m is None else depth_m[:, ::-1]
@@ -226,14 +228,13 @@ class HandPoseEstimator:
         hands: list[HandPose] = []
         again: list[tuple[Crop, Detection]] = []
         for number, crop, hand in self._read(image, crops):
-            hand = family.confirm(hand, places[number])
-            better = family.crop(hand.keypoints_px)
-            sure = config.tracking or float(hand.keypoint_scores.mean()) > _VERY_SURE
-            if fits(crop, better) and sure:
+            hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
+            if config.tracking and fits(crop, better):  # the next image will be read in a better window
                 hands.append(hand)
-            elif hand.score > config.score_threshold * _ROUGH_SCORE:
+            elif hand.score >= config.score_threshold * _ROUGH_SCORE:
                 again.append((better, places[number]))
-        for number, _, hand in self._read(image, [crop for crop, _ in again]):
+        windows = [crop for crop, _ in again]
+        for number, _, hand in self._read(image, windows, mirrored_too=not config.tracking):
             hands.append(family.confirm(hand, again[number][1]))
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
         found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
@@ -259,8 +260,13 @@ class HandPoseEstimator:
         self._took("tracking", start)
         return hands
 
-    def _read(self, image: np.ndarray, crops: Sequence[Crop]) -> list[tuple[int, Crop, HandPose]]:
-        """Number, window and hand of each window whose reading is finite."""
+    def _read(
+        self, image: np.ndarray, crops: Sequence[Crop], mirrored_too: bool = False
+    ) -> list[tuple[int, Crop, HandPose]]:
+        """Number, window and hand of each window whose reading is finite.
+
+        mirrored_too: read each window both ways round and take the mean.
+        """
         if not crops:
             return []
         start = time.perf_counter()
@@ -269,18 +275,41 @@ class HandPoseEstimator:
         start = time.perf_counter()
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
         readings = self._family.read(pixels, [given] * len(crops))
+        if mirrored_too:
+            flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
+            readings = [a.mean(b.mirrored(self._family.crop_size)) for a, b in zip(readings, flipped)]
         self._took("keypoints", start)
         hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raise InvalidInputError unless image is (H, W, 3) uint8 with at least 16 pixels each way."""
-    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InvalidInputError(f"an image must be a numpy array (height, width, 3) of uint8 RGB, not {what}")
+def check_image(image: np.ndarray) -> np.ndarray:
+    """The image as (H, W, 3) uint8 RGB; InvalidInputError for what is none or has fewer than 16 pixels each way."""
+    image = as_rgb8(image)
     if min(image.shape[:2]) < 16:
         raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {image.shape[1]} x {image.shape[0]}")
+    return image
+
+
+def check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Raise InvalidInputError unless depth is None or metres for an image of this shape (H, W)."""
+    if depth_m is None:
+        return
+    if not isinstance(depth_m, np.ndarray) or depth_m.dtype.kind != "f":
+        what = f"{depth_m.dtype} numbers" if isinstance(depth_m, np.ndarray) else f"a {type(depth_m).__name__}"
+        raise InvalidInputError(
+            f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
+        )
+    if depth_m.shape != shape:
+        raise InvalidInputError(
+            f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
+        )
+    some = depth_m[::8, ::8]
+    some = some[np.isfinite(some) & (some > 0)]
+    if some.size and np.median(some) > _FARTHEST_M:
+        raise InvalidInputError(
+            f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
+        )
 
 
 def to_hand(

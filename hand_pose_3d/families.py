@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -43,12 +43,38 @@ class CropReading:
         """(21, 3) wrist at zero, reference bone of length one, crop axes."""
         return from_canonical(self.canonical, self.rotation)
 
+    def mirrored(self, size: int) -> CropReading:
+        """What the crop mirrored left to right holds. size: its edge in pixels."""
+        flip = np.diag([-1.0, 1.0, 1.0])
+        # The other side's canonical frame is mirrored in z, so that the rotation stays one.
+        canonical = self.canonical * [1, 1, -1]
+        rotation = flip @ self.rotation @ np.diag([1.0, 1.0, -1.0])
+        uv = self.uv * [-1, 1] + [size - 1, 0]
+        return replace(self, uv=uv, right=1 - self.right, canonical=canonical, rotation=rotation)
+
+    def mean(self, other: CropReading) -> CropReading:
+        """The mean of two readings of one crop; of two sides the surer one's pose."""
+        odds = [math.log(p / (1 - p)) for p in (min(max(r.presence, 1e-6), 1 - 1e-6) for r in (self, other))]
+        right = (self.right + other.right) / 2
+        same = (self.right > 0.5) == (other.right > 0.5)
+        pose = next(r for r in (self, other) if (r.right > 0.5) == (right > 0.5))
+        u, _, v = np.linalg.svd(self.rotation + other.rotation)
+        return CropReading(
+            (self.uv + other.uv) / 2,
+            (self.scores + other.scores) / 2,
+            right,
+            1 / (1 + math.exp(-sum(odds) / 2)),
+            (self.canonical + other.canonical) / 2 if same else pose.canonical,
+            u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v if same else pose.rotation,
+        )
+
 
 class Family(Protocol):
     """One family of networks, loaded."""
 
     crop_size: int
     crop_margin: float  # edge of a crop over the extent of the hand's keypoints
+    upright: bool  # whether crops are turned so that the hand points up
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
@@ -73,7 +99,7 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin = 160, 1.3
+    crop_size, crop_margin, upright = 160, 1.3, True
     _area, _step, _cell = 170 * 128, 32, 4
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -153,7 +179,7 @@ class LiteFamily:
 class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
-    crop_size, crop_margin = 256, 1.25
+    crop_size, crop_margin, upright = 256, 1.25, False
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -188,7 +214,9 @@ class PaperFamily:
         first = grow_region(probability)
         regions = [*hand_regions(np.where(first, probability, 0)), *hand_regions(np.where(first, 0, probability))]
         return [
-            Detection(tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p)
+            Detection(
+                tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p
+            )
             for (x, y, w, h), p in regions
         ]
 

@@ -136,3 +136,13 @@ def align_scale(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     t = target - target[..., WRIST : WRIST + 1, :]
     factor = np.sum(s * t, (-1, -2), keepdims=True) / np.sum(s * s, (-1, -2), keepdims=True)
     return factor * s + target[..., WRIST : WRIST + 1, :]
+
+
+def folded_fingers(keypoints: np.ndarray) -> np.ndarray:
+    """Which fingers (..., 4), index to little, are folded: their tips nearer to the wrist than their PIP joints.
+
+    keypoints: (..., 21, 3) in any unit.
+    """
+    wrist = keypoints[..., :1, :]
+    tips, middle = keypoints[..., 8::4, :], keypoints[..., 6::4, :]
+    return np.linalg.norm(tips - wrist, axis=-1) < np.linalg.norm(middle - wrist, axis=-1)

@@ -1,106 +1,194 @@
-"""Reading pictures and videos from files, with one sentence about what is wrong with a bad one."""
+"""Reading pictures, videos and cameras, with one sentence about what is wrong with a bad one.
+
+Python opens files, and OpenCV is given their content or an ASCII name: a name may be any that the system allows.
+"""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 
+from hand_pose_3d import encoded_images
+from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, decode_image, decode_raw, image_format
 from hand_pose_3d.errors import InvalidInputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"})
+"""Files of a folder that are named so are read, if only to say that they are something else."""
+
+STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
+"""Schemes of URLs that a camera may have."""
+
+_DAMAGED_IN_A_ROW = 300
+"""Failed reads of a video after which it is over; behind its end they take no time."""
+
+_FAILURES_BEFORE_REOPENING = 5
+_LOST_CAMERA_S = 30.0
+"""How long a camera that gives nothing is opened again and again."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB; EXIF orientation is applied and an alpha channel dropped.
+    """An image file as (H, W, 3) uint8 RGB; EXIF orientation is applied.
 
-    Raises InvalidInputError when the file is missing, is not an image, has one channel or 16 bits.
+    Grey, palette, alpha and 16-bit images are taken as :func:`decode_image` says. Raises InvalidInputError when the
+    file is missing or is not an image.
     """
     import cv2
 
     path = Path(path)
+    data = _read(path)
     try:
-        data = path.read_bytes()
-    except IsADirectoryError as error:
-        raise InvalidInputError(f"{path} is a folder, not an image") from error
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        image = None
+        return cv2.cvtColor(decode_image(data), cv2.COLOR_BGR2RGB)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{path} is {error}") from error
+
+
+def read_pixels(path: str | Path, flags: int) -> np.ndarray:
+    """An image file as OpenCV decodes it with these IMREAD flags. Raises InvalidInputError."""
+    data = _read(Path(path))
+    image = decode_raw(data, flags)
     if image is None:
         raise InvalidInputError(f"{path} is not an image that OpenCV can decode ({len(data)} bytes)")
-    if image.dtype != np.uint8:
-        bits = 8 * image.dtype.itemsize
-        raise InvalidInputError(f"{path} has {bits} bits per channel: an 8-bit colour image is needed")
-    if image.ndim == 2 or image.shape[2] != 3:
-        raise InvalidInputError(f"{path} has one channel: a colour image with three is needed")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def as_rgb8(image: Any) -> np.ndarray:
+    """An array as (H, W, 3) uint8 RGB, by the rule for files and messages.
+
+    image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16; alpha is dropped, 16 bits are taken to
+    span the full range. Raises InvalidInputError for anything else.
+    """
+    fits = isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.dtype.kind == "u"
+    if not fits or image.dtype.itemsize > 2 or image.shape[2:] not in ((), (1,), (3,), (4,)):
+        what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InvalidInputError(
+            "an image must be a numpy array (height, width), (height, width, 3) RGB or (height, width, 4) RGBA of "
+            f"uint8 or uint16, not {what}"
+        )
+    if image.dtype.itemsize == 2:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file's name ends like a video's."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    """Whether a file is to be read as a video: by its content, whatever its name.
+
+    Raises InvalidInputError if it cannot be read or is neither a known picture nor a video.
+    """
+    path = Path(path)
+    head = _read(path, HEAD)
+    if image_format(head):
+        return False
+    if encoded_images.is_video(head):
+        return True
+    try:
+        Video(path).close()
+    except InvalidInputError as error:
+        size = path.stat().st_size
+        raise InvalidInputError(
+            f"{path} is not an image and not a video that OpenCV can decode ({size} bytes)"
+        ) from error
+    return True
 
 
 class Video:
-    """Frames of a video file. fps: frames a second, 30 where the file does not say; count: 0 when unknown.
+    """Frames of a video file, one after another, as (H, W, 3) uint8 RGB.
 
-    Raises InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
+    fps: frames a second, 30 where the file does not say; count: 0 when unknown; time_s: the container's time of the
+    frame that was given last; index: its number in the file; damaged: numbers of the frames that were left out so
+    far. Raises InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
     """
 
     def __init__(self, path: str | Path) -> None:
         import cv2
 
         self.path = Path(path)
-        try:
-            with self.path.open("rb"):
-                pass
-        except OSError as error:
-            raise InvalidInputError(f"cannot read {self.path}: {error.strerror}") from error
-        self._capture = cv2.VideoCapture(str(self.path))
-        self._first: np.ndarray | None = None
-        if self._capture.isOpened():
-            self._first = self._capture.read()[1]
+        self.damaged: list[int] = []
+        self.index, self.time_s = -1, 0.0
+        self._capture = _open_video(self.path)
+        width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self._first = self._next() if max(width, height) <= MAX_SIDE else None
         if self._first is None:
+            self.close()
             raise InvalidInputError(f"{self.path} is not a video that OpenCV can decode")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 30.0
         self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Each frame once, (H, W, 3) uint8 RGB."""
+        return self
+
+    def __next__(self) -> np.ndarray:
         import cv2
 
-        frame, self._first = self._first, None
-        while frame is not None:
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            frame = self._capture.read()[1]
+        frame, self._first = (self._next() if self._first is None else self._first), None
+        if frame is None:
+            self.close()
+            raise StopIteration
+        at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if self.index < 0:
+            self.time_s = at if np.isfinite(at) else 0.0
+        else:
+            # A container without times, or with damaged ones, is taken to be regular.
+            self.time_s = at if np.isfinite(at) and at > self.time_s else self.time_s + 1 / self.fps
+        self.index = self._read_count - 1
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def close(self) -> None:
+        """Let go of the file."""
         self._capture.release()
+
+    _read_count = 0
+
+    def _next(self) -> np.ndarray | None:
+        """The next frame that can be decoded, BGR; None at the end."""
+        import cv2
+
+        failed: list[int] = []
+        while len(failed) < _DAMAGED_IN_A_ROW:
+            try:
+                ok, frame = self._capture.read()
+            except cv2.error:
+                ok, frame = False, None
+            self._read_count += 1
+            if ok and frame is not None:
+                self.damaged += failed
+                return frame
+            failed.append(self._read_count - 1)
+        return None
 
 
 def find_files(inputs: Iterable[str]) -> list[Path]:
     """Files named by paths, folders (their images and videos, by name) and glob patterns, each once, in order.
 
     A path that does not exist is kept, so that reading it says what is wrong. Raises InvalidInputError for a folder
-    or a pattern with nothing in it.
+    or a pattern with nothing in it, and for the URL of a stream.
     """
     found: dict[Path, None] = {}
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            matches = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+        path = local_path(text)
+        if path is None:
+            raise InvalidInputError(f"{text} is a stream, not a file: follow it with hand_pose_3d live --camera")
+        if os.path.isdir(path):
+            try:
+                matches = sorted(entry for entry in path.iterdir() if _belongs(entry))
+            except OSError as error:
+                raise InvalidInputError(f"cannot read the folder {path}: {error.strerror}") from error
             if not matches:
                 raise InvalidInputError(f"the folder {path} holds no image and no video")
-        elif not path.exists() and glob.has_magic(text):
+        elif not os.path.lexists(path) and glob.has_magic(text):
             matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if not Path(name).is_dir())
             if not matches:
                 raise InvalidInputError(f"no file matches {text}")
@@ -110,31 +198,205 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def local_path(name: str) -> Path | None:
+    """The file that a name, which may be a file: URL or begin with ~, means; None for the URL of a stream.
+
+    Raises InvalidInputError for a URL of another scheme.
+    """
+    found = re.match("([a-z][a-z0-9+.-]*)://", name, re.IGNORECASE)
+    if found is None or os.path.lexists(name):
+        return Path(os.path.expanduser(name))
+    scheme = found[1].lower()
+    if scheme == "file":
+        return Path(os.fsdecode(unquote_to_bytes(os.fsencode(urlsplit(name).path))))
+    if scheme in STREAMS:
+        return None
+    raise InvalidInputError(f"{name} is no file, and no stream: URLs may begin with file, {', '.join(STREAMS)}")
+
+
+class LiveCamera:
+    """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come.
+
+    A read that fails is tried again, and a camera that stays silent is opened again; `say` is told. Raises
+    InvalidInputError when it cannot be opened, or gives nothing for half a minute.
+    """
+
+    time_s: float | None = None
+
+    def __init__(
+        self, name: str, size: tuple[int, int] = (640, 480), say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.name, self._size, self._say = name, size, say
+        self._capture = open_camera(name, size)
+        self._first = self._read()
+        if self._first is None:
+            self.close()
+            raise InvalidInputError(f"camera {name} opens but gives no picture: another program may use it")
+
+    @property
+    def fps(self) -> float:
+        """Pictures a second, as the camera says; 0 if it does not."""
+        import cv2
+
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        return float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self
+
+    def __next__(self) -> np.ndarray:
+        import cv2
+
+        frame, self._first = (self._read() if self._first is None else self._first), None
+        if frame is None:
+            if self._is_over():
+                raise StopIteration
+            frame = self._reopened()
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def close(self) -> None:
+        """Let go of the camera."""
+        self._capture.release()
+
+    def _read(self) -> np.ndarray | None:
+        import cv2
+
+        for attempt in range(_FAILURES_BEFORE_REOPENING):
+            try:
+                ok, frame = self._capture.read()
+            except cv2.error:
+                ok, frame = False, None
+            if ok and frame is not None:
+                return frame
+            time.sleep(0.01 * attempt)
+        return None
+
+    def _is_over(self) -> bool:
+        """Whether this was a recording that a server plays, which has a length."""
+        import cv2
+
+        return "://" in self.name and self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+
+    def _reopened(self) -> np.ndarray:
+        self._say(f"camera {self.name} gives no picture; opening it again")
+        end, pause = time.monotonic() + _LOST_CAMERA_S, 0.1
+        reason = "it opens but gives no picture"
+        while time.monotonic() < end:
+            self._capture.release()
+            try:
+                self._capture = open_camera(self.name, self._size)
+            except InvalidInputError as error:
+                reason = str(error)
+            else:
+                frame = self._read()
+                if frame is not None:
+                    self._say(f"camera {self.name} is back")
+                    return frame
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+        raise InvalidInputError(f"camera {self.name} is lost: {reason}")
+
+
 def open_camera(camera: str, size: tuple[int, int]) -> Any:
     """An open cv2.VideoCapture of a number, a device or a stream.
 
-    Raises InvalidInputError that says whether the device is missing, forbidden or busy.
+    Raises InvalidInputError that says whether the device is missing, forbidden or busy, or the URL is not understood.
     """
     import cv2
 
-    device = f"/dev/video{camera}" if camera.isdigit() else camera
-    if sys.platform.startswith("linux") and device.startswith("/dev/"):
-        if not os.path.exists(device):
-            others = sorted(str(path) for path in Path("/dev").glob("video*"))
-            found = f"there is {', '.join(others)}" if others else "no camera is connected"
-            raise InvalidInputError(f"there is no camera {device}; {found}")
-        if not os.access(device, os.R_OK | os.W_OK):
-            raise InvalidInputError(
-                f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
-                "and log in again"
-            )
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
-    capture = cv2.VideoCapture(int(camera)) if camera.isdigit() else cv2.VideoCapture(camera)
+    _be_quiet()
+    is_number = camera.isascii() and camera.isdigit()
+    device = f"/dev/video{camera}" if is_number else camera
+    if "://" in camera and local_path(camera) is None:
+        if not camera.isascii() or not camera.isprintable():
+            raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
+        capture = cv2.VideoCapture(camera)
+    elif is_number or device.startswith("/dev/"):
+        if sys.platform.startswith("linux"):
+            _check_device(device)
+            # Links by name or by place may have any name; what they lead to has a plain one.
+            device = os.path.realpath(device)
+        number = int(camera) if is_number else None
+        capture = cv2.VideoCapture(device if number is None or device != f"/dev/video{camera}" else number)
+    else:
+        capture = _open_video(Path(os.path.expanduser(camera)), "cannot open the camera {}: {}")
     capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if not capture.isOpened():
         raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
     return capture
+
+
+def _check_device(device: str) -> None:
+    if not os.path.exists(device):
+        others = sorted(str(path) for path in Path("/dev").glob("video*"))
+        found = f"there is {', '.join(others)}" if others else "no camera is connected"
+        raise InvalidInputError(f"there is no camera {device}; {found}")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise InvalidInputError(
+            f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
+            "and log in again"
+        )
+
+
+def _be_quiet() -> None:
+    """OpenCV and FFmpeg would write about every damaged frame; what matters is said in our sentences."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def _read(path: Path, count: int = -1) -> bytes:
+    """The first bytes of a file, or all. Raises InvalidInputError."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            raise InvalidInputError(f"{path} is a device, not a file: cameras are for hand_pose_3d live")
+        if stat.S_ISFIFO(mode):
+            raise InvalidInputError(f"{path} is a pipe: write its content to a file first")
+        if stat.S_ISDIR(mode):
+            raise InvalidInputError(f"{path} is a folder, not an image")
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"cannot read {path!r}: {error}") from error
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a folder's file is an image or a video by its content, or pretends to be one by its name."""
+    try:
+        if path.name.startswith(".") or not path.is_file():
+            return False
+        head = _read(path, HEAD)
+    except (OSError, InvalidInputError):
+        head = b""
+    named = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    return named or bool(image_format(head)) or encoded_images.is_video(head)
+
+
+def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
+    """A cv2.VideoCapture of a file, open or not. Raises InvalidInputError if Python cannot open it."""
+    import cv2
+
+    _be_quiet()
+    try:
+        with path.open("rb") as stream:
+            name = f"/dev/fd/{stream.fileno()}"
+            if not os.path.exists(name):
+                name = os.path.abspath(path)
+                if not name.isascii():
+                    raise InvalidInputError(f"this system opens videos with ASCII names only: rename {path}")
+            # Other backends of OpenCV would take the name for that of a numbered series of pictures.
+            for backend in (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG):
+                capture = cv2.VideoCapture(name, backend)
+                if capture.isOpened():
+                    break
+            return capture
+    except OSError as error:
+        raise InvalidInputError(refusal.format(path, error.strerror)) from error
+    except ValueError as error:
+        raise InvalidInputError(refusal.format(repr(path), error)) from error

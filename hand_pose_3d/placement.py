@@ -13,7 +13,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
-from hand_pose_3d.skeleton import NUM_KEYPOINTS, WRIST
+from hand_pose_3d.skeleton import FINGER_BASES, NUM_KEYPOINTS, WRIST
 
 REFERENCE_LENGTH_M = 0.042
 """Adults' mean distance from the knuckle to the middle joint of the index finger.
@@ -41,7 +41,6 @@ CALIBRATED_SPREAD = 0.07
 shipped networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints
 and got the right side and 0.085 for all 87, and those of the networks before, 0.064 and 0.081."""
 
-FINGER_BASES = (5, 9, 13, 17)
 _MIN_KEYPOINTS = 6
 _MIN_SCORE = 0.2
 """Keypoints below are left out where enough others are there."""

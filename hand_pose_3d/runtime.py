@@ -6,15 +6,16 @@ A CPU runs the lite family through ONNX Runtime, which measured fastest; everyth
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from hand_pose_3d.cache import cached
-from hand_pose_3d.errors import DeviceError, InvalidInputError
+from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,43 @@ if TYPE_CHECKING:
 Runner = Callable[..., "tuple[np.ndarray, ...]"]
 """numpy arrays in, numpy arrays out."""
 
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def is_forked() -> bool:
+    """Whether this process was forked off one that had this package or multiprocessing loaded."""
+    return _forked or type(multiprocessing.current_process()).__name__ == "ForkProcess"
+
+
+class GuardedRunner:
+    """A runner that says where it works: neither threads nor sessions nor GPU contexts survive a fork or a pickle."""
+
+    def __init__(self, run: Runner) -> None:
+        self._run, self._process = run, os.getpid()
+
+    def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        if os.getpid() != self._process:
+            raise HandPoseError(
+                "an estimator works in the process that made it, not in a forked child: make one in the child"
+            )
+        return self._run(*arrays)
+
+    def __reduce__(self) -> NoReturn:
+        raise HandPoseError(
+            "an estimator cannot be pickled or copied, because it holds loaded networks: send its settings instead and "
+            "make one in each process"
+        )
+
+
 PRECISIONS = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -30,8 +68,12 @@ def choose_device(name: str = "auto") -> torch.device:
     """The device for 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'. Raises DeviceError."""
     import torch
 
+    if is_forked():
+        # The parent's worker threads are not here: torch would wait for them for ever.
+        torch.set_num_threads(1)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        usable = torch.cuda.is_available() and not _cuda_is_the_parents()
+        return torch.device("cuda" if usable else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
         raise DeviceError(f"device {name!r} is not known; allowed are auto, cpu, cuda and cuda:N")
@@ -45,7 +87,18 @@ def choose_device(name: str = "auto") -> torch.device:
             raise DeviceError(
                 f"device {name!r} was asked for, but this machine has {count} CUDA GPU(s), 0 to {count - 1}"
             )
+        if _cuda_is_the_parents():
+            raise DeviceError(
+                f"device {name!r} cannot be used in a forked child of a process that uses CUDA: start the child with "
+                "multiprocessing's spawn, or use cpu"
+            )
     return torch.device(name)
+
+
+def _cuda_is_the_parents() -> bool:
+    import torch
+
+    return bool(getattr(torch.cuda, "_is_in_bad_fork", lambda: False)())
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -84,7 +137,7 @@ def make_runner(
 
     module = module.eval().requires_grad_(False)
     if choose_backend(device, dtype) == "onnxruntime":
-        return _onnx_runner(module, examples, dynamic)
+        return GuardedRunner(_onnx_runner(module, examples, dynamic))
     module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -93,7 +146,7 @@ def make_runner(
             out = module(*tensors)
             return tuple(x.cpu().numpy() for x in (out if isinstance(out, tuple) else (out,)))
 
-    return run
+    return GuardedRunner(run)
 
 
 def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> Runner:

@@ -23,6 +23,8 @@ INDEX_MCP, INDEX_PIP = 5, 6
 MIDDLE_MCP, MIDDLE_PIP = 9, 10
 LITTLE_MCP = 17
 FINGERTIPS = (4, 8, 12, 16, 20)
+FINGER_BASES = [5, 9, 13, 17]
+"""Knuckles of the four fingers; a list, which indexes arrays."""
 
 PARENTS = (-1,) + tuple(0 if k % 4 == 1 else k - 1 for k in range(1, NUM_KEYPOINTS))
 BONES = tuple((PARENTS[k], k) for k in range(1, NUM_KEYPOINTS))

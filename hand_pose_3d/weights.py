@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import InvalidInputError, WeightsError
+from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, INDEX_MCP, INDEX_PIP, REFERENCE_BONE, WRIST, wrist_from_palm
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ REGISTRY = FOLDER / "registry.json"
 
 REQUIRED_METADATA = ("family", "version", "licence")
 DIGEST = "sha256"
+_OURS = rb'.{8}\{"__metadata__":\{[^}]*"network":'
+"""What files of :func:`save_weights` begin with."""
+
 _LARGEST_HALF = 65504.0
 
 
@@ -105,9 +109,13 @@ def save_weights(path: str | Path, module: nn.Module, metadata: Mapping[str, str
     values that are not finite or too large for float16, or a path that cannot be written.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path = Path(path)
+    try:
+        check_target(path, _OURS)
+    except InvalidInputError as error:
+        raise WeightsError(str(error)) from error
     missing = [key for key in REQUIRED_METADATA if not metadata.get(key)]
     if missing:
         raise WeightsError(f"weights {path.name} cannot be saved without metadata: {', '.join(missing)}")
@@ -123,8 +131,8 @@ def save_weights(path: str | Path, module: nn.Module, metadata: Mapping[str, str
             tensors[name] = tensor.half()
     full = {**metadata, "network": type(module).__name__, DIGEST: digest(tensors)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, path, {key: str(value) for key, value in full.items()})
+        with replacing(path) as stream:
+            stream.write(save(tensors, {key: str(value) for key, value in full.items()}))
     except OSError as error:
         raise WeightsError(f"cannot write weights to {path}: {error.strerror or error}") from error
     return file_sha256(path)

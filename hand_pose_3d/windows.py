@@ -11,9 +11,8 @@ import numpy as np
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST
+from hand_pose_3d.skeleton import FINGER_BASES, MIDDLE_MCP, WRIST
 
-_FINGER_BASES = (5, 9, 13, 17)
 _SHORTEST_AXIS = 0.15
 """Share of the keypoints' extent below which a line across the palm is too short to give a direction."""
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
@@ -29,7 +28,7 @@ def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
     """
     shortest = _SHORTEST_AXIS * np.ptp(keypoints_px, axis=-2).max(axis=-1)
     wrist = keypoints_px[..., WRIST, :]
-    lines = keypoints_px[..., MIDDLE_MCP, :] - wrist, keypoints_px[..., _FINGER_BASES, :].mean(axis=-2) - wrist
+    lines = keypoints_px[..., MIDDLE_MCP, :] - wrist, keypoints_px[..., FINGER_BASES, :].mean(axis=-2) - wrist
     first, second = ((np.hypot(line[..., 0], line[..., 1]) > shortest)[..., None] * line for line in lines)
     direction = np.where(first.any(axis=-1, keepdims=True), first, second)
     u, v = direction[..., 0], direction[..., 1]

@@ -1,6 +1,13 @@
 """Settings of all tests: a slow machine is no failure, and the same examples are drawn in every run."""
 
+import inspect
+
+from click.testing import CliRunner, Result
 from hypothesis import settings
 
 settings.register_profile("hand_pose_3d", deadline=None, derandomize=True)
 settings.load_profile("hand_pose_3d")
+
+# Before 8.2 click's runner puts stderr into the output, and has none of its own.
+if "mix_stderr" in inspect.signature(CliRunner).parameters:
+    Result.stderr = property(lambda result: result.output)  # type: ignore[assignment]

@@ -56,6 +56,17 @@ def test_a_folder_that_cannot_be_made_costs_time_only(tmp_path, monkeypatch):
     assert cached("a", "1", Maker()) == b"graph"
 
 
+def test_an_entry_of_another_user_is_used(folder, monkeypatch):
+    make = Maker()
+    cached("a", "1", make)
+
+    def forbidden(*_):
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(cache.os, "utime", forbidden)
+    assert cached("a", "1", make) == b"graph" and make.calls == 1
+
+
 def test_a_write_that_fails_leaves_nothing(folder, monkeypatch):
     def full(*_):
         raise OSError("no space left on device")

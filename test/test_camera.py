@@ -48,7 +48,34 @@ def test_projection_by_hand():
 def test_rays_lead_back_to_their_pixels(camera, pixel, depth):
     ray = camera.rays(pixel)
     assert ray[2] == 1
-    np.testing.assert_allclose(camera.project(depth * ray), pixel, atol=0.02)
+    np.testing.assert_allclose(camera.project(depth * ray), pixel, atol=1e-3)
+
+
+WIDE = [
+    Camera(430, 430, 320, 240, distortion=(-0.30, 0.08, 0.001, -0.001, -0.008)),
+    Camera(300, 300, 320, 240, distortion=(-0.25, 0.05, 0.001, -0.001, -0.003)),
+    Camera(
+        250, 250, 320, 240, distortion=(3.2, 1.1, 3e-4, -2e-4, 0.05, 3.5, 2.0, 0.2), model="rational_polynomial"
+    ),  # as depth cameras state their wide lens
+    Camera(300, 300, 320, 240, distortion=(-0.3, 0.1, 0, 0, -0.01, 0, 0, 0, 0.01, -2e-3, 0.01, 1e-3, 0.02, -0.03)),
+    Camera(500, 500, 320, 240, distortion=(0.5, 0.5, 0, 0, 0.5)),
+    Camera(300, 300, 320, 240, distortion=(0, 0, 0, 0), model="equidistant"),
+    Camera(270, 270, 320, 240, distortion=(-0.02, 0.004, -0.001, 0.0002), model="equidistant"),
+]
+
+
+@pytest.mark.parametrize("camera", WIDE)
+def test_the_whole_picture_of_a_wide_lens_leads_back(camera):
+    pixels = np.stack(np.meshgrid(np.linspace(0, 639, 33), np.linspace(0, 479, 25)), axis=-1)
+    np.testing.assert_allclose(camera.project(camera.rays(pixels)), pixels, atol=0.05)
+
+
+def test_pixels_that_no_ray_reaches_have_finite_rays():
+    pixels = np.array([[-1e6, 3.0], [320.0, 240.0], [0.0, 0.0]])
+    for distortion, model in (((-0.9, 0, 0, 0, 0), "plumb_bob"), ((-0.02, 0.004, -0.001, 0.0002), "equidistant")):
+        rays = Camera(150, 150, 320, 240, distortion=distortion, model=model).rays(pixels)
+        assert np.isfinite(rays).all()
+        np.testing.assert_allclose(rays[1], [0, 0, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("camera", [PLAIN, BARREL, FISHEYE])
@@ -72,12 +99,71 @@ def test_distortion_matters():
         {"fy": float("nan")},
         {"cx": float("inf")},
         {"distortion": (float("nan"),)},
-        {"model": "lens"},
+        {"distortion": (0.1,) * 5, "model": "lens"},
+        {"distortion": (0.1,) * 5, "model": "none"},
+        {"distortion": (0.1,) * 3},
+        {"distortion": (0.1,) * 6},
+        {"distortion": (0.1,) * 2, "model": "equidistant"},
+        {"distortion": "abc"},
+        {"fx": None},
+        {"width": "wide"},
+        {"height": -480},
     ],
 )
 def test_impossible_cameras_are_refused(fields):
     with pytest.raises(InvalidInputError):
         Camera(**{"fx": 500, "fy": 500, "cx": 0, "cy": 0, **fields})
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion", "kept"),
+    [
+        ("plumb_bob", (-0.03, 0.03, 0, 0, -0.01, 0, 0, 0), 8),  # as some depth cameras publish it
+        ("rational_polynomial", (0.09, -0.16, 0, 0, 0.12), 5),
+        ("", (0.1,) * 4, 4),
+        ("plumb_bob", (0.01,) * 12, 12),
+        ("plumb_bob", (0.01,) * 14, 14),
+        ("equidistant", (0.01,) * 4, 4),
+        ("equidistant", (0.0,) * 4, 4),  # the ideal fisheye, which is no pinhole
+        ("equidistant", (0.01,) * 4 + (0.0,), 4),
+        ("none", (), 0),
+        ("none", (0.0,) * 5, 0),
+        ("pinhole", (0.0,) * 3, 0),
+        (None, None, 0),
+        ("plumb_bob", np.full((1, 5), 0.1), 5),
+    ],
+)
+def test_distortions_that_are_taken(model, distortion, kept):
+    camera = Camera(np.float32(500), 500, 0, 0, 640.0, None, distortion=distortion, model=model)
+    assert len(camera.distortion) == kept and (camera.width, camera.height) == (640, 0)
+    assert camera == Camera(500, 500, 0, 0, 640, 0, camera.distortion, camera.model) and hash(camera)
+
+
+def test_a_camera_is_scaled_to_images_of_its_own_shape_only():
+    half = BARREL.fitted_to(320, 240)
+    point = np.array([0.1, -0.05, 0.6])
+    # The centre of the first pixel lies at zero in images of both sizes.
+    np.testing.assert_allclose(half.project(point) + 0.5, (BARREL.project(point) + 0.5) / 2, atol=1e-9)
+    assert (half.width, half.height) == (320, 240) and half.fitted_to(640, 480).fx == BARREL.fx
+    assert BARREL.fitted_to(640, 480) is BARREL
+    assert RATIONAL.fitted_to(123, 456) is RATIONAL  # of unknown size
+    assert Camera(900, 900, 960, 540, 1920, 1080).fitted_to(1366, 768).fx == pytest.approx(640.3, abs=0.1)
+    for size in ((1280, 720), (480, 640), (640, 470)):
+        with pytest.raises(InvalidInputError, match="640x480"):
+            BARREL.fitted_to(*size)
+
+
+def test_calibration_file_of_plain_lists_and_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "k.yaml").write_text(
+        "camera_matrix: [[600, 0, 320], [0, 610, 240], [0, 0, 1]]\ndistortion_model: ~\n"
+        "distortion_coefficients: [-0.25, 0.08, 0.001, -0.002, 0.01]\nimage_width: 640\nimage_height: 480\n"
+    )
+    assert Camera.from_yaml("~/k.yaml") == Camera(600, 610, 320, 240, 640, 480, BARREL.distortion, "")
+    (tmp_path / "none.yaml").write_text(YAML.replace("plumb_bob", "none").replace("[-0.25, 0.08", "[0, 0, 0]  # "))
+    assert Camera.from_yaml(tmp_path / "none.yaml").distortion == ()
+    (tmp_path / "none.yaml").write_text(YAML[: YAML.index("distortion_model")] + "distortion_coefficients: ~\n")
+    assert Camera.from_yaml(tmp_path / "none.yaml").distortion == ()
 
 
 def test_calibration_file(tmp_path):
@@ -91,6 +177,12 @@ def test_calibration_file(tmp_path):
         YAML.replace("610.0, ", ""),
         YAML.replace("plumb_bob", "lens"),
         "a: [",
+        "[" * 3000,
+        "camera_matrix: {data: [1, 2]}\nimage_width: .inf",
+        YAML.replace("480", ".inf"),
+        YAML.replace("640", "wide"),
+        YAML + "x: 2001-99-99",
+        "# " + "x" * 2_000_000,
         "\x00",
     ):
         path.write_text(text)

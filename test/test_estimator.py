@@ -458,9 +458,13 @@ def test_with_a_camera_rotations_are_the_cameras_not_those_of_the_ray(reader):
     [
         None,
         [[0]],
-        np.zeros((480, 640), np.uint8),
-        np.zeros((480, 640, 4), np.uint8),
+        np.zeros((480, 640, 2), np.uint8),
+        np.zeros((480, 640, 5), np.uint8),
+        np.zeros((1, 480, 640, 3), np.uint8),
         np.zeros((480, 640, 3), np.float32),
+        np.zeros((480, 640, 3), np.int8),
+        np.zeros((480, 640, 3), np.uint32),
+        np.zeros((480, 640), bool),
         np.zeros((8, 640, 3), np.uint8),
         np.zeros((0, 0, 3), np.uint8),
     ],
@@ -469,6 +473,60 @@ def test_what_is_no_image_is_refused_in_one_sentence(reader, image):
     with pytest.raises(InvalidInputError, match="an image must be") as caught:
         make()(image)
     assert "\n" not in str(caught.value)
+
+
+def test_grey_alpha_and_16_bits_are_taken_as_the_same_picture(reader):
+    seen = []
+
+    class Spy:
+        def segment(self, image, max_hands):
+            seen.append(image)
+            return reader.segment(image, max_hands)
+
+        def __getattr__(self, name):
+            return getattr(reader, name)
+
+    estimator = make()
+    estimator._family = Spy()
+    rgb = picture()
+    grey = rgb[..., 0]
+    for image, same in (
+        (rgb, rgb),
+        (np.dstack([rgb, grey]), rgb),
+        (rgb.astype(np.uint16) * 257, rgb),
+        (rgb.astype(">u2") * 256 + 255, rgb),
+        (grey, np.dstack([grey] * 3)),
+        (grey[..., None], np.dstack([grey] * 3)),
+    ):
+        estimator(image)
+        np.testing.assert_array_equal(seen[-1], same)
+        assert seen[-1].dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("depth", "words"),
+    [
+        (np.full((480, 640), 500, np.uint16), "millimetres"),
+        (np.full((480, 640), 500, np.int32), "millimetres"),
+        (np.full((480, 640), 500, np.float32), "millimetres"),
+        ([[0.5]], "numpy"),
+        (np.zeros((480, 640, 1)), "registered"),
+    ],
+)
+def test_depth_that_is_not_metres_is_refused(reader, depth, words):
+    with pytest.raises(InvalidInputError, match=words):
+        make()(picture(), Camera(600, 600, 319.5, 239.5), depth_m=depth)
+
+
+def test_a_camera_of_another_size_is_scaled_or_refused(reader):
+    estimator = make()
+    own, larger = Camera(600, 600, 319.5, 239.5, 640, 480), Camera(1200, 1200, 639.5, 479.5, 1280, 960)
+    (a,), (b,) = (estimator(picture(hand_at((320, 240), 20)), camera) for camera in (own, larger))
+    np.testing.assert_allclose(a.keypoints_m, b.keypoints_m, atol=1e-6)
+    with pytest.raises(InvalidInputError, match="1280x720"):
+        estimator(picture(), Camera(1200, 1200, 640, 360, 1280, 720))
+    with pytest.raises(InvalidInputError, match=r"hand_pose_3d\.Camera"):
+        estimator(picture(), own.matrix)
 
 
 def test_depth_of_another_size_is_refused(reader):

@@ -1,5 +1,6 @@
 """What pip, colcon and rosdep read agrees with the code."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -53,15 +54,82 @@ def test_every_package_that_cmake_looks_for_is_declared():
     assert looked_for <= declared
 
 
+def imported():
+    """Top names of everything that the package and the launch files import, wherever they do."""
+    files = [*(ROOT / "hand_pose_3d").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+ROSDEP_KEYS = {
+    "click": "python3-click",
+    "cv2": "python3-opencv",
+    "numpy": "python3-numpy",
+    "onnxruntime": "python3-onnxruntime-pip",
+    "rosbags": "python3-rosbags-pip",
+    "scipy": "python3-scipy",
+    "torch": "python3-pytorch-pip",
+    "tqdm": "python3-tqdm",
+    "yaml": "python3-yaml",
+}
+WITHOUT_KEY = {"onnx", "safetensors"}
+"""config/install_python.sh installs these."""
+OPTIONAL = {
+    *("anny", "bpy", "mathutils", "moderngl", "fpng", "PIL", "trimesh", "matplotlib", "tflite", "mediapipe"),
+    *("dex_retargeting", "rerun"),
+}
+"""For training, rendering and viewing: extras of pip."""
+NOT_IMPORTED = {"rosidl_default_runtime": "what the messages link", "rviz2": "a program"}
+
+
+def test_package_xml_declares_what_is_imported_and_nothing_else():
+    packages = {e.text for e in package_xml() if e.tag in ("depend", "exec_depend")}
+    packages -= {e.text for e in package_xml() if e.tag.startswith("buildtool")}
+    foreign = set(imported()) - set(sys.stdlib_module_names) - {"hand_pose_3d"} - WITHOUT_KEY - OPTIONAL
+    needed = {ROSDEP_KEYS.get(name, name) for name in foreign}
+    assert needed | set(NOT_IMPORTED) == packages | {"python3-rosbags-pip"}
+
+
+def test_install_script_asks_for_what_pip_asks_for():
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    (dependencies,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "DEPENDENCIES"
+    )
+    script = ROOT / "config" / "install_python.sh"
+    assert subprocess.run(["sh", "-n", script]).returncode == 0
+    text = script.read_text()
+    listed = re.findall(r"^\S+ (\S+)$", text.partition("<<LIST\n")[2].partition("\nLIST\n")[0], re.MULTILINE)
+    assert sorted([*listed, "torch>=2.1"]) == sorted(dependencies) and '"torch>=2.1"' in text
+    skipped = re.search(r'--skip-keys "([^"]+)"', text)[1].split()
+    assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
+
+
 def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
     assert package_xml().findtext("member_of_group") == "rosidl_interface_packages"
     assert package_xml().findtext("export/build_type") == "ament_cmake"
 
 
-@pytest.mark.parametrize("program", ["hand_pose_3d_node", "image_source", "hand_pose_3d"])
-def test_programs_are_executable_and_installed(program):
-    assert (ROOT / "hand_pose_3d" / "ros" / "bin" / program).stat().st_mode & 0o111
-    assert f"hand_pose_3d/ros/bin/{program}" in (ROOT / "CMakeLists.txt").read_text()
+PROGRAMS = sorted((ROOT / "hand_pose_3d" / "ros" / "bin").iterdir())
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
+def test_programs_for_ros2_run_are_executable_and_start_a_main(program):
+    assert program.stat().st_mode & 0o111
+    module = re.search(r"^from (\S+) import main$", program.read_text(), re.MULTILINE)[1]
+    source = (ROOT / Path(*module.split("."))).with_suffix(".py")
+    source = source if source.is_file() else source.with_suffix("") / "__init__.py"
+    assert "\ndef main(" in source.read_text()
+
+
+def test_programs_for_ros2_run_are_installed():
+    names = {"hand_pose_3d_node", "image_source", "rviz_hands", "latency", "demo", "rerun_view", "pinch_gripper"}
+    assert names < {program.name for program in PROGRAMS}
+    assert "hand_pose_3d/ros/bin/*" in (ROOT / "CMakeLists.txt").read_text()
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 
 import click
 
 from hand_pose_3d import __version__
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, one_line
 
 COMMANDS = {
     "predict": "Poses of the hands in images and videos.",
@@ -52,17 +54,20 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal does not take
         try:
             return super().invoke(ctx)
         except HandPoseError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(one_line(error)) from error
         except BrokenPipeError:
             raise  # click ends quietly when the reader of our output has gone
         except OSError as error:
             if error.strerror is None:
                 raise
-            where = f"{error.filename}: " if error.filename is not None else ""
-            raise click.ClickException(f"{where}{error.strerror}") from error
+            where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+            raise click.ClickException(one_line(f"{where}{error.strerror}")) from error
         except ModuleNotFoundError as error:
             name = (error.name or "").partition(".")[0]
             if name not in EXTRAS:

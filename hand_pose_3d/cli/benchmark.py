@@ -62,8 +62,14 @@ def command(
 
     All contenders run in this process on the same frames, pass by pass in turning order.
     """
+    from hand_pose_3d.outputs import PLOT, check_target, replacing
+
     if plot is not None:
         import matplotlib  # noqa: F401 - missing, that is better said before minutes of measuring
+
+        check_target(plot, PLOT)
+    if json_path is not None:
+        check_target(json_path, rb'\{\s*"machine": ')
 
     from hand_pose_3d.evaluation.benchmark.frames import noise, read_clip
     from hand_pose_3d.evaluation.benchmark.machine import describe_machine
@@ -102,8 +108,8 @@ def command(
     if ros or ros_only:
         report["ros"] = measure_ros([f for f in families if f != "mediapipe"], settings, ros_seconds, note)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report, indent=1, default=str) + "\n", encoding="utf-8")
+        with replacing(json_path) as stream:
+            stream.write(json.dumps(report, indent=1, default=str).encode() + b"\n")
     if plot is not None:
         from hand_pose_3d.evaluation.benchmark.plot import plot_benchmark
 

@@ -14,8 +14,11 @@ from hand_pose_3d.cli.options import estimator_options
 if TYPE_CHECKING:
     from hand_pose_3d.datasets.boxes import BoxImage
     from hand_pose_3d.datasets.sample import Sample
-    from hand_pose_3d.evaluation.detection import Detection
+    from hand_pose_3d.evaluation.boxes import Prediction
     from hand_pose_3d.evaluation.matching import Match
+
+_OURS = rb'\{"dataset": "[a-z]+", "root": '
+"""What results begin with."""
 
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes")
 
@@ -87,9 +90,14 @@ def command(
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
+    from hand_pose_3d.outputs import PLOT, check_target
 
     if plot:
         import matplotlib  # noqa: F401 - missing, it is named before the long work
+
+        check_target(plot, PLOT)
+    if json_path:
+        check_target(json_path, _OURS)
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
         return
@@ -177,10 +185,10 @@ def _boxes(
     plot: Path | None,
     sheet: Path | None,
 ) -> None:
-    """Detection on a folder with boxes.json."""
+    """Prediction on a folder with boxes.json."""
     from hand_pose_3d.datasets.boxes import read_boxes
     from hand_pose_3d.errors import InvalidInputError
-    from hand_pose_3d.evaluation import detection, plots, report
+    from hand_pose_3d.evaluation import boxes, plots, report
 
     context = click.get_current_context()
     for option in context.command.params:
@@ -189,14 +197,14 @@ def _boxes(
     images = _spread(read_boxes(root), limit)
     threshold = options["score_threshold"]
     # The estimator keeps low scores for the curve; the metrics are those at the threshold.
-    estimator = _estimator(None, {**options, "score_threshold": min(threshold, detection.CURVE_SCORE)})
+    estimator = _estimator(None, {**options, "score_threshold": min(threshold, boxes.CURVE_SCORE)})
     other = _estimator(peer, options) if peer else None  # missing, it is named before the long work
     name = f"this work, {estimator.model}"
-    found = detection.run(estimator, images)
-    measured = {name: detection.detection_metrics(images, found, threshold)}
+    found = boxes.run(estimator, images)
+    measured = {name: boxes.detection_metrics(images, found, threshold)}
     if other:
-        found_by_peer = detection.run(other, images, str(other.model))
-        measured[str(other.model)] = detection.detection_metrics(images, found_by_peer, None)
+        found_by_peer = boxes.run(other, images, str(other.model))
+        measured[str(other.model)] = boxes.detection_metrics(images, found_by_peer, None)
     result = report.boxes(measured)
 
     hands = measured[name]["recall"]["of"]
@@ -236,15 +244,17 @@ def _boxes(
     if sheet:
         from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
 
-        write_contact_sheet(sheet, images, found, threshold)
+        click.echo(f"wrote {write_contact_sheet(sheet, images, found, threshold)}")
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content), encoding="utf-8")
+    from hand_pose_3d.outputs import replacing
+
+    with replacing(path) as stream:
+        stream.write(json.dumps(content).encode())
 
 
-def _detections_entry(image: BoxImage, detections: list[Detection]) -> dict[str, Any]:
+def _detections_entry(image: BoxImage, detections: list[Prediction]) -> dict[str, Any]:
     return {
         "image": image.name,
         "predictions": [
@@ -276,13 +286,12 @@ def _image_entry(item: Match) -> dict[str, Any]:
 
 
 def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
-    import cv2
     import numpy as np
 
     from hand_pose_3d.drawing import draw_hands, enlarge
     from hand_pose_3d.evaluation.protocols import distances, errors_px
+    from hand_pose_3d.outputs import encode_image, write_beside
 
-    folder.mkdir(parents=True, exist_ok=True)
     shares = []
     matches = [item for item in matches if item.sample.visible.any()]
     for item in matches:
@@ -294,4 +303,4 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
         drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
         name = item.sample.name.replace("/", "_").rsplit(".", 1)[0]
         label = "missed" if np.isinf(shares[index]) else f"{shares[index]:.2f}"
-        cv2.imwrite(str(folder / f"{rank:02d}_{label}_{name}.jpg"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        write_beside(folder / f"{rank:02d}_{label}_{name}.jpg", encode_image(drawn, ".jpg"))

@@ -16,12 +16,13 @@ def command(form: str, out: Path, model: str, weights: Path | None) -> None:
     """Write the networks of a family as ONNX files with a dynamic batch, each checked under onnxruntime.
 
     \b
-    handsegnet  image (N, 3, H, W)               -> scores (N, 2, H, W), background and hand
+    handsegnet  image (N, 3, H, W)               -> lite: mask, centre, extent, direction, offset of cells of
+                                                    4 x 4 pixels; paper: scores (N, 2, H, W)
     posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
                                                     and for lite side_logit, presence_logit (N)
-    lifting     maps (N, 21, 32, 32),
+    lifting     maps (N, 21, 40, 40), paper 32,
                 hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
-    pose-prior, viewpoint: the two streams of lifting by themselves
+    pose-prior, viewpoint: the two streams of the paper's lifting by themselves
 
     Images are RGB, value / 255 - 0.5. TensorRT builds an engine from each file, here for one to four hands:
 

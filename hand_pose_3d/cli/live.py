@@ -6,17 +6,20 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
 
     from hand_pose_3d.hands import HandPose
+    from hand_pose_3d.images import LiveCamera, Video
 
 Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
 """Shows a frame with its hands at a time in seconds, with a line of text; False when the person wants to stop."""
@@ -43,19 +46,30 @@ def command(
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.estimator import HandPoseEstimator
+    from hand_pose_3d.outputs import check_target
 
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
+    if save:
+        check_target(save)
     intrinsics = Camera.from_yaml(calibration) if calibration else None
-    from hand_pose_3d.images import open_camera
-
-    capture = open_camera(camera, _parse_size(size))
+    source = _open(camera, _parse_size(size))
     try:
         show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
         estimator = HandPoseEstimator(tracking=True, **options)
-        _follow(capture, estimator, intrinsics, show, frames)
+        _follow(source, estimator, intrinsics, show, frames)
     finally:
-        capture.release()
+        source.close()
+
+
+def _open(camera: str, size: tuple[int, int]) -> LiveCamera | Video:
+    """A camera or a stream, or a video in its place."""
+    from hand_pose_3d.images import LiveCamera, Video, local_path
+
+    path = local_path(camera)
+    if path is not None and not camera.isdigit() and path.is_file():
+        return Video(path)
+    return LiveCamera(camera, size, lambda text: click.echo(one_line(text), err=True))
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -65,19 +79,9 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _follow(capture: Any, estimator: Any, intrinsics: Any, show: Show, frames: int | None) -> None:
-    import cv2
-
-    from hand_pose_3d.errors import InvalidInputError
-
+def _follow(source: LiveCamera | Video, estimator: Any, intrinsics: Any, show: Show, frames: int | None) -> None:
     count, rate, last = 0, 0.0, time.monotonic()
-    while frames is None or count < frames:
-        ok, image = capture.read()
-        if not ok:
-            if count == 0:
-                raise InvalidInputError("the camera opened but gives no image: another program may use it")
-            break
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    for image in islice(source, frames):
         now = time.monotonic()
         hands = estimator(image, camera=intrinsics, stamp_s=now)
         rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)

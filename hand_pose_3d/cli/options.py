@@ -23,6 +23,13 @@ _OPTIONS = (
         help="Estimate the side of each hand, or state it.",
     ),
     click.option("--mirrored", is_flag=True, help="The images are mirrored, as selfie cameras give them."),
+    click.option(
+        "--search",
+        type=click.Choice(["auto", "fast", "thorough"]),
+        default="auto",
+        show_default=True,
+        help="Look once an image, coarse and closer in turns, or at all scales; auto: fast in videos.",
+    ),
     click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True),
 )
 

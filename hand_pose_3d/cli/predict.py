@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 OVERLAY_MIN_PX = 512
 """Overlays of smaller images are enlarged, so that the skeleton can be seen."""
+
+_OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", "(width|frame|error)": )'
+"""What a list of results begins with."""
 
 
 @click.command("predict")
@@ -43,41 +48,77 @@ def command(
     from hand_pose_3d.images import find_files
 
     camera = Camera.from_yaml(camera_path) if camera_path else None
-    entries: list[dict[str, Any]] = []
-    paths: list[Path] = []
+    failures: list[dict[str, Any]] = []
+    paths: dict[Path, None] = {}
     for text in inputs:
         try:
-            paths += [path for path in find_files([text]) if path not in paths]
+            paths.update(dict.fromkeys(find_files([text])))
         except InvalidInputError as error:
-            entries.append(_failure(text, error))
+            failures.append(_failure(text, error))
     same_name = Counter(path.name for path in paths)
-    predictor = _Predictor(options, camera, overlay)
-    with tqdm(total=len(paths), desc="predict", unit="file", delay=2, disable=None, leave=False) as progress:
-        for path in paths:
-            name = path.name if same_name[path.name] == 1 else str(path)
-            try:
-                entries += predictor.file(path, name)
-            except InvalidInputError as error:
-                entries.append(_failure(name, error))
-            progress.update()
-
-    if json_path == "-":
-        click.echo(json.dumps(entries))
-    elif json_path:
-        target = Path(json_path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(entries), encoding="utf-8")
-    else:
-        for entry in entries:
-            if "error" not in entry:
-                click.echo(_line(entry))
-    if any("error" in entry for entry in entries):
+    with _Results(json_path, [*paths, *([camera_path] if camera_path else [])]) as results:
+        for entry in failures:
+            results.add(entry)
+        predictor = _Predictor(options, camera, overlay)
+        with tqdm(total=len(paths), desc="predict", unit="file", delay=2, disable=None, leave=False) as progress:
+            for path in paths:
+                name = path.name if same_name[path.name] == 1 else str(path)
+                try:
+                    for entry in predictor.file(path, name):
+                        results.add(entry)
+                except InvalidInputError as error:
+                    results.add(_failure(name, error))
+                progress.update()
+    if results.failed:
         raise SystemExit(1)
 
 
+class _Results:
+    """Entries on their way to the terminal or to a file, as they come."""
+
+    def __init__(self, json_path: str | None, inputs: list[Path]) -> None:
+        from hand_pose_3d.outputs import JsonList, check_target
+
+        self.failed, self._list = False, None
+        if json_path:
+            if json_path == "-":
+                self._list = JsonList(Path("/dev/stdout"), sys.stdout.buffer)
+            else:
+                self._list = JsonList(check_target(json_path, _OURS, inputs))
+
+    def __enter__(self) -> _Results:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._list is None:
+            return
+        if kind is None:
+            self._list.close()
+        elif part := self._list.abandon():
+            click.echo(f"Not finished: what was found so far is in {one_line(part)}", err=True)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Write an entry, or show it as a line."""
+        from tqdm import tqdm
+
+        self.failed |= "error" in entry
+        if self._list is not None:
+            self._list.add(entry)
+        elif "error" not in entry:
+            tqdm.write(_line(entry))
+
+
 def _failure(name: str, error: Exception) -> dict[str, Any]:
-    click.echo(f"Error: {error}", err=True)
-    return {"image": name, "error": str(error)}
+    click.echo(f"Error: {one_line(error)}", err=True)
+    return {"image": _text(name), "error": _text(str(error))}
+
+
+def _text(name: str) -> str:
+    """A file's name as UTF-8 has it, whatever the locale says."""
+    try:
+        return name.encode(sys.getfilesystemencoding(), "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # not only a name
+        return name
 
 
 def _line(entry: dict[str, Any]) -> str:
@@ -86,7 +127,7 @@ def _line(entry: dict[str, Any]) -> str:
         for hand in entry["hands"]
     )
     frame = f" frame {entry['frame']}" if "frame" in entry else ""
-    return f"{entry['image']}{frame}: {hands or 'no hand'}"
+    return f"{one_line(entry['image'])}{frame}: {hands or 'no hand'}"
 
 
 class _Predictor:
@@ -98,44 +139,58 @@ class _Predictor:
         if overlay:
             overlay.mkdir(parents=True, exist_ok=True)
 
-    def file(self, path: Path, name: str) -> Iterator[dict[str, Any]] | list[dict[str, Any]]:
+    def file(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
         """Entries of one image, or of each frame of one video."""
         from hand_pose_3d.images import is_video, read_image
 
         if is_video(path):
-            return list(self._video(path, name))
+            yield from self._video(path, name)
+            return
         image = read_image(path)
         entry, hands = self._answer(image, name, tracking=False)
         if self.overlay:
-            _write_overlay(self.overlay / f"{_flat(name)}.png", image, hands)
-        return [entry]
+            self._say(_write_overlay(self.overlay / f"{_flat(name)}.png", image, hands), name)
+        yield entry
 
     def _video(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
-        import cv2
         from tqdm import tqdm
 
         from hand_pose_3d.drawing import draw_hands
-        from hand_pose_3d.errors import InvalidInputError
+        from hand_pose_3d.errors import HandPoseError
         from hand_pose_3d.images import Video
+        from hand_pose_3d.outputs import VideoWriter
 
         video = Video(path)
         self._estimator(tracking=True).reset()
-        writer = None
-        frames = tqdm(video, total=video.count or None, desc=name, unit="frame", delay=2, disable=None, leave=False)
-        for index, image in enumerate(frames):
-            time_s = index / video.fps
-            entry, hands = self._answer(image, name, tracking=True, stamp_s=time_s)
-            yield {**entry, "frame": index, "time_s": time_s}
-            if self.overlay:
-                if writer is None:
-                    target = self.overlay / f"{_flat(name)}.mp4"
-                    size = (image.shape[1], image.shape[0])
-                    writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"mp4v"), video.fps, size)
-                    if not writer.isOpened():
-                        raise InvalidInputError(f"this OpenCV cannot write the video {target}")
-                writer.write(cv2.cvtColor(draw_hands(image, hands), cv2.COLOR_RGB2BGR))
-        if writer is not None:
-            writer.release()
+        writer = VideoWriter(self.overlay / f"{_flat(name)}.mp4", video.fps) if self.overlay else None
+        said = 0
+        frames = tqdm(
+            video, total=video.count or None, desc=one_line(name), unit="frame", delay=2, disable=None, leave=False
+        )
+        try:
+            for image in frames:
+                for index in video.damaged[said:]:
+                    yield {"image": _text(name), "frame": index, "error": "this frame is damaged"}
+                said = len(video.damaged)
+                entry, hands = self._answer(image, name, tracking=True, stamp_s=video.time_s)
+                yield {**entry, "frame": video.index, "time_s": video.time_s}
+                if writer is not None:
+                    writer.add(draw_hands(image, hands), video.time_s)
+        except HandPoseError:
+            if writer is not None:
+                writer.discard()
+            raise
+        finally:
+            video.close()
+            if said:
+                click.echo(f"Error: {one_line(path)}: {said} damaged frames were left out", err=True)
+            if writer is not None:
+                self._say(writer.close(), name)
+
+    def _say(self, written: Path | None, name: str) -> None:
+        """Say it where an overlay does not have the name that its input suggests."""
+        if written is not None and written.stem != _flat(name):
+            click.echo(f"{one_line(name)}: the overlay is {one_line(written)}, beside what was there", err=True)
 
     def _answer(
         self, image: np.ndarray, name: str, tracking: bool, stamp_s: float | None = None
@@ -143,13 +198,11 @@ class _Predictor:
         from hand_pose_3d.errors import InvalidInputError
 
         height, width = image.shape[:2]
-        camera = self.camera
-        if camera and camera.width and (camera.width, camera.height) != (width, height):
-            raise InvalidInputError(
-                f"{name} is {width}x{height}, but the camera was calibrated for {camera.width}x{camera.height}"
-            )
-        hands = self._estimator(tracking)(image, camera=camera, stamp_s=stamp_s)
-        answer = {"image": name, "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
+        try:
+            hands = self._estimator(tracking)(image, camera=self.camera, stamp_s=stamp_s)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{name}: {error}") from error
+        answer = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
         return answer, hands
 
     def _estimator(self, tracking: bool) -> Any:
@@ -162,15 +215,12 @@ class _Predictor:
 
 def _flat(name: str) -> str:
     """A file name for an entry: its path with the folders written into it, without the suffix."""
-    return "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
+    flat = "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
+    return os.fsdecode(os.fsencode(flat)[-200:])  # names have at most 255 bytes
 
 
-def _write_overlay(target: Path, image: np.ndarray, hands: list[HandPose]) -> None:
-    import cv2
-
+def _write_overlay(target: Path, image: np.ndarray, hands: list[HandPose]) -> Path:
     from hand_pose_3d.drawing import draw_hands, enlarge
-    from hand_pose_3d.errors import InvalidInputError
+    from hand_pose_3d.outputs import encode_image, write_beside
 
-    drawn = draw_hands(*enlarge(image, hands, OVERLAY_MIN_PX))
-    if not cv2.imwrite(str(target), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)):
-        raise InvalidInputError(f"cannot write {target}")
+    return write_beside(target, encode_image(draw_hands(*enlarge(image, hands, OVERLAY_MIN_PX))))

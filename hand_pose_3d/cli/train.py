@@ -51,6 +51,19 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
 @click.option(
+    "--photographs",
+    multiple=True,
+    type=_FOLDER,
+    help="Pack of labelled photographs (training.photographs) to learn from too; may be repeated.",
+)
+@click.option(
+    "--photograph-share",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Share of photographs among the hands that are drawn.",
+)
+@click.option(
     "--frozen-blocks",
     type=click.IntRange(0, 15),
     default=11,
@@ -107,6 +120,10 @@ def command(
         raise click.UsageError("--save-weights writes the proposed lifting only; the others are for comparison")
     if mean_with is not None and save_weights is None:
         raise click.UsageError("--mean-with is about the weights that --save-weights writes")
+    if save_weights is not None:
+        target = save_weights / f"{family}-{stage}.safetensors"
+        if target.exists() and any(given is not None and target.samefile(given) for given in (start, mean_with)):
+            raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # of the whole thread, so it is taken back
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))
@@ -115,7 +132,8 @@ def command(
     def train(name: str, folder: Path) -> dict[str, float]:
         built: Stage
         if family == "lite":
-            used = {k: options[k] for k in ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real")}
+            names = ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real", "photographs", "photograph_share")
+            used = {k: options[k] for k in names}
             built = build_lite_stage(stage, roots, **used)
         else:
             built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])

@@ -16,6 +16,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample, missing_data
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.images import read_pixels
 from hand_pose_3d.pickles import load_arrays
 from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
 
@@ -71,10 +72,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     """Part labels, (H, W) uint8: 0 background, 1 person, 2-17 left hand, 18-33 right hand."""
     import cv2
 
-    mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise InvalidInputError(f"cannot read the mask {path}")
-    return mask
+    return read_pixels(path, cv2.IMREAD_GRAYSCALE)
 
 
 def hand_mask(mask: np.ndarray, side: Side = Side.UNKNOWN) -> np.ndarray:
@@ -88,9 +86,7 @@ def read_depth(path: str | Path) -> np.ndarray:
     """Depth in metres, (H, W) float32. RHD spreads 16 bits over the red (high) and green (low) channels."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InvalidInputError(f"cannot read the depth image {path}")
+    image = read_pixels(path, cv2.IMREAD_COLOR)
     high, low = image[:, :, 2].astype(np.float32), image[:, :, 1].astype(np.float32)
     return (high * 256 + low) / np.float32(2**16 - 1) * np.float32(DEPTH_RANGE_M)
 

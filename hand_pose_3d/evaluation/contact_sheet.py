@@ -10,8 +10,8 @@ import numpy as np
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.boxes import BoxImage
-from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.evaluation.detection import Detection, Outcome
+from hand_pose_3d.evaluation.boxes import Outcome, Prediction
+from hand_pose_3d.outputs import encode_image, write_beside
 
 TILE_PX, COLUMNS = 168, 10
 MAX_TILES = 150
@@ -33,17 +33,14 @@ class _Case:
 
 
 def write_contact_sheet(
-    path: str | Path, images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]], threshold: float
-) -> None:
+    path: str | Path, images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]], threshold: float
+) -> Path:
     """Write the sheet: hands missed at the threshold, then false predictions, both by falling score.
 
     A missed hand's score is that of the prediction that would find it at a lower threshold; hands without one come
     last, the largest first; its size is the share of the image's longer side. Labelled boxes are green, ignored ones
-    grey, predictions red. Format by the suffix.
-    Raises InvalidInputError when OpenCV cannot write the file.
+    grey, predictions red. Format by the suffix. Returns the path: beside a file that is there already.
     """
-    import cv2
-
     missed, false = _missed(images, detections, threshold), _false(images, detections, threshold)
     shown = [
         [item for item in items if item.hand.score >= threshold or item.outcome == Outcome.HIT] for items in detections
@@ -53,17 +50,10 @@ def write_contact_sheet(
         _section(f"false hands at score {threshold:g}", false, images, shown),
     ]
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = np.concatenate(parts)
-    try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        written = False
-    if not written:
-        raise InvalidInputError(f"cannot write the picture {path}")
+    return write_beside(path, encode_image(np.concatenate(parts), path.suffix))
 
 
-def _missed(images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]], threshold: float) -> list[_Case]:
+def _missed(images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]], threshold: float) -> list[_Case]:
     ranked = []
     for index, (image, items) in enumerate(zip(images, detections, strict=True)):
         scores = {item.label: item.hand.score for item in items if item.label is not None}
@@ -78,7 +68,7 @@ def _missed(images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]
     return [case for _, case in sorted(ranked, key=lambda pair: pair[0], reverse=True)]
 
 
-def _false(images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]], threshold: float) -> list[_Case]:
+def _false(images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]], threshold: float) -> list[_Case]:
     ranked = []
     for index, (image, items) in enumerate(zip(images, detections, strict=True)):
         for item in items:
@@ -89,7 +79,7 @@ def _false(images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]]
 
 
 def _section(
-    title: str, cases: Sequence[_Case], images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]]
+    title: str, cases: Sequence[_Case], images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]]
 ) -> np.ndarray:
     """A titled grid of crops, (H, W, 3); every image is read once."""
     shown = cases[:MAX_TILES]
@@ -114,7 +104,7 @@ def _section(
     return canvas
 
 
-def _tile(pixels: np.ndarray, box_px: np.ndarray, image: BoxImage, detections: Sequence[Detection]) -> np.ndarray:
+def _tile(pixels: np.ndarray, box_px: np.ndarray, image: BoxImage, detections: Sequence[Prediction]) -> np.ndarray:
     """Crop around a box with the labelled and the predicted boxes, (TILE_PX, TILE_PX, 3)."""
     import cv2
 

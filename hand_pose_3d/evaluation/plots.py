@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.references import Reference
+from hand_pose_3d.outputs import PLOT, check_target, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +63,7 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
         below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
         below.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_precision_recall(
@@ -93,13 +95,18 @@ def plot_precision_recall(
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower left", fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a matplotlib figure, with the program's name in it; an earlier one is replaced when it is whole."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    form = path.suffix.lstrip(".").lower() or "png"
+    if form not in figure.canvas.get_supported_filetypes():
+        raise InvalidInputError(f"a plot can be a PNG, PDF or SVG file, not {path.name}")
+    names = {"png": "Software", "pdf": "Creator", "svg": "Creator"}
+    with replacing(check_target(path, PLOT)) as stream:
+        figure.savefig(stream, dpi=130, format=form, metadata={names[form]: "hand_pose_3d"} if form in names else None)
 
 
 def _wrapped(name: str) -> str:

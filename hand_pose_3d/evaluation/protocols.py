@@ -14,15 +14,18 @@ import numpy as np
 from hand_pose_3d.datasets.rhd import hand_mask, read_depth, read_mask
 from hand_pose_3d.evaluation.matching import Keypoint0, Match, same_keypoint0
 from hand_pose_3d.evaluation.metrics import Summary, epe, hand_size, summarise
-from hand_pose_3d.geometry import align_scale, align_similarity, bone_length
+from hand_pose_3d.geometry import align_scale, align_similarity, bone_length, folded_fingers
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.placement import place, reference_units
-from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, NUM_KEYPOINTS, WRIST, Side
+from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, INDEX_MCP, LITTLE_MCP, MIDDLE_MCP, NUM_KEYPOINTS, WRIST, Side
 
 MAX_PX, MAX_MM = 30.0, 50.0
 """Last thresholds of the PCK curves."""
 
 FOUND_IOU = 0.5
+_FOLDED = "three or four folded"
+_SHOWN = 0.5
+"""Cosine between the view and the palm's normal from which on palm or back is shown: within 60 degrees."""
 
 
 def errors_px(
@@ -203,6 +206,27 @@ def _finite(value: Any) -> float | None:
 def found_only(errors: np.ndarray) -> np.ndarray:
     """Rows of errors (N, 21) without missed hands."""
     return errors[~np.isinf(errors).any(axis=1)]
+
+
+def groups(matches: Sequence[Match]) -> dict[str, list[Match]]:
+    """Samples with metric labels by the number of folded fingers, and by what the hand shows: palm, back or edge."""
+    found: dict[str, list[Match]] = {}
+    for item in matches:
+        xyz = item.sample.keypoints_m
+        if xyz is None or not np.isfinite(xyz).all():
+            continue
+        folded = int(folded_fingers(xyz).sum())
+        names = [("no finger folded", "one or two folded", "one or two folded")[folded] if folded < 3 else _FOLDED]
+        across, along = xyz[LITTLE_MCP] - xyz[INDEX_MCP], xyz[MIDDLE_MCP] - xyz[WRIST]
+        palm = np.cross(across, along) * (1 if item.sample.side == Side.LEFT else -1)
+        facing = float(palm @ xyz[MIDDLE_MCP] / (np.linalg.norm(palm) * np.linalg.norm(xyz[MIDDLE_MCP]) + 1e-12))
+        if item.sample.side != Side.UNKNOWN:
+            names.append(
+                "palm shown" if facing < -_SHOWN else "back shown" if facing > _SHOWN else "seen from the edge"
+            )
+        for name in names:
+            found.setdefault(name, []).append(item)
+    return dict(sorted(found.items()))
 
 
 def summary_of(errors: np.ndarray, maximum: float) -> dict[str, Any]:

@@ -107,7 +107,24 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
         add("   AUC 0-50 mm", summary["auc"], "{:.3f}", f"{placement}_auc")
         add("   AUC 0-50 mm, found hands", summary.get("found_auc"), "{:.3f}", f"{placement}_found_auc")
         _curve(report, f"3D {text}", "mm", summary, ())
+    _groups(report, matches)
     return report
+
+
+def _groups(report: Report, matches: Sequence[Match]) -> None:
+    """Errors by the number of folded fingers and by the view, where the labels are metric."""
+    groups = protocols.groups(matches)
+    if not groups:
+        return
+    table = Table("hands", ("number", "2D median px", "3D root- and scale-aligned, mean mm"))
+    report.tables.append(table)
+    report.figures["groups"] = {}
+    for name, members in groups.items():
+        flat = protocols.distances(protocols.errors_px(members), members)["median_px"]
+        mm = protocols.errors_mm(members, protocols.PLACEMENTS["root_scale"])
+        mean = protocols.summary_of(mm, protocols.MAX_MM).get("found_pooled_mean") if len(mm) else None
+        table.rows.append((name, str(len(members)), _text(flat, "{:.2f}"), _text(mean, "{:.1f}")))
+        report.figures["groups"][name] = {"hands": len(members), "median_px": flat, "root_scale_mean_mm": mean}
 
 
 def boxes(measured: Mapping[str, dict[str, Any]]) -> Report:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.evaluation.plots import save_figure
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.placement import place, reference_units
@@ -219,9 +220,7 @@ def plot(
     )
     right.legend(fontsize=8)
     right.grid(alpha=0.3)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -54,9 +54,10 @@ class SceneMaps(NamedTuple):
     """Answer of LiteHandSegNet for cells of 4 x 4 pixels, each (N, C, H/4, W/4).
 
     mask: scores of background and hand. centre: (C = 1) logit that a hand's middle lies in the cell. extent: (1) log of
-    the hand's extent over 16 pixels. direction: (2) sine and cosine of the angle by which it is turned clockwise, 0 when
-    its fingers point up, not normalised. offset: (2) from the cell's middle to the hand's, x and y over its extent.
-    The last three mean something where `centre` is high. Middle, extent and angle are those of `windows.crop_from_pose`.
+    the hand's extent over 16 pixels. direction: (2) sine and cosine of the angle by which it is turned clockwise, 0
+    when its fingers point up, not normalised. offset: (2) from the cell's middle to the hand's, x and y over its
+    extent. The last three mean something where `centre` is high. Middle, extent and angle are those of
+    `windows.crop_from_pose`.
     """
 
     mask: torch.Tensor

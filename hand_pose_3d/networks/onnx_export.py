@@ -19,13 +19,15 @@ from torch import nn
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.networks.hand_seg_net import HandSegNet
 from hand_pose_3d.networks.lifting import Lifting
-from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet
+from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, SceneMaps
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
+from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.weights import default_weights, load_weights
 
 OPSET = 17
+PRODUCER = "hand_pose_3d"
 TOLERANCE = 1e-4
 """Largest accepted difference between PyTorch and onnxruntime, relative to outputs above one."""
 
@@ -48,6 +50,17 @@ class _LastMaps(nn.Module):
         return answer[-1]
 
 
+class _Maps(nn.Module):
+    """LiteHandSegNet with all of its maps."""
+
+    def __init__(self, net: LiteHandSegNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.net.maps(image))
+
+
 @dataclass(frozen=True)
 class Deployable:
     """One file to export: which network of a family, which part of it, and its inputs and outputs.
@@ -65,24 +78,28 @@ class Deployable:
 
 
 _LIFTING_INPUTS: dict[str, tuple[int, ...]] = {"maps": (NUM_KEYPOINTS, MAP_SIZE, MAP_SIZE), "hand_side": (2,)}
-_LIFTING = {
-    "lifting": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("relative", "canonical", "rotation")),
-    "pose-prior": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("canonical_left",), lambda net: net.pose_prior),
-    "viewpoint": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("axis_angle",), lambda net: net.viewpoint),
-}
 
 DEPLOYABLES: dict[str, dict[str, Deployable]] = {
     "lite": {
-        "handsegnet": Deployable("handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, ("scores",), free_size=True),
+        "handsegnet": Deployable(
+            "handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, SceneMaps._fields, _Maps, free_size=True
+        ),
         "posenet": Deployable(
             "posenet", LitePoseNet, {"crop": (3, 160, 160)}, ("score_maps", "side_logit", "presence_logit"), _LastMaps
         ),
-        **_LIFTING,
+        "lifting": Deployable(
+            "lifting",
+            LiteLifting,
+            {"maps": (NUM_KEYPOINTS, 40, 40), "hand_side": (2,)},
+            ("relative", "canonical", "rotation"),
+        ),
     },
     "paper": {
         "handsegnet": Deployable("handsegnet", HandSegNet, {"image": (3, 240, 320)}, ("scores",)),
         "posenet": Deployable("posenet", PoseNet, {"crop": (3, 256, 256)}, ("score_maps",), _LastMaps),
-        **_LIFTING,
+        "lifting": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("relative", "canonical", "rotation")),
+        "pose-prior": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("canonical_left",), lambda net: net.pose_prior),
+        "viewpoint": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("axis_angle",), lambda net: net.viewpoint),
     },
 }
 """Family -> name of the file -> what it holds. Batches are dynamic; image sizes are fixed unless stated."""
@@ -116,10 +133,12 @@ def export_onnx(module: nn.Module, deployable: Deployable, path: Path, metadata:
     model = onnx.load_model_from_string(data)
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
+    model.producer_name = PRODUCER
     onnx.checker.check_model(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
-    return _compare(module, deployable, path)
+    data = model.SerializeToString()
+    with replacing(check_target(path, b".{,64}" + PRODUCER.encode())) as stream:
+        stream.write(data)
+    return _compare(module, deployable, path, data)
 
 
 def to_onnx(
@@ -169,9 +188,9 @@ def load_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-def _compare(module: nn.Module, deployable: Deployable, path: Path) -> float:
+def _compare(module: nn.Module, deployable: Deployable, path: Path, data: bytes) -> float:
     onnxruntime = load_onnxruntime()
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     largest = 0.0
     for batch in (1, 3):
         inputs = _example(deployable, batch)

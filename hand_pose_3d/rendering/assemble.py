@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.images import read_pixels
 from hand_pose_3d.rendering import mesh, pose
 from hand_pose_3d.rendering.background import (
     CLUTTER_WHITE,
@@ -364,7 +365,7 @@ def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A MakeHuman skin (H, W, 3) uint8 RGB, first row at v = 0, and its mean squared colour over the hand's island."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = read_pixels(path, cv2.IMREAD_COLOR)
     image = cv2.resize(image, (_TEXTURE_SIDE, _TEXTURE_SIDE), interpolation=cv2.INTER_AREA)[::-1, :, ::-1]
     island = image[
         int(0.02 * _TEXTURE_SIDE) : int(0.1 * _TEXTURE_SIDE), int(0.62 * _TEXTURE_SIDE) : int(0.7 * _TEXTURE_SIDE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.images import read_pixels
 from hand_pose_3d.rendering.colours import skin_tone
 
 _CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
@@ -75,9 +75,7 @@ def load_environment(path: Path) -> Environment:
     """Read an .hdr file."""
     import cv2
 
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise InvalidInputError(f"environment map {path} is not a readable picture")
+    image = read_pixels(path, cv2.IMREAD_UNCHANGED)
     pixels = image[..., 2::-1].astype(np.float32)
     pixels = np.clip(pixels, 0, None)
     pixels /= np.clip(pixels, 0, np.percentile(pixels, 99)).mean()

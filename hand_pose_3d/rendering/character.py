@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from hand_pose_3d.images import read_pixels
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
@@ -153,7 +154,7 @@ def extract(path: Path, count: int) -> None:
     weights = weights[used][:, kept]
     corner_uv = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()[inside]]
 
-    nails = cv2.imread(str(textures / "mpfb_fingernails.jpg"), cv2.IMREAD_GRAYSCALE)
+    nails = read_pixels(textures / "mpfb_fingernails.jpg", cv2.IMREAD_GRAYSCALE)
     identity = torch.eye(4)[None, None].repeat(1, len(labels), 1, 1)
     rng = np.random.default_rng(20260101)
     controls = [c for c in model.local_change_labels if not c.startswith("r-") and any(k in c for k in _SHAPE_CONTROLS)]

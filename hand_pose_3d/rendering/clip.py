@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering.actions import action_angles
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
@@ -141,17 +142,15 @@ def frames(times: Sequence[float]) -> Any:
 
 def write_clip(folder: Path, seconds: float = SECONDS) -> None:
     """Write clip.mp4 and clip.json into a folder."""
-    import cv2
     from tqdm import tqdm
 
-    folder.mkdir(parents=True, exist_ok=True)
-    video = cv2.VideoWriter(str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
+    video = VideoWriter(folder / "clip.mp4", FPS)
     times = [k / FPS for k in range(round(seconds * FPS))]
     record = []
-    for picture, truth in tqdm(frames(times), total=len(times), unit="frame"):
-        video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    for time_s, (picture, truth) in zip(times, tqdm(frames(times), total=len(times), unit="frame")):
+        video.add(picture, time_s)
         record.append({"hands": truth})
-    video.release()
+    written = video.close()
     camera = {
         "fx": FOCAL_PX,
         "fy": FOCAL_PX,
@@ -161,7 +160,7 @@ def write_clip(folder: Path, seconds: float = SECONDS) -> None:
         "height": HEIGHT,
     }
     text = json.dumps({"camera": camera, "fps": FPS, "frames": record}, separators=(",", ":"))
-    (folder / "clip.json").write_text(text, encoding="utf-8")
+    print(written, write_beside(folder / "clip.json", text.encode()))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.rendering import pose, rhd
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
 from hand_pose_3d.rendering.engine import Pictures, Rasteriser
@@ -25,6 +26,7 @@ from hand_pose_3d.rendering.scene import PEOPLE_SHARE, SPLITS, Scene
 from hand_pose_3d.skeleton import Side
 
 ENGINES = ("rasteriser", "cycles")
+_IDENTITY = Path("parts", "identity.json")
 _CHUNK = 64
 _BYTES_PER_FRAME = 290_000
 _SPARE_BYTES = 500_000_000
@@ -99,6 +101,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     if options.engine == "cycles":
         check_installed()
     folder = options.out / options.split
+    _check_free(options.out, folder)
     for name in rhd.FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     parts = folder / "parts"
@@ -140,6 +143,18 @@ def _part_path(parts: Path, chunk: range) -> Path:
     return parts / f"{chunk.start:06d}-{chunk.stop:06d}.pickle"
 
 
+def _check_free(out: Path, folder: Path) -> None:
+    """Raise HandPoseError if there is a data set, or a card, that was not rendered here."""
+    if not (folder / _IDENTITY).exists():
+        results = (*rhd.FOLDERS, "parts", f"anno_{folder.name}.pickle", "statistics.json")
+        there = next((folder / name for name in results if os.path.lexists(folder / name)), None)
+        if there is not None and not (there.is_dir() and not any(there.iterdir())):
+            raise HandPoseError(f"{there} exists and was not rendered by this program; choose another folder")
+    card = out / "DATA_CARD.md"
+    if card.exists() and not any((out / split / _IDENTITY).exists() for split in ("training", "evaluation")):
+        raise HandPoseError(f"{card} exists and was not written by this program; choose another folder")
+
+
 def _check_same(folder: Path, options: RenderOptions) -> None:
     identity = {
         "seed": options.seed,
@@ -148,7 +163,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "engine": options.engine,
         "people": options.people,
     }
-    path = folder / "parts" / "identity.json"
+    path = folder / _IDENTITY
     if path.exists():
         found = {"engine": ENGINES[0], "people": 0.0, **json.loads(path.read_text())}  # older data sets do not name it
         if found != identity:
@@ -250,7 +265,7 @@ def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dic
                 "distance_m": float(hand.wrist_camera_m[2]),
                 "sleeve": hand.clothing.sleeve < 0.2,
                 "flexion_deg": np.degrees(pose.flexion(points)).round(1).tolist(),
-                "folded": int(pose.folded(points).sum()),
+                "folded": int(folded_fingers(points).sum()),
             }
         )
     return {"view": scene.view, "environment": scene.environment or "made up", "tags": list(scene.tags), "hands": hands}

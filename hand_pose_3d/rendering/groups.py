@@ -12,7 +12,7 @@ from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import Thing, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, SkinLook, Source
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import FINGER_BASES, Side
 
 DISTANCES_M = (0.4, 6.0)
 _HAND_SHARES = (0.04, 0.3)
@@ -225,7 +225,7 @@ def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, ori
     if figure.postures[0] != "carrying" or rng.random() < 0.2:
         return []
     a, b = left.hand, right.hand @ postures.FLIP
-    centre = 0.5 * (a[[5, 9, 13, 17]].mean(axis=0) + b[[5, 9, 13, 17]].mean(axis=0))
+    centre = 0.5 * (a[FINGER_BASES].mean(axis=0) + b[FINGER_BASES].mean(axis=0))
     width = a[:, 0].min() - b[:, 0].max() - 0.02
     if width < 0.03:
         return []

@@ -9,6 +9,7 @@ import numpy as np
 
 from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
+from hand_pose_3d.skeleton import FINGER_BASES
 
 KINDS = ("cylinder", "box", "ball")
 
@@ -152,7 +153,7 @@ def _largest_room(
     keypoints: np.ndarray, starts: np.ndarray, ends: np.ndarray, radii: np.ndarray, half: np.ndarray
 ) -> tuple[np.ndarray, float]:
     """Centre between palm and fingers where the thickest rod of half-axis `half` fits: (centre, radius)."""
-    knuckles = keypoints[[5, 9, 13, 17]].mean(axis=0)
+    knuckles = keypoints[FINGER_BASES].mean(axis=0)
     tips = keypoints[[8, 12, 16]].mean(axis=0)
     bent = keypoints[[6, 10, 14]].mean(axis=0)
     inside = 0.4 * knuckles + 0.35 * tips + 0.25 * bent

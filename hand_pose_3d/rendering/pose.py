@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hand_pose_3d.rendering.character import TIP_DEPTH_M, Arm
-from hand_pose_3d.skeleton import FINGERS, PARENTS
+from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS
 
 if TYPE_CHECKING:
     from hand_pose_3d.rendering.scene import HandInstance
@@ -283,15 +283,8 @@ def flexion(keypoints: np.ndarray) -> np.ndarray:
     return out
 
 
-def folded(keypoints: np.ndarray) -> np.ndarray:
-    """Which fingers (..., 4), index to little, are folded: their tips nearer to the wrist than their PIP joints."""
-    wrist = keypoints[..., :1, :]
-    tips, middle = keypoints[..., 8::4, :], keypoints[..., 6::4, :]
-    return np.linalg.norm(tips - wrist, axis=-1) < np.linalg.norm(middle - wrist, axis=-1)
-
-
 # Capsules: the three phalanges of each finger, then four palm bones from the wrist.
-_CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in (5, 9, 13, 17)]
+_CAPSULES = [(PARENTS[k], k) for k in range(1, 21) if k % 4 != 1] + [(0, k) for k in FINGER_BASES]
 _STARTS, _ENDS = np.array(_CAPSULES).T
 _FINGER_OF = np.array([(b - 1) // 4 for _, b in _CAPSULES[:15]] + [5] * 4)
 

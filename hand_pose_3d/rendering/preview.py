@@ -9,6 +9,8 @@ import numpy as np
 
 from hand_pose_3d.drawing import draw_skeleton
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.images import read_pixels
+from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.skeleton import FROM_PAPER
 
 _TILE = 160
@@ -32,17 +34,14 @@ def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, fir
         plain, drawn = [], []
         for index in indices[start : start + columns]:
             name = f"{index:05d}.png"
-            colour, mask = cv2.imread(str(folder / "color" / name)), cv2.imread(str(folder / "mask" / name), 0)
-            if colour is None or mask is None:
-                raise InvalidInputError(f"{folder} lacks the pictures of frame {name}")
+            colour = read_pixels(folder / "color" / name, cv2.IMREAD_COLOR)
+            mask = read_pixels(folder / "mask" / name, cv2.IMREAD_GRAYSCALE)
             plain.append(_tile(colour))
             drawn.append(_tile(_labelled(colour[..., ::-1].copy(), mask, records[index])[..., ::-1]))
         for tiles in (plain, drawn):
             tiles += [np.zeros_like(tiles[0])] * (columns - len(tiles))
             rows.append(np.hstack(tiles))
-    path = root / f"preview_{split}.png"
-    cv2.imwrite(str(path), np.vstack(rows))
-    return path
+    return write_beside(root / f"preview_{split}.png", cv2.imencode(".png", np.vstack(rows))[1].tobytes())
 
 
 def _tile(picture: np.ndarray) -> np.ndarray:

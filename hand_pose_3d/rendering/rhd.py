@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.images import read_pixels
 from hand_pose_3d.skeleton import FROM_PAPER, TO_PAPER, Side
 
 MAX_DEPTH_M = 5.0
@@ -115,9 +116,7 @@ def read_depth(path: Path) -> np.ndarray:
     """Depth picture (H, W) in metres."""
     import cv2
 
-    packed = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if packed is None:
-        raise InvalidInputError(f"{path} is not a readable PNG file")
+    packed = read_pixels(path, cv2.IMREAD_COLOR)
     return (packed[..., 2].astype(np.float32) * 256 + packed[..., 1]) / 65535 * MAX_DEPTH_M
 
 

@@ -24,7 +24,7 @@ from hand_pose_3d.rendering.scene import (
     SkinLook,
     Source,
 )
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import FINGER_BASES, Side
 
 
 def frame_generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -308,7 +308,7 @@ def _gap(source: Source, a: HandInstance, b: HandInstance) -> float:
         arm = source.characters.arm(hand.character)
         motion, keypoints = pose.posed(arm, hand)
         elbow, _ = pose.arm_joints(arm, motion)
-        palm = np.linspace(0.3, 0.8, 3)[:, None, None] * keypoints[[5, 9, 13, 17]]
+        palm = np.linspace(0.3, 0.8, 3)[:, None, None] * keypoints[FINGER_BASES]
         all_points = np.vstack([keypoints, palm.reshape(-1, 3), np.linspace(0.1, 1, 8)[:, None] * elbow])
         mirror = np.array([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
         return all_points * mirror @ hand.rotation_camera_hand.T + hand.wrist_camera_m

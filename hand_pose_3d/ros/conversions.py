@@ -5,20 +5,14 @@ What does not have the form that its message definition asks for raises InvalidI
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.encoded_images import MAX_SIDE, decode_image
 from hand_pose_3d.errors import InvalidInputError
-
-MAX_SIDE = 16384
-"""Images wider or higher than this are taken for damaged messages."""
-
-MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -109,75 +103,60 @@ def depth_to_metres(message: Any) -> np.ndarray:
 
 
 def compressed_to_rgb(message: Any) -> np.ndarray:
-    """RGB image (H, W, 3) uint8 of a sensor_msgs/CompressedImage with JPEG or PNG data. Raises InvalidInputError."""
+    """RGB image (H, W, 3) uint8 of a sensor_msgs/CompressedImage with JPEG, PNG or TIFF data.
+
+    `format` is read as compressed_image_transport writes it: "ENCODING; CODEC compressed ORDER", where the order of
+    colours in the data is BGR, as the codec expects, only if it says so; a Bayer ENCODING is that of grey data.
+    Raises InvalidInputError.
+    """
     import cv2
 
-    data = np.frombuffer(message.data, np.uint8)
-    name = str(message.format)[:60]
-    if "compressedDepth" in name:
+    form = str(message.format)
+    if "compressedDepth" in form:
         raise InvalidInputError("a compressedDepth message holds depth, not a colour image")
-    height, width = _compressed_size(data.tobytes())
-    if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > MAX_PIXELS:
-        raise InvalidInputError(f"compressed image of {width}x{height} pixels: the largest side taken is {MAX_SIDE}")
+    encoding, separator, codec = (part.strip() for part in form.partition(";"))
+    bayer = _FORMATS.get(encoding) if encoding.startswith("bayer_") else None
     try:
         # Pixels stay as the camera delivered them: CameraInfo knows nothing of EXIF.
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise InvalidInputError(f"compressed image ({name!r}, {data.size} bytes) cannot be decoded") from error
-    if image is None:
-        raise InvalidInputError(f"compressed image ({name!r}, {data.size} bytes) cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        image = decode_image(message.data, from_camera=True, mosaic=bayer is not None)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"compressed image ({form[:60]!r}) is {error}") from error
+    if image.ndim == 2:
+        if bayer is None or min(image.shape) < 2:
+            return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+        return cv2.cvtColor(image, getattr(cv2, bayer.to_rgb))
+    swapped = separator and encoding.startswith(("rgb", "bgr")) and "compressed bgr" not in codec
+    return image if swapped else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
     """Camera of a sensor_msgs/CameraInfo, for the pixels of the images it goes with; None when it is uncalibrated.
 
     Binning and region of interest are applied as image_geometry does. rectified: take P and no distortion instead of
-    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for values
-    that are not finite, focal lengths that are not positive and distortion that does not fit its model.
+    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for what
+    :class:`Camera` refuses.
     """
-    k = np.asarray(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else None
-    k = np.asarray(message.k, dtype=float).reshape(3, 3) if k is None else k
+    k = np.array(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else np.array(message.k, dtype=float)
+    k = k.reshape(3, 3)
     distortion = () if rectified else tuple(float(x) for x in message.d)
-    model = str(message.distortion_model)
-    if not np.all(np.isfinite(k)) or not np.all(np.isfinite(distortion)):
-        raise InvalidInputError("CameraInfo holds numbers that are not finite")
     if not np.any(k):
         return None
-    if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9):
-        raise InvalidInputError(f"CameraInfo's matrix is not one of a pinhole camera: {k.ravel().tolist()}")
-    if not any(distortion):
-        distortion, model = (), "plumb_bob"
-    allowed = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
-    if distortion and model not in allowed:
-        raise InvalidInputError(f"CameraInfo's distortion model {model[:40]!r} is not one of {', '.join(allowed)}")
-    if distortion and len(distortion) not in allowed[model]:
-        raise InvalidInputError(
-            f"CameraInfo holds {len(distortion)} coefficients where {model} has {' or '.join(map(str, allowed[model]))}"
-        )
     roi = message.roi
     bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
     width = int(roi.width) or int(message.width)
     height = int(roi.height) or int(message.height)
-    return Camera(
-        fx=k[0, 0] / bin_x,
-        fy=k[1, 1] / bin_y,
-        cx=(k[0, 2] - int(roi.x_offset)) / bin_x,
-        cy=(k[1, 2] - int(roi.y_offset)) / bin_y,
-        width=width // bin_x,
-        height=height // bin_y,
-        distortion=distortion,
-        model=model,
-    )
+    k[:2] = (k[:2] - [[0, 0, int(roi.x_offset)], [0, 0, int(roi.y_offset)]]) / [[bin_x], [bin_y]]
+    try:
+        return Camera.from_matrix(
+            k, width=width // bin_x, height=height // bin_y, distortion=distortion, model=message.distortion_model
+        )
+    except InvalidInputError as error:
+        raise InvalidInputError(f"CameraInfo: {error}") from error
 
 
 def check_camera_fits(camera: Camera, shape: tuple[int, ...]) -> None:
-    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...)."""
-    height, width = shape[:2]
-    if camera.width and camera.height and (camera.width, camera.height) != (width, height):
-        raise InvalidInputError(
-            f"CameraInfo describes images of {camera.width}x{camera.height} pixels, but these have {width}x{height}"
-        )
+    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...), which may be scaled."""
+    camera.fitted_to(shape[1], shape[0])
 
 
 def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:
@@ -197,7 +176,7 @@ def _pixels(message: Any, layout: _Format, planes: float = 1.0) -> np.ndarray:
     """The message's memory as (H, W) or (H, W, C) of the layout's type, after its size was checked."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     encoding = str(message.encoding)
-    if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE or height * width > MAX_PIXELS:
+    if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE:
         raise InvalidInputError(f"image of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
     dtype = np.dtype(layout.dtype).newbyteorder(">" if message.is_bigendian else "<")
     row = width * layout.channels * dtype.itemsize
@@ -231,50 +210,3 @@ def _by_cv_bridge(message: Any) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InvalidInputError(refusal)
     return image
-
-
-def _compressed_size(data: bytes) -> tuple[int, int]:
-    """(height, width) that a PNG or JPEG states, so that nothing huge is unpacked. Raises InvalidInputError."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _png_size(data)
-    if data[:2] == b"\xff\xd8":
-        return _jpeg_size(data)
-    raise InvalidInputError("compressed image is neither JPEG nor PNG")
-
-
-def _png_size(data: bytes) -> tuple[int, int]:
-    """Walks all chunks: OpenCV reserves as much memory as a damaged length asks for, which can take many seconds."""
-    at, size = 8, None
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        kind, end = data[at + 4 : at + 8], at + 8 + length
-        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            break
-        if size is None:
-            if kind != b"IHDR" or length != 13:
-                break
-            width, height = struct.unpack(">II", data[at + 8 : at + 16])
-            size = height, width
-        if kind == b"IEND":
-            return size
-        at = end + 4
-    raise InvalidInputError("compressed image is a PNG that is cut off or damaged")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    at = 2
-    while at + 9 < len(data):
-        if data[at] != 0xFF:
-            break
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            # Cameras may pad behind the end marker, but one without it was cut off.
-            if b"\xff\xd9" not in data[at:]:
-                break
-            return height, width
-        else:
-            at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
-    raise InvalidInputError("compressed image is a JPEG that is cut off or damaged")

@@ -12,19 +12,20 @@ import json
 import os
 import queue
 import random
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, one_line
+from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import find_share
+from hand_pose_3d.ros.share import find_share, log_somewhere, own_arguments, profile_environment
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
@@ -32,6 +33,10 @@ _SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
 """How long each kind of input plays; a video ends earlier when it is over."""
 
 _START_TIMEOUT_S = 300.0
+
+RESULTS = ("overlay.mp4", "overlay.png", "recording", "figures.txt")
+_LIST = ".hand_pose_3d_demo.json"
+"""Names in the folder of results the files that the last run has left there."""
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -42,7 +47,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
     parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    return parser.parse_args(arguments)
+    return parser.parse_args(own_arguments(arguments))
 
 
 class Demo:
@@ -58,6 +63,7 @@ class Demo:
         self.figures = Figures()
         self.video = OverlayVideo(options.out / "overlay.mp4", options.out / "overlay.png", pictures.rate_hz)
         self.recorder = Recorder(options.out / "recording")
+        self.written = [options.out / "recording"]
         self.diagnosis: Any = None
         self._scores: dict[tuple[int, int], float] = {}
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -80,8 +86,8 @@ class Demo:
             self._spin(0.1)
         source = self._start(
             ("-m", "hand_pose_3d.ros.image_source"),
-            input=str(options.input),
-            camera_file=options.camera_file,
+            input=_as_parameter(options.input),
+            camera_file=_as_parameter(options.camera_file),
             duration=float(options.seconds or _SECONDS[kind]),
             loop=kind != "video" or bool(options.seconds),
             wait_for=2,
@@ -111,7 +117,7 @@ class Demo:
         self._received.put(None)
         self._writer.join()
         self.recorder.close()
-        self.video.close()
+        self.written += self.video.close()
         self.ros.destroy_node()
         rclpy.try_shutdown()
 
@@ -228,25 +234,66 @@ class Demo:
             rclpy.spin_once(self.ros, timeout_sec=left)
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder for the results and take away those of an earlier run."""
+def _as_parameter(name: str) -> str:
+    """A file's name as a ROS parameter, which is UTF-8: as a file: URL where it is anything else than ASCII."""
+    return name if name.isascii() else Path(os.path.abspath(os.path.expanduser(name))).as_uri()
+
+
+def _prepare(out: Path, inputs: Sequence[str]) -> None:
+    """Make the folder for the results and take away those of an earlier run, as that listed them.
+
+    Raises HandPoseError, and changes nothing, where something else is in their place.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("overlay.mp4", "overlay.png", "figures.txt"):
-            (out / name).unlink(missing_ok=True)
-        shutil.rmtree(out / "recording", ignore_errors=True)
-        (out / ".probe").touch()
-        (out / ".probe").unlink()
+        there = [path for name in RESULTS for path in _tree(out / name)]
+        earlier = _listed(out)
+        for path in there:
+            if any(os.path.exists(each) and path.samefile(each) for each in inputs):
+                raise HandPoseError(f"{path} is the input and lies where a result belongs: choose another --out")
+            if not path.is_dir() and _state(path) != earlier.get(str(path.relative_to(out))):
+                raise HandPoseError(
+                    f"{path} is no result of an earlier demo, or was changed since: move it away, or choose another "
+                    "folder with --out (make demo OUT=FOLDER)"
+                )
+        for path in reversed(there):
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as error:
         raise HandPoseError(f"cannot write to the folder {out}: {error.strerror}") from error
 
 
+def _tree(path: Path) -> list[Path]:
+    """A file, or a folder and everything in it; nothing if it is not there."""
+    if not os.path.lexists(path):
+        return []
+    return [path, *(sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else ())]
+
+
+def _state(path: Path) -> list[int]:
+    found = path.lstat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _listed(out: Path) -> dict[str, list[int]]:
+    """Files that an earlier run has left, with size and time of change."""
+    try:
+        listed = json.loads((out / _LIST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return listed if isinstance(listed, dict) else {}
+
+
+def _list(out: Path, written: Sequence[Path]) -> None:
+    files = [path for each in written for path in _tree(each) if path.is_file()]
+    (out / _LIST).write_text(json.dumps({str(path.relative_to(out)): _state(path) for path in files}))
+
+
 def _environment() -> None:
     """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
-    profile = find_share("config/fastdds.xml")
-    name = f"{'FASTRTPS' if os.environ.get('ROS_DISTRO') == 'humble' else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
-    if profile is not None and "FASTDDS_BUILTIN_TRANSPORTS" not in os.environ:
-        os.environ.setdefault(name, str(profile))
+    log_somewhere()
+    os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
     if "ROS_DOMAIN_ID" not in os.environ:
         os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -258,24 +305,29 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
     try:
         # Here, too, so that bad input is said once and before anything starts.
         pictures = open_pictures(options.input, camera_file=options.camera_file)
-        _prepare(options.out)
+        if pictures.live:
+            pictures.close()  # for the process that shows it
+        _prepare(options.out, [options.input, options.camera_file])
         _environment()
-        print(f"hand_pose_3d demo: {options.input or 'built-in clip'}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
+        shown = one_line(options.input) or "built-in clip"
+        print(f"hand_pose_3d demo: {shown}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
         demo = Demo(options, pictures, node_command)
         try:
             demo.run()
         finally:
             demo.close()
+            _list(options.out, demo.written)
     except HandPoseError as error:
-        print(f"hand_pose_3d demo: {error}", file=sys.stderr)
+        print(f"hand_pose_3d demo: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     table = demo.table()
-    (options.out / "figures.txt").write_text(table + "\n", encoding="utf-8")
+    demo.written.append(write_beside(options.out / "figures.txt", f"{table}\n".encode()))
+    _list(options.out, demo.written)
     print(f"\n{table}\n")
-    for name in ("overlay.mp4", "overlay.png", "recording", "figures.txt"):
-        print(f"{options.out / name}")
+    for path in demo.written:
+        print(one_line(path))
     if not demo.figures.with_hand:
         print("No hand was found in the input.")
     return 0

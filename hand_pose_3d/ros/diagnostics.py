@@ -15,6 +15,15 @@ OK, WARN, ERROR, STALE = 0, 1, 2, 3
 
 _SAMPLES = 300
 
+_LOST_SHARE = 0.2
+"""Fewer lost images are not worth a warning: a busy computer loses some."""
+
+LOST_REMEDY = (
+    "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE and FASTRTPS_DEFAULT_PROFILES_FILE naming "
+    "config/fastdds.xml of this package, let it publish reliable, or take image_transport compressed; "
+    "a computer that is too busy loses some, too"
+)
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -26,6 +35,10 @@ class Situation:
     model: str = ""
     image_topic: str = "image"
     publishers: int = 0
+    silence: str = ""
+    """Why no image comes although something is published."""
+    lost: tuple[int, int] = (0, 0)
+    """How many of the last images did not arrive, and of how many."""
     image_timeout_s: float = 2.0
     qos_mismatch: str = ""
     metric: str = ""
@@ -70,7 +83,8 @@ class Health:
             self._count("received")
 
     def count(self, what: str, reason: str = "") -> None:
-        """One more of: replaced, late, repeated, stale, failed, failed_load, answered, hands, rejected_<message>."""
+        """One more of: replaced, late, repeated, stale, failed, failed_load, answered, hands, rejected_<message>,
+        used_depth, unused_depth (it was there), missing_depth (others had it)."""
         with self._lock:
             self._count(what)
             if reason:
@@ -130,6 +144,10 @@ class Health:
                 "networks failed to load": str(self._total["failed_load"]),
                 "hands not finite": str(self._total["rejected_hand"]),
             }
+            if situation.lost[1]:
+                values["images lost on the way"] = "{} of the last {}".format(*situation.lost)
+            for name in ("used", "unused", "missing"):
+                values[f"images with depth {name}"] = str(self._total[f"{name}_depth"])
             for name in ("image", "camera_info", "depth"):
                 values[f"{name} messages rejected"] = str(self._total[f"rejected_{name}"])
             if self._last_image is not None:
@@ -159,6 +177,10 @@ class Health:
                 return WARN, situation.qos_mismatch
             if now - self._started < timeout:
                 return OK, "waiting for the first image"
+            if situation.silence:
+                return WARN, f"no image on {situation.image_topic} yet: {situation.silence}"
+            if situation.lost[0]:
+                return WARN, f"no image on {situation.image_topic} yet, but CameraInfo comes: {LOST_REMEDY}"
             publishers = {0: "nobody publishes it", 1: "its publisher is silent"}.get(
                 situation.publishers, f"its {situation.publishers} publishers are silent"
             )
@@ -177,8 +199,14 @@ class Health:
         for name in ("camera_info", "depth", "hand"):
             if counts[f"rejected_{name}"]:
                 return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")
+        for name in ("unused", "missing"):
+            if counts[f"{name}_depth"] > counts["used_depth"]:
+                return WARN, reasons[f"{name}_depth"]
         if situation.notes:
             return WARN, situation.notes[0]
+        lost, published = situation.lost
+        if lost > _LOST_SHARE * published:
+            return WARN, f"{lost} of the last {published} images did not arrive: {LOST_REMEDY}"
         if counts["received"] > 5 and counts["answered"] < 0.5 * counts["received"]:
             return WARN, (
                 f"{counts['answered']} of {counts['received']} images answered: images come faster than this computer "

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, one_line
+from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.share import log_somewhere
 
 _PARAMETERS = {
     "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
@@ -32,14 +34,18 @@ _PARAMETERS = {
 
 
 def camera_info(camera: Camera | None, shape: tuple[int, ...], header: Any) -> Any:
-    """A sensor_msgs/CameraInfo; all zeros, which means uncalibrated, without a camera for images of this shape."""
+    """A sensor_msgs/CameraInfo for images of this shape; all zeros, which means uncalibrated, without a camera.
+
+    Raises InvalidInputError for a camera of images of another shape.
+    """
     from sensor_msgs.msg import CameraInfo
 
     height, width = shape[:2]
     message = CameraInfo(header=header, height=height, width=width)
-    if camera is None or (camera.width and (camera.width, camera.height) != (width, height)):
+    if camera is None:
         return message
-    message.distortion_model = camera.model
+    camera = camera.fitted_to(width, height)
+    message.distortion_model = camera.model if camera.distortion else "plumb_bob"
     message.d = [float(x) for x in camera.distortion] or [0.0] * 5
     message.k = camera.matrix.ravel().tolist()
     message.r = np.eye(3).ravel().tolist()
@@ -47,14 +53,24 @@ def camera_info(camera: Camera | None, shape: tuple[int, ...], header: Any) -> A
     return message
 
 
-def _endless(pictures: Pictures, loop: bool) -> Iterator[np.ndarray]:
+def _endless(pictures: Pictures, loop: bool, rate_hz: float, say: Callable[[str], None]) -> Iterator[Any]:
+    """Pictures with the time in seconds at which each is due: the input's own, or at a rate in Hz unless that is 0."""
+    begin_s, period_s, damaged = 0.0, 1.0 / (rate_hz or pictures.rate_hz), 0
     while True:
-        yield from pictures.start()
+        frames, due_s = pictures.start(), begin_s
+        for number, picture in enumerate(frames):
+            own_s = None if rate_hz else getattr(frames, "time_s", None)
+            due_s = begin_s + (number * period_s if own_s is None else own_s)
+            yield picture, due_s
+            if len(getattr(frames, "damaged", ())) > damaged:
+                damaged = len(frames.damaged)  # type: ignore[attr-defined]
+                say(f"{damaged} damaged frames were left out")
         if not loop or pictures.live:
             return
+        begin_s = due_s + period_s
 
 
-def publish(node: Any, pictures: Pictures, settings: dict[str, Any]) -> int:
+def publish(node: Any, pictures: Pictures, settings: dict[str, Any], say: Callable[[str], None]) -> int:
     """Publish until the end of input or time. Returns how many images were published."""
     import rclpy
     from rclpy.qos import QoSProfile
@@ -68,16 +84,15 @@ def publish(node: Any, pictures: Pictures, settings: dict[str, Any]) -> int:
     if settings["wait_for"]:
         time.sleep(0.5)  # both ends of a connection have to know of each other
 
-    period = 1.0 / (settings["rate"] or pictures.rate_hz)
-    begin = due = time.monotonic()
+    begin = start = time.monotonic()
     count = 0
-    for picture in _endless(pictures, settings["loop"]):
-        while not pictures.live and (wait := due - time.monotonic()) > 0:
+    for picture, due_s in _endless(pictures, settings["loop"], settings["rate"], say):
+        while not pictures.live and (wait := start + due_s - time.monotonic()) > 0:
             rclpy.spin_once(node, timeout_sec=wait)
         if pictures.live:
             rclpy.spin_once(node, timeout_sec=0)
         # A source that cannot keep up goes on from now instead of hurrying after the plan.
-        due = max(due + period, time.monotonic())
+        start = max(start, time.monotonic() - due_s)
         message = rgb_to_image(picture, _header(node, settings["frame_id"]))
         infos.publish(camera_info(pictures.camera, picture.shape, message.header))
         images.publish(message)
@@ -98,14 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
     import rclpy
     from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException
     from rclpy.executors import ExternalShutdownException
 
-    rclpy.init(args=None if arguments is None else list(arguments))
+    log_somewhere()
     try:
+        start.init(arguments)
         node = rclpy.create_node("image_source")
+
+        def say(text: str) -> None:
+            node.get_logger().warning(one_line(text))
+
         settings: dict[str, Any] = {
-            name: node.declare_parameter(name, default, ParameterDescriptor(description=text)).value
+            name: typed_parameters.declare(node, name, default, ParameterDescriptor(description=text))
             for name, (default, text) in _PARAMETERS.items()
         }
         pictures = open_pictures(
@@ -113,13 +132,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             size=(settings["width"], settings["height"]),
             camera_file=settings["camera_file"],
             kind=settings["source"],
+            say=say,
         )
-        count = publish(node, pictures, settings)
+        count = publish(node, pictures, settings, say)
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (HandPoseError, InvalidParameterTypeException) as error:
-        print(f"image_source: {error}", file=sys.stderr)
+    except UnicodeError:
+        print("image_source: parameters must be UTF-8: give the file's name as a file: URL", file=sys.stderr)
+        return 1
+    except HandPoseError as error:
+        print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
         rclpy.try_shutdown()

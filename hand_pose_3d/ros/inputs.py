@@ -1,21 +1,21 @@
-"""What the node subscribes to: images, CameraInfo and depth, checked at the door."""
+"""What the node subscribes to while it takes images: these and their depth. CameraInfo: :mod:`.camera_input`."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros.conversions import camera_from_info, check_camera_fits, depth_to_metres
+from hand_pose_3d.ros import topics
+from hand_pose_3d.ros.depth import DepthImages, check_registered, read_depth
 from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.ros.stream import StreamWatch
 
 _JUMP_S = 1.0
 """A stamp older than the last by more than this is a clock that was set back, not a late image."""
@@ -58,8 +58,28 @@ class StampGate:
         return "late"
 
 
+def image_topic(node: Any, image_transport: str) -> str:
+    """Full name of the topic on which a node finds its images."""
+    base = node.resolve_topic_name("image")
+    if image_transport == "raw":
+        return base
+    # As image_transport does: what follows the (remapped) name of the image, unless it is remapped itself.
+    own = node.resolve_topic_name("image/compressed")
+    unchanged = node.resolve_topic_name("image/compressed", only_expand=True)
+    return topics.compressed_topic(base) if own == unchanged else own
+
+
+def check_topics(node: Any, image_transport: str) -> None:
+    """Raise InvalidInputError when one topic would be taken for two types, which no middleware can subscribe to."""
+    image, info, depth = image_topic(node, image_transport), *map(node.resolve_topic_name, ("camera_info", "depth"))
+    if info in (image, depth) or (image == depth and image_transport == "compressed"):
+        raise InvalidInputError(
+            f"one topic cannot be two things: image {image}, camera_info {info}, depth {depth}; remap them apart"
+        )
+
+
 class Inputs:
-    """The node's subscriptions. Images go to `deliver`; the newest camera and depth are kept for the asking."""
+    """The node's subscriptions. Images go to `deliver`; depth images are kept for the asking."""
 
     def __init__(self, node: Any, parameters: NodeParameters, health: Health, deliver: Callable[[Frame], None]) -> None:
         self._node, self._health, self._deliver = node, health, deliver
@@ -67,22 +87,17 @@ class Inputs:
         self._gate = StampGate()
         self._subscriptions: dict[str, Any] = {}
         self._reliability: dict[str, bool] = {}
-        self._camera_info: Any = None
-        self._camera: Camera | None = None
-        self._depths: deque[tuple[float | None, Any]] = deque(maxlen=8)
+        self._depths = DepthImages()
+        self._depth_publishers = 0
+        self._came = False
+        self.watch = StreamWatch()
         self.qos_mismatch = ""
         self.subscribe(parameters)
 
     @property
     def image_topic(self) -> str:
         """Full name of the image topic."""
-        base = self._node.resolve_topic_name("image")
-        if self._parameters.image_transport == "raw":
-            return base
-        # As image_transport does: what follows the (remapped) name of the image, unless it is remapped itself.
-        own = self._node.resolve_topic_name("image/compressed")
-        unchanged = self._node.resolve_topic_name("image/compressed", only_expand=True)
-        return f"{base}/compressed" if own == unchanged else own
+        return image_topic(self._node, self._parameters.image_transport)
 
     @property
     def publishers(self) -> int:
@@ -91,15 +106,14 @@ class Inputs:
 
     def subscribe(self, parameters: NodeParameters) -> None:
         """(Re)make the subscriptions that these parameters ask for."""
-        from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+        from sensor_msgs.msg import CompressedImage, Image
 
         self.close()
         self._parameters = parameters
         compressed = parameters.image_transport == "compressed"
         self._make("image", CompressedImage if compressed else Image, self.image_topic, self._on_image)
-        self._make("depth", Image, "depth", self._on_depth)
-        # Best effort matches every publisher, and CameraInfo is repeated anyway.
-        self._make("camera_info", CameraInfo, "camera_info", self._on_camera_info, reliable=False)
+        self._make("depth", Image, "depth", self._on_depth, depth=5)
+        self._depth_publishers = self._node.count_publishers(self.depth_topic)
 
     def close(self) -> None:
         """Unsubscribe."""
@@ -110,6 +124,7 @@ class Inputs:
 
     def adapt(self) -> None:
         """Follow the publishers' reliability while parameter `reliability` is auto; call now and then."""
+        self._depth_publishers = self._node.count_publishers(self.depth_topic)
         if self._parameters.reliability != "auto":
             return
         for name in ("image", "depth"):
@@ -117,37 +132,60 @@ class Inputs:
             if old is not None and self._all_reliable(old.topic_name) not in (None, self._reliability[name]):
                 kind, topic, callback = old.msg_type, old.topic_name, old.callback
                 self._node.destroy_subscription(old)
-                self._make(name, kind, topic, callback)
+                self._make(name, kind, topic, callback, depth=1 if name == "image" else 5)
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """Full names of the topics camera_info and depth, if nothing (usable) came on them."""
-        have = {"camera_info": self._camera is not None, "depth": bool(self._depths)}
-        return tuple(self._node.resolve_topic_name(name) for name, came in have.items() if not came)
+    def depth_topic(self) -> str:
+        """Full name of the depth topic."""
+        return self._node.resolve_topic_name("depth")
 
-    def camera(self, shape: tuple[int, ...]) -> Camera | None:
-        """The camera for images of this shape; None when there is none. Raises InvalidInputError if it does not fit."""
-        camera = self._camera
-        if camera is not None:
-            check_camera_fits(camera, shape)
-        return camera
+    @property
+    def depth_came(self) -> bool:
+        """Whether any depth image came."""
+        return bool(self._depths)
 
-    def depth(self, stamp_s: float | None, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Depth in metres for an image, by nearest stamp; None when there is none. Raises InvalidInputError."""
-        candidates = list(self._depths)
-        if not candidates:
-            return None
-        if stamp_s is None:
-            stamp, message = candidates[-1]
-        else:
-            stamp, message = min(candidates, key=lambda entry: abs((entry[0] or 0.0) - stamp_s))
-            if stamp is None or abs(stamp - stamp_s) > self._parameters.max_depth_offset:
-                return None
-        if (message.height, message.width) != tuple(shape[:2]):
-            raise InvalidInputError(
-                f"depth of {message.width}x{message.height} pixels is not registered to images of {shape[1]}x{shape[0]}"
+    def depth(self, frame: Frame, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
+        """Depth in metres of the moment of an image, which is waited for, and why there is none, "" if nobody has one.
+
+        Raises InvalidInputError for depth that is there and cannot be used.
+        """
+        if not self._depth_publishers and not self._depths:
+            return None, ""
+        if frame.stamp_s is None:
+            return None, "no depth: the image has no stamp that would tell which is its own"
+        offset_s, wait_s = self._parameters.max_depth_offset, self._parameters.depth_wait
+        message = self._depths.take(frame.stamp_s, frame.arrival, offset_s, wait_s if self._depth_publishers else 0.0)
+        if message is None:
+            nearest_s = self._depths.nearest_s(frame.stamp_s)
+            if nearest_s is None:
+                return None, f"no depth: nothing with a stamp came on {self.depth_topic}"
+            side = "later" if nearest_s > 0 else "earlier"
+            return None, (
+                f"no depth of the image's moment: the nearest is {1e3 * abs(nearest_s):.0f} ms {side} "
+                f"(max_depth_offset is {1e3 * offset_s:g} ms, depth_wait {1e3 * wait_s:g} ms)"
             )
-        return depth_to_metres(message)
+        check_registered(message, frame.message.header.frame_id, shape)
+        return read_depth(message), ""
+
+    def why_silent(self) -> str:
+        """Why no image comes although something is published, in words; "" once one came, or when nobody can tell."""
+        if self._came:
+            return ""
+        topic = self.image_topic
+        compressed = self._parameters.image_transport == "compressed"
+        candidates = {topic, topics.compressed_topic(topic), topic.removesuffix("/compressed")}
+        there = {name: self._types(name) for name in candidates}
+        return topics.why_silent(topic, topics.COMPRESSED if compressed else topics.IMAGE, there)
+
+    def wrong_types(self) -> list[str]:
+        """Which of camera_info and depth have publishers of another type only, in words."""
+        wanted = {"camera_info": "sensor_msgs/msg/CameraInfo", "depth": topics.IMAGE}
+        names = {self._node.resolve_topic_name(name): kind for name, kind in wanted.items()}
+        found = [topics.wrong_type(name, kind, self._types(name)) for name, kind in names.items()]
+        return [sentence for sentence in found if sentence]
+
+    def _types(self, topic: str) -> list[str]:
+        return sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
 
     def update(self, parameters: NodeParameters) -> None:
         """Follow parameters that changed."""
@@ -156,12 +194,9 @@ class Inputs:
             self._parameters.reliability,
         ):
             self.subscribe(parameters)
-        rectified_changed = parameters.rectified != self._parameters.rectified
         self._parameters = parameters
-        if rectified_changed and self._camera_info is not None:
-            self._on_camera_info(self._camera_info)
 
-    def _make(self, name: str, kind: Any, topic: str, callback: Any, reliable: bool | None = None) -> None:
+    def _make(self, name: str, kind: Any, topic: str, callback: Any, depth: int = 1) -> None:
         from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
         from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -170,14 +205,13 @@ class Inputs:
         except ImportError:  # Humble
             from rclpy.qos_event import SubscriptionEventCallbacks
 
-        if reliable is None:
-            wanted = self._parameters.reliability
-            full = self._node.resolve_topic_name(topic)
-            reliable = bool(self._all_reliable(full)) if wanted == "auto" else wanted == "reliable"
+        wanted = self._parameters.reliability
+        full = self._node.resolve_topic_name(topic)
+        reliable = bool(self._all_reliable(full)) if wanted == "auto" else wanted == "reliable"
         self._reliability[name] = reliable
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=1,
+            depth=depth,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
 
@@ -207,15 +241,18 @@ class Inputs:
     def _on_image(self, message: Any) -> None:
         now = time.monotonic()
         stamp_s = stamp_seconds(message.header.stamp)
-        age_s = None
+        age_s, self._came = None, True
         if stamp_s is not None:
             age_s = 1e-9 * self._node.get_clock().now().nanoseconds - stamp_s
         self._health.image_arrived(now, age_s)
+        self.watch.image(stamp_s)
         limit = self._parameters.max_image_age
         if limit > 0 and age_s is not None and age_s > limit:
             self._health.count("stale", f"{age_s:.2f} s old, max_image_age is {limit:g} s")
             return
         verdict = self._gate.judge(stamp_s)
+        if verdict == "jumped":
+            self.watch.time_jumped()
         if verdict in ("late", "repeated"):
             self._health.count(verdict)
         if verdict == "late":
@@ -223,13 +260,5 @@ class Inputs:
         compressed = self._parameters.image_transport == "compressed"
         self._deliver(Frame(message, compressed, now, stamp_s, time_jumped=verdict == "jumped"))
 
-    def _on_camera_info(self, message: Any) -> None:
-        try:
-            self._camera = camera_from_info(message, rectified=self._parameters.rectified)
-            self._camera_info = message
-        except InvalidInputError as error:
-            self._health.count("rejected_camera_info", str(error))
-            self._node.get_logger().warning(f"camera_info rejected: {error}", throttle_duration_sec=5.0)
-
     def _on_depth(self, message: Any) -> None:
-        self._depths.append((stamp_seconds(message.header.stamp), message))
+        self._depths.add(message, stamp_seconds(message.header.stamp), time.monotonic())

@@ -28,6 +28,7 @@ from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros.demo import NODE, _environment
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
+from hand_pose_3d.ros.share import own_arguments
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _NODE = "/hand_pose_3d"
@@ -190,8 +191,9 @@ def run(
 
 def write_input(pictures: Pictures, size: tuple[int, int], folder: Path) -> dict[str, Any]:
     """The clip at another size, (width, height), as a video with its camera; parameters of the image source."""
-    import cv2
     import yaml
+
+    from hand_pose_3d.outputs import VideoWriter
 
     frames = [frame for _, frame in zip(range(_VIDEO_FRAMES), pictures.start())]
     if (frames[0].shape[1], frames[0].shape[0]) == size:
@@ -200,10 +202,10 @@ def write_input(pictures: Pictures, size: tuple[int, int], folder: Path) -> dict
         raise HandPoseError("the clip has no camera")
     larger = resized(Clip("clip", frames, pictures.camera, []), size)
     video, camera = folder / f"{size[0]}.mp4", folder / f"{size[0]}.yaml"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), pictures.rate_hz, size)
-    for frame in larger.frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    writer = VideoWriter(video, pictures.rate_hz)
+    for number, frame in enumerate(larger.frames):
+        writer.add(frame, number / pictures.rate_hz)
+    writer.close()
     calibration = {
         "image_width": size[0],
         "image_height": size[1],
@@ -229,7 +231,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--weights", default="", help="folder with other weights")
     parser.add_argument("--max-hands", type=int, default=1)
-    return parser.parse_args(arguments)
+    return parser.parse_args(own_arguments(arguments))
 
 
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) -> int:

@@ -23,11 +23,14 @@ from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.calibrate import CalibrationService
+from hand_pose_3d.ros.camera_input import CameraInput
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
+from hand_pose_3d.ros.depth import what_was_used
 from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
 from hand_pose_3d.ros.engine import Engine, EstimatorFactory, build_estimator
-from hand_pose_3d.ros.inputs import Frame, Inputs
+from hand_pose_3d.ros.inputs import Frame, Inputs, check_topics
 from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
@@ -44,6 +47,7 @@ class HandPoseNode(LifecycleNode):
         super().__init__("hand_pose_3d", **node_arguments)
         self._engine = Engine(estimator_factory)
         self.parameters = node_parameters.declare(self)
+        check_topics(self, self.parameters.image_transport)
         self._health = Health(time.monotonic())
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
@@ -51,6 +55,10 @@ class HandPoseNode(LifecycleNode):
         self._mailbox: Mailbox[Frame] = Mailbox()
         self._worker: threading.Thread | None = None
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
+        self._silence = ""
+        # Not among the inputs that come and go: what is known of the camera stays.
+        self._camera = CameraInput(self, self._health, self._on_camera_stamp)
+        self._camera.set_rectified(self.parameters.rectified)
 
         self.add_on_set_parameters_callback(self._on_parameters)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -168,7 +176,14 @@ class HandPoseNode(LifecycleNode):
 
     def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
+            # Needed with the first image only, but what is missing is to be said at the start.
+            import cv2  # noqa: F401
+            import scipy.spatial.transform  # noqa: F401
+
             self._engine.load(self.parameters)
+        except ImportError as error:
+            fault.append(InvalidInputError(start.what_to_install(error)))
+            return
         except Exception as error:  # noqa: BLE001 - the thread that waits reports it
             fault.append(error)
             return
@@ -196,13 +211,14 @@ class HandPoseNode(LifecycleNode):
             if frame.time_jumped:
                 estimator.reset()
                 outputs.forget()
-            camera, depth = self._geometry(frame, inputs, image.shape)
+            camera, depth, hindrance = self._geometry(frame, inputs, image.shape)
             converted = time.monotonic()
             hands = estimator(image, camera=camera, depth_m=depth, stamp_s=frame.stamp_s)
             if parameters.scale_source == "depth":
                 # Where depth does not show the hand, the estimator falls back to an assumed size.
                 hands = [hand if hand.scale_source == ScaleSource.DEPTH else _unplaced(hand) for hand in hands]
             estimated = time.monotonic()
+            self._tell_metric(hands, depth, hindrance)
             self._calibration.add(hands, frame.arrival if frame.stamp_s is None else frame.stamp_s)
             for fault in outputs.publish(hands, frame.message.header, image, parameters):
                 self._health.count("rejected_hand", str(fault))
@@ -228,27 +244,39 @@ class HandPoseNode(LifecycleNode):
         finally:
             self._health.work_ends()
 
-    def _geometry(self, frame: Frame, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any]:
-        """Camera and depth for an image; without one that fits, the hand is not placed."""
-        camera = depth = None
+    def _geometry(self, frame: Frame, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
+        """Camera and depth for an image, and what stands in their way; without a camera the hand is not placed."""
         source, self._note = self.parameters.scale_source, ""
+        if source == "none":
+            return None, None, "switched off: scale_source is none"
         try:
-            camera = inputs.camera(shape)
-            self._metric = "unknown: no calibrated camera_info" if camera is None else "reference length"
+            camera = self._camera.camera(shape)
         except InvalidInputError as error:
-            self._metric = self._note = str(error)
-        if camera is not None and source in ("auto", "depth"):
+            self._note = str(error)
+            return None, None, self._note
+        if camera is None:
+            return None, None, "unknown: no calibrated camera_info"
+        depth, hindrance = None, ""
+        if source in ("auto", "depth"):
             try:
-                depth = inputs.depth(frame.stamp_s, shape)
+                depth, hindrance = inputs.depth(frame, shape)
+                if hindrance:
+                    self._health.count("missing_depth", hindrance)
             except InvalidInputError as error:
+                hindrance = f"depth not used: {error}"
                 self._health.count("rejected_depth", str(error))
                 self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
-            if depth is not None:
-                self._metric = "depth"
-        if source == "none" or (source == "depth" and depth is None):
-            self._metric = "switched off" if source == "none" else "unknown: no depth for this image"
-            return None, None
-        return camera, depth
+        if source == "depth" and depth is None:
+            return None, None, f"unknown: {hindrance or f'nobody publishes {inputs.depth_topic}'}"
+        return camera, depth, hindrance
+
+    def _tell_metric(self, hands: Sequence[HandPose], depth: Any, hindrance: str) -> None:
+        """Say in diagnostics where the metres of an image come from."""
+        used, why_not = what_was_used(hands, depth)
+        if depth is not None and hands:
+            self._health.count("unused_depth" if why_not else "used_depth", why_not)
+        unknown = hindrance and all(hand.scale_source == ScaleSource.NONE for hand in hands)
+        self._metric = hindrance if unknown else "; ".join(filter(None, (used, why_not or hindrance)))
 
     def _report_failure(self, error: Exception) -> None:
         log = self.get_logger()
@@ -266,6 +294,10 @@ class HandPoseNode(LifecycleNode):
             log.error("image failed:\n" + "".join(traceback.format_exception(error)), throttle_duration_sec=5.0)
 
     # Executor thread
+
+    def _on_camera_stamp(self, stamp_s: float | None, arrival: float) -> None:
+        if self._inputs is not None:
+            self._inputs.watch.camera_info(stamp_s, arrival)
 
     def _deliver(self, frame: Frame) -> None:
         if self._mailbox.put(frame):
@@ -301,6 +333,7 @@ class HandPoseNode(LifecycleNode):
         Raises HandPoseError and changes nothing for a device that this computer has not got.
         """
         old = self.parameters
+        check_topics(self, new.image_transport)
         if self._engine.estimator is not None and new.networks() != old.networks():
             if (new.device, new.precision) != (old.device, old.precision):
                 choose_precision(new.precision, choose_device(new.device))
@@ -309,10 +342,12 @@ class HandPoseNode(LifecycleNode):
         if self._outputs is not None and old.publish_markers and not new.publish_markers:
             with self._engine.lock:
                 self._outputs.clear()
+        self._camera.set_rectified(new.rectified)
         if self._inputs is not None:
             self._inputs.update(new)
 
     def _adapt(self) -> None:
+        self._camera.adapt()
         if self._inputs is not None:
             self._inputs.adapt()
         self._calibration.tick()
@@ -333,11 +368,12 @@ class HandPoseNode(LifecycleNode):
         source, beside_depth = parameters.scale_source, not parameters.calibration_distance
         if source in ("none", "depth") or (beside_depth and source != "auto"):
             return f"parameter scale_source is {source}: set it to auto"
-        missing = inputs.missing
-        if self.resolve_topic_name("camera_info") in missing:
-            return f"no usable camera_info on {self.resolve_topic_name('camera_info')}, and no metres without it"
-        if beside_depth and missing:
-            return f"no depth image on {missing[0]}: set calibration_distance, metres from the camera to the palm"
+        if not self._camera.known:
+            return f"no usable camera_info on {self._camera.topic}, and no metres without it"
+        if beside_depth and not inputs.depth_came:
+            return (
+                f"no depth image on {inputs.depth_topic}: set calibration_distance, metres from the camera to the palm"
+            )
         return ""
 
     def _on_measured(self, result: CalibrationResult) -> str:
@@ -361,7 +397,17 @@ class HandPoseNode(LifecycleNode):
     def _report(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
-        inputs, estimator = self._inputs, self._engine.estimator
+        inputs, estimator, now = self._inputs, self._engine.estimator, time.monotonic()
+        notes = [self._note] if self._note else []
+        silence, lost = "", (0, 0)
+        if inputs is not None:
+            notes += inputs.wrong_types()
+            if self._outputs is not None and self._outputs.frameless:
+                notes.append("images have no frame_id: no frames on /tf and no markers")
+            silence, lost = inputs.why_silent(), inputs.watch.lost(now)
+            if silence and silence != self._silence:
+                self.get_logger().warning(silence)
+        self._silence = silence
         situation = Situation(
             state=self._state,
             enabled=self._enabled,
@@ -369,14 +415,16 @@ class HandPoseNode(LifecycleNode):
             model=str(getattr(estimator, "model", "")),
             image_topic=inputs.image_topic if inputs else "image",
             publishers=inputs.publishers if inputs else 0,
+            silence=silence,
+            lost=lost,
             image_timeout_s=self.parameters.image_timeout,
             qos_mismatch=inputs.qos_mismatch if inputs else "",
             metric=self._metric,
             hand_size=self._calibration.state or self._hand_size(),
             loading=self._engine.loading,
-            notes=(self._note,) if self._note else (),
+            notes=tuple(notes),
         )
-        level, sentence, values = self._health.report(time.monotonic(), situation)
+        level, sentence, values = self._health.report(now, situation)
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         name = f"{self.get_fully_qualified_name().lstrip('/')}: hand tracking"
@@ -393,10 +441,10 @@ def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFac
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    rclpy.init(args=None if arguments is None else list(arguments))
     status, stopped = 0, True
     node = None
     try:
+        start.init(arguments)
         node = HandPoseNode(estimator_factory)
         executor = SingleThreadedExecutor()
         executor.add_node(node)

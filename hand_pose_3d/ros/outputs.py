@@ -1,4 +1,4 @@
-"""What the node publishes for each image: hands, markers, frames, joint angles and, on demand, the overlay."""
+"""What the node publishes for each image: hands, markers, frames, joint angles, points and overlay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.ros import tf
+from hand_pose_3d.ros import points, tf
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.markers import HandMarkers
 from hand_pose_3d.ros.messages import hand_message, joint_state, stamp_seconds
@@ -23,7 +23,7 @@ class Outputs:
     def __init__(self, node: Any) -> None:
         from rclpy.qos import QoSProfile
         from rclpy.qos_overriding_options import QoSOverridingOptions
-        from sensor_msgs.msg import Image, JointState
+        from sensor_msgs.msg import Image, JointState, PointCloud2
         from visualization_msgs.msg import MarkerArray
 
         from hand_pose_3d.msg import HandPose3D, HandPose3DArray
@@ -41,6 +41,9 @@ class Outputs:
             "overlay": publisher(Image, "~/overlay", 1),
             "joint_states": publisher(JointState, "~/joint_states"),
         }
+        self._create_cloud = points.cloud_builder()
+        if self._create_cloud is not None:
+            self._publishers["points"] = publisher(PointCloud2, "~/points")
         self._transform_type = tf.message_type()
         if self._transform_type is None:
             node.get_logger().warning("tf2_msgs is not installed: no frames are published")
@@ -48,7 +51,10 @@ class Outputs:
             self._publishers["tf"] = publisher(self._transform_type, "/tf", 100)
         self._markers, self._slots, self._frames = HandMarkers(), HandSlots(), HandSlots()
         self._tf_stamp: float | None = None
-        self._last_header: Any = None
+        self._framed_header: Any = None
+        self._warned = False
+        self.frameless = False
+        """Whether the last image named no frame, so that neither frames nor markers can be published."""
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -58,8 +64,8 @@ class Outputs:
 
     def clear(self) -> None:
         """Take back the markers, because no more images are processed."""
-        if self._last_header is not None:
-            self._publishers["markers"].publish(self._markers.clear(self._last_header))
+        if self._framed_header is not None:
+            self._publishers["markers"].publish(self._markers.clear(self._framed_header))
         self.forget()
 
     def forget(self) -> None:
@@ -79,19 +85,22 @@ class Outputs:
                 kept.append(hand)
             except InvalidInputError as error:
                 faults.append(error)
-        self._last_header = header
+        self._look_at_frame(header)
         self._publishers["hands"].publish(HandPose3DArray(header=header, hands=messages))
         if self._wanted("hand"):
             for message in messages:
                 self._publishers["hand"].publish(message)
 
         names = self._frames.frame_names(kept)
-        if "tf" in self._publishers and parameters.publish_tf:
+        if "tf" in self._publishers and parameters.publish_tf and not self.frameless:
             self._publish_frames(kept, [parameters.tf_prefix + name for name in names], header)
         slots = self._slots.numbers(kept)
-        if parameters.publish_markers and self._wanted("markers"):
-            array = self._markers.update(kept, slots, header, parameters.marker_lifetime)
+        if parameters.publish_markers and self._framed_header is not None and self._wanted("markers"):
+            shown, numbers = ([], []) if self.frameless else (kept, slots)
+            array = self._markers.update(shown, numbers, self._framed_header, parameters.marker_lifetime)
             self._publishers["markers"].publish(array)
+        if self._create_cloud is not None and not self.frameless and self._wanted("points"):
+            self._publishers["points"].publish(points.cloud(kept, header, self._create_cloud))
         if kept and self._wanted("joint_states"):
             from hand_pose_3d.joints import joint_angles
 
@@ -103,6 +112,17 @@ class Outputs:
 
             self._publishers["overlay"].publish(rgb_to_image(draw_hands(image_rgb, kept), header))
         return faults
+
+    def _look_at_frame(self, header: Any) -> None:
+        frameless = not header.frame_id.strip("/ ")
+        if frameless and not self._warned:
+            self._warned = True
+            self._node.get_logger().warning(
+                "images have no frame_id: hands are published, but no frames on /tf and no markers"
+            )
+        self.frameless = frameless
+        if not frameless:
+            self._framed_header = header
 
     def _wanted(self, name: str) -> bool:
         return self._publishers[name].get_subscription_count() > 0

@@ -14,6 +14,8 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import NETWORK_SETTINGS
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
+from hand_pose_3d.ros import typed_parameters
+from hand_pose_3d.ros.typed_parameters import as_meant
 from hand_pose_3d.smoothing import SmoothingConfig
 
 _SMOOTHING = SmoothingConfig()
@@ -57,6 +59,11 @@ class NodeParameters:
     mirrored: bool = _parameter(False, "The images are mirrored, as a selfie view is.")
     score_threshold: float = _parameter(0.3, "Hands that score less are not reported.", low=0.0, high=1.0)
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
+    search: str = _parameter(
+        "auto",
+        "How hard new hands are looked for: fast, one look an image, coarse and closer in turns, thorough all scales.",
+        choices=("auto", "fast", "thorough"),
+    )
 
     smoothing_enabled: bool = _parameter(
         _SMOOTHING.enabled, "Smooth followed hands with a One Euro filter.", name="smoothing.enabled"
@@ -148,7 +155,18 @@ class NodeParameters:
         0.0, "Images older than this on arrival are not processed; 0 takes any.", unit="s", low=0.0, high=3600.0
     )
     max_depth_offset: float = _parameter(
-        0.05, "Most by which the stamps of image and depth may differ.", unit="s", low=0.0, high=10.0
+        0.005,
+        "Most by which the stamps of an image and its depth may differ; below half a period of the depth camera.",
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+    depth_wait: float = _parameter(
+        0.05,
+        "Longest time that an image waits for its depth to arrive; not when none is due.",
+        unit="s",
+        low=0.0,
+        high=1.0,
     )
     image_timeout: float = _parameter(
         2.0, "Without an image for this time, /diagnostics says STALE.", unit="s", low=0.1, high=3600.0
@@ -203,6 +221,7 @@ class NodeParameters:
             "hand_side": self.hand_side,
             "mirrored": self.mirrored,
             "score_threshold": self.score_threshold,
+            "search": self.search,
             "tracking": self.tracking,
             "scale_source": ScaleSource.CALIBRATED if calibrated else ScaleSource.ASSUMED,
             "reference_length": self.reference_length,
@@ -222,8 +241,7 @@ def ros_name(entry: dataclasses.Field) -> str:
 
 def _checked(entry: dataclasses.Field, value: Any) -> Any:
     name, kind, metadata = ros_name(entry), type(entry.default), entry.metadata
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    value = as_meant(value, entry.default)
     if type(value) is not kind:
         raise InvalidInputError(f"{name} must be a {kind.__name__}, not {value!r}")
     if metadata["choices"] and value not in metadata["choices"]:
@@ -242,7 +260,6 @@ def declare(node: Any) -> NodeParameters:
     Raises InvalidInputError for a value that is not allowed, in one sentence.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
     values = {}
     for entry in dataclasses.fields(NodeParameters):
@@ -258,8 +275,6 @@ def declare(node: Any) -> NodeParameters:
             ]
         elif low is not None:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-        try:
-            values[name] = node.declare_parameter(name, entry.default, descriptor).value
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise InvalidInputError(f"parameter {name} ({text.rstrip('.')}) is not acceptable: {error}") from error
+        values[name] = typed_parameters.declare(node, name, entry.default, descriptor)
+    typed_parameters.convert_what_is_set(node, {ros_name(e): e.default for e in dataclasses.fields(NodeParameters)})
     return NodeParameters.from_mapping(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.images import Video, is_video, read_image
+from hand_pose_3d.images import LiveCamera, Video, is_video, local_path, read_image
 
 CLIP = Path(__file__).resolve().parents[1] / "data" / "clip.mp4"
 """Rendered hands, so that there is something to see on a machine without a camera; truth is in clip.json beside it."""
@@ -21,12 +21,16 @@ PHOTO_RATE_HZ = 30.0
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as (H, W, 3) uint8 RGB. `start` begins anew; a live source gives them at its own pace."""
+    """Pictures as (H, W, 3) uint8 RGB. `start` begins anew; a live source gives them at its own pace.
+
+    What `start` returns has `time_s`, the time of the last picture since the beginning, if the input states any.
+    """
 
     kind: str
-    start: Callable[[], Iterator[np.ndarray]]
+    start: Callable[[], Iterable[np.ndarray]]
     rate_hz: float
     camera: Camera | None = None
+    close: Callable[[], None] = lambda: None
 
     @property
     def live(self) -> bool:
@@ -35,26 +39,36 @@ class Pictures:
 
 
 def open_pictures(
-    name: str, *, size: tuple[int, int] = (640, 480), camera_file: str = "", kind: str = "auto"
+    name: str,
+    *,
+    size: tuple[int, int] = (640, 480),
+    camera_file: str = "",
+    kind: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Pictures:
-    """Pictures of an input: '' or 'clip' for the built-in clip, a file, or a camera as /dev/videoN or number.
+    """Pictures of an input: '' or 'clip' for the built-in clip, a file, or a camera as /dev/videoN, number or URL.
 
     size: width and height that a camera is asked for. camera_file: YAML of camera_calibration. kind: 'camera', 'video'
-    or 'clip' insist on that; 'auto' takes what the name says. Raises InvalidInputError with one sentence when it
-    cannot be opened or its first picture cannot be read.
+    or 'clip' insist on that; 'auto' takes what the name says. say: is told when a camera is lost and found. Raises
+    InvalidInputError with one sentence when it cannot be opened or its first picture cannot be read.
     """
-    camera = Camera.from_yaml(camera_file) if camera_file else None
+    camera = Camera.from_yaml(local_path(camera_file) or camera_file) if camera_file else None
     if kind == "clip" or (kind == "auto" and name in ("", "clip")):
         return _open_clip(camera)
     if kind == "camera" or (kind == "auto" and (name.startswith("/dev/") or name.isdigit())):
-        return _open_camera(name or "0", size, camera)
+        return _open_camera(name or "0", size, camera, say)
     if not name:
         raise InvalidInputError("source video needs the name of a file")
-    path = Path(name).expanduser()
-    if path.exists() and is_video(path):
-        return Pictures("video", lambda: iter(Video(path)), Video(path).fps, camera)
+    path = local_path(name)
+    if path is None:
+        return _open_camera(name, size, camera, say)
+    if is_video(path):
+        video = Video(path)
+        fps = video.fps
+        video.close()
+        return Pictures("video", lambda: Video(path), fps, camera)
     image = read_image(path)
-    return Pictures("photo", lambda: iter([image]), PHOTO_RATE_HZ, camera)
+    return Pictures("photo", lambda: [image], PHOTO_RATE_HZ, camera)
 
 
 def _open_clip(camera: Camera | None) -> Pictures:
@@ -63,26 +77,11 @@ def _open_clip(camera: Camera | None) -> Pictures:
         raise InvalidInputError(f"the built-in clip {CLIP} is missing: install the package again, or name a file")
     fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
     own = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
-    return Pictures("clip", lambda: iter(Video(CLIP)), Video(CLIP).fps, camera or own)
+    return Pictures("clip", lambda: Video(CLIP), Video(CLIP).fps, camera or own)
 
 
-def _open_camera(name: str, size: tuple[int, int], camera: Camera | None) -> Pictures:
-    import cv2
-
-    from hand_pose_3d.images import open_camera
-
-    capture = open_camera(name, size)
-    ok, _ = capture.read()
-    if not ok:
-        capture.release()
-        raise InvalidInputError(f"camera {name} opens but gives no picture: another program may use it")
-    rate = capture.get(cv2.CAP_PROP_FPS)
-
-    def frames() -> Iterator[np.ndarray]:
-        while True:
-            ok, image = capture.read()
-            if not ok:
-                return
-            yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-    return Pictures("camera", frames, rate if 0 < rate < 1000 else PHOTO_RATE_HZ, camera)
+def _open_camera(
+    name: str, size: tuple[int, int], camera: Camera | None, say: Callable[[str], None] = lambda text: None
+) -> Pictures:
+    live = LiveCamera(name, size, say)
+    return Pictures("camera", lambda: live, live.fps or PHOTO_RATE_HZ, camera, live.close)

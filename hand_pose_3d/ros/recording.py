@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros.share import find_share
 
 
@@ -53,38 +54,20 @@ class OverlayVideo:
     """An MP4 of overlay images, and the best of them as a PNG."""
 
     def __init__(self, video: Path, still: Path, rate_hz: float) -> None:
-        self._video, self._still, self._rate = video, still, rate_hz
-        self._writer: Any = None
-        self._size: tuple[int, int] = (0, 0)
-        self._best = -1.0
-        self._last: tuple[float, np.ndarray] | None = None
+        self._video, self._still = VideoWriter(video, rate_hz), still
+        self._best: tuple[float, np.ndarray | None] = (-1.0, None)
 
     def add(self, image_rgb: np.ndarray, stamp_s: float, score: float) -> None:
         """Add a picture, shown until the next one's stamp; the one with the highest score becomes the still."""
-        import cv2
+        self._video.add(image_rgb, stamp_s)
+        if score > self._best[0]:
+            self._best = score, image_rgb
 
-        bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
-        size = (bgr.shape[1], bgr.shape[0])
-        if self._writer is None:
-            self._size = size
-            self._writer = cv2.VideoWriter(str(self._video), cv2.VideoWriter.fourcc(*"mp4v"), self._rate, size)
-            if not self._writer.isOpened():
-                raise HandPoseError(f"OpenCV cannot write the video {self._video}")
-        frame = bgr if size == self._size else cv2.resize(bgr, self._size)
-        if self._last is not None:
-            before_s, before = self._last
-            for _ in range(int(np.clip(round((stamp_s - before_s) * self._rate), 1, 10 * self._rate))):
-                self._writer.write(before)
-        self._last = stamp_s, frame
-        if score > self._best:
-            self._best = score
-            cv2.imwrite(str(self._still), bgr)
-
-    def close(self) -> None:
-        """Finish the file."""
-        if self._writer is not None and self._last is not None:
-            self._writer.write(self._last[1])
-            self._writer.release()
+    def close(self) -> list[Path]:
+        """Finish the files; returns those that were written."""
+        video, still = self._video.close(), self._best[1]
+        written = [] if still is None else [write_beside(self._still, encode_image(still))]
+        return written if video is None else [video, *written]
 
 
 class Figures:

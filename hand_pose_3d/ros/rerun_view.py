@@ -17,6 +17,7 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rerun_view import RerunView
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
+from hand_pose_3d.ros.share import own_arguments
 
 
 class TopicView:
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--save", type=Path, help="write an .rrd file instead of opening a viewer")
     parser.add_argument("--image", default="/image", help="topic of images; /compressed at its end says which kind")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(own_arguments(arguments))
     try:
         if options.bag is not None and not options.bag.exists():
             raise InvalidInputError(f"there is no recording {options.bag}")

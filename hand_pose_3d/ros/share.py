@@ -1,9 +1,11 @@
-"""Files of the package that are not Python: in the checkout, or where colcon or pip put them."""
+"""What programs share: files of the package that are not Python, environment, command lines."""
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -13,3 +15,43 @@ def find_share(name: str) -> Path | None:
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     folders += [Path(prefix) / "share" / "hand_pose_3d" for prefix in prefixes if prefix]
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def profile_environment(profile: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that give Fast DDS our profile; none where the user has chosen transports already.
+
+    Its default loses most images when they go best effort: its shared memory segment is too small. LARGE_DATA would
+    help as well, but cuts off every process that does not set it, cameras among them.
+    """
+    # Up to Jazzy it reads the second one only, from Kilted on the first.
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    if profile is None or any(name in environment for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS")):
+        return {}
+    return dict.fromkeys(names, str(profile))
+
+
+def own_arguments(arguments: Sequence[str] | None) -> list[str]:
+    """The arguments (None: this process's) that are not ROS's, which stand between --ros-args and -- or the end."""
+    out, ros = [], False
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        if argument == "--ros-args" or (ros and argument == "--"):
+            ros = argument == "--ros-args"
+        elif not ros:
+            out.append(argument)
+    return out
+
+
+def log_somewhere() -> None:
+    """Give ROS a temporary folder for its logs where there is no home, or one that cannot be written; else it ends."""
+    home = os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros")
+    folder = os.path.join(home, "log")
+    if "ROS_LOG_DIR" in os.environ:
+        return
+    try:
+        if os.path.isabs(folder):
+            os.makedirs(folder, exist_ok=True)
+        usable = os.path.isabs(folder) and os.access(folder, os.W_OK)
+    except OSError:
+        usable = False
+    if not usable:
+        os.environ["ROS_LOG_DIR"] = os.path.join(tempfile.gettempdir(), f"ros_log_{os.getuid()}")

@@ -30,8 +30,8 @@ _NO_HAND = 0.004
 class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
     bool; side: (N,) Side values, UNKNOWN where nobody knows. mistaken: (K, S, S, 3), in their middle windows that a
-    detector took for hands. spread: (N, 21) how far teachers disagree over the hand's extent, 0 for renders. Photographs
-    have no xyz_m: zeros."""
+    detector took for hands. spread: (N, 21) how far teachers disagree over the hand's extent, 0 for renders.
+    Photographs have no xyz_m: zeros."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray

@@ -15,10 +15,9 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.families import load_family
-from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
-
 
 _MOST_WINDOWS = 4
 """Of one render that are kept if they hold no hand."""
@@ -57,7 +56,7 @@ def _scenes(root: Path, split: str, limit: int) -> Iterator[tuple[str, LabelledS
         )
 
 
-def _windows() -> Callable[[np.ndarray], list[Crop]]:
+def hand_like_windows() -> Callable[[np.ndarray], list[Crop]]:
     """Where the shipped HandSegNet sees hands."""
     import torch
 
@@ -87,7 +86,7 @@ def crop_pack(root: Path, split: str) -> CropPack:
     with _one_process(root):
         if not (folder / "labels.npz").exists():
             count = len(read_rhd(root, split, "all"))
-            pack(_crops(root, split), folder, count, windows=_windows())
+            pack(_crops(root, split), folder, count, windows=hand_like_windows())
     return load_pack(folder)
 
 

@@ -16,7 +16,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Evaluation
-from hand_pose_3d.training.scenes import BACKGROUND, HAND, UNKNOWN, LabelledScene, ScenePack
+from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
 from hand_pose_3d.windows import crop_from_pose
 
 SCENE_INPUT = 160
@@ -28,11 +28,16 @@ PADDING = 114
 """Grey around an image that does not fill the input, at run time and here."""
 
 
+_LARGEST, _FAR_LARGER = 1.15, 1.7
+"""A hand of up to the first times the input is to be found. From the second on its parts are no hands, since a coarser
+look sees it as a whole; between them nothing is asked."""
+
+
 @dataclass(frozen=True)
 class SceneAugmentation:
     """How scenes are put together."""
 
-    extent: tuple[float, float] = (6.0, 135.0)  # of the hand that the scale is drawn for, input pixels
+    extent: tuple[float, float] = (6.0, 330.0)  # of the hand that the scale is drawn for, input pixels
     turn: float = 0.2  # standard deviation of rotation, radians
     any_turn: float = 0.15  # share with any rotation
     more: float = 0.45  # chance of each further picture, three at most
@@ -109,16 +114,14 @@ class SceneSampler:
             low = np.clip(np.floor(box[:2] - reach), 0, size).astype(int)
             high = np.clip(np.ceil(box[2:] + reach), 0, size).astype(int)
             around = np.s_[low[1] : high[1], low[0] : high[0]]
-            if good and crop.side <= 1.15 * size:
+            if good and crop.side <= _LARGEST * size:
                 crops.append(crop)
-                ignored[around] &= 0
-            else:
+                ignored[around] = 0
+            elif not (sure and crop.side > _FAR_LARGER * size):
                 ignored[around] |= owner[around] == number
         if rng.random() < 0.5:
             image, classes, ignored = (np.ascontiguousarray(x[:, ::-1]) for x in (image, classes, ignored))
-            crops = [
-                Crop((size - 1 - c.center[0], c.center[1]), c.side, c.size, -c.angle) for c in crops
-            ]
+            crops = [Crop((size - 1 - c.center[0], c.center[1]), c.side, c.size, -c.angle) for c in crops]
         return SceneSample(augment.degrade(augment.recolour(image, rng), rng), classes, crops, ignored)
 
     def _cover(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:

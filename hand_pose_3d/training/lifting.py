@@ -17,8 +17,8 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.networks.lite import LiteLifting, lifting_maps
 from hand_pose_3d.skeleton import BONES, Side
-from hand_pose_3d.windows import hand_angle
 from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.windows import hand_angle
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class LiftingAugmentation:
     noise: float = 0.012  # median keypoint noise
     outlier: float = 0.03  # share of keypoints that are badly off
     bone: float = 0.04  # standard deviation of each bone's length, relative
+
+
+SHOWN_HANDS = LiftingAugmentation(any_view=0.0, view=0.12)
+"""For hands of photographs, which stay in about the view in which they were shown."""
 
 
 class LiftingBatch(NamedTuple):

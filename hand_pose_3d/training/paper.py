@@ -99,7 +99,8 @@ class PaperSegmentationStage:
         self.network, self.train, self.window = network, train, window
         self.shares = np.cumsum([len(p) for p in train]) / sum(len(p) for p in train)
         self.held_out = [
-            np.asarray(held_out[int(i)].rgbc) for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
+            np.asarray(held_out[int(i)].rgbc)
+            for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
         ]
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:

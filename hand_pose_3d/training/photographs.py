@@ -1,9 +1,9 @@
 """Photographs without labels: a teacher looks at each from several sides, and what its answers agree on is learned.
 
 The teacher is MediaPipe Hands (Apache-2.0). A folder of photographs holds `index.csv` with the columns slug (source, a
-folder), file and, where a person has looked, hands: yes, no or unknown; without that column every photograph shows hands.
+folder), file and, where a person has looked, hands: yes, no or unknown; without that column all photographs show hands.
 
-    python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; goes on where it stopped
+    python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.tracking import similarity
-from hand_pose_3d.training.crops import PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.data import hand_like_windows
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
 
 VIEW_PX = 512
@@ -33,23 +35,30 @@ VIEW_PX = 512
 _SAME = 0.45
 """Keypoint similarity from which on two answers are of one hand."""
 _LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
-"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more than
-this share of its extent in the mean."""
+"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more
+than this share of its extent in the mean."""
+_MOST_DEPTH_SPREAD = 0.06
+"""Median difference of depths between views over the extent, from which on the teacher's depth is not learned."""
 _SIDE_SHARE = 0.8
 """Of the views that must call a hand right, or left, for its side to be learned."""
+_HAND_M = 0.17
+"""Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
+_LEAST_FACE_PX = 14
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
 
 
 @dataclass(frozen=True)
 class TeacherHand:
-    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them over
-    the extent; right: share of views that call it right; sure: whether to learn from it."""
+    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
+    over the extent; right: share of views that call it right; sure: whether to learn from it; depth_px: (21,) pixels
+    behind the wrist, None where views differ too much."""
 
     keypoints_px: np.ndarray
     spread: np.ndarray
     right: float
     sure: bool
+    depth_px: np.ndarray | None = None
 
 
 def views(width: int, height: int) -> list[tuple[float, float, float, float, bool]]:
@@ -89,7 +98,9 @@ def label(folder: Path, out: Path) -> None:
                     uv = np.array([[p.x * size[0], p.y * size[1]] for p in marks.landmark]) @ back[:, :2].T + back[:, 2]
                     # Its sides are for mirrored images, so that its left is a person's right.
                     right = (side.classification[0].label == "Left") != mirrored
-                    found.append({"uv": np.round(uv, 2).tolist(), "right": right, "score": side.classification[0].score})
+                    depth = [round(p.z * size[0] / step, 2) for p in marks.landmark]
+                    score = side.classification[0].score
+                    found.append({"uv": np.round(uv, 2).tolist(), "z": depth, "right": right, "score": score})
                 seen.append({"box": [x, y, w, h], "hands": found})
             file.write(json.dumps({"file": name, "views": seen}) + "\n")
             file.flush()
@@ -122,7 +133,10 @@ def agree(record: dict[str, Any]) -> list[TeacherHand]:
         spread = np.median(np.linalg.norm(points - uv, axis=2), axis=0) / extent
         sure = number >= _LEAST_VIEWS and number >= _LEAST_SHARE * could and spread.mean() < _MOST_SPREAD
         right = float(np.mean([hand["right"] for _, hand in group]))
-        found.append((number, TeacherHand(uv, spread, right, bool(sure))))
+        depths = np.array([hand["z"] for _, hand in group])
+        depth = np.median(depths, axis=0)
+        clear = np.median(np.abs(depths - depth)) < _MOST_DEPTH_SPREAD * extent
+        found.append((number, TeacherHand(uv, spread, right, bool(sure), depth - depth[0] if clear else None)))
     kept: list[TeacherHand] = []
     for _, hand in sorted(found, key=lambda f: (-f[1].sure, -f[0])):
         if all(_overlap(hand, other) < 0.4 for other in kept):
@@ -160,7 +174,7 @@ def read_photographs(
             continue
         hands = [] if eye == "no" else agree(records[name])
         if row["slug"] in no_side:
-            hands = [TeacherHand(h.keypoints_px, h.spread, 0.5, h.sure) for h in hands]
+            hands = [replace(hand, right=0.5) for hand in hands]
         # Where an eye said only that there are hands, or the teacher found none, there may be others.
         complete = eye == "no" or (eye is None and any(h.sure for h in hands))
         yield row["slug"], read_image(folder / name), hands, complete
@@ -186,28 +200,77 @@ def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> L
 
 
 def pack_photographs(
-    folder: Path, labels: Path, out: Path, slugs: Sequence[str] = (), others: bool = True, no_side: Sequence[str] = ()
+    folder: Path,
+    labels: Path,
+    out: Path,
+    slugs: Sequence[str] = (),
+    others: bool = True,
+    no_side: Sequence[str] = (),
+    mine: bool = False,
+    faces: bool = False,
 ) -> ScenePack:
-    """Pack the photographs of `slugs`, or of all others, as scenes in `out`, and their sure hands as crops in
-    `out/crops`, for the training of HandSegNet and PoseNet."""
-    crops = _CropWriter()
+    """Pack the photographs of `slugs`, or all others, as scenes in `out`, their sure hands as crops in `out/crops` and
+    the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting. mine, faces: keep
+    :func:`hard_negatives`."""
+    crops = _CropWriter(hard_negatives(faces) if mine else None)
+    poses: list[np.ndarray] = []
+    sides: list[int] = []
 
     def scenes() -> Iterator[tuple[str, LabelledScene]]:
         for source, image, hands, complete in read_photographs(folder, labels, slugs, others, no_side):
             scene = _scene(image, hands, complete)
             crops.add(image, scene)
+            for hand in hands:
+                if hand.sure and hand.depth_px is not None:
+                    xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
+                    xyz = (xyz - xyz[0]) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
+                    if not folded_fingers(xyz).any():  # of other hands its depth is worse than ours
+                        poses.append(xyz)
+                        sides.append(1 + int(hand.right > 0.5))
             yield source, scene
 
     pack = pack_scenes(scenes(), out)
     crops.write(out / "crops")
+    np.savez(out / "poses.npz", xyz_m=np.array(poses).reshape(-1, NUM_KEYPOINTS, 3), side=np.array(sides, int))
     return pack
 
 
-class _CropWriter:
-    """Collects the sure hands of photographs, and squares without any."""
+def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:
+    """Windows of a photograph without hands: where the shipped HandSegNet sees some and, with `faces`, faces as
+    MediaPipe finds them, turned and cut at random."""
+    hand_like, rng = hand_like_windows(), np.random.default_rng(1)
+    if not faces:
+        return hand_like
+    from mediapipe.python.solutions.face_detection import FaceDetection
 
-    def __init__(self) -> None:
+    detector = FaceDetection(model_selection=1, min_detection_confidence=0.4)
+
+    def windows(image: np.ndarray) -> list[Crop]:
+        height, width = image.shape[:2]
+        found = hand_like(image)
+        for face in detector.process(np.ascontiguousarray(image)).detections or ():
+            box = face.location_data.relative_bounding_box
+            edge = max(box.width * width, box.height * height)
+            if edge < _LEAST_FACE_PX:
+                continue
+            for _ in range(3):
+                middle = np.array([(box.xmin + box.width / 2) * width, (box.ymin + box.height / 2) * height])
+                u, v = middle + rng.normal(0, 0.22, 2) * edge
+                angle = 0.0 if rng.random() < 0.4 else rng.uniform(-np.pi, np.pi)
+                side = 1.3 * edge * float(np.exp(rng.normal(-0.05, 0.33)))
+                found.append(Crop((float(u), float(v)), side, PACK_SIZE, float(angle)))
+        return found
+
+    return windows
+
+
+class _CropWriter:
+    """Collects the sure hands of photographs, squares without any, and hard negatives of photographs without any."""
+
+    def __init__(self, windows: Callable[[np.ndarray], list[Crop]] | None = None) -> None:
         self.rng = np.random.default_rng(0)
+        self.windows = windows
+        self.mistaken: list[np.ndarray] = []
         self.rgba: list[np.ndarray] = []
         self.backgrounds: list[np.ndarray] = []
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
@@ -233,6 +296,10 @@ class _CropWriter:
             square = np.array([*corner, edge, edge])
             if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
                 self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
+        if self.windows and scene.complete and not len(scene.sure):
+            for window in self.windows(image):
+                wide = replace(window, side=MISTAKEN_MARGIN * window.side, size=PACK_SIZE)
+                self.mistaken.append(wide.extract(image))
 
     def write(self, folder: Path) -> CropPack:
         """Write the pack."""
@@ -240,6 +307,8 @@ class _CropWriter:
         empty = np.zeros((0, PACK_SIZE, PACK_SIZE, 4), np.uint8)
         np.save(folder / "rgba.npy", np.stack(self.rgba) if self.rgba else empty)
         np.save(folder / "backgrounds.npy", np.stack(self.backgrounds) if self.backgrounds else empty[..., :3])
+        if self.mistaken:
+            np.save(folder / "mistaken.npy", np.stack(self.mistaken))
         np.savez(folder / "labels.npz", **{name: np.array(value) for name, value in self.labels.items()})  # type: ignore[arg-type]
         return load_pack(folder)
 
@@ -252,6 +321,8 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--held-out", nargs="*", default=[], metavar="SLUG", help="sources that go to OUT-held-out")
+    parser.add_argument("--mine", action="store_true", help="keep windows that HandSegNet takes for hands")
+    parser.add_argument("--faces", action="store_true", help="with --mine: faces too, needs mediapipe")
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
     args = parser.parse_args()
     if args.step == "label":
@@ -259,7 +330,7 @@ def main() -> None:
         return
     if args.out is None:
         parser.error("pack needs OUT")
-    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side)
+    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side, args.mine, args.faces)
     if args.held_out:
         held = args.out.with_name(args.out.name + "-held-out")
         pack_photographs(args.folder, args.labels, held, args.held_out, False, args.no_side)

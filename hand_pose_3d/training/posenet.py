@@ -15,10 +15,10 @@ from torch import nn
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.windows import crop_from_pose
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_SIZE, CropPack, flip
 from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.windows import crop_from_pose
 
 CROP_SIZE = 160
 CROP_MARGIN = 1.3
@@ -167,11 +167,13 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
     image = crop.extract(np.ascontiguousarray(pack.rgba[index]))[..., :3]
     uv = crop.to_crop(uv).astype(np.float32)
     right = np.nan if pack.side[index] == Side.UNKNOWN else float(pack.side[index] == Side.RIGHT)
-    return CropSample(image, uv, _inside(uv) * pack.visible[index] if pack.spread is not None else _inside(uv), right, 1)
+    return CropSample(
+        image, uv, _inside(uv) * pack.visible[index] if pack.spread is not None else _inside(uv), right, 1
+    )
 
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
-    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side (N,), presence (N,), spread (N, 21)."""
+    """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side, presence (N,), spread (N, 21)."""
     images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
     return (
         images.to(memory_format=torch.channels_last),
@@ -280,7 +282,9 @@ class LitePoseStage:
         out = self.network.read(*trunk.rest(maps, x, self.frozen))
         scale = out.score_maps[-1].shape[-1] / images.shape[-1]
         uv_map = (uv + 0.5) * scale - 0.5
-        pose = torch.stack([keypoint_loss(maps.float(), uv_map, weight, spread * scale) for maps in out.score_maps]).sum()
+        pose = torch.stack(
+            [keypoint_loss(maps.float(), uv_map, weight, spread * scale) for maps in out.score_maps]
+        ).sum()
         known = (~side.isnan()).float()
         side_loss = (
             F.binary_cross_entropy_with_logits(out.side_logit.float(), side.nan_to_num(), reduction="none") * known

@@ -1,7 +1,7 @@
 """Packed whole scenes, renders and photographs alike: what the training of HandSegNet reads, made once.
 
-A pack is a folder with `pixels.npy`, all images one after the other as (H, W, 4) uint8, RGB and the class of each pixel,
-and `labels.npz`. Memory-mapped, so that start is instant.
+A pack is a folder with `pixels.npy`, all images one after the other as (H, W, 4) uint8, RGB and the class of each
+pixel, and `labels.npz`. Memory-mapped, so that start is instant.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path,
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shapes, starts, complete, sources = [], [], [], []
+    shapes: list[tuple[int, ...]] = []
+    starts: list[int] = []
+    complete: list[bool] = []
+    sources: list[str] = []
     hands: dict[str, list[np.ndarray]] = {name: [] for name in ("keypoints_px", "sure", "right", "spread", "scene")}
     size = 0
     with (folder / "pixels.raw").open("wb") as raw:

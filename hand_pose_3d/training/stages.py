@@ -18,17 +18,19 @@ from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers
-from hand_pose_3d.training.calibration import calibrate, calibrate_presence
+from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
-from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage, Sampler
+from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingStage, Sampler
 from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
+from hand_pose_3d.training.scenes import ScenePack
+from hand_pose_3d.training.score_calibration import calibrate
 from hand_pose_3d.weights import load_weights, save_weights
 
 LICENCE = "Apache-2.0"
-"""Of weights that are trained here, on renders alone."""
+"""Of weights that are trained here, on renders and on photographs whose licences allow it."""
 
 ANSWERS = 32_000
 """Crops of the training renders that PoseNet answers for the lifting stage."""
@@ -48,38 +50,61 @@ def build_lite_stage(
     frozen_blocks: int = 11,
     posenet: Path | None = None,
     real: Path | None = None,
+    photographs: Sequence[Path] = (),
+    photograph_share: float = 0.4,
 ) -> Stage:
     """A stage of the lite family, ready for the loop.
 
     trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
     stage's own; posenet: weights of a LitePoseNet whose answers lifting learns from too, None for simulated noise only.
+    photographs: packs of `training.photographs` that are learned from too; photograph_share: of the hands that
+    HandSegNet and PoseNet are shown.
     """
     rate: dict[str, Any] = {} if trunk_rate is None else {"trunk_rate": trunk_rate}
     if stage == "handsegnet":
         segmentation = LiteHandSegNet()
         if trunk is not None:
             pretrained.load_scene_trunk(segmentation.trunk, trunk)
-        packs = [scene_pack(root, "training") for root in roots]
-        scenes = [(pack, float(len(pack))) for pack in packs]
-        return LiteSegmentationStage(segmentation, scenes, scene_pack(roots[0], "evaluation"), **rate)
+        scenes = [scene_pack(root, "training") for root in roots]
+        seen = [ScenePack(folder) for folder in photographs]
+        shares = _shares(
+            [int(p.num_sure.sum()) for p in scenes], [int(p.num_sure.sum()) for p in seen], photograph_share
+        )
+        weighted = list(zip([*scenes, *seen], shares))
+        return LiteSegmentationStage(segmentation, weighted, scene_pack(roots[0], "evaluation"), **rate)
     if stage == "posenet":
         pose = LitePoseNet()
         if trunk is not None:
             pretrained.start_pose_net(pose, trunk)
         extra = TrueCrops(real) if real is not None else None
         crops = [crop_pack(root, "training") for root in roots]
-        return LitePoseStage(pose, crops, crop_pack(roots[0], "evaluation"), extra, frozen_blocks, **rate)
+        real_crops = [load_pack(folder / "crops") for folder in photographs]
+        shares = _shares([len(p) for p in crops], [len(p) for p in real_crops], photograph_share)
+        held_out = crop_pack(roots[0], "evaluation")
+        return LitePoseStage(pose, [*crops, *real_crops], held_out, extra, frozen_blocks, shares=shares, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
-    held_out = LiftingSampler(*poses(roots[0], "evaluation"))
+    for folder in photographs:  # open hands as people show them, in about the views in which they do
+        with np.load(folder / "poses.npz") as shown:
+            if len(shown["side"]):
+                samplers.append(LiftingSampler(shown["xyz_m"], shown["side"], SHOWN_HANDS))
+    held_out_poses = LiftingSampler(*poses(roots[0], "evaluation"))
     if posenet is None:
-        return LiftingStage(LiteLifting(), samplers, held_out)
+        return LiftingStage(LiteLifting(), samplers, held_out_poses)
     pose = LitePoseNet()
     load_weights(pose, posenet)
     crops = [crop_pack(root, "training") for root in roots]
     answers = posenet_answers(pose, crops, ANSWERS, seed=1)
     held = posenet_answers(pose, [crop_pack(roots[0], "evaluation")], 2000, seed=2)
     return LiftingStage(LiteLifting(), [*samplers, AnswerSampler(answers)], AnswerSampler(held))
+
+
+def _shares(renders: Sequence[int], photographs: Sequence[int], share: float) -> list[float]:
+    """Of each pack among the hands that are drawn: renders by their sizes, photographs by the square roots of theirs,
+    so that a small source is not lost."""
+    share = share if sum(photographs) else 0.0
+    roots = [n**0.5 for n in photographs]
+    return [(1 - share) * n / max(sum(renders), 1) for n in renders] + [share * n / max(sum(roots), 1) for n in roots]
 
 
 def build_paper_stage(
@@ -175,7 +200,6 @@ def save_stage(
     if isinstance(network, LitePoseNet) and held_out is not None:
         sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
         figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])
-        figures |= calibrate_presence(network, held_out, "evaluation")
     metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)

@@ -38,6 +38,7 @@ class FakeEstimator:
         if not image.any():
             return []
         height, width = image.shape[:2]
+        camera = camera and camera.fitted_to(width, height)
         grid = np.array([[0.5, 0.9]] + [[0.2 + 0.15 * f, 0.6 - 0.1 * j] for f in range(5) for j in range(4)])
         pixels = grid * [width, height]
         relative, _ = normalise(np.column_stack([grid, 0.05 * np.cos(np.arange(21))]))

@@ -30,6 +30,7 @@ def photographs(tmp_path, fake_estimator):
 
 
 def test_photographs(photographs):
+    pytest.importorskip("matplotlib")
     out = photographs / "out"
     arguments = ["--json", out / "f.json", "--plot", out / "p.png", "--worst", out / "worst", "--upscale", 200]
     result = evaluate("--dataset", "keypoints", "--root", photographs, *arguments)

@@ -1,11 +1,13 @@
 """hand_pose_3d predict: its JSON is a public format."""
 
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from media import mjpeg
 
 from hand_pose_3d.cli import main
 
@@ -31,15 +33,13 @@ distortion_model: plumb_bob
 
 @pytest.fixture
 def folder(tmp_path, fake_estimator):
-    """A colour image, one without a hand, and three that cannot be used."""
+    """A colour image, one without a hand, and two that cannot be used."""
     rng = np.random.default_rng(4)
     colour = rng.integers(1, 255, (48, 64, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), colour)
     cv2.imwrite(str(tmp_path / "b.jpg"), np.zeros((48, 64, 3), np.uint8))
     bad = tmp_path / "bad"
     bad.mkdir()
-    cv2.imwrite(str(bad / "gray.png"), colour[:, :, 0])
-    cv2.imwrite(str(bad / "deep.png"), colour.astype(np.uint16) * 256)
     (bad / "text.jpg").write_text("not an image")
     (bad / "empty.jpg").write_bytes(b"")
     return tmp_path
@@ -79,8 +79,6 @@ def test_folders_and_patterns_and_the_terminal(folder):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("bad/gray.png", "one channel"),
-        ("bad/deep.png", "16 bits"),
         ("bad/text.jpg", "not an image"),
         ("bad/empty.jpg", "not an image"),
         ("nowhere.png", "No such file"),
@@ -139,6 +137,74 @@ def test_a_camera_of_another_size_is_refused(folder):
     (folder / "k.yaml").write_text(CAMERA.replace("image_width: 64", "image_width: 640"))
     result = predict(folder / "a.png", "--camera", folder / "k.yaml")
     assert result.exit_code == 1 and "calibrated for 640x48" in result.stderr
+
+
+def test_a_camera_of_another_size_and_the_same_shape_is_scaled(folder, fake_estimator):
+    (folder / "k.yaml").write_text(CAMERA.replace("width: 64", "width: 128").replace("height: 48", "height: 96"))
+    assert predict(folder / "a.png", "--camera", folder / "k.yaml").exit_code == 0
+
+
+def test_no_overlay_takes_the_place_of_an_input_or_another_overlay(folder):
+    before = (folder / "a.png").read_bytes()
+    result = predict(folder / "a.png", "--overlay", folder)
+    assert result.exit_code == 0 and "a-2.png" in result.stderr
+    assert (folder / "a.png").read_bytes() == before
+    (folder / "a.jpg").write_bytes((folder / "b.jpg").read_bytes())
+    result = predict(folder / "a.png", folder / "a.jpg", "--overlay", folder / "o")
+    assert sorted(p.name for p in (folder / "o").iterdir()) == ["a-2.png", "a.png"] and "a-2.png" in result.stderr
+    again = predict(folder / "a.png", "--overlay", folder / "o")
+    assert again.stderr == "" and len(list((folder / "o").iterdir())) == 2
+
+
+def test_json_takes_the_place_of_its_earlier_self_only(folder):
+    out = folder / "o.json"
+    for _ in range(2):
+        assert predict(folder / "a.png", "--json", out).exit_code == 0
+    for target in (folder / "a.png", folder / "bad" / "text.jpg"):
+        before = target.read_bytes()
+        result = predict(folder / "a.png", "--json", target)
+        assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
+        assert target.read_bytes() == before
+    out.write_text('[{"image": "a.png", "keypoints": []}]')  # labels of the user's
+    assert "no earlier result" in predict(folder / "a.png", "--json", out).stderr
+
+
+def test_what_was_found_stays_when_the_user_interrupts(folder, fake_estimator, monkeypatch):
+    def interrupted(self, image, **_):
+        if self.calls:
+            raise KeyboardInterrupt
+        self.calls.append(image)
+        return []
+
+    monkeypatch.setattr(fake_estimator, "__call__", interrupted)
+    result = predict(folder / "a.png", folder / "b.jpg", "--json", folder / "o.json")
+    assert result.exit_code == 130 and "o.json.part" in result.stderr
+    assert [e["image"] for e in json.loads((folder / "o.json.part").read_text())] == ["a.png"]
+    assert not (folder / "o.json").exists()
+
+
+def test_names_that_are_not_utf_8_are_answered(folder):
+    odd = folder / os.fsdecode(b"caf\xe9.png")
+    odd.write_bytes((folder / "a.png").read_bytes())
+    result = predict(odd, "--json", folder / "o.json", "--overlay", folder / "o")
+    assert result.exit_code == 0, result.output
+    (entry,) = json.loads((folder / "o.json").read_text())
+    assert os.fsencode(entry["image"]) == b"caf\xe9.png"
+    assert os.listdir(os.fsencode(folder / "o")) == [b"caf\xe9.png"]
+    assert predict(odd).stdout.startswith("caf\\udce9.png: right")
+
+
+def test_a_damaged_frame_is_an_entry_and_the_others_are_answered(folder):
+    starts = mjpeg(folder / "a.avi", 8)
+    data = bytearray((folder / "a.avi").read_bytes())
+    data[starts[3] : starts[3] + 300] = bytes(300)
+    (folder / "a.avi").write_bytes(data)
+    result = predict(folder / "a.avi", "--json", folder / "o.json")
+    assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1 and "1 damaged" in result.stderr
+    entries = json.loads((folder / "o.json").read_text())
+    assert [entry["frame"] for entry in entries] == list(range(8))
+    # FFmpeg decodes several frames at once, so that it may notice an error a few frames early.
+    assert len([entry for entry in entries if "error" in entry]) == 1
 
 
 def test_overlays_of_small_images_are_enlarged(folder):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.rendering import actions, pose
 from hand_pose_3d.rendering.character import Characters
 from hand_pose_3d.skeleton import BONES, INDEX_MCP, INDEX_PIP, LITTLE_MCP, MIDDLE_MCP, WRIST
@@ -162,7 +163,7 @@ def sampled(maker):
 def test_knuckles_bend_as_peoples_do(sampled):
     """Published ranges of the joints, see hand_pose_3d.rendering.actions: flexed when open, 70 to 90 in a fist."""
     mcp, pip, _ = np.moveaxis(np.degrees(pose.flexion(sampled)), -1, 0)
-    folded = pose.folded(sampled).sum(axis=1)
+    folded = folded_fingers(sampled).sum(axis=1)
     is_open = folded == 0
     assert is_open.mean() > 0.3 and (folded == 4).mean() > 0.08
     medians = np.median(mcp[is_open], axis=0)
@@ -193,13 +194,13 @@ def test_flexion_is_what_the_joints_were_bent_by(arm):
     turn *= np.linalg.det(turn)
     points = pose.phalanges(arm, angles)[1]
     np.testing.assert_allclose(pose.flexion(points @ turn.T + 0.3), pose.flexion(points), atol=1e-6)
-    assert not pose.folded(points).any()
+    assert not folded_fingers(points).any()
 
 
 def test_folded_fingers_are_counted(arm):
     for name, expected in (("open", [0, 0, 0, 0]), ("point", [0, 1, 1, 1]), ("call", [1, 1, 1, 0]), ("fist", [1] * 4)):
         points = pose.phalanges(arm, actions.action_angles(name))[1]
-        np.testing.assert_array_equal(pose.folded(points), expected)
+        np.testing.assert_array_equal(folded_fingers(points), expected)
 
 
 def test_penetration_sees_a_finger_through_a_palm(arm):

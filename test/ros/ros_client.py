@@ -34,6 +34,11 @@ class Process:
             env={**os.environ, **(env or {})},
         )
 
+    def wait(self, timeout: float = 120.0) -> tuple[int, str]:
+        """Wait for the end; (exit status, output)."""
+        output, _ = self.popen.communicate(timeout=timeout)
+        return self.popen.returncode, output
+
     def stop(self, number: int = signal.SIGINT, timeout: float = 30.0) -> tuple[int, str]:
         """Send a signal and wait; (exit status, output)."""
         if self.popen.poll() is None:
@@ -124,14 +129,19 @@ class Client:
         self._time += 1
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(self._time * 100_000_000, 1_000_000_000)
 
-    def camera_info(self, size: tuple[int, int] = (48, 64)) -> None:
-        """Publish intrinsics and let them arrive."""
+    @staticmethod
+    def info_message(size: tuple[int, int] = (48, 64)):
+        """Intrinsics for images of a size."""
         from sensor_msgs.msg import CameraInfo
 
         message = CameraInfo(height=size[0], width=size[1], distortion_model="plumb_bob")
         message.k = [60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0]
         message.d = [0.0] * 5
-        self.info.publish(message)
+        return message
+
+    def camera_info(self, size: tuple[int, int] = (48, 64)) -> None:
+        """Publish intrinsics and let them arrive."""
+        self.info.publish(self.info_message(size))
         self.spin(0.2)
 
     def ask(self, message, publisher=None, timeout: float = 60.0):

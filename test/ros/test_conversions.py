@@ -194,6 +194,51 @@ def test_compressed_images():
     np.testing.assert_array_equal(compressed_to_rgb(compressed(gray)), np.repeat(scene()[..., 2:], 3, -1))
 
 
+@pytest.mark.parametrize(
+    ("form", "suffix", "order"),
+    [  # as compressed_image_transport names them; the data of the codec hold colours as BGR
+        ("jpeg", ".jpg", "bgr"),
+        ("rgb8; jpeg compressed bgr8", ".jpg", "bgr"),
+        ("bgr8; jpeg compressed bgr8", ".jpg", "bgr"),
+        ("rgb8; jpeg compressed rgb8", ".jpg", "rgb"),
+        ("bgra8; jpeg compressed bgr8", ".jpg", "bgr"),
+        ("yuv422_yuy2; jpeg compressed bgr8", ".jpg", "bgr"),
+        ("rgb8;png compressed rgb8", ".png", "rgb"),
+        ("rgb16; png compressed bgr16", ".png", "bgr"),
+        ("rgb8; tiff compressed bgr8", ".tiff", "bgr"),
+        ("bgr8; tiff compressed ", ".tiff", "rgb"),
+        ("bayer_rggb8; jpeg compressed bgr8", ".jpg", "bgr"),
+    ],
+)
+def test_formats_of_compressed_image_transport_in_colour(form, suffix, order):
+    rgb = np.empty((32, 32, 3), np.uint8)
+    rgb[:] = 220, 120, 40
+    stored = (rgb if order == "rgb" else rgb[..., ::-1]).astype(np.uint16 if "16" in form else np.uint8)
+    stored = stored * 257 if "16" in form else stored
+    data = cv2.imencode(suffix, np.ascontiguousarray(stored))[1].tobytes()
+    assert np.abs(compressed_to_rgb(compressed(data, form)).astype(int) - rgb).max() <= 3
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize(("bits", "suffix"), [(8, ".png"), (16, ".png"), (8, ".tiff"), (16, ".tiff")])
+def test_compressed_bayer_images_are_colour(pattern, bits, suffix):
+    grid = mosaic(scene(), pattern).astype(np.uint16 if bits == 16 else np.uint8) * (257 if bits == 16 else 1)
+    data = cv2.imencode(suffix, grid)[1].tobytes()
+    got = compressed_to_rgb(compressed(data, f"bayer_{pattern}{bits}; {suffix[1:]} compressed "))
+    assert np.abs(got.astype(int) - scene())[2:-2, 2:-2].max() <= 6
+
+
+def test_grey_compressed_images_and_jpegs_without_an_end():
+    grey = scene()[..., 0]
+    for form, pixels in (("mono8; png compressed ", grey), ("mono16; png compressed ", grey.astype(np.uint16) * 257)):
+        data = cv2.imencode(".png", pixels)[1].tobytes()
+        np.testing.assert_array_equal(compressed_to_rgb(compressed(data, form)), np.dstack([grey] * 3))
+    jpeg = cv2.imencode(".jpg", scene())[1].tobytes()
+    whole = compressed_to_rgb(compressed(jpeg))
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(jpeg[:-2])), whole)
+    np.testing.assert_array_equal(compressed_to_rgb(compressed(jpeg[:-2] + bytes(64))), whole)
+
+
 def png(width: int, height: int) -> bytes:
     """A PNG of sound chunks that hold no picture."""
     out = b"\x89PNG\r\n\x1a\n"
@@ -206,13 +251,13 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "form", "says"),
     [
-        (b"", "jpeg", "neither"),
-        (b"hello, world", "jpeg", "neither"),
+        (b"", "jpeg", "not an image"),
+        (b"hello, world", "jpeg", "not an image"),
         (b"\xff\xd8\xff\xd9", "jpeg", "damaged"),
         (png(60000, 60000), "png", "60000x60000"),
-        (png(16, 12), "png", "decoded"),
+        (png(16, 12), "png", "decode"),
         (cv2.imencode(".png", scene())[1].tobytes()[:60], "png", "cut off"),
-        (cv2.imencode(".jpg", scene())[1].tobytes()[:-20], "jpeg", "cut off"),
+        (cv2.imencode(".jpg", scene())[1].tobytes()[:100], "jpeg", "cut off"),
         (cv2.imencode(".png", scene())[1].tobytes(), "16UC1; compressedDepth png", "depth"),
     ],
 )
@@ -250,9 +295,10 @@ def test_binning_and_region_of_interest():
     region = SimpleNamespace(x_offset=100, y_offset=40, width=400, height=300)
     camera = camera_from_info(info(roi=region, binning_x=2, binning_y=2))
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (250, 255, 110, 100)
-    check_camera_fits(camera, (150, 200, 3))
+    for shape in ((150, 200, 3), (480, 640)):
+        check_camera_fits(camera, shape)
     with pytest.raises(InvalidInputError, match="200x150"):
-        check_camera_fits(camera, (480, 640))
+        check_camera_fits(camera, (480, 641 + 1))
 
 
 @pytest.mark.parametrize(
@@ -266,6 +312,8 @@ def test_binning_and_region_of_interest():
         {"d": [float("nan")] * 5},
         {"d": [0.1] * 3},
         {"d": [0.1] * 5, "distortion_model": "equidistant"},
+        {"d": [0.1] * 2, "distortion_model": "equidistant"},
+        {"d": [0.1] * 5, "distortion_model": "none"},
         {"distortion_model": "thin_glass"},
     ],
 )

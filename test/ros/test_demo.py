@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +39,28 @@ def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=HERE.parents[1])
 
 
+def check_foxglove_layout(reader) -> None:
+    """Every topic that the layout shows is recorded, with a type that its panel takes, and every field is there."""
+    layout = json.loads((HERE.parents[1] / "config" / "foxglove.json").read_text(encoding="utf-8"))
+    panels = {name.partition("!")[0]: config for name, config in layout["configById"].items()}
+    assert set(panels) == {"Image", "3D", "Plot", "DiagnosticSummary"}
+    assert set(re.findall(r'"(\w+)!hands"', json.dumps(layout["layout"]))) == set(panels)
+    types = {c.topic: c.msgtype for c in reader.connections}
+    image = panels["Image"]["imageMode"]
+    assert types[image["imageTopic"]] == "sensor_msgs/msg/Image"
+    assert types[image["calibrationTopic"]] == "sensor_msgs/msg/CameraInfo"
+    for panel in ("Image", "3D"):
+        assert {types[topic] for topic in panels[panel]["topics"]} == {"visualization_msgs/msg/MarkerArray"}
+    assert types[panels["DiagnosticSummary"]["topicToRender"]] == "diagnostic_msgs/msg/DiagnosticArray"
+    angles = [c for c in reader.connections if c.topic == "/hand_pose_3d/joint_states"]
+    _, _, data = next(reader.messages(angles))
+    message = reader.deserialize(data, angles[0].msgtype)
+    for path in panels["Plot"]["paths"]:
+        topic, number = re.fullmatch(r"(.+)\.position\[(\d+)\]", path["value"]).groups()
+        assert topic == angles[0].topic
+        assert message.name[int(number)].partition("_")[2] == path["label"].replace(" ", "_")
+
+
 def test_demo_leaves_video_recording_and_figures(video, tmp_path):
     rosbags = pytest.importorskip("rosbags.highlevel")
     out = tmp_path / "out"
@@ -51,6 +75,7 @@ def test_demo_leaves_video_recording_and_figures(video, tmp_path):
         topics = {c.topic: c.msgtype for c in reader.connections}
         assert topics["/hand_pose_3d/hands"] == "hand_pose_3d/msg/HandPose3DArray"
         assert {"/image", "/camera_info", "/diagnostics", "/hand_pose_3d/hand"} <= set(topics)
+        check_foxglove_layout(reader)
         stamps: dict[str, list] = {"/image": [], "/hand_pose_3d/hands": []}
         for connection, _, data in reader.messages():
             if connection.topic in stamps:
@@ -61,23 +86,21 @@ def test_demo_leaves_video_recording_and_figures(video, tmp_path):
 
 
 def bad_inputs(tmp_path: Path):
-    gray, deep = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint16)
-    cv2.imwrite(str(tmp_path / "gray.png"), gray)
-    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    (tmp_path / "cut.png").write_bytes(cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tobytes()[:60])
     (tmp_path / "text.mp4").write_text("not a video")
     return {
         "missing.jpg": "No such file",
-        "gray.png": "one channel",
-        "deep.png": "16 bits",
+        "cut.png": "cut off",
         "text.mp4": "not a video",
         "/dev/video99": "no camera",
+        "gopher://hands/1": "URLs may begin with",
     }
 
 
 @pytest.mark.parametrize("program", ["demo", "image_source"])
 def test_bad_input_is_one_sentence(program, tmp_path):
     for name, says in bad_inputs(tmp_path).items():
-        target = name if name.startswith("/dev") else str(tmp_path / name)
+        target = name if name.startswith(("/dev", "gopher")) else str(tmp_path / name)
         ros = ["--ros-args", "-p", f'input:="{target}"']
         arguments = ["--input", target, "--out", str(tmp_path / "out")] if program == "demo" else ros
         code, output = Process("-m", f"hand_pose_3d.ros.{program}", *arguments).stop(0, timeout=30)

@@ -132,14 +132,95 @@ def test_depth_of_the_same_moment_places_the_hand(steady):
     client = steady
     client.camera_info()
     image = client.make_image(100)
-    depth = client.make_image(0, encoding="16UC1", step=128, header=image.header)
-    depth.data = np.full(48 * 64, 800, "<u2").tobytes()
-    client.depth.publish(depth)
+    client.depth.publish(millimetres(client, image, 800))
     client.spin(0.3)
     hand = client.ask(image).hands[0]
     assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.8)
     later = client.ask(client.make_image(100)).hands[0]
     assert later.scale_source == later.SCALE_ASSUMED
+
+
+def millimetres(client, image, value, **fields):
+    """A depth image of one value, of the moment of an image."""
+    depth = client.make_image(0, encoding="16UC1", step=128, **{"header": image.header, **fields})
+    depth.data = np.full(48 * 64, value, "<u2").tobytes()
+    return depth
+
+
+def test_depth_that_comes_after_its_image_is_waited_for(steady):
+    client = steady
+    client.camera_info()
+    client.set_parameters(depth_wait=1.0)
+    for k in range(5):
+        image = client.make_image(100)
+        client.image.publish(image)
+        client.spin(0.03)
+        client.depth.publish(millimetres(client, image, 700 + 10 * k))
+        client.until(lambda k=k: len(client.got["~/hands"]) == k + 1)
+        assert client.got["~/hands"][-1].header == image.header
+        hand = client.got["~/hands"][-1].hands[0]
+        assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.7 + 0.01 * k)
+    _, values = client.diagnosis(lambda status, values: values["images with depth used"] != "0")
+    assert values["metric placement"] == "depth"
+    client.set_parameters(depth_wait=0.05)
+
+
+def test_depth_that_cannot_be_used_is_said(steady):
+    from std_msgs.msg import Header
+
+    client = steady
+    client.camera_info()
+    for value, fields, says in (
+        (800, {"header": None}, "not registered to images of frame 'camera_optical'"),
+        (0, {}, "empty"),
+    ):
+        image = client.make_image(100)
+        if "header" in fields:
+            fields = {"header": Header(stamp=image.header.stamp, frame_id="depth_optical")}
+        client.depth.publish(millimetres(client, image, value, **fields))
+        client.spin(0.3)
+        assert client.ask(image).hands[0].scale_source == 1
+        status, values = client.diagnosis(lambda status, values: "depth not used" in values["metric placement"])
+        assert says in values["metric placement"]
+    client.ask(client.make_image(100))
+    _, values = client.diagnosis(lambda status, values: "ms earlier" in values["metric placement"])
+    assert values["metric placement"].startswith("reference length, assumed")
+
+
+def test_images_without_a_frame_give_hands_but_no_frames_and_markers(steady):
+    from std_msgs.msg import Header
+
+    client = steady
+    client.camera_info()
+    client.ask(client.make_image(100))
+    client.until(lambda: client.got["~/markers"] and client.got["/tf"])
+    frames, markers = len(client.got["/tf"]), len(client.got["~/markers"])
+    for _ in range(3):
+        image = client.make_image(100)
+        image.header = Header(stamp=image.header.stamp)
+        assert client.ask(image).hands[0].scale_source == 1
+    client.spin(0.3)
+    assert len(client.got["/tf"]) == frames
+    after = [marker for array in client.got["~/markers"][markers:] for marker in array.markers]
+    assert {m.action for m in after} == {2} and {m.header.frame_id for m in after} == {"camera_optical"}  # taken back
+    client.diagnosis(lambda status, values: status.level == b"\1" and "no frame_id" in status.message)
+    client.ask(client.make_image(100))
+    client.until(lambda: len(client.got["/tf"]) > frames)
+
+
+def test_images_that_are_lost_on_the_way_are_seen(steady):
+    client = steady
+    for k in range(40):
+        image = client.make_image(100)
+        info = client.info_message()
+        info.header = image.header
+        client.info.publish(info)
+        if k % 7 in (0, 1, 4):
+            client.image.publish(image)
+        client.spin(0.03)
+    _, values = client.diagnosis(lambda status, values: "did not arrive" in status.message)
+    lost, published = (int(n) for n in values["images lost on the way"].split(" of the last "))
+    assert 0.4 < lost / published < 0.7
 
 
 def test_malformed_camera_info_and_depth_are_survived(steady):
@@ -148,7 +229,7 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     client = steady
     info = CameraInfo(width=64, height=48, k=[float("nan")] * 9)
     client.info.publish(info)
-    client.diagnosis(lambda status, values: values["camera_info messages rejected"] == "1" and status.level == b"\1")
+    client.diagnosis(lambda status, values: "CameraInfo holds" in status.message and status.level == b"\1")
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
     client.camera_info(size=(480, 640))
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
@@ -159,7 +240,7 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     client.depth.publish(client.make_image(0, encoding="bgr8", header=image.header))
     client.spin(0.3)
     assert client.ask(image).hands[0].scale_source == 1
-    client.diagnosis(lambda status, values: values["depth messages rejected"] == "1")
+    client.diagnosis(lambda status, values: "bgr8" in values["metric placement"])
 
 
 def test_failure_inside_the_estimator_is_survived(steady):
@@ -203,7 +284,7 @@ def test_pause_keeps_the_networks(steady):
     client.diagnosis(lambda status, values: "paused" in status.message)
     assert client.call(SetBool, "~/enable", SetBool.Request(data=True)).success
     client.connect()
-    assert client.ask(client.make_image(100)).hands
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 1  # the camera is not forgotten
 
 
 def test_parameters_while_running(steady):
@@ -232,5 +313,6 @@ def test_parameters_while_running(steady):
     client.set_parameters(reliability="best_effort", scale_source="none")
     client.connect()
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    assert all(r.successful for r in client.set_parameters(score_threshold=1, tf_prefix=2))
     defaults = {"tf_prefix": "", "score_threshold": 0.5, "reliability": "auto", "scale_source": "auto"}
     assert all(r.successful for r in client.set_parameters(**defaults))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("rclpy")
 
 from fake_estimator import FakeEstimator, make_hand
+from ros_client import HERE, Process
 
 from hand_pose_3d.skeleton import Side
 
@@ -54,6 +57,7 @@ def test_silent_camera_is_stale(client, start_node):
 
     def recovered() -> bool:
         client.image.publish(client.make_image(100))
+        client.spin(0.05)
         return any(status.level == b"\0" for m in client.got["/diagnostics"][-1:] for status in m.status)
 
     client.until(recovered)
@@ -173,6 +177,144 @@ def test_lifecycle_by_an_external_manager(client, start_node):
         assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
         client.until(lambda: client.ros.count_publishers("/hand_pose_3d/hands") == 0)
     assert change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) and state() == "finalized"
+
+
+def test_rviz_opens_in_the_frame_of_the_images_that_arrive(client, start_node, tmp_path, monkeypatch):
+    rviz = tmp_path / "rviz2"
+    rviz.write_text("#!/bin/sh\necho CALLED $*; cat $2\n")
+    rviz.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    start_node()
+    client.connect()
+    viewer = Process("-m", "hand_pose_3d.ros.rviz", "--ros-args", "-r", "/hand_pose_3d/markers:=/arm/markers")
+    client.camera_info()
+    client.until(lambda: client.ros.count_subscribers("/hand_pose_3d/hands") == 2)
+    client.spin(0.5)
+    hand = client.ask(client.make_image(100)).hands[0]
+    code, output = viewer.wait()
+    assert code == 0 and "--ros-args -r /hand_pose_3d/markers:=/arm/markers" in output
+    config = yaml.safe_load(output.partition("CALLED")[2].partition("\n")[2])["Visualization Manager"]
+    assert config["Global Options"]["Fixed Frame"] == "camera_optical"
+    points = xyz(hand.keypoints)
+    focal = [config["Views"]["Current"]["Focal Point"][axis] for axis in "XYZ"]
+    np.testing.assert_allclose(focal, (points.min(0) + points.max(0)) / 2, atol=1e-6)
+
+
+def test_points_are_all_keypoints_of_placed_hands(client, monkeypatch, start_node):
+    from sensor_msgs.msg import PointCloud2
+
+    monkeypatch.setenv("PYTHONPATH", str(HERE / "stand_ins"))
+    start_node()
+    client.connect()
+    client.camera_info()
+    clouds = client.listen("~/points", PointCloud2)
+    client.until(lambda: client.ros.count_publishers("/hand_pose_3d/points"))
+    client.spin(0.5)
+    hands = client.ask(client.make_image(220)).hands
+    client.until(lambda: clouds)
+    assert [field.name for field in clouds[0].fields] == ["x", "y", "z", "keypoint", "track_id", "score"]
+    points = np.frombuffer(clouds[0].data, np.float32).reshape(42, 6)
+    assert clouds[0].header.frame_id == "camera_optical" and clouds[0].width == 42
+    np.testing.assert_allclose(points[:, :3], np.concatenate([xyz(hand.keypoints) for hand in hands]), atol=1e-6)
+    np.testing.assert_array_equal(points[:, 3], [*range(21), *range(21)])
+    np.testing.assert_array_equal(points[:, 4], [1] * 21 + [2] * 21)
+    np.testing.assert_allclose(points[:, 5], np.concatenate([hand.keypoint_scores for hand in hands]), atol=1e-6)
+    client.ask(client.make_image(0))
+    client.until(lambda: len(clouds) == 2)
+    assert clouds[1].width == 0 and len(clouds[1].data) == 0
+
+
+def test_camera_info_that_was_latched_before_the_node_came(client, start_node):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from sensor_msgs.msg import CameraInfo
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.ros.destroy_publisher(client.info)
+    publisher = client.ros.create_publisher(CameraInfo, "camera_info", latched)
+    publisher.publish(client.info_message())
+    start_node()
+    client.connect()
+    client.spin(0.5)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 1
+
+
+def test_camera_info_that_came_once_is_kept_through_the_lifecycle(client, start_node):
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    start_node(autostart=False)
+    client.until(lambda: client.ros.count_subscribers("camera_info"))
+    client.spin(0.5)
+    client.camera_info()  # once, and before the node is even configured
+
+    def change(*names: str) -> None:
+        for name in names:
+            request = ChangeState.Request(transition=Transition(id=getattr(Transition, f"TRANSITION_{name}")))
+            assert client.call(ChangeState, "~/change_state", request).success
+
+    def scale_source() -> int:
+        client.connect()
+        return client.ask(client.make_image(100)).hands[0].scale_source
+
+    change("CONFIGURE", "ACTIVATE")
+    assert scale_source() == 1
+    change("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE")
+    assert scale_source() == 1
+    assert client.set_parameters(reliability="best_effort")[0].successful
+    assert scale_source() == 1
+
+
+def test_images_of_another_type_are_named_with_the_parameter(client, start_node):
+    from sensor_msgs.msg import CompressedImage
+
+    publisher = client.ros.create_publisher(CompressedImage, "/front/compressed", 5)
+    client.ros.create_publisher(CompressedImage, "/front/points", 5)
+    process = start_node("image:=/front/compressed", "depth:=/front/points", image_timeout=0.5)
+    status, _ = client.diagnosis(lambda status, values: "image_transport" in status.message)
+    assert status.level == b"\1" and "sensor_msgs/msg/CompressedImage" in status.message
+    assert client.set_parameters(image_transport="compressed")[0].successful
+    client.until(publisher.get_subscription_count)
+    client.spin(0.5)
+    message = CompressedImage(format="png", header=client.make_image().header)
+    message.data = cv2.imencode(".png", np.full((48, 64, 3), 100, np.uint8))[1].tobytes()
+    assert client.ask(message, publisher).hands
+    client.diagnosis(lambda status, values: "takes sensor_msgs/msg/Image there" in status.message)  # the depth
+    _, output = process.stop()
+    assert output.count("set image_transport to compressed") == 1
+
+
+def test_a_missing_module_says_what_to_install(tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    code, output = Process(str(HERE / "fake_estimator.py"), env={"PYTHONPATH": str(tmp_path)}).wait()
+    assert code == 1 and "module cv2 is missing" in output and "install_python.sh" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("module", ["node", "image_source"])
+def test_parameter_files_that_cannot_be_read_are_one_sentence(tmp_path, module):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("/**:\n  ros__parameters:\n    model: [1, a]\n")
+    for file in (bad, tmp_path / "missing.yaml"):
+        code, output = Process("-m", f"hand_pose_3d.ros.{module}", "--ros-args", "--params-file", str(file)).wait()
+        assert code == 1 and file.name in output and "Traceback" not in output and output.count("\n") < 3
+
+
+@pytest.mark.parametrize("topics", [("image:=/x", "camera_info:=/x"), ("image:=/x", "depth:=/x/compressed")])
+def test_one_topic_for_two_types_is_refused(start_node, topics):
+    process = start_node(*topics, **({"image_transport": "compressed"} if "/compressed" in topics[1] else {}))
+    code, output = process.stop(0)
+    assert code == 1 and "one topic" in output and "Traceback" not in output
+
+
+def test_whole_numbers_are_taken_for_floats_at_the_start(client, start_node):
+    from rcl_interfaces.srv import GetParameters
+
+    start_node(score_threshold=0, marker_lifetime=2, tf_prefix=7)
+    client.connect()
+    request = GetParameters.Request(names=["score_threshold", "marker_lifetime", "tf_prefix"])
+    values = client.call(GetParameters, "~/get_parameters", request).values
+    assert [value.type for value in values] == [3, 3, 4]
+    assert (values[0].double_value, values[1].double_value, values[2].string_value) == (0.0, 2.0, "7")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -10,7 +10,7 @@ from fake_estimator import make_hand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Health, Situation
 from hand_pose_3d.ros.inputs import StampGate
 from hand_pose_3d.ros.mailbox import Mailbox
@@ -155,3 +155,31 @@ def test_diagnosis_is_of_the_time_since_the_last_report():
     level, _, values = health.report(2.0, Situation())
     assert level == OK and values["image messages rejected"] == "1"
     assert values["total p50 / p95 (ms)"] == "4.0 / 4.0" and values["image age on arrival (ms)"] == "20.0"
+
+
+def test_the_demo_takes_away_only_what_it_made(tmp_path):
+    from hand_pose_3d.ros import demo
+
+    def fill():
+        (tmp_path / "recording").mkdir()
+        for name in ("overlay.mp4", "overlay.png", "figures.txt", "recording/a.mcap"):
+            (tmp_path / name).write_text(name)
+        demo._list(tmp_path, [tmp_path / name for name in demo.RESULTS])
+
+    fill()
+    (tmp_path / "notes.txt").write_text("mine")
+    demo._prepare(tmp_path, ["", "/dev/video0"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hand_pose_3d_demo.json", "notes.txt"]
+    for spoil in ("recording/notes.txt", "overlay.mp4"):  # a new file, and one that was changed
+        if not (tmp_path / "overlay.mp4").exists():
+            fill()
+        (tmp_path / spoil).write_text("the user's own")
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(HandPoseError, match=spoil):
+            demo._prepare(tmp_path, [])
+        assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "overlay.mp4").unlink()
+    (tmp_path / "recording" / "notes.txt").unlink()
+    with pytest.raises(HandPoseError, match="input"):
+        demo._prepare(tmp_path, [str(tmp_path / "overlay.png")])
+    assert demo._as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo._as_parameter("0") == "0"

@@ -15,6 +15,7 @@ from overfit import losses
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks import DirectLifting, Lifting
 from hand_pose_3d.networks.lite import (
+    LiteHandSegNet,
     LiteLifting,
     LitePose,
     LitePoseNet,
@@ -23,9 +24,8 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import calibration, data
+from hand_pose_3d.training import data, score_calibration
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
-from hand_pose_3d.training.calibration import calibrate, calibrate_presence
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
@@ -38,6 +38,7 @@ from hand_pose_3d.training.posenet import (
     mix_style,
     target_maps,
 )
+from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -263,17 +264,19 @@ def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
     assert 1 / (1 + np.exp(b * 0.046 - a)) > 0.8 and 1 / (1 + np.exp(b * 0.17 - a)) < 0.3
 
 
-def test_scores_of_hands_are_calibrated_on_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Answers whose chance to be right is known: the fit finds it, and the network's reader applies it."""
+def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Predictions whose chance to be right is known: both fits find it, and the network's reader applies the first."""
     rng = np.random.default_rng(0)
-    logit, keypoints = rng.normal(3, 2, 4000), rng.uniform(0.1, 0.9, 4000)
+    logit, keypoints, odds = rng.normal(3, 2, 8000), rng.uniform(0.1, 0.9, 8000), rng.normal(0, 1, 8000)
     chance = 1 / (1 + np.exp(6 - 0.5 * logit - 8 * keypoints))
-    answers = np.stack([1 / (1 + np.exp(-logit)), keypoints, rng.random(4000) < chance], axis=1)
-    monkeypatch.setattr(calibration, "_answers", lambda *_: answers)
-    network = LitePoseNet()
-    figures = calibrate_presence(network, tmp_path, "evaluation")
+    facts = np.column_stack([logit, keypoints, np.ones(8000), logit, odds, *np.abs(rng.normal(0, 0.3, (3, 8000)))])
+    right = (rng.random(8000) < chance).astype(float)
+    monkeypatch.setattr(score_calibration, "_predictions", lambda *_: (facts, right))
+    segmentation, network = LiteHandSegNet(), LitePoseNet()
+    figures = calibrate_hands(segmentation, network, tmp_path, [])
     np.testing.assert_allclose(network.presence_calibration, [-6, 0.5, 8], rtol=0.12)
-    assert figures["presence_calibration_error"] < 0.05 and figures["presence_answers"] == 4000
+    np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.25)
+    assert figures["hand_calibration_error"] < 0.05 and figures["predictions"] == 8000
 
     network.eval()
     crops, side = torch.zeros(1, 160, 160, 3, dtype=torch.uint8), torch.full((1,), -1.0)
@@ -285,9 +288,10 @@ def test_scores_of_hands_are_calibrated_on_answers(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(reading.presence[0], expected)
 
 
-def test_nothing_is_calibrated_on_answers_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    network = LitePoseNet()
-    for answers in (np.zeros((0, 3)), np.tile([0.9, 0.8, 1.0], (50, 1))):
-        monkeypatch.setattr(calibration, "_answers", lambda *_, a=answers: a)
-        assert calibrate_presence(network, tmp_path, "evaluation") == {}
+def test_nothing_is_calibrated_on_predictions_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    segmentation, network = LiteHandSegNet(), LitePoseNet()
+    for facts in (np.zeros((0, 8)), np.tile([0.9, 0.8, 1, 0, 0, 0, 0, 0], (50, 1))):
+        monkeypatch.setattr(score_calibration, "_predictions", lambda *_, f=facts: (f, np.ones(len(f))))
+        assert calibrate_hands(segmentation, network, tmp_path, []) == {}
         assert network.presence_calibration.tolist() == [0, 1, 0]
+        assert segmentation.confirmation.tolist() == [0, 1, 0, 0, 0, 0]

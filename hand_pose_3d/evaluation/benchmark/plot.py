@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hand_pose_3d.evaluation.benchmark.timing import END_TO_END, OTHER, Setting
+from hand_pose_3d.evaluation.plots import save_figure
 
 _COLOURS = ("#2a6fdb", "#7fb2ff", "#f2a33a", "#4daf7c", "#b46fd0", "#c9ced6")
 _PEER = "#9aa3ad"
@@ -40,9 +41,7 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> None:
         axes.set_visible(False)
     machine = report["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if machine["gpu"] else ""))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path)
 
 
 def _label(row: dict[str, Any]) -> str:

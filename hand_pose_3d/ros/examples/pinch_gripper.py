@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
+from hand_pose_3d.ros.share import own_arguments
 
 THUMB_TIP, INDEX_TIP = 4, 8
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--commands", default="/gripper_controller/commands", help="topic of the gripper")
     parser.add_argument("--max-opening", type=float, default=PinchConfig.max_opening_m, help="metres")
     parser.add_argument("--speed", type=float, default=PinchConfig.speed_m_s, help="metres a second")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(own_arguments(arguments))
 
     from std_msgs.msg import Float64MultiArray
 

@@ -19,8 +19,10 @@ import numpy as np
 
 from hand_pose_3d.geometry import wrist_rotation
 from hand_pose_3d.joints import JOINT_LIMITS, THUMB_ROLL
+from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
+from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.skeleton import FINGERS, JOINTS, Side
 
 # Palm of the plain model: where the fingers begin (to the fingertips, to the thumb), and its bones, metres.
@@ -142,10 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="configuration of dex-retargeting; the plain model without")
     parser.add_argument("--urdf-dir", type=Path, help="folder that the configuration's URDF is relative to")
     parser.add_argument("--write-urdf", type=Path, metavar="FILE", help="write the plain model and end")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(own_arguments(arguments))
     side = Side[options.side.upper()]
     if options.write_urdf:
-        options.write_urdf.write_text(plain_hand_urdf(side), encoding="utf-8")
+        print(write_beside(options.write_urdf, plain_hand_urdf(side).encode()))
         return 0
     try:
         retargeter = HandRetargeter(side, options.config, options.urdf_dir)

@@ -1,4 +1,4 @@
-"""Detection metrics on boxes whose overlaps are known."""
+"""Prediction metrics on boxes whose overlaps are known."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hand_pose_3d.datasets.boxes import BoxImage, HandBox
 from hand_pose_3d.evaluation import report
+from hand_pose_3d.evaluation.boxes import FREE, Outcome, detection_metrics, match, precision_recall
 from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
-from hand_pose_3d.evaluation.detection import FREE, Outcome, detection_metrics, match, precision_recall
 from hand_pose_3d.evaluation.plots import plot_precision_recall
 from hand_pose_3d.skeleton import Side
 

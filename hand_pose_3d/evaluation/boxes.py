@@ -1,4 +1,4 @@
-"""Detection on whole scenes with labelled boxes: matching, recall, precision and the precision-recall curve.
+"""Prediction on whole scenes with labelled boxes: matching, recall, precision and the precision-recall curve.
 
 A prediction's box is that of its keypoints. By falling score, each prediction takes the free labelled hand with the
 greatest IoU of at least MATCH_IOU. One that finds none is excused on an ignored hand, otherwise false.
@@ -55,7 +55,7 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, eq=False)
-class Detection:
+class Prediction:
     """A prediction and its outcome. box_px: (4,) of its keypoints. label: index of the labelled hand of a hit."""
 
     hand: HandPose
@@ -64,7 +64,7 @@ class Detection:
     label: int | None = None
 
 
-def run(estimator: Estimator, images: Iterable[BoxImage], description: str = "images") -> list[list[Detection]]:
+def run(estimator: Estimator, images: Iterable[BoxImage], description: str = "images") -> list[list[Prediction]]:
     """Matched predictions of every image, whole; shows progress."""
     from tqdm import tqdm
 
@@ -72,7 +72,7 @@ def run(estimator: Estimator, images: Iterable[BoxImage], description: str = "im
     return [match(image, estimator(image.image())) for image in progress]
 
 
-def match(image: BoxImage, hands: Sequence[HandPose]) -> list[Detection]:
+def match(image: BoxImage, hands: Sequence[HandPose]) -> list[Prediction]:
     """Outcomes of predictions by falling score; equal scores by falling IoU, so that their order has no influence.
 
     The outcomes of predictions with a score of at least a threshold are the same without the others.
@@ -99,7 +99,7 @@ def match(image: BoxImage, hands: Sequence[HandPose]) -> list[Detection]:
             outcome = Outcome.TWICE
         else:
             outcome = Outcome.LOOSE if best[index] >= LOOSE_IOU else Outcome.FALSE
-        found.append(Detection(hands[index], boxes[index], outcome, label))
+        found.append(Prediction(hands[index], boxes[index], outcome, label))
     return found
 
 
@@ -118,7 +118,7 @@ class PrecisionRecall:
         return float(np.sum(np.diff(self.recall, prepend=0.0) * envelope))
 
 
-def precision_recall(images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]]) -> PrecisionRecall:
+def precision_recall(images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]]) -> PrecisionRecall:
     """The curve of all predictions; those that are excused do not count."""
     counted = [item for items in detections for item in items if item.outcome != Outcome.EXCUSED]
     scores = np.array([item.hand.score for item in counted], dtype=float)
@@ -131,7 +131,7 @@ def precision_recall(images: Sequence[BoxImage], detections: Sequence[Sequence[D
 
 
 def detection_metrics(
-    images: Sequence[BoxImage], detections: Sequence[Sequence[Detection]], threshold: float | None
+    images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]], threshold: float | None
 ) -> dict[str, Any]:
     """Plain metrics for JSON; a share is {"share": None without data, "count", "of"}.
 

@@ -1,0 +1,151 @@
+"""Encoded pictures: what bytes are, by their content, and one rule for turning them into 8-bit colour.
+
+Damaged ones are refused in a sentence before anything huge is unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+
+MAX_SIDE = 16384
+"""Images wider or higher than this are taken for damaged ones."""
+
+HEAD = 400
+"""Bytes from a file's beginning that say what it is."""
+
+# OpenCV reads this when it is imported; it holds for the formats whose headers are not read here.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_SIDE * MAX_SIDE))
+
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "BMP": rb"BM.{4}\0{4}",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "WebP": rb"RIFF.{4}WEBP",
+    "PNM": rb"P[1-7]\s",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "AVIF": rb".{4}ftypavi[fs]",
+    "HEIC": rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)",
+    "Radiance HDR": rb"#\?(RADIANCE|RGBE)",
+    "OpenEXR": rb"\x76\x2f\x31\x01",
+}
+_VIDEOS = (
+    rb".{4}(ftyp|moov|mdat|free|skip|wide|pnot)|RIFF.{4}AVI |\x1aE\xdf\xa3|OggS|FLV\x01|GIF8[79]a|\0\0\x01[\xba\xb3]|"
+    rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11|\.RMF|DKIF|YUV4MPEG2|\x47.{187}\x47|.{4}\x47.{191}\x47"
+)
+_END_OF_JPEG = b"\xff\xd9"
+
+
+def image_format(head: bytes) -> str:
+    """Name of the picture format that bytes begin with, '' if none is known."""
+    return next((name for name, pattern in _IMAGES.items() if re.match(pattern, head, re.DOTALL)), "")
+
+
+def is_video(head: bytes) -> bool:
+    """Whether bytes begin as a video container (or an animated GIF) does."""
+    return not image_format(head) and re.match(_VIDEOS, head, re.DOTALL) is not None
+
+
+def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False) -> np.ndarray:
+    """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
+
+    Grey, palette, alpha and 16-bit pictures are taken: alpha is dropped, 16 bits are taken to span the full range.
+    A photograph is turned as EXIF says and refused if it is cut off. from_camera: pixels stay as they were delivered,
+    and of a JPEG without an end, which some cameras send, there is what is there. mosaic: leave one channel as one,
+    (H, W), as a Bayer pattern needs.
+    Raises InvalidInputError, with a text that begins with what the data are.
+    """
+    import cv2
+
+    data = bytes(data)
+    kind = image_format(data[:HEAD])
+    if not kind:
+        raise InvalidInputError(f"not an image that OpenCV can decode ({len(data)} bytes)")
+    if kind in _SIZES:
+        height, width = _SIZES[kind](data)
+        if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE:
+            raise InvalidInputError(f"a {kind} of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
+    # With the channels and bits that are in the data; else as colour.
+    flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
+    endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
+    image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
+    if endless and not from_camera:
+        # What follows a whole picture changes nothing in it; in one that is cut off it is taken for pixels.
+        other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
+        if image is None or other is None or not np.array_equal(image, other):
+            raise InvalidInputError("a JPEG that is cut off")
+    if image is None:
+        hint = ": convert it to JPEG" if kind == "HEIC" else ", or it is damaged"
+        raise InvalidInputError(f"a {kind} image ({len(data)} bytes) that this OpenCV cannot decode{hint}")
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise InvalidInputError(f"a {kind} image of {image.dtype} numbers: 8 or 16 bits a channel are needed")
+    return image
+
+
+def decode_raw(data: bytes, flags: int) -> np.ndarray | None:
+    """A picture as OpenCV decodes it with these IMREAD flags; None if it cannot."""
+    import cv2
+
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:
+        return None
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Walks all chunks: OpenCV reserves as much memory as a damaged length asks for, which can take many seconds."""
+    at, size = 8, None
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        kind, end = data[at + 4 : at + 8], at + 8 + length
+        if end + 4 > len(data) or zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            break
+        if size is None:
+            if kind != b"IHDR" or length != 13:
+                break
+            width, height = struct.unpack(">II", data[at + 8 : at + 16])
+            size = height, width
+        if kind == b"IEND":
+            return size
+        at = end + 4
+    raise InvalidInputError("a PNG that is cut off or damaged")
+
+
+def _jpeg_frame(data: bytes) -> int:
+    """Where the frame header of a JPEG begins, which follows any thumbnail. Raises InvalidInputError."""
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return at
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    raise InvalidInputError("a JPEG that is cut off or damaged")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    at = _jpeg_frame(data)
+    height, width = struct.unpack(">HH", data[at + 5 : at + 9])
+    return height, width
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    if len(data) < 26:
+        raise InvalidInputError("a BMP that is cut off")
+    width, height = struct.unpack("<ii", data[18:26])
+    return abs(height), abs(width)
+
+
+_SIZES = {"PNG": _png_size, "JPEG": _jpeg_size, "BMP": _bmp_size}

@@ -1,0 +1,237 @@
+"""Files that commands write: never over a file of the user's, and whole or not at all."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+
+PLOT = rb"(\x89PNG|%PDF|<\?xml).*hand_pose_3d"
+"""What plots begin with: matplotlib is told to name the program in them."""
+
+_ENDS = 1 << 16
+"""Bytes at both ends of a file that say whether it is an earlier result."""
+
+
+def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[str | Path] = ()) -> Path:
+    """A path that a user has named for a result, if writing there takes nothing from them.
+
+    Nothing is there yet, or an empty file, or no regular file (a pipe, /dev/null), or an earlier result, whose
+    beginning, with its end behind it, matches the regular expression `ours`. Raises InvalidInputError for another file
+    and for an input.
+    """
+    path = Path(os.path.expanduser(path))
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return path
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"cannot write {path}: {error}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InvalidInputError(f"cannot write {path}: it is a folder")
+    if any(os.path.exists(each) and os.path.samefile(path, each) for each in inputs):
+        raise InvalidInputError(f"{path} is an input and stays as it is: name another file for the result")
+    if stat.S_ISREG(found.st_mode) and found.st_size:
+        with path.open("rb") as stream:
+            ends = stream.read(_ENDS)
+            stream.seek(max(0, found.st_size - _ENDS))
+            ends += stream.read()
+        if ours is None or not re.match(ours, ends, re.DOTALL):
+            raise InvalidInputError(f"{path} exists and is no earlier result: name another file, or move it away")
+    return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose content becomes the file at the end; nothing is changed when an error comes before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # a pipe or /dev/stdout
+        with path.open("wb") as stream:
+            yield stream
+        return
+    path = path.resolve()  # a link stays one
+    with _temporary(path.parent) as (stream, temporary):
+        yield stream
+        stream.flush()
+        os.replace(temporary, path)
+
+
+def write_beside(path: Path, data: bytes) -> Path:
+    """Write a file; if another one is there already, beside it as NAME-2, and so on. Returns the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path.parent) as (stream, temporary):
+        stream.write(data)
+        stream.flush()
+        return _place(temporary, path)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """An open file without a name that anyone uses, gone at the end if it was not moved."""
+    path = folder / f".hand_pose_3d-{secrets.token_hex(8)}.part"
+    try:
+        with path.open("xb") as stream:
+            yield stream, path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path) -> Path:
+    """Move a finished file to where nothing is yet; one that is there already and equals it will do."""
+    number = 1
+    while True:
+        target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            if target.is_file() and filecmp.cmp(temporary, target, shallow=False):
+                return target
+            number += 1
+        else:
+            os.replace(temporary, target)
+            return target
+
+
+def encode_image(image_rgb: np.ndarray, suffix: str = ".png") -> bytes:
+    """An image (H, W, 3) uint8 RGB as the bytes of a file of that suffix."""
+    import cv2
+
+    return cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+class VideoWriter:
+    """An MP4 that is put in its place, beside what is there already, when it is closed.
+
+    Frames (H, W, 3) uint8 RGB are shown from their time to that of the next one; all have the size of the first.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        self.path, self._fps = path, fps
+        self._writer: Any = None
+        self._size: tuple[int, int] = (0, 0)
+        self._last: np.ndarray | None = None
+        self._start_s, self._written = 0.0, 0
+
+    def add(self, image_rgb: np.ndarray, time_s: float) -> None:
+        """Add a frame of that time in seconds. Raises HandPoseError where OpenCV cannot write videos."""
+        import cv2
+
+        frame = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
+        if self._writer is None:
+            self._start_s = time_s
+            self._open((frame.shape[1], frame.shape[0]))
+        elif self._last is not None:
+            due = round((time_s - self._start_s) * self._fps)
+            # Every frame once at least, and a gap in time is no reason for an hour of the same.
+            for _ in range(int(np.clip(due - self._written, 1, 10 * self._fps))):
+                self._write(self._last)
+        self._last = frame if frame.shape[1::-1] == self._size else cv2.resize(frame, self._size)
+
+    def close(self) -> Path | None:
+        """Finish the file and return its path; None if there was no frame."""
+        if self._writer is None:
+            return None
+        if self._last is not None:
+            self._write(self._last)
+        self._release()
+        try:
+            return _place(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Leave no file."""
+        if self._writer is not None:
+            self._release()
+            self._temporary.unlink(missing_ok=True)
+
+    def _write(self, frame: np.ndarray) -> None:
+        self._writer.write(frame)
+        self._written += 1
+
+    def _open(self, size: tuple[int, int]) -> None:
+        import cv2
+
+        self._size = size
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        name = f".hand_pose_3d-{secrets.token_hex(8)}.mp4"
+        self._temporary = self.path.parent / name
+        # The folder by its number, because OpenCV takes no name that is not ASCII.
+        self._folder = os.open(self.path.parent, os.O_RDONLY)
+        by_number = f"/proc/self/fd/{self._folder}"
+        target = f"{by_number}/{name}" if os.path.exists(by_number) else os.path.abspath(self._temporary)
+        if not target.isascii():
+            raise HandPoseError(f"this system writes videos to folders with ASCII names only, not to {self.path}")
+        self._writer = cv2.VideoWriter(target, cv2.VideoWriter.fourcc(*"mp4v"), self._fps, size)
+        if not self._writer.isOpened():
+            self.discard()
+            raise HandPoseError(f"OpenCV cannot write the video {self.path}")
+
+    def _release(self) -> None:
+        self._writer.release()
+        self._writer = None
+        os.close(self._folder)
+
+
+class JsonList:
+    """A JSON list that is written as its entries come, and put in its place at the end.
+
+    Until then it is NAME.part (or NAME.part-2, ...), one entry a line, which stays if the end does not come.
+    """
+
+    def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
+        """stream: where to write instead, to nobody's harm."""
+        self.path = path.resolve()
+        self.part: Path | None = None
+        if stream is None and path.exists() and not path.is_file():
+            stream = path.open("wb")
+        if stream is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.part = _unused(self.path.with_name(self.path.name + ".part"))
+            stream = self.part.open("xb")
+        self._stream, self._begin = stream, b"["
+
+    def add(self, entry: Any) -> None:
+        """Write one entry."""
+        self._stream.write(self._begin + b"\n" + json.dumps(entry).encode())
+        self._stream.flush()
+        self._begin = b","
+
+    def close(self) -> None:
+        """End the list, with what it holds, and move it to its place."""
+        self._end()
+        if self.part is not None:
+            os.replace(self.part, self.path)
+
+    def abandon(self) -> Path | None:
+        """End the list early; returns the part that was written, if it holds anything."""
+        empty = self._begin == b"["
+        self._end()
+        if empty and self.part is not None:
+            self.part.unlink(missing_ok=True)
+        return None if empty else self.part
+
+    def _end(self) -> None:
+        self._stream.write(b"[]\n" if self._begin == b"[" else b"\n]\n")
+        self._stream.flush()
+        if self.part is not None:
+            self._stream.close()
+
+
+def _unused(path: Path) -> Path:
+    number, target = 2, path
+    while os.path.lexists(target):
+        target = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return target

@@ -1,0 +1,95 @@
+"""The node's subscription to CameraInfo, for as long as the node lives: drivers may publish it only once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.ros.conversions import camera_from_info, check_camera_fits
+from hand_pose_3d.ros.diagnostics import Health
+from hand_pose_3d.ros.messages import stamp_seconds
+
+_TOPIC = "camera_info"
+
+
+class CameraInput:
+    """Keeps the newest CameraInfo. heard: told of every stamp (None for the zero stamp) and its monotonic arrival."""
+
+    def __init__(self, node: Any, health: Health, heard: Callable[[float | None, float], None]) -> None:
+        from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
+        from rclpy.qos_overriding_options import QoSOverridingOptions
+        from sensor_msgs.msg import CameraInfo
+
+        self._node, self._health, self._heard = node, health, heard
+        self._message: Any = None
+        self._camera: Camera | None = None
+        self._rectified = False
+        self._latched: Any = None
+        # Best effort and volatile, as this is: it matches every publisher.
+        self._subscription = node.create_subscription(
+            CameraInfo,
+            _TOPIC,
+            self._on_camera_info,
+            QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT),
+            qos_overriding_options=QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)),
+        )
+        self.adapt()
+
+    @property
+    def topic(self) -> str:
+        """Full name of the topic."""
+        return self._subscription.topic_name
+
+    @property
+    def known(self) -> bool:
+        """Whether a calibrated camera is known."""
+        return self._camera is not None
+
+    def camera(self, shape: tuple[int, ...]) -> Camera | None:
+        """The camera for images of this shape; None when there is none. Raises InvalidInputError if it does not fit."""
+        camera = self._camera
+        if camera is not None:
+            check_camera_fits(camera, shape)
+        return camera
+
+    def adapt(self) -> None:
+        """Ask for what latching publishers published earlier, while there are any; call now and then."""
+        from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+        latched = any(
+            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            and info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            for info in self._node.get_publishers_info_by_topic(self.topic)
+        )
+        # Beside the other one and not always, because a publisher that does not latch is told that it does not match.
+        if latched and self._latched is None:
+            profile = QoSProfile(
+                depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
+            )
+            kind = self._subscription.msg_type
+            self._latched = self._node.create_subscription(kind, _TOPIC, self._on_camera_info, profile)
+        elif not latched and self._latched is not None:
+            self._node.destroy_subscription(self._latched)
+            self._latched = None
+
+    def set_rectified(self, rectified: bool) -> None:
+        """Whether the images are rectified: read the last message anew if that changes."""
+        if rectified != self._rectified:
+            self._rectified = rectified
+            if self._message is not None:
+                self._read(self._message)
+
+    def _on_camera_info(self, message: Any) -> None:
+        self._heard(stamp_seconds(message.header.stamp), time.monotonic())
+        self._read(message)
+
+    def _read(self, message: Any) -> None:
+        try:
+            self._camera = camera_from_info(message, rectified=self._rectified)
+            self._message = message
+        except InvalidInputError as error:
+            self._health.count("rejected_camera_info", str(error))
+            self._node.get_logger().warning(f"camera_info rejected: {error}", throttle_duration_sec=5.0)

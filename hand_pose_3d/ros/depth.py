@@ -1,0 +1,173 @@
+"""Depth images, kept until the image of their moment asks for them; and what became of them, in words.
+
+Nothing here imports ROS: any object with the fields of sensor_msgs/Image will do.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.ros.conversions import depth_to_metres
+
+_KEPT = 16
+_RHYTHM = 5
+"""Depth images from which their rate is told."""
+_IN_VAIN = 10
+"""After so many images in a row whose depth did not come, none waits until a depth image comes late."""
+_OLD_S = 2.0
+"""Depth that came so long before its image is of an earlier recording or simulation with the same stamps."""
+_FAR_M = 20.0
+"""No hand is seen beyond: a depth image with nothing nearer is in another unit."""
+
+
+@dataclass(frozen=True)
+class _Depth:
+    message: Any
+    stamp_s: float | None
+    arrival: float
+
+
+class DepthImages:
+    """The newest depth images. `add` may be called by another thread than `take`, which waits."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._images: deque[_Depth] = deque(maxlen=_KEPT)
+        self._without: deque[float] = deque(maxlen=_KEPT)  # stamps of images whose depth did not come
+        self._in_vain = 0
+        self._offset_s = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._images)
+
+    def add(self, message: Any, stamp_s: float | None, arrival: float) -> None:
+        """A depth image came. arrival: monotonic seconds."""
+        with self._changed:
+            self._images.append(_Depth(message, stamp_s, arrival))
+            if stamp_s is not None and any(abs(stamp_s - other) <= self._offset_s for other in self._without):
+                self._in_vain = 0  # it came late: waiting pays
+            self._changed.notify_all()
+
+    def take(self, stamp_s: float, arrival: float, max_offset_s: float, wait_s: float) -> Any | None:
+        """The depth message of the image with this stamp, waited for until wait_s after the image's arrival.
+
+        It is the one nearest in time within max_offset_s, and never one whose own image is another; None without it.
+        """
+        with self._changed:
+            self._offset_s = max_offset_s
+            found = self._find(stamp_s, arrival, max_offset_s)
+            while found is None and self._due(stamp_s, max_offset_s):
+                rest = arrival + wait_s - time.monotonic()
+                if rest <= 0 or not self._changed.wait(rest):
+                    break
+                found = self._find(stamp_s, arrival, max_offset_s)
+            if found is None:
+                self._in_vain += 1
+                self._without.append(stamp_s)
+                return None
+            self._in_vain = 0
+            return found.message
+
+    def nearest_s(self, stamp_s: float) -> float | None:
+        """How far the nearest stamp of a depth image lies from this one, seconds; None when none has one."""
+        with self._changed:
+            gaps = [entry.stamp_s - stamp_s for entry in self._images if entry.stamp_s is not None]
+        return min(gaps, key=abs) if gaps else None
+
+    def _find(self, stamp_s: float, arrival: float, max_offset_s: float) -> _Depth | None:
+        gap_s = self._gap_s()
+        limit = max_offset_s if gap_s is None else min(max_offset_s, 0.49 * gap_s)
+        near = [
+            (abs(entry.stamp_s - stamp_s), -entry.arrival, entry)
+            for entry in self._images
+            if entry.stamp_s is not None and arrival - entry.arrival < _OLD_S
+        ]
+        offset_s, _, entry = min(near, key=lambda item: item[:2], default=(float("inf"), 0.0, None))
+        return entry if offset_s <= limit else None
+
+    def _gap_s(self) -> float | None:
+        """Shortest time between two depth images, by their stamps."""
+        stamps = [entry.stamp_s for entry in self._images if entry.stamp_s is not None]
+        return min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=None)
+
+    def _due(self, stamp_s: float, max_offset_s: float) -> bool:
+        """Whether the depth of an image may still come, by the rhythm of those that came."""
+        if self._in_vain >= _IN_VAIN:
+            return False
+        last = next((entry.stamp_s for entry in reversed(self._images) if entry.stamp_s is not None), None)
+        if last is None:
+            return True
+        if last > stamp_s + max_offset_s:
+            return False  # a later one is there already
+        gap_s = self._gap_s()
+        return len(self._images) < _RHYTHM or gap_s is None or stamp_s - last > 0.5 * gap_s
+
+
+def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> None:
+    """Raise InvalidInputError unless a depth message has the frame and the size (H, W, ...) of its image."""
+    if message.header.frame_id.lstrip("/") != frame_id.lstrip("/"):
+        raise InvalidInputError(
+            f"depth of frame {message.header.frame_id!r} is not registered to images of frame {frame_id!r}: take the "
+            "depth that the driver aligns to the colour image"
+        )
+    if (message.height, message.width) != tuple(shape[:2]):
+        raise InvalidInputError(
+            f"depth of {message.width}x{message.height} pixels is not registered to images of {shape[1]}x{shape[0]}"
+        )
+
+
+def read_depth(message: Any) -> np.ndarray:
+    """Depth (H, W) float32 in metres, NaN where unknown. Raises InvalidInputError for an empty one or another unit."""
+    depth_m = depth_to_metres(message)
+    known = np.isfinite(depth_m)
+    if not known.any():
+        raise InvalidInputError("the depth image is empty: no pixel has a value")
+    if message.encoding == "32FC1":
+        nearest = float(np.percentile(depth_m[known][::7], 1))
+        if nearest > _FAR_M:
+            raise InvalidInputError(
+                f"the depth image holds nothing nearer than {nearest:.0f} m: 32FC1 is in metres, 16UC1 in millimetres"
+            )
+    return depth_m
+
+
+def what_was_used(hands: Sequence[HandPose], depth_m: np.ndarray | None) -> tuple[str, str]:
+    """Where the metres of an image's hands come from, and why not from the depth that was there; in words, or ""."""
+    sources = [hand.scale_source for hand in hands]
+    words = {
+        ScaleSource.DEPTH: "depth",
+        ScaleSource.CALIBRATED: "reference length, calibrated",
+        ScaleSource.ASSUMED: "reference length, assumed",
+        ScaleSource.NONE: "none",
+    }
+    used = ", ".join(f"{words[source]}" for source in words if source in sources) or "no hand in the last image"
+    if len(set(sources)) > 1:
+        used = ", ".join(f"{words[s]} ({sources.count(s)} of {len(sources)})" for s in words if s in sources)
+    without = [hand for hand in hands if hand.scale_source != ScaleSource.DEPTH]
+    if depth_m is None or not without:
+        return used, ""
+    return used, _why_not(without[0], depth_m)
+
+
+def _why_not(hand: HandPose, depth_m: np.ndarray) -> str:
+    height, width = depth_m.shape
+    u, v = np.rint(np.clip(np.nan_to_num(hand.keypoints_px, nan=-1.0), -1, 1e6)).astype(int).T
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    seen = depth_m[v[inside], u[inside]]
+    seen = seen[np.isfinite(seen)]
+    if seen.size < 4:
+        return "depth not used: it has no values where the hand is"
+    near = "" if hand.keypoints_m is None else f", which by its size is at {hand.keypoints_m[0, 2]:.2f} m"
+    return (
+        f"depth not used: it reads {np.median(seen):.3g} m at the hand{near}; check its unit (16UC1 in millimetres, "
+        "32FC1 in metres) and that it is registered to the image"
+    )

@@ -1,0 +1,154 @@
+"""What the launch file decides, as plain functions: which programs start, with which parameters, topics, environment.
+
+launch/hand.launch.py turns the result into launch's own actions, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.ros.share import profile_environment
+
+ARGUMENTS = {
+    "source": ("topic", "topic: a camera driver publishes; camera, video, clip: this file starts a publisher."),
+    "input": ("", "For source camera: /dev/videoN or number; for source video: a video or photograph."),
+    "image": ("image", "Topic of the images; one that ends in /compressed is taken as compressed."),
+    "camera_info": ("", "Topic of the CameraInfo; empty: camera_info beside the image, as drivers have it."),
+    "depth": ("depth", "Topic of depth images that are registered to the colour images."),
+    "image_transport": ("", "raw or compressed; empty: as in params_file."),
+    "params_file": ("", "YAML file of parameters; empty: config/hand_pose_3d.yaml of this package."),
+    "model": ("", "lite or paper; empty: as in params_file."),
+    "device": ("", "auto, cpu, cuda or cuda:N; empty: as in params_file."),
+    "tf_prefix": ("", "Put before the names of the hands' frames."),
+    "namespace": ("", "Namespace of all nodes."),
+    "camera_file": ("", "Calibration of a camera or video that this file publishes (YAML of camera_calibration)."),
+    "frame_id": ("", "Frame of images that this file publishes (empty: camera_optical_frame)."),
+    "rviz": ("false", "true: show image, skeleton and frames in RViz, which opens when the first image is answered."),
+    "autostart": ("", "false: wait for a lifecycle manager; empty: as in params_file."),
+}
+"""Default and description of every argument."""
+
+_SOURCES = ("topic", "camera", "video", "clip")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A node to start."""
+
+    executable: str
+    name: str
+    namespace: str
+    parameters: tuple[str | dict[str, Any], ...] = ()
+    """Paths of YAML files and values by name; later ones win."""
+    remappings: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[str, ...] = ()
+    needed: bool = True
+    """Whether the launch ends when this program does."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to start."""
+
+    programs: tuple[Program, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the user should be told."""
+
+
+def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> Plan:
+    """What these launch arguments ask for.
+
+    values: of every name in ARGUMENTS; share: folder of the package's config; environment: of this process.
+    Raises InvalidInputError, in one sentence, for what is not allowed and for files that do not exist.
+    """
+    if values["source"] not in _SOURCES:
+        raise InvalidInputError(f"source must be one of {', '.join(_SOURCES)}, not {values['source']!r}")
+    if values["source"] == "video" and not values["input"]:
+        raise InvalidInputError("source:=video needs a file: input:=FILE")
+    show = _true_or_false("rviz", values["rviz"])
+    parameters = _file("params_file", values["params_file"]) or share / "config" / "hand_pose_3d.yaml"
+    _check_yaml(parameters)
+
+    base = values["image"].removesuffix("/compressed")
+    folder, _, _ = base.rpartition("/")
+    camera_info = values["camera_info"] or (f"{folder}/camera_info" if folder else "camera_info")
+    # What is given here stands above the file.
+    given: dict[str, Any] = {n: values[n] for n in ("model", "device", "image_transport", "tf_prefix") if values[n]}
+    if base != values["image"]:
+        given.setdefault("image_transport", "compressed")
+    if values["autostart"]:
+        given["autostart"] = _true_or_false("autostart", values["autostart"])
+    NodeParameters.from_mapping(given)
+
+    topics = (("image", values["image"]), ("camera_info", camera_info))
+    space = values["namespace"]
+    programs = [
+        Program(
+            "hand_pose_3d_node",
+            "hand_pose_3d",
+            space,
+            parameters=(str(parameters), given),
+            remappings=(*topics, ("depth", values["depth"])),
+        )
+    ]
+    if values["source"] != "topic":
+        camera_file = _file("camera_file", values["camera_file"])
+        settings = {
+            "source": values["source"],
+            "input": values["input"],
+            "camera_file": str(camera_file or ""),
+            "frame_id": values["frame_id"] or "camera_optical_frame",
+        }
+        programs.append(Program("image_source", "image_source", space, parameters=(settings,), remappings=topics))
+    notes = []
+    if show and rviz_installed:
+        programs.append(_rviz(space, share))
+    elif show:
+        notes.append("rviz:=true, but rviz2 is not installed: going on without it")
+    return Plan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
+
+
+def _rviz(namespace: str, share: Path) -> Program:
+    space = namespace.strip("/")
+    node = f"/{space}/hand_pose_3d" if space else "/hand_pose_3d"
+    return Program(
+        "rviz_hands",
+        "rviz2",
+        namespace,
+        remappings=tuple((f"/hand_pose_3d/{name}", f"{node}/{name}") for name in ("hands", "markers", "overlay")),
+        arguments=("--config", str(share / "config" / "hand_pose_3d.rviz")),
+        needed=False,
+    )
+
+
+def _true_or_false(name: str, value: str) -> bool:
+    if value.lower() not in ("true", "false"):
+        raise InvalidInputError(f"{name} must be true or false, not {value!r}")
+    return value.lower() == "true"
+
+
+def _file(name: str, value: str) -> Path | None:
+    """The file that an argument names, None for an empty one."""
+    if not value:
+        return None
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise InvalidInputError(f"{name} {value!r} is not a file")
+    return path
+
+
+def _check_yaml(path: Path) -> None:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InvalidInputError(f"params_file {str(path)!r} cannot be read as YAML: {error}") from error
+    if content is not None and not isinstance(content, dict):
+        raise InvalidInputError(f"params_file {str(path)!r} holds no parameters: start it with /**: ros__parameters:")

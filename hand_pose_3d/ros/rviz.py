@@ -1,0 +1,113 @@
+"""Opens RViz once the first image is answered: its fixed frame is that image's, and its first view frames the hands.
+
+ros2 run hand_pose_3d rviz_hands [--config FILE] [RViz's own arguments]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.ros import start
+from hand_pose_3d.ros.share import find_share, own_arguments
+
+_HANDS = "/hand_pose_3d/hands"
+_PATIENCE_S = 3.0
+"""How long after the first image a hand in metres is waited for; without one the view stays that of the file."""
+_TELL_S = 10.0
+_SHARE_OF_VIEW = 0.4
+_HALF_VIEW = float(np.tan(np.radians(22.5)))
+"""RViz sees 45 degrees from top to bottom."""
+
+
+def framed(config: dict[str, Any], frame_id: str, points_m: np.ndarray) -> dict[str, Any]:
+    """An RViz configuration, changed: fixed frame, and a view at points (N, 3) in metres; none leave the view."""
+    manager = config["Visualization Manager"]
+    if frame_id:
+        manager["Global Options"]["Fixed Frame"] = frame_id
+    if len(points_m):
+        low, high = points_m.min(axis=0), points_m.max(axis=0)
+        view, middle = manager["Views"]["Current"], (low + high) / 2
+        view["Focal Point"] = dict(zip("XYZ", middle.tolist(), strict=True))
+        size = float(np.linalg.norm(high - low))
+        view["Distance"] = min(max(size / (2 * _HALF_VIEW * _SHARE_OF_VIEW), 0.2), 5.0)
+    return config
+
+
+def _points(message: Any) -> np.ndarray:
+    """Keypoints (N, 3) in metres of the placed hands of a HandPose3DArray."""
+    placed = [hand for hand in message.hands if hand.scale_source]
+    return np.array([(p.x, p.y, p.z) for hand in placed for p in hand.keypoints]).reshape(-1, 3)
+
+
+def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray]:
+    """Frame of the first image that the node answers, and the hands' points in it."""
+    import rclpy
+    from rclpy.qos import qos_profile_sensor_data
+
+    from hand_pose_3d.msg import HandPose3DArray
+
+    start.init(arguments)
+    try:
+        node = rclpy.create_node("rviz_hands")
+        got: list[Any] = []
+        node.create_subscription(HandPose3DArray, _HANDS, got.append, qos_profile_sensor_data)
+        told = time.monotonic()
+        while not got:
+            rclpy.spin_once(node, timeout_sec=0.2)
+            if time.monotonic() - told > _TELL_S:
+                told = time.monotonic()
+                topic = node.resolve_topic_name(_HANDS)
+                node.get_logger().info(f"RViz opens when the first image is answered: nothing on {topic} yet")
+        frame_id = got[0].header.frame_id
+        if not frame_id:
+            node.get_logger().warning("images have no frame_id: RViz can show them, but no hands in space")
+        end = time.monotonic() + _PATIENCE_S
+        while not len(_points(got[-1])) and time.monotonic() < end:
+            rclpy.spin_once(node, timeout_sec=0.1)
+        return frame_id, _points(got[-1])
+    finally:
+        rclpy.try_shutdown()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Wait for an image, then become RViz. Returns the exit status if that is not possible."""
+    import yaml
+    from rclpy.executors import ExternalShutdownException
+
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="rviz_hands", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, help="RViz configuration; default: that of this package")
+    options, others = parser.parse_known_args(own_arguments(arguments))
+    try:
+        path = options.config or find_share("config/hand_pose_3d.rviz")
+        if path is None or not path.is_file():
+            raise InvalidInputError(f"there is no RViz configuration {path or 'config/hand_pose_3d.rviz'}")
+        if shutil.which("rviz2") is None:
+            raise InvalidInputError("rviz2 is not installed: sudo apt install ros-$ROS_DISTRO-rviz2")
+        frame_id, points_m = _first(arguments)
+        config = framed(yaml.safe_load(path.read_text(encoding="utf-8")), frame_id, points_m)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 0
+    except HandPoseError as error:
+        print(f"rviz_hands: {error}", file=sys.stderr)
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="hand_pose_3d_", suffix=".rviz", delete=False) as file:
+        yaml.safe_dump(config, file)
+    ros_arguments = arguments[arguments.index("--ros-args") :] if "--ros-args" in arguments else []
+    os.execvp("rviz2", ["rviz2", "-d", file.name, *others, *ros_arguments])
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What stands on a topic, in words: why nothing comes although something is published. Nothing here imports ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+_SUFFIX = "/compressed"
+
+
+def compressed_topic(base: str) -> str:
+    """Where image_transport's compressed images of a base topic are; a name that ends so already is one."""
+    return base if base.endswith(_SUFFIX) else base + _SUFFIX
+
+
+def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> str:
+    """Why no message of a type comes on a topic, with the remedy; "" when the types do not tell.
+
+    topic: full name; wanted: its type, such as sensor_msgs/msg/Image; there: types that are published, by topic.
+    """
+    types = there.get(topic, ())
+    if types:
+        return wrong_type(topic, wanted, types, _remedy(topic, wanted, types))
+    base = topic.removesuffix(_SUFFIX)
+    if wanted == IMAGE and COMPRESSED in there.get(topic + _SUFFIX, ()):
+        return f"nobody publishes {topic}, but {topic + _SUFFIX} is there: set image_transport to compressed"
+    if wanted == COMPRESSED and IMAGE in there.get(base, ()):
+        return f"nobody publishes {topic}, but {base} is there: set image_transport to raw"
+    return ""
+
+
+def wrong_type(topic: str, wanted: str, types: Sequence[str], remedy: str = "") -> str:
+    """That a topic carries other types than the wanted one, in words; "" where it does carry it, or nothing."""
+    if not types or wanted in types:
+        return ""
+    remedy = remedy or f"remap to a topic of type {wanted}"
+    return f"{topic} carries {' and '.join(types)}, and the node takes {wanted} there: {remedy}"
+
+
+def _remedy(topic: str, wanted: str, types: Sequence[str]) -> str:
+    if wanted == IMAGE and COMPRESSED in types:
+        if topic.endswith(_SUFFIX):
+            return "set image_transport to compressed"
+        return f"set image_transport to compressed and remap image/compressed to {topic}"
+    if wanted == COMPRESSED and IMAGE in types:
+        return "set image_transport to raw"
+    if any("image_transport" in kind for kind in types):
+        return "have it published as Image or CompressedImage (ros2 run image_transport republish)"
+    return ""

@@ -1,0 +1,60 @@
+"""Parameters that take what a person writes: 1 where 1.0 is meant, 0 where "0" is meant, in YAML and at run time.
+
+rclpy itself refuses a whole number for a float, and YAML makes a number of every text that looks like one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hand_pose_3d.errors import InvalidInputError
+
+
+def as_meant(value: Any, default: Any) -> Any:
+    """The value in the default's type if it can only mean that, else the value as it is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, float) and number:
+        return float(value)
+    if isinstance(default, str) and number:
+        return str(value)
+    return value
+
+
+def declare(node: Any, name: str, default: Any, descriptor: Any) -> Any:
+    """Declare a parameter on a node and return the value it was started with, in the default's type.
+
+    Raises InvalidInputError, in one sentence, for a value that the descriptor does not allow.
+    """
+    from rcl_interfaces.msg import ParameterDescriptor
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+    # Twice, because rclpy checks the type before anybody can convert the value.
+    given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(name)
+    value = as_meant(given, default)
+    if type(value) is not type(default):
+        raise InvalidInputError(f"parameter {name} must be a {type(default).__name__}, not {given!r}")
+    # Humble has no callback that could convert what is set later: its parameters take any type.
+    descriptor.dynamic_typing = not hasattr(node, "add_pre_set_parameters_callback")
+    try:
+        return node.declare_parameter(name, value, descriptor, ignore_override=True).value
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+        text = descriptor.description.rstrip(".")
+        raise InvalidInputError(f"parameter {name} ({text}) is not acceptable: {error}") from error
+
+
+def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:
+    """From now on, values that are set on the node are converted first; defaults: by parameter name."""
+    if not hasattr(node, "add_pre_set_parameters_callback"):  # Humble
+        return
+    from rclpy.parameter import Parameter
+
+    def convert(parameters: Iterable[Any]) -> list[Any]:
+        out = []
+        for parameter in parameters:
+            value = as_meant(parameter.value, defaults.get(parameter.name))
+            out.append(parameter if value is parameter.value else Parameter(parameter.name, value=value))
+        return out
+
+    node.add_pre_set_parameters_callback(convert)

@@ -1,0 +1,211 @@
+"""Calibrated scores: the chance that a keypoint is right, and that a hand is where it is said to be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from hand_pose_3d.detection import Detection, evidence
+from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.evaluation.protocols import FOUND_IOU
+from hand_pose_3d.families import Family
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
+from hand_pose_3d.training.crops import load_pack
+from hand_pose_3d.training.data import crop_pack, scene_pack
+from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
+from hand_pose_3d.training.scenes import LabelledScene, ScenePack
+from hand_pose_3d.weights import DIGEST, load_weights, save_weights
+from hand_pose_3d.windows import crop_from_pose
+
+RIGHT_WITHIN = 0.1
+"""A keypoint is right if it lies within this share of the hand's size, the longer edge of its keypoints' box."""
+
+_UNSURE_IOU = 0.15
+"""Overlap with a hand whose label is unsure from which on nothing can be said of a prediction."""
+
+
+@torch.inference_mode()
+def spreads_and_errors(network: LitePoseNet, samples: Sequence[CropSample]) -> tuple[np.ndarray, np.ndarray]:
+    """Spread as a share of the crop and error as a share of the hand's size, of every labelled keypoint; (M,) each."""
+    spreads, errors = [], []
+    for images, uv, weight in _batches(samples):
+        maps = network(images).score_maps[-1].float()
+        found, spread = soft_argmax(maps)
+        found = (found + 0.5) * (images.shape[-1] / maps.shape[-1]) - 0.5
+        size = (uv.amax(1) - uv.amin(1)).amax(1)
+        used = weight > 0
+        errors.append(((found - uv).norm(dim=-1) / size[:, None])[used])
+        spreads.append((spread / maps.shape[-1])[used])
+    return torch.cat(spreads).numpy(), torch.cat(errors).numpy()
+
+
+def _batches(
+    samples: Sequence[CropSample], size: int = 50
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    for start in range(0, len(samples), size):
+        images, uv, weight, _, presence, _ = collate(samples[start : start + size])
+        held = presence > 0
+        yield images[held], uv[held], weight[held]
+
+
+def calibrate(network: LitePoseNet, samples: Sequence[CropSample]) -> dict[str, float]:
+    """Fit and set the network's score calibration on held-out samples, by maximum likelihood.
+
+    Returns the two parameters, the share of right keypoints and the expected calibration error over ten bins, measured
+    on the second half of the samples after fitting on the first.
+    """
+    from scipy.optimize import minimize
+
+    network.eval()
+    half = len(samples) // 2
+    spread, error = spreads_and_errors(network, samples[:half])
+    right = error < RIGHT_WITHIN
+
+    def loss(x: np.ndarray) -> float:
+        logit = x[0] - x[1] * spread
+        return float(np.mean(np.logaddexp(0, np.where(right, -logit, logit))))
+
+    a, b = minimize(loss, np.array([3.0, 30.0]), method="Nelder-Mead").x
+    network.score_calibration.copy_(torch.tensor([a, b], dtype=torch.float32))
+    spread, error = spreads_and_errors(network, samples[half:])
+    right = error < RIGHT_WITHIN
+    gap = calibration_error(1 / (1 + np.exp(b * spread - a)), right)
+    return {"score_a": float(a), "score_b": float(b), "right": float(right.mean()), "calibration_error": gap}
+
+
+def calibration_error(score: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error over ten bins of scores (N,) for answers that are right or not (N,)."""
+    bins = np.minimum((score * 10).astype(int), 9)
+    return float(sum(abs((score - right)[bins == k].sum()) for k in range(10)) / len(score))
+
+
+def calibrate_hands(
+    segmentation: LiteHandSegNet, pose: LitePoseNet, lifting: Path, scenes: Sequence[LabelledScene]
+) -> dict[str, float]:
+    """Fit and set how the score of a hand is made, by maximum likelihood on predictions of the whole pipeline.
+
+    scenes: renders and photographs that no network has been trained on. A prediction is right if its box and that of a
+    labelled hand overlap by more than half of their union; those on hands whose label is unsure, beyond known ones in
+    incomplete scenes, and reaching out of the picture are left out. PoseNet's three numbers are fitted first, those of
+    `LiteHandSegNet.confirmation` on top of them. Returns them, the number of predictions and the expected calibration
+    error, measured on every second prediction after fitting on the others. Without both right and wrong ones it sets
+    and returns nothing.
+    """
+    pose.presence_calibration.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    segmentation.confirmation.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0]))
+    facts, right = _predictions(segmentation, pose, lifting, scenes)
+    if len(np.unique(right)) < 2:
+        return {}
+    read, known = np.column_stack([np.ones(len(facts)), facts[:, :2]]), facts[:, 2:].copy()
+    first = _logistic(read, right, [0.0, 1.0, 0.0])
+    known[:, 1] = np.clip(read @ first, -_ODDS, _ODDS)
+    start = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    trial, second = _logistic(known[::2], right[::2], start), _logistic(known, right, start)
+    pose.presence_calibration.copy_(torch.tensor(first, dtype=torch.float32))
+    segmentation.confirmation.copy_(torch.tensor(second, dtype=torch.float32))
+    error = calibration_error(1 / (1 + np.exp(-known[1::2] @ trial)), right[1::2])
+    numbers = {f"presence_{n}": float(x) for n, x in zip("abc", first, strict=True)}
+    numbers |= {f"confirmation_{n}": float(x) for n, x in enumerate(second)}
+    return {**numbers, "predictions": float(len(right)), "right": float(right.mean()), "hand_calibration_error": error}
+
+
+_ODDS = math.log(1e4)
+"""Largest log odds that `detection.evidence` gives."""
+
+
+def _logistic(x: np.ndarray, right: np.ndarray, start: Sequence[float]) -> np.ndarray:
+    """Weights of the columns of x (N, M) that make outcomes (N,) of 0 and 1 most likely."""
+    from scipy.optimize import minimize
+
+    def loss(w: np.ndarray) -> float:
+        logit = x @ w
+        return float(np.mean(np.logaddexp(0, np.where(right > 0, -logit, logit))) + 1e-4 * w @ w)
+
+    return minimize(loss, np.array(start)).x
+
+
+class _Recorder:
+    """A family whose `confirm` remembers what spoke for every hand."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self.facts: dict[bytes, np.ndarray] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._family, name)
+
+    def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
+        """The hand, unchanged."""
+        crop = crop_from_pose(hand.keypoints_px, self._family.crop_size, 1.0)
+        self.facts[hand.keypoints_px.tobytes()] = evidence(hand.score, detection, crop)
+        return hand
+
+
+def _predictions(
+    segmentation: LiteHandSegNet, pose: LitePoseNet, lifting: Path, scenes: Sequence[LabelledScene]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 8) log odds of presence, mean keypoint score and `detection.evidence` of predictions; (N,) 1 where right."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "lite-lifting.safetensors").symlink_to(lifting.resolve())
+        metadata = {"family": "lite", "version": "0", "licence": "none"}
+        save_weights(folder / "lite-handsegnet.safetensors", segmentation, metadata)
+        save_weights(folder / "lite-posenet.safetensors", pose, metadata)
+        estimator = HandPoseEstimator(model="lite", device="cpu", weights=folder, score_threshold=0.0, max_hands=8)
+    recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
+    facts, right = [], []
+    for scene in tqdm(scenes, desc="hand scores", unit="image"):
+        image = np.ascontiguousarray(scene.rgbc[..., :3])
+        boxes = [box_of(uv) for uv in scene.keypoints_px]
+        for hand in estimator(image):
+            if ((hand.keypoints_px < 0) | (hand.keypoints_px > np.array(image.shape[1::-1]) - 1)).any():
+                continue
+            overlap = np.array([box_iou(box_of(hand.keypoints_px), box) for box in boxes])
+            if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or (overlap > 0).any()):
+                continue
+            known = recorder.facts[hand.keypoints_px.tobytes()]
+            facts.append(np.r_[known[1], hand.keypoint_scores.mean(), known])
+            right.append(float((overlap[scene.sure] > FOUND_IOU).any()))
+    return np.array(facts).reshape(-1, 8), np.array(right)
+
+
+def main() -> None:
+    """Fit the scores of the networks in a folder and write them there."""
+    parser = argparse.ArgumentParser(prog="python -m hand_pose_3d.training.score_calibration", description=main.__doc__)
+    parser.add_argument("weights", type=Path, help="folder with the lite family's three files")
+    parser.add_argument("--data", type=Path, nargs="*", default=[], help="renders whose evaluation split is used")
+    parser.add_argument("--photographs", type=Path, nargs="*", default=[], help="packs that no network has seen")
+    args = parser.parse_args()
+    segmentation, pose = LiteHandSegNet(), LitePoseNet()
+    paths = {network: args.weights / f"lite-{name}.safetensors" for network, name in _named(segmentation, pose)}
+    metadata = {network: load_weights(network, path) for network, path in paths.items()}
+    crops = [crop_pack(root, "evaluation") for root in args.data]
+    crops += [load_pack(root / "crops") for root in args.photographs]
+    scenes = [scene_pack(root, "evaluation") for root in args.data] + [ScenePack(root) for root in args.photographs]
+    sampler, rng = PoseSampler(crops), np.random.default_rng(4)
+    print(calibrate(pose, [sampler(rng) for _ in range(1500)]))
+    lifting = args.weights / "lite-lifting.safetensors"
+    print(calibrate_hands(segmentation, pose, lifting, [pack[i] for pack in scenes for i in range(len(pack))]))
+    for network, path in paths.items():
+        save_weights(
+            path, network, {k: v for k, v in metadata[network].items() if k not in ("network", DIGEST)}, half=True
+        )
+
+
+def _named(segmentation: LiteHandSegNet, pose: LitePoseNet) -> list[tuple[nn.Module, str]]:
+    return [(segmentation, "handsegnet"), (pose, "posenet")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Whatever a file is called and holds, a command answers or says one sentence; FUZZ_CASES=10000 tries more of it."""
+
+import json
+import os
+import random
+import time
+
+import cv2
+import pytest
+from click.testing import CliRunner
+from media import encoded, mjpeg, scene, video
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.cli import main
+from hand_pose_3d.errors import InvalidInputError, WeightsError
+
+CASES = int(os.environ.get("FUZZ_CASES", 1000))
+SLOW_S = 20.0
+CAMERA = b"""image_width: 64
+image_height: 48
+camera_matrix: {rows: 3, cols: 3, data: [60, 0, 32, 0, 60, 24, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}
+"""
+SUFFIXES = [b"", b".jpg", b".png", b".mp4", b".avi", b".txt", b".%03d.png", b".JPEG"]
+
+
+def damaged(data, rng):
+    """Cut, flipped in a few bits, with a piece missing, doubled, or of zeros; now and then as it was."""
+    data = bytearray(data)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
+        kind, at = rng.randrange(6), rng.randrange(max(len(data), 1))
+        length = rng.choice((1, 4, 64, 400))
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = data[at : at + length]
+        elif kind == 3:
+            data[at : at + length] = bytes(min(length, len(data) - at))
+        else:
+            for _ in range(rng.choice((1, 3, 30))):
+                if data:
+                    where = rng.randrange(min(len(data), rng.choice((64, 10**9))))
+                    data[where] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
+def name(rng):
+    """A file's name: any bytes but the two that no name has."""
+    kind = rng.randrange(3)
+    if kind == 0:
+        stem = bytes(rng.choice(range(1, 256)) for _ in range(rng.randrange(1, 30))).replace(b"/", b"_")
+    elif kind == 1:
+        stem = "".join(rng.choice("aé手👋%d01:[]*?{}$'\"\\\n\t ~#&;") for _ in range(rng.randrange(1, 12))).encode()
+    else:
+        stem = rng.choice((b"-", b"--json", b"a" * 200, b"file:", b"0", b"~", b"http:", b"..."))
+    return b"x" + stem + rng.choice(SUFFIXES)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Small files of every kind that is read."""
+    folder = tmp_path_factory.mktemp("seeds")
+    video(folder / "a.mp4", range(40, 100, 20))
+    mjpeg(folder / "a.avi", 4)
+    pictures = [encoded(scene(), suffix) for suffix in (".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm")]
+    pictures += [encoded(scene()[..., 0], ".png"), encoded(scene(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)]
+    return [*pictures, pictures[0], pictures[1], *((folder / f"a.{kind}").read_bytes() for kind in ("mp4", "avi"))]
+
+
+def test_files_of_any_name_and_content(seeds, tmp_path, fake_estimator):
+    rng = random.Random(20)
+    for number in range(CASES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        files = {}
+        for _ in range(rng.choice((1, 1, 2))):
+            path = folder / os.fsdecode(name(rng))
+            path.write_bytes(damaged(rng.choice(seeds), rng))
+            files[path] = path.read_bytes()
+        arguments = [str(folder)] if rng.random() < 0.2 else [str(path) for path in files]
+        if rng.random() < 0.3:
+            arguments += ["--overlay", str(rng.choice((folder, folder / "o")))]
+        if rng.random() < 0.5:
+            arguments += ["--json", str(rng.choice((folder / "r.json", *files)))]
+        if rng.random() < 0.1:
+            (folder / "k").write_bytes(damaged(CAMERA, rng))
+            arguments += ["--camera", str(folder / "k")]
+        start = time.monotonic()
+        result = CliRunner().invoke(main, ["predict", *arguments])
+        case = (number, arguments, result.output)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (*case, result.exc_info)
+        assert result.exit_code in (0, 1) and "Traceback" not in result.output, case
+        assert len(result.stderr.splitlines()) <= 2 * len(files) + 1, case
+        assert all(path.read_bytes() == data for path, data in files.items()), case
+        assert not [each for each in os.listdir(folder) if each.startswith(".hand_pose_3d")], case
+        if (folder / "r.json").exists():
+            assert all("hands" in e or "error" in e for e in json.loads((folder / "r.json").read_text())), case
+        assert time.monotonic() - start < SLOW_S, case
+
+
+def test_calibrations_of_any_content(tmp_path):
+    rng = random.Random(21)
+    path, read = tmp_path / "k.yaml", 0
+    for _ in range(CASES):
+        path.write_bytes(damaged(CAMERA, rng))
+        try:
+            camera = Camera.from_yaml(path)
+        except InvalidInputError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            read += 1
+            assert camera.fx > 0 and len(camera.distortion) in (0, 4, 5, 8, 12, 14)
+    assert read > CASES / 50
+
+
+def test_weights_of_any_content(tmp_path):
+    torch = pytest.importorskip("torch")
+    from hand_pose_3d.weights import read_weights, save_weights
+
+    rng, path = random.Random(22), tmp_path / "w.safetensors"
+    save_weights(path, torch.nn.Linear(3, 2), {"family": "lite", "version": "1", "licence": "Apache-2.0"})
+    data = path.read_bytes()
+    for _ in range(CASES):
+        spoiled = damaged(data, rng)
+        path.write_bytes(spoiled)
+        try:
+            tensors, _ = read_weights(path)
+        except WeightsError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert {name: tuple(t.shape) for name, t in tensors.items()} == {"weight": (2, 3), "bias": (2,)}

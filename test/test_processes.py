@@ -1,0 +1,70 @@
+"""Estimators and processes: forks, pickles, and what is inherited."""
+
+import copy
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hand_pose_3d import runtime
+from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.runtime import GuardedRunner, choose_device, is_forked
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def in_child(work, seconds=120):
+    """Run `work` in a forked child; its exit status, or a failure if it hangs."""
+    import signal
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(seconds)
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a fork beside threads, which is the point
+def test_networks_are_made_in_a_child_of_a_process_that_used_torch():
+    torch.randn(400, 400) @ torch.randn(400, 400)
+    torch.nn.Conv2d(128, 128, 3)  # large enough to be filled by several threads
+    assert not is_forked()
+
+    def work():
+        assert is_forked()
+        device = choose_device("cpu")
+        assert torch.get_num_threads() == 1
+        network = torch.nn.Conv2d(128, 128, 3).to(device)
+        run = runtime.make_runner(
+            network, [np.zeros((1, 128, 8, 8), np.float32)], device, torch.bfloat16, dynamic=[{0: "n"}]
+        )
+        assert run.__class__ is GuardedRunner
+
+    assert in_child(work) == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_was_made_in_the_parent_says_so_in_the_child():
+    run = GuardedRunner(lambda *arrays: arrays)
+    assert run(1, 2) == (1, 2)
+
+    def work():
+        with pytest.raises(HandPoseError, match="make one in the child"):
+            run(1)
+
+    assert in_child(work) == 0
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_pickle_says_why_there_is_none(copied):
+    with pytest.raises(HandPoseError, match="loaded networks"):
+        copied(GuardedRunner(len))
