@@ -95,6 +95,18 @@ def test_unsure_hands_are_ignored_and_sure_ones_are_not(plain: None, tmp_path: P
     assert seen > 3
 
 
+@pytest.mark.parametrize("extent, asked", [(310.0, True), (220.0, False)])
+def test_of_a_hand_far_larger_than_the_input_no_part_is_a_hand(
+    plain: None, tmp_path: Path, extent: float, asked: bool
+) -> None:
+    """That a coarser look will see it is known; of one that is hardly larger nothing is asked."""
+    how = SceneAugmentation(extent=(extent, extent), any_turn=0.0, more=0.0, empty=0.0)
+    sampler = SceneSampler([(packed(tmp_path, scene(keypoints((160, 160), 250), radius=9)), 1.0)], how)
+    samples = [sampler(np.random.default_rng(seed)) for seed in range(10)]
+    assert all(sample.crops == [] for sample in samples)
+    assert any(sample.ignored.any() for sample in samples) != asked
+
+
 def test_where_hands_may_be_missing_only_the_known_ones_count(plain: None, tmp_path: Path) -> None:
     sampler = SceneSampler([(packed(tmp_path, scene(keypoints((150, 160), 100), complete=False)), 1.0)], ALONE)
     for seed in range(10):
