@@ -95,7 +95,7 @@ def test_unsure_hands_are_ignored_and_sure_ones_are_not(plain: None, tmp_path: P
     assert seen > 3
 
 
-@pytest.mark.parametrize("extent, asked", [(310.0, True), (220.0, False)])
+@pytest.mark.parametrize("extent, asked", [(330.0, True), (220.0, False)])
 def test_of_a_hand_far_larger_than_the_input_no_part_is_a_hand(
     plain: None, tmp_path: Path, extent: float, asked: bool
 ) -> None:
