@@ -223,7 +223,7 @@ def test_handsegnet_overfits_one_batch(tmp_path: Path) -> None:
     stage = LiteSegmentationStage(LiteHandSegNet(), [(pack, 1.0)], pack, trunk_rate=1.0)
     stage.held_out = stage.held_out[:4]
     stage.sampler = SceneSampler([(pack, 1.0)], ALONE)  # a batch that shows hands, however scenes are drawn
-    found = losses(stage, 20, 2, 2e-3)
+    found = losses(stage, 60, 2, 2e-3)
     assert found[-1] < 0.5 * found[0]
     figures = stage.evaluate(stage.network)
     assert set(figures) == {"held_out_iou", "held_out_ap"} and all(0 <= value <= 1 for value in figures.values())
