@@ -241,7 +241,7 @@ class HandPoseEstimator:
         return [hand for hand in found if not any(hand is k for k in known)][: config.max_hands]
 
     def _follow(self, image: np.ndarray, depth_m: np.ndarray | None, stamp_s: float) -> list[HandPose]:
-        """Hands of a video's next frame: crops from the last ones, segmentation when the tracker asks for it."""
+        """Hands of a video's next frame: crops from the last ones, detection when the tracker asks for it."""
         tracker = self._tracker
         if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
             self.reset()

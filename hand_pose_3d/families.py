@@ -58,14 +58,17 @@ class CropReading:
         right = (self.right + other.right) / 2
         same = (self.right > 0.5) == (other.right > 0.5)
         pose = next(r for r in (self, other) if (r.right > 0.5) == (right > 0.5))
-        u, _, v = np.linalg.svd(self.rotation + other.rotation)
+        canonical, rotation = pose.canonical, pose.rotation
+        if same and np.isfinite(self.rotation + other.rotation).all():
+            u, _, v = np.linalg.svd(self.rotation + other.rotation)
+            canonical, rotation = (self.canonical + other.canonical) / 2, u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
         return CropReading(
             (self.uv + other.uv) / 2,
             (self.scores + other.scores) / 2,
             right,
             1 / (1 + math.exp(-sum(odds) / 2)),
-            (self.canonical + other.canonical) / 2 if same else pose.canonical,
-            u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v if same else pose.rotation,
+            canonical,
+            rotation,
         )
 
 

@@ -179,6 +179,13 @@ def test_one_hand_is_one_detection():
     assert distinct_detections([]) == []
 
 
+def test_a_hand_seen_as_a_whole_stands_before_its_surer_pieces():
+    finger = Detection((125.0, 85.0), 20.0, 0.0, 0.9)
+    whole, doubtful = (Detection((100.0, 100.0), 80.0, 0.0, score) for score in (0.5, 0.2))
+    assert distinct_detections([finger, whole]) == [whole]
+    assert distinct_detections([finger, doubtful]) == [finger]
+
+
 DETECTIONS = st.builds(
     Detection,
     st.tuples(st.floats(0, 600), st.floats(0, 400)),
@@ -197,12 +204,13 @@ def test_whether_two_are_one_hand_depends_on_neither_order_nor_scale(a, b, scale
 
 
 @given(st.lists(DETECTIONS, max_size=8))
-def test_distinct_detections_fall_in_score_and_each_hand_keeps_its_surest(detections):
+def test_distinct_detections_fall_in_score_and_what_is_left_out_has_a_better_one(detections):
     kept = distinct_detections(detections)
     assert [d.score for d in kept] == sorted((d.score for d in kept), reverse=True)
     assert not any(same_hand(a, b) for k, a in enumerate(kept) for b in kept[:k])
     for detection in detections:
-        assert any(same_hand(detection, k) and k.score >= detection.score for k in kept)
+        better = [d for d in detections if d.score >= detection.score or d.extent > detection.extent]
+        assert detection in kept or any(same_hand(detection, d) for d in better if d is not detection)
     assert distinct_detections(kept) == kept
 
 

@@ -20,7 +20,7 @@ def light(fake_estimator, monkeypatch):
             raise WeightsError("the weights 'paper-posenet' are not installed")
         settings = {name: value for name, value in settings.items() if name not in ("weights", "precision")}
         made = fake_estimator(model=family, **settings)
-        made.timings_ms = {"segmentation": 0.0, "keypoints": 0.0}
+        made.timings_ms = {"detection": 0.0, "keypoints": 0.0}
         return made
 
     monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.make_estimator", make)
@@ -43,7 +43,7 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     fields = {"family", "backend", "precision", "device", "mode", "stage", "p50_ms", "p95_ms", "p99_ms", "fps"}
     assert all(fields <= row.keys() for row in rows)
     seen = {(row["mode"], row["stage"], row["input"]) for row in rows if row["family"] == "lite"}
-    stages, modes = ("end_to_end", "segmentation", "keypoints", "other"), ("detect", "track")
+    stages, modes = ("end_to_end", "detection", "keypoints", "other"), ("detect", "track")
     assert seen == {(m, s, i) for m in modes for s in stages for i in ("clip", "noise")} | {
         (m, "decode", "clip") for m in modes
     }

@@ -77,12 +77,12 @@ def test_percentiles_are_ordered_and_scale_with_time(times, factor):
 
 def test_rows_hold_stages_and_what_they_leave_over():
     clock, log = Clock(), []
-    worker = Worker("a", clock, [9.0], log, {"segmentation": 5.0, "keypoints": 3.0})
+    worker = Worker("a", clock, [9.0], log, {"detection": 5.0, "keypoints": 3.0})
     plan, contender = Plan(rounds=2, warm_up=0), Contender(setting("lite", "track"), worker)
     rows = measure([contender], FRAMES, plan, clock=clock, cpu_clock=lambda: 2 * clock())
     assert [row.get("cpu_ms") for row in rows] == [pytest.approx(18.0), None, None, None]
     assert {row["stage"]: row["mean_ms"] for row in rows} == pytest.approx(
-        {"end_to_end": 9.0, "segmentation": 5.0, "keypoints": 3.0, "other": 1.0}
+        {"end_to_end": 9.0, "detection": 5.0, "keypoints": 3.0, "other": 1.0}
     )
     for row in rows:
         assert (row["family"], row["mode"], row["width"], row["height"], row["hands"]) == ("lite", "track", 64, 48, 1.0)

@@ -22,6 +22,8 @@ from hand_pose_3d.training.photographs import agree, label, pack_photographs, re
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
 
 WIDTH, HEIGHT = 640, 480
+DEPTH = np.linspace(3, 9, 21)
+"""Pixels, of every answer."""
 
 
 def record(*hands: tuple[dict[int, np.ndarray], bool], file: str = "someone/a.png") -> dict[str, Any]:
@@ -29,7 +31,9 @@ def record(*hands: tuple[dict[int, np.ndarray], bool], file: str = "someone/a.pn
     seen: list[dict[str, Any]] = [{"box": list(view[:4]), "hands": []} for view in views(WIDTH, HEIGHT)]
     for by_view, right in hands:
         for number, uv in by_view.items():
-            seen[number]["hands"].append({"uv": uv.tolist(), "right": right, "score": 0.9 - 0.01 * number})
+            seen[number]["hands"].append(
+                {"uv": uv.tolist(), "z": DEPTH.tolist(), "right": right, "score": 0.9 - 0.01 * number}
+            )
     return {"file": file, "views": seen}
 
 
@@ -63,6 +67,15 @@ def test_views_that_agree_give_one_sure_hand_of_their_medians(seed: int, number:
     assert 0 < hand.spread.mean() < 0.08
     shifted = agree(record(({k: 2 * uv for k, uv in by_view.items()}, True)))[0]
     np.testing.assert_allclose(shifted.spread, hand.spread)  # a share of the hand's extent
+
+
+def test_depth_is_that_behind_the_wrist_where_views_agree_on_it() -> None:
+    clear, unclear = (record((dict.fromkeys(EVERYWHERE, HAND), True)) for _ in range(2))
+    np.testing.assert_allclose(agree(clear)[0].depth_px, DEPTH - DEPTH[0])
+    for number, view in enumerate(unclear["views"]):
+        view["hands"][0]["z"] = (DEPTH * (9 if number % 2 else -9)).tolist()
+    (hand,) = agree(unclear)
+    assert hand.depth_px is None and hand.sure
 
 
 def test_one_view_alone_is_not_sure_and_neither_are_few_of_many() -> None:
@@ -177,6 +190,9 @@ def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(fold
     assert len(crops) == 2 and crops.side.tolist() == [1, 0] and crops.visible.all()
     assert crops.spread is not None and crops.spread.shape == (2, 21) and not crops.xyz_m.any()
     np.testing.assert_allclose(find_dots(crops.rgba[0, ..., :3]), crops.uv[0], atol=1.5)
+    with np.load(tmp_path / "out" / "poses.npz") as poses:
+        assert poses["xyz_m"].shape[1:] == (21, 3) and len(poses["xyz_m"]) == len(poses["side"]) <= 2
+        assert not poses["xyz_m"][:, 0].any()
     assert crops.rgba.shape[1:] == (PACK_SIZE, PACK_SIZE, 4)
     assert crops.backgrounds.shape[1:] == (PACK_SIZE, PACK_SIZE, 3) and len(crops.backgrounds) == 1
 
@@ -204,7 +220,7 @@ def test_the_teacher_sees_every_view_and_its_answers_are_in_the_photographs_pixe
             uv = find_dots(image)
             if np.isnan(uv).any():
                 return SimpleNamespace(multi_hand_landmarks=None, multi_handedness=None)
-            marks = [SimpleNamespace(x=u / image.shape[1], y=v / image.shape[0]) for u, v in uv]
+            marks = [SimpleNamespace(x=u / image.shape[1], y=v / image.shape[0], z=0.1) for u, v in uv]
             name = "Left" if uv[1, 0] < uv[17, 0] else "Right"
             side = SimpleNamespace(classification=[SimpleNamespace(label=name, score=0.9)])
             return SimpleNamespace(multi_hand_landmarks=[SimpleNamespace(landmark=marks)], multi_handedness=[side])
@@ -224,7 +240,7 @@ def test_the_teacher_sees_every_view_and_its_answers_are_in_the_photographs_pixe
     assert records[0]["views"][1]["hands"]  # the mirrored one
     for hand in hands:
         np.testing.assert_allclose(hand["uv"], HAND, atol=1.5)
-        assert hand["right"] is True
+        assert hand["right"] is True and hand["z"][0] > 0
     assert agree(records[0])[0].sure
     label(root, labels)  # again: all are done
     assert len(labels.read_text().splitlines()) == 2
