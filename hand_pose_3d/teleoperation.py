@@ -169,7 +169,7 @@ class TeleoperationConfig:
         if self.braking_s < 0.004:
             raise InvalidInputError(
                 f"stop.within ({self.stop_within_s:g} s) leaves no time to brake after stop.slow_after "
-                f"({self.slow_after_s:g} s) and two steps at {self.rate_hz:g} Hz: raise it or the rate, or lower slow_after"
+                f"({self.slow_after_s:g} s) and two steps at {self.rate_hz:g} Hz: raise it, or lower slow_after"
             )
 
     @property
@@ -410,7 +410,7 @@ class Teleoperation:
             return "the clutch is closed already"
         if self._target is not None and self._target.moving:
             return "the target has not come to a stop yet"
-        if self._good is None or not 0 <= now_s - self._good_s <= c.slow_after_s:
+        if self._good is None or not 0 <= now_s - self._good_s < c.stop_within_s - 1 / c.rate_hz:
             return f"there is no good pose of the {c.hand_side} hand: {self.why_not_good or 'hands stopped coming'}"
         if self._rivals > 0:
             return f"{self._rivals + 1} {c.hand_side} hands are in view: only one may be when the clutch closes"

@@ -285,7 +285,7 @@ def test_the_clutch_refuses_what_is_not_clear():
     run.see(hand(), good=True)
     assert "outside the workspace box" in run.core.engage(run.now_s, np.array([2.0, 0, 0.3]), np.eye(3))
     assert "not finite" in run.core.engage(run.now_s, np.full(3, np.nan), np.eye(3))
-    run.now_s += 0.06
+    run.now_s += 0.1
     assert "no good pose" in run.engage(start=True)
 
 
