@@ -129,9 +129,7 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     return Plan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
 
 
-def plan_teleop(
-    values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool
-) -> Plan:
+def plan_teleop(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> Plan:
     """What the arguments of teleop.launch.py ask for; as `plan`, with values of every name in TELEOP_ARGUMENTS."""
     tracker = plan(values, share, environment, rviz_installed)
     file = "teleop_params_file"

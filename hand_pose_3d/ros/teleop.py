@@ -66,6 +66,7 @@ class HandTeleopNode(Node):
         self._delays_ms: list[float] = []
         self._reported_s = time.monotonic()
         self._outputs = TeleopOutputs(self, p)
+        _warm_up(p)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
         self.create_subscription(HandPose3DArray, "hand_pose_3d/hands", self._on_hands, 5)
@@ -277,6 +278,16 @@ class HandTeleopNode(Node):
         name = f"{self.get_fully_qualified_name().lstrip('/')}: teleoperation"
         message.status = [status_message(name, self.parameters.base_frame, level, sentence, values)]
         self._diagnostics.publish(message)
+
+
+def _warm_up(parameters: TeleopParameters) -> None:
+    """Go through everything once, so that no library is loaded while a robot moves."""
+    core = Teleoperation(parameters)
+    side = parameters.side
+    for stamp_s in (0.0, 0.03):
+        core.see([Observation(side, 1.0, 1, 1.0, np.zeros(3), np.eye(3), 0.0, 0.05)], stamp_s, 0.0, stamp_s)
+    core.engage(0.03, parameters.box_m.mean(axis=0), np.eye(3))
+    core.step(0.04)
 
 
 def _quaternion(parameters: TeleopParameters, prefix: str) -> np.ndarray:

@@ -71,9 +71,7 @@ class FrameTree:
         for frame, placed in up_target.items():
             if frame in up_source:
                 return placed.inverse() @ up_source[frame]
-        raise InvalidInputError(
-            f"TF does not join {source!r} to {target!r}: publish the one's pose in the other's tree"
-        )
+        raise InvalidInputError(f"TF does not join {source!r} to {target!r}: publish its pose in the robot's tree")
 
     def _to_root(self, frame: str) -> dict[str, Pose]:
         """Pose of the frame in itself and in every frame above it."""
