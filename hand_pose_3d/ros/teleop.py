@@ -123,11 +123,7 @@ class HandTeleopNode(Node):
         self._timer.reset()  # the next step one period from now
         self._tick()
         self._delays_ms.append(1e3 * (time.monotonic() - arrived))
-        followed = [
-            hand
-            for observation, hand in read
-            if hand is not None and observation.side == p.side and observation.score >= p.min_score
-        ]
+        followed = [hand for _, hand in read if hand is not None and hand.side == p.side and hand.score >= p.min_score]
         if followed:
             self._for_grasping(followed[0], message.header, base_camera)
             if self._core.engaged and not self._core.why_not_good:

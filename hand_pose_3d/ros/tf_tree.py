@@ -66,7 +66,7 @@ class FrameTree:
         return wrong
 
     def find(self, target: str, source: str) -> Pose:
-        """Pose of the source frame in the target frame. Raises InvalidInputError, in words, where they are not joined."""
+        """Pose of the source frame in the target frame. Raises InvalidInputError where they are not joined."""
         up_source, up_target = self._to_root(source.lstrip("/")), self._to_root(target.lstrip("/"))
         for frame, placed in up_target.items():
             if frame in up_source:

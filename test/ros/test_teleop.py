@@ -92,9 +92,9 @@ class Robot:
                 continue
             first = len(self.poses)
             self.stream(seconds, hands_at)
-            if len(self.poses) > first and np.linalg.norm(self.poses[-1][1] - self.poses[first][1]) > least_m:
-                if self.engaged[-1].data:
-                    return
+            came = len(self.poses) > first and np.linalg.norm(self.poses[-1][1] - self.poses[first][1]) > least_m
+            if came and self.engaged[-1].data:
+                return
         raise AssertionError("the target never followed without a stop")
 
     def check_stop(self, good_s: float) -> None:
@@ -143,7 +143,7 @@ def test_off_then_follows_then_stops_when_hands_stop_and_stays_stopped(robot):
     while not made.stddevs:
         made.stream(0.5, lambda t: [a_hand(0.1 * t)])
     assert not made.poses and made.pinches  # silent to the robot, not to grasping nodes
-    made.follow(0.6, lambda t: [a_hand(0.1 * t)])
+    made.follow(0.6, lambda t: [a_hand(0.2 * t)])
     good_s = made.sent_s
     made.client.spin(1.5)  # the tracker hangs
     made.check_stop(good_s)
@@ -157,7 +157,7 @@ def test_off_then_follows_then_stops_when_hands_stop_and_stays_stopped(robot):
     count, held = len(made.poses), positions[-1]
     made.stream(0.5, lambda t: [a_hand(0.1 + 0.2 * t)])
     assert len(made.poses) == count  # only the clutch goes on
-    made.follow(0.6, lambda t: [a_hand(0.1 * t)])
+    made.follow(0.6, lambda t: [a_hand(0.2 * t)])
     made.client.spin(0.2)
     assert made.poses[count][1] == pytest.approx(held, abs=1e-3)
 
@@ -180,12 +180,13 @@ def test_faults_stop_within_100_ms_of_the_last_good_hands(robot, fault):
 
 def test_a_killed_node_is_silent_and_a_new_one_is_off(robot):
     made = robot()
-    made.follow(0.4, lambda t: [a_hand(0.1 * t)], least_m=0.01)
+    made.follow(0.4, lambda t: [a_hand(0.2 * t)], least_m=0.01)
     made.process.popen.send_signal(signal.SIGKILL)
     made.process.popen.wait()
     made.client.spin(0.3)
     count = len(made.poses)
     again = robot()
+    made.client.until(lambda: not made.engaged[-1].data, what="the new node's first word")
     again.stream(0.5, lambda t: [a_hand(0.1 * t)])
     assert len(made.poses) == count and not again.poses
 
