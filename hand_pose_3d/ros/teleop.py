@@ -274,6 +274,7 @@ class HandTeleopNode(Node):
         name = f"{self.get_fully_qualified_name().lstrip('/')}: teleoperation"
         message.status = [status_message(name, self.parameters.base_frame, level, sentence, values)]
         self._diagnostics.publish(message)
+        self._outputs.state(core.engaged, again=True)
 
 
 def _warm_up(parameters: TeleopParameters) -> None:
@@ -309,7 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hand_teleop: {error}", file=sys.stderr)
         return 1
     except Exception:
-        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
+        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way; the
+        # failure may come a little before the context is gone.
+        time.sleep(0.2)
         if rclpy.ok():
             raise
     finally:

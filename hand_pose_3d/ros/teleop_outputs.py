@@ -75,11 +75,11 @@ class TeleopOutputs:
 
             self._command.publish(GripperCommand(position=opening, max_effort=self._parameters.gripper_max_effort))
 
-    def state(self, engaged: bool) -> None:
-        """Whether the clutch is closed; published when that changes, for those who come later, too."""
+    def state(self, engaged: bool, again: bool = False) -> None:
+        """Whether the clutch is closed; published when that changes, or again. The last word is kept for newcomers."""
         from std_msgs.msg import Bool
 
-        if engaged != self._was_engaged:
+        if again or engaged != self._was_engaged:
             self._was_engaged = engaged
             self._engaged.publish(Bool(data=engaged))
 

@@ -60,11 +60,11 @@ class Robot:
         self.hands.publish(HandPose3DArray(header=header, hands=made))
         self.sent_s = time.time()
 
-    def stream(self, seconds: float, hands_at, **how) -> None:
-        """Hands at 30 Hz; hands_at: their list for a time since the beginning."""
+    def stream(self, seconds: float, hands_at, until=lambda: False, **how) -> None:
+        """Hands at 30 Hz; hands_at: their list for a time since the beginning; until: ends it sooner."""
         begin = time.monotonic()
         count = 0
-        while (elapsed := time.monotonic() - begin) < seconds:
+        while (elapsed := time.monotonic() - begin) < seconds and not until():
             if elapsed >= count * PERIOD_S:
                 count = int(elapsed / PERIOD_S) + 1
                 self.send(*hands_at(elapsed), **how)
@@ -86,14 +86,18 @@ class Robot:
 
     def follow(self, seconds: float, hands_at, least_m: float = 0.02) -> None:
         """Close the clutch and move the hand, as often as a busy computer asks for: until the target has come along."""
-        for _ in range(20):
-            self.stream(0.3, lambda t: [a_hand(0.0)])
+        for _ in range(40):
+            self.stream(0.2, lambda t: [a_hand(0.0)])
             if not self.engage().success:
                 continue
             first = len(self.poses)
-            self.stream(seconds, hands_at)
-            came = len(self.poses) > first and np.linalg.norm(self.poses[-1][1] - self.poses[first][1]) > least_m
-            if came and self.engaged[-1].data:
+
+            def came(first: int = first) -> bool:
+                moved = len(self.poses) > first and np.linalg.norm(self.poses[-1][1] - self.poses[first][1]) > least_m
+                return bool(moved and self.engaged[-1].data)
+
+            self.stream(seconds, hands_at, until=came)
+            if came():
                 return
         raise AssertionError("the target never followed without a stop")
 
