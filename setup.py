@@ -45,6 +45,7 @@ ROS_WHEELS = [
     "ros-sensor-msgs~=5.5.1",
     "ros-std-msgs~=5.5.1",
     "ros-std-srvs~=5.5.1",
+    "ros-trajectory-msgs~=5.5.1",
     "ros-visualization-msgs~=5.5.1",
     "ros-lifecycle-msgs~=2.3.0",
 ]

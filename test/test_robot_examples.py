@@ -8,9 +8,9 @@ import pytest
 from synthetic_hand import hand_from, keypoints_of
 
 from hand_pose_3d.joints import JOINT_NAMES
+from hand_pose_3d.retargeting import HandRetargeter, in_robot_frame, plain_hand_urdf
 from hand_pose_3d.ros.examples.follow import choose
 from hand_pose_3d.ros.examples.pinch_gripper import PinchConfig, PinchGripper
-from hand_pose_3d.ros.examples.retarget_hand import HandRetargeter, in_robot_frame, plain_hand_urdf
 from hand_pose_3d.skeleton import Side
 
 SEEN = np.ones(21)

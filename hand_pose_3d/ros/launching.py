@@ -1,18 +1,19 @@
-"""What the launch file decides, as plain functions: which programs start, with which parameters, topics, environment.
+"""What the launch files decide, as plain functions: which programs start, with which parameters, topics, environment.
 
-launch/hand.launch.py turns the result into launch's own actions, and nothing else.
+launch/hand.launch.py and launch/teleop.launch.py turn the result into launch's own actions, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.ros.parameters import NodeParameters, from_mapping
 from hand_pose_3d.ros.share import profile_environment
+from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 
 ARGUMENTS = {
     "source": ("topic", "topic: a camera driver publishes; camera, video, clip: this file starts a publisher."),
@@ -32,6 +33,20 @@ ARGUMENTS = {
     "autostart": ("", "false: wait for a lifecycle manager; empty: as in params_file."),
 }
 """Default and description of every argument."""
+
+TELEOP_ARGUMENTS = {
+    **ARGUMENTS,
+    "target": ("", "Topic of the target pose (PoseStamped); empty: hand_teleop/target_pose."),
+    "twist": ("", "Topic of the target twist (TwistStamped, for MoveIt Servo); empty: hand_teleop/target_twist."),
+    "base_frame": ("", "The robot's base frame; empty: as in teleop_params_file."),
+    "effector_frame": ("", "The robot's effector on TF, where the target starts; empty: as in teleop_params_file."),
+    "camera_from": ("", "tf or stated: where the camera's pose comes from; empty: as in teleop_params_file."),
+    "hand_side": ("", "left or right: the hand that is followed; empty: as in teleop_params_file."),
+    "robot_hand": ("", "plain, a robot hand that dex-retargeting knows, or a configuration file; empty: none."),
+    "joy": ("joy", "Topic of the joystick whose button is the clutch."),
+    "teleop_params_file": ("", "YAML file of parameters; empty: config/hand_teleop.yaml of this package."),
+}
+"""The same for teleop.launch.py, which takes all of hand.launch.py's."""
 
 _SOURCES = ("topic", "camera", "video", "clip")
 
@@ -114,6 +129,26 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     return Plan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
 
 
+def plan_teleop(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> Plan:
+    """What the arguments of teleop.launch.py ask for; as `plan`, with values of every name in TELEOP_ARGUMENTS."""
+    tracker = plan(values, share, environment, rviz_installed)
+    file = "teleop_params_file"
+    parameters = _file(file, values[file]) or share / "config" / "hand_teleop.yaml"
+    _check_yaml(parameters, file)
+    names = ("base_frame", "effector_frame", "camera_from", "hand_side", "robot_hand")
+    given: dict[str, Any] = {name: values[name] for name in names if values[name]}
+    from_mapping(TeleopParameters, given)
+    topics = {"~/target_pose": values["target"], "~/target_twist": values["twist"], "joy": values["joy"]}
+    teleop = Program(
+        "hand_teleop",
+        "hand_teleop",
+        values["namespace"],
+        parameters=(str(parameters), given),
+        remappings=tuple((name, topic) for name, topic in topics.items() if topic),
+    )
+    return replace(tracker, programs=(*tracker.programs, teleop))
+
+
 def _rviz(namespace: str, share: Path) -> Program:
     space = namespace.strip("/")
     node = f"/{space}/hand_pose_3d" if space else "/hand_pose_3d"
@@ -143,12 +178,12 @@ def _file(name: str, value: str) -> Path | None:
     return path
 
 
-def _check_yaml(path: Path) -> None:
+def _check_yaml(path: Path, name: str = "params_file") -> None:
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InvalidInputError(f"params_file {str(path)!r} cannot be read as YAML: {error}") from error
+        raise InvalidInputError(f"{name} {str(path)!r} cannot be read as YAML: {error}") from error
     if content is not None and not isinstance(content, dict):
-        raise InvalidInputError(f"params_file {str(path)!r} holds no parameters: start it with /**: ros__parameters:")
+        raise InvalidInputError(f"{name} {str(path)!r} holds no parameters: start it with /**: ros__parameters:")

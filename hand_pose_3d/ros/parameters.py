@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
@@ -15,26 +15,12 @@ from hand_pose_3d.estimator import NETWORK_SETTINGS
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros import typed_parameters
-from hand_pose_3d.ros.typed_parameters import as_meant
+from hand_pose_3d.settings import check_settings
+from hand_pose_3d.settings import setting as _parameter
+from hand_pose_3d.settings import setting_name as ros_name
 from hand_pose_3d.smoothing import SmoothingConfig
 
 _SMOOTHING = SmoothingConfig()
-
-
-def _parameter(
-    default: Any,
-    text: str,
-    *,
-    name: str = "",
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    fixed: bool = False,
-) -> Any:
-    """A dataclass field with what a ROS descriptor says about it. fixed: only read when the node starts."""
-    metadata = {"text": text, "unit": unit, "low": low, "high": high, "choices": choices, "fixed": fixed}
-    return field(default=default, metadata={**metadata, **({"name": name} if name else {})})
 
 
 @dataclass(frozen=True)
@@ -173,8 +159,7 @@ class NodeParameters:
     )
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            object.__setattr__(self, entry.name, _checked(entry, getattr(self, entry.name)))
+        check_settings(self)
         if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", self.device):
             raise InvalidInputError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         if self.device == "cpu" and self.precision == "float16":
@@ -190,15 +175,11 @@ class NodeParameters:
 
         Raises InvalidInputError for a name that does not exist and for a value that is not allowed.
         """
-        fields_by_name = {ros_name(entry): entry.name for entry in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - set(fields_by_name))
-        if unknown:
-            raise InvalidInputError(f"there is no parameter {unknown[0]!r}; there are {', '.join(fields_by_name)}")
-        return cls(**{fields_by_name[name]: value for name, value in values.items()})
+        return from_mapping(cls, values)
 
     def to_mapping(self) -> dict[str, Any]:
         """Values by ROS name."""
-        return {ros_name(entry): getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return to_mapping(self)
 
     def networks(self) -> dict[str, Any]:
         """Those parameters whose change needs other networks."""
@@ -234,35 +215,41 @@ class NodeParameters:
         return dataclasses.replace(self, **values)
 
 
-def ros_name(entry: dataclasses.Field) -> str:
-    """The ROS name of a field: its own, or one with a dot."""
-    return entry.metadata.get("name", entry.name)
+Kind = TypeVar("Kind")
 
 
-def _checked(entry: dataclasses.Field, value: Any) -> Any:
-    name, kind, metadata = ros_name(entry), type(entry.default), entry.metadata
-    value = as_meant(value, entry.default)
-    if type(value) is not kind:
-        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {value!r}")
-    if metadata["choices"] and value not in metadata["choices"]:
-        raise InvalidInputError(f"{name} must be one of {', '.join(metadata['choices'])}, not {value!r}")
-    low, high = metadata["low"], metadata["high"]
-    # Written so that NaN is refused, too.
-    if low is not None and not low <= value <= high:
-        unit = f" {metadata['unit']}" if metadata["unit"] else ""
-        raise InvalidInputError(f"{name} must lie between {low:g} and {high:g}{unit}, not {value!r}")
-    return value
+def from_mapping(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """A dataclass of settings from values by ROS name; missing ones keep their defaults.
+
+    Raises InvalidInputError for a name that does not exist and for a value that is not allowed.
+    """
+    fields_by_name = {ros_name(entry): entry.name for entry in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields_by_name))
+    if unknown:
+        raise InvalidInputError(f"there is no parameter {unknown[0]!r}; there are {', '.join(fields_by_name)}")
+    return kind(**{fields_by_name[name]: value for name, value in values.items()})
+
+
+def to_mapping(record: Any) -> dict[str, Any]:
+    """Values of a dataclass of settings by ROS name."""
+    return {ros_name(entry): getattr(record, entry.name) for entry in dataclasses.fields(record)}
 
 
 def declare(node: Any) -> NodeParameters:
-    """Declare every parameter on a node and return the values it was started with.
+    """Declare every parameter of the tracker on a node and return the values it was started with."""
+    return declare_all(node, NodeParameters)
+
+
+def declare_all(node: Any, kind: type[Kind]) -> Kind:
+    """Declare a parameter for every field of a dataclass of settings and return the values the node was started with.
 
     Raises InvalidInputError for a value that is not allowed, in one sentence.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
     values = {}
-    for entry in dataclasses.fields(NodeParameters):
+    entries = dataclasses.fields(kind)  # type: ignore[arg-type]
+    for entry in entries:
         metadata, name = entry.metadata, ros_name(entry)
         text = f"{metadata['text']} [{metadata['unit']}]" if metadata["unit"] else metadata["text"]
         descriptor = ParameterDescriptor(description=text, read_only=metadata["fixed"])
@@ -276,5 +263,5 @@ def declare(node: Any) -> NodeParameters:
         elif low is not None:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         values[name] = typed_parameters.declare(node, name, entry.default, descriptor)
-    typed_parameters.convert_what_is_set(node, {ros_name(e): e.default for e in dataclasses.fields(NodeParameters)})
-    return NodeParameters.from_mapping(values)
+    typed_parameters.convert_what_is_set(node, {ros_name(e): e.default for e in entries})
+    return from_mapping(kind, values)

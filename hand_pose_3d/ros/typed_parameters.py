@@ -9,16 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
-
-
-def as_meant(value: Any, default: Any) -> Any:
-    """The value in the default's type if it can only mean that, else the value as it is."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, float) and number:
-        return float(value)
-    if isinstance(default, str) and number:
-        return str(value)
-    return value
+from hand_pose_3d.settings import as_meant
 
 
 def declare(node: Any, name: str, default: Any, descriptor: Any) -> Any:

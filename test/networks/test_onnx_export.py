@@ -77,8 +77,16 @@ def test_command_writes_a_family_with_its_metadata(tmp_path, monkeypatch):
     assert files == ["lite-lifting.onnx", "lite-posenet.onnx"]
     model = onnx.load(str(tmp_path / "out" / "lite-lifting.onnx"))
     stored = {entry.key: entry.value for entry in model.metadata_props}
-    assert stored["version"] == "7" and stored["network"] == "Lifting"
+    assert stored["version"] == "7" and stored["network"] == "LiteLifting"
     assert [value.name for value in model.graph.output] == ["relative", "canonical", "rotation"]
+
+
+def test_what_ships_is_exported_as_the_readme_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(command, ["--format", "onnx", "--out", "onnx"], catch_exceptions=False)
+    assert result.exit_code == 0 and result.output.count("equal to PyTorch") == 3
+    files = sorted(path.name for path in (tmp_path / "onnx").iterdir())
+    assert files == ["lite-handsegnet.onnx", "lite-lifting.onnx", "lite-posenet.onnx"]
 
 
 def test_command_without_weights_says_what_is_missing(tmp_path):
@@ -96,4 +104,4 @@ def test_an_answer_that_differs_is_not_accepted(tmp_path):
             return maps.mean((2, 3)) + self.calls * hand_side.sum(1, keepdim=True)
 
     with pytest.raises(ExportError, match="axis_angle differs"):
-        export_onnx(Drifting(), onnx_export.DEPLOYABLES["lite"]["viewpoint"], tmp_path / "net.onnx", {})
+        export_onnx(Drifting(), onnx_export.DEPLOYABLES["paper"]["viewpoint"], tmp_path / "net.onnx", {})

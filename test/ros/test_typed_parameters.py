@@ -7,7 +7,7 @@ import pytest
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros import typed_parameters
 from hand_pose_3d.ros.parameters import NodeParameters
-from hand_pose_3d.ros.typed_parameters import as_meant
+from hand_pose_3d.settings import as_meant
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,159 @@
+"""What hand_teleop publishes: pure copying of numbers into standard messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.grasping import Grasp
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.ros.messages import quaternion
+from hand_pose_3d.ros.teleop_parameters import TeleopParameters
+from hand_pose_3d.teleoperation import Target
+
+_POINT_TIME_NS = 50_000_000
+"""Time that a controller gets to reach the point of a trajectory: two steps of a slow one."""
+
+
+class TeleopOutputs:
+    """Publishers of the node."""
+
+    def __init__(self, node: Any, parameters: TeleopParameters) -> None:
+        from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TwistStamped
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from sensor_msgs.msg import JointState
+        from std_msgs.msg import Bool, Float64
+        from trajectory_msgs.msg import JointTrajectory
+
+        self._parameters = parameters
+        self._pose = node.create_publisher(PoseStamped, "~/target_pose", 10)
+        self._twist = node.create_publisher(TwistStamped, "~/target_twist", 10)
+        self._opening = node.create_publisher(Float64, "~/gripper/opening", 10)
+        self._gripper = node.create_publisher(JointTrajectory, "~/gripper/trajectory", 10)
+        self._command = None
+        try:
+            from control_msgs.msg import GripperCommand
+        except ImportError:
+            pass
+        else:
+            self._command = node.create_publisher(GripperCommand, "~/gripper/command", 10)
+        self._pinch = node.create_publisher(PoseWithCovarianceStamped, "~/pinch", 10)
+        self._pinch_base = node.create_publisher(PoseWithCovarianceStamped, "~/pinch_base", 10)
+        self._pinch_opening = node.create_publisher(Float64, "~/pinch_opening", 10)
+        self._pinch_stddev = node.create_publisher(Float64, "~/pinch_opening_stddev", 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._engaged = node.create_publisher(Bool, "~/engaged", latched)
+        self._was_engaged: bool | None = None
+        self._robot_hand = _robot_hand(parameters)
+        if self._robot_hand is not None:
+            self._joints = node.create_publisher(JointState, "~/robot_hand/joint_states", 10)
+            self._trajectory = node.create_publisher(JointTrajectory, "~/robot_hand/trajectory", 10)
+        self._angles: dict[str, float] = {}
+        self._angles_s: float | None = None
+
+    def target(self, target: Target, stamp: Any) -> None:
+        """Pose and twist in the base frame, and the gripper's opening."""
+        from geometry_msgs.msg import PoseStamped, TwistStamped
+        from std_msgs.msg import Float64
+
+        posed, twist = PoseStamped(), TwistStamped()
+        for header in (posed.header, twist.header):
+            header.stamp, header.frame_id = stamp, self._parameters.base_frame
+        _fill_pose(posed.pose, target.position_m, target.rotation)
+        twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z = target.velocity_m_s.tolist()
+        twist.twist.angular.x, twist.twist.angular.y, twist.twist.angular.z = target.turn_rad_s.tolist()
+        self._pose.publish(posed)
+        self._twist.publish(twist)
+        opening = target.gripper_opening_m
+        if opening is None:
+            return
+        self._opening.publish(Float64(data=opening))
+        self._gripper.publish(_trajectory([self._parameters.gripper_joint], [opening]))
+        if self._command is not None:
+            from control_msgs.msg import GripperCommand
+
+            self._command.publish(GripperCommand(position=opening, max_effort=self._parameters.gripper_max_effort))
+
+    def state(self, engaged: bool, again: bool = False) -> None:
+        """Whether the clutch is closed; published when that changes, or again. The last word is kept for newcomers."""
+        from std_msgs.msg import Bool
+
+        if again or engaged != self._was_engaged:
+            self._was_engaged = engaged
+            self._engaged.publish(Bool(data=engaged))
+
+    def grasp(self, camera: Grasp, base: Grasp | None, header: Any) -> None:
+        """The followed hand's pinch, whether the clutch is closed or not."""
+        from geometry_msgs.msg import PoseWithCovarianceStamped
+        from std_msgs.msg import Float64
+
+        for grasp, publisher, frame in (
+            (camera, self._pinch, header.frame_id),
+            (base, self._pinch_base, self._parameters.base_frame),
+        ):
+            if grasp is not None:
+                message = PoseWithCovarianceStamped()
+                message.header.stamp, message.header.frame_id = header.stamp, frame
+                _fill_pose(message.pose.pose, grasp.point_m, grasp.rotation)
+                message.pose.covariance = grasp.covariance().ravel()
+                publisher.publish(message)
+        self._pinch_opening.publish(Float64(data=camera.opening_m))
+        self._pinch_stddev.publish(Float64(data=camera.opening_stddev_m))
+
+    def restart_robot_hand(self) -> None:
+        """Time without the clutch is no time in which the fingers were on their way."""
+        self._angles_s = None
+
+    def robot_hand(self, hand: HandPose, now_s: float, stamp: Any) -> None:
+        """The robot hand's joints, none faster than its limit. The first pose is taken as it is."""
+        if self._robot_hand is None:
+            return
+        from sensor_msgs.msg import JointState
+
+        wanted = self._robot_hand(hand.keypoints_canonical)
+        elapsed = 0.0 if self._angles_s is None else min(max(now_s - self._angles_s, 0.0), 0.1)
+        reach = self._parameters.robot_hand_speed_rad_s * elapsed
+        self._angles_s = now_s
+        for name, angle in wanted.items():
+            before = self._angles.get(name, angle)
+            self._angles[name] = before + min(max(angle - before, -reach), reach)
+        names, angles = list(self._angles), list(self._angles.values())
+        message = JointState(name=names, position=angles)
+        message.header.stamp = stamp
+        self._joints.publish(message)
+        self._trajectory.publish(_trajectory(names, angles))
+
+
+def _fill_pose(message: Any, position_m: Any, rotation: Any) -> None:
+    message.position.x, message.position.y, message.position.z = position_m.tolist()
+    q = message.orientation
+    q.x, q.y, q.z, q.w = quaternion(rotation).tolist()
+
+
+def _trajectory(names: list[str], positions: list[float]) -> Any:
+    from builtin_interfaces.msg import Duration
+    from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+    # Stamp zero: to be started at once, whatever the clocks say.
+    point = JointTrajectoryPoint(positions=positions, time_from_start=Duration(nanosec=_POINT_TIME_NS))
+    return JointTrajectory(joint_names=names, points=[point])
+
+
+def _robot_hand(parameters: TeleopParameters) -> Any | None:
+    """The retargeter that the parameters ask for. Raises InvalidInputError, in words, where it cannot be had."""
+    from hand_pose_3d.retargeting import HandRetargeter, named_config
+
+    name = parameters.robot_hand
+    if not name:
+        return None
+    folder = Path(parameters.robot_hand_urdf_folder).expanduser() if parameters.robot_hand_urdf_folder else None
+    try:
+        config = None if name == "plain" else named_config(name, parameters.side)
+        return HandRetargeter(parameters.side, config, folder)
+    except ImportError as error:
+        raise InvalidInputError(
+            f"robot_hand {name!r} needs dex-retargeting (pip install dex-retargeting six): {error}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"robot_hand {name!r} cannot be loaded: {error}") from error

@@ -1,0 +1,86 @@
+"""Transforms between frames from /tf and /tf_static, without tf2_ros, which no package index carries.
+
+The newest transforms count; there is no interpolation to a stamp, so that a camera on a moving arm is late by the age
+of its frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import InvalidInputError
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Rotation (3, 3) and translation (3,) metres of one frame in another. received_s: of its oldest moving part."""
+
+    rotation: np.ndarray
+    translation_m: np.ndarray
+    received_s: float = float("inf")
+
+    def __matmul__(self, other: Pose) -> Pose:
+        return Pose(
+            self.rotation @ other.rotation,
+            self.rotation @ other.translation_m + self.translation_m,
+            min(self.received_s, other.received_s),
+        )
+
+    def inverse(self) -> Pose:
+        """The other frame in this one."""
+        return Pose(self.rotation.T, -self.rotation.T @ self.translation_m, self.received_s)
+
+
+def pose(position: Any, quaternion_xyzw: Any, received_s: float = float("inf")) -> Pose:
+    """A checked pose. Raises InvalidInputError for numbers that are not finite and a quaternion that is none."""
+    from scipy.spatial.transform import Rotation
+
+    numbers = np.array([*position, *quaternion_xyzw], dtype=float)
+    length = float(np.linalg.norm(numbers[3:]))
+    if not np.isfinite(numbers).all() or not 0.9 < length < 1.1:
+        raise InvalidInputError(f"{numbers.tolist()} is no pose: position, then a quaternion of length 1")
+    return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), numbers[:3], received_s)
+
+
+class FrameTree:
+    """The newest transform of every frame to its parent."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, Pose]] = {}
+
+    def add(self, transforms: Any, received_s: float, static: bool) -> str:
+        """Take geometry_msgs/TransformStamped; what was wrong with those left out, in words."""
+        wrong = ""
+        for entry in transforms:
+            t, q = entry.transform.translation, entry.transform.rotation
+            child, parent = entry.child_frame_id.lstrip("/"), entry.header.frame_id.lstrip("/")
+            try:
+                placed = pose((t.x, t.y, t.z), (q.x, q.y, q.z, q.w), float("inf") if static else received_s)
+            except InvalidInputError as error:
+                wrong = f"the transform of {child!r} is left out: {error}"
+                continue
+            self._parents[child] = (parent, placed)
+        return wrong
+
+    def find(self, target: str, source: str) -> Pose:
+        """Pose of the source frame in the target frame. Raises InvalidInputError where they are not joined."""
+        up_source, up_target = self._to_root(source.lstrip("/")), self._to_root(target.lstrip("/"))
+        for frame, placed in up_target.items():
+            if frame in up_source:
+                return placed.inverse() @ up_source[frame]
+        raise InvalidInputError(f"TF does not join {source!r} to {target!r}: publish its pose in the robot's tree")
+
+    def _to_root(self, frame: str) -> dict[str, Pose]:
+        """Pose of the frame in itself and in every frame above it."""
+        out = {frame: Pose(np.eye(3), np.zeros(3))}
+        current = out[frame]
+        while frame in self._parents:
+            frame, placed = self._parents[frame]
+            if frame in out:
+                raise InvalidInputError(f"TF goes round in a circle at {frame!r}")
+            current = placed @ current
+            out[frame] = current
+        return out

@@ -1,0 +1,66 @@
+"""Dataclass fields that describe themselves: text, unit, range or choices, checked in one place.
+
+ROS descriptors and parameter files come from the same fields (:mod:`hand_pose_3d.ros.parameters`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hand_pose_3d.errors import InvalidInputError
+
+
+def setting(
+    default: Any,
+    text: str,
+    *,
+    name: str = "",
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    fixed: bool = False,
+) -> Any:
+    """A dataclass field with what a ROS descriptor says about it. fixed: only read when the node starts."""
+    metadata = {"text": text, "unit": unit, "low": low, "high": high, "choices": choices, "fixed": fixed}
+    return dataclasses.field(default=default, metadata={**metadata, **({"name": name} if name else {})})
+
+
+def setting_name(entry: dataclasses.Field) -> str:
+    """The public name of a field: its own, or one with a dot."""
+    return entry.metadata.get("name", entry.name)
+
+
+def as_meant(value: Any, default: Any) -> Any:
+    """The value in the default's type if it can only mean that, else the value as it is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, float) and number:
+        return float(value)
+    if isinstance(default, str) and number:
+        return str(value)
+    return value
+
+
+def check_settings(record: Any) -> None:
+    """Check every field of a frozen dataclass of settings, in place: whole numbers become floats where those are meant.
+
+    Raises InvalidInputError, by name, for a value of another type, outside its range or not among its choices.
+    """
+    for entry in dataclasses.fields(record):
+        object.__setattr__(record, entry.name, _checked(entry, getattr(record, entry.name)))
+
+
+def _checked(entry: dataclasses.Field, value: Any) -> Any:
+    name, kind, metadata = setting_name(entry), type(entry.default), entry.metadata
+    value = as_meant(value, entry.default)
+    if type(value) is not kind:
+        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {value!r}")
+    if metadata["choices"] and value not in metadata["choices"]:
+        raise InvalidInputError(f"{name} must be one of {', '.join(metadata['choices'])}, not {value!r}")
+    low, high = metadata["low"], metadata["high"]
+    # Written so that NaN is refused, too.
+    if low is not None and not low <= value <= high:
+        unit = f" {metadata['unit']}" if metadata["unit"] else ""
+        raise InvalidInputError(f"{name} must lie between {low:g} and {high:g}{unit}, not {value!r}")
+    return value

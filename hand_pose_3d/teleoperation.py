@@ -1,0 +1,527 @@
+"""From a hand to a target for a robot: clutch, relative motion, limits, and the stop. Nothing here imports ROS.
+
+:class:`Teleoperation` is told of every image's hands (`see`) and asked for the target at a steady rate (`step`). While
+the clutch is closed the target moves as the hand has moved since then, scaled, within the workspace box and the limits.
+The clutch opens by itself on every fault; the target then stops and stays until the clutch is closed anew, which starts
+from where the target is, so that nothing jumps.
+
+A pose of the followed hand is good when the image is newer than the last and not stale, the hand is found with enough
+score, sure of its side and place, and nothing is NaN. Without a good pose the target slows down after `slow_after` and
+stands before `stop_within` seconds, when the clutch opens. What cannot be the same hand going on (another identity or
+side, a jump, NaN, a clock that goes back) opens it at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.grasping import grasp_of
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.motion_limits import approach, next_velocity, wall_speed
+from hand_pose_3d.settings import check_settings, setting
+from hand_pose_3d.skeleton import WRIST, Side
+from hand_pose_3d.smoothing import OneEuro, OneEuroRotation
+
+
+@dataclass(frozen=True)
+class TeleoperationConfig:
+    """Everything that can be set. Lengths are metres in the robot's base frame."""
+
+    hand_side: str = setting(
+        "right", "The hand that is followed; the other one may be the clutch.", choices=("left", "right")
+    )
+
+    position_scale: float = setting(
+        1.0, "How far the target moves for each metre of the hand.", name="scale.position", low=0.01, high=10.0
+    )
+    turn_scale: float = setting(
+        1.0,
+        "How far the target turns for each radian of the hand; 0 keeps its orientation.",
+        name="scale.turn",
+        low=0.0,
+        high=2.0,
+    )
+
+    x_min_m: float = setting(0.2, "Workspace box, lowest x.", name="workspace.x_min", unit="m", low=-10.0, high=10.0)
+    x_max_m: float = setting(0.7, "Workspace box, highest x.", name="workspace.x_max", unit="m", low=-10.0, high=10.0)
+    y_min_m: float = setting(-0.4, "Workspace box, lowest y.", name="workspace.y_min", unit="m", low=-10.0, high=10.0)
+    y_max_m: float = setting(0.4, "Workspace box, highest y.", name="workspace.y_max", unit="m", low=-10.0, high=10.0)
+    z_min_m: float = setting(0.05, "Workspace box, lowest z.", name="workspace.z_min", unit="m", low=-10.0, high=10.0)
+    z_max_m: float = setting(0.7, "Workspace box, highest z.", name="workspace.z_max", unit="m", low=-10.0, high=10.0)
+
+    max_speed_m_s: float = setting(
+        0.25, "Most speed of the target.", name="limits.speed", unit="m/s", low=0.001, high=3.0
+    )
+    max_acceleration_m_s2: float = setting(
+        2.0, "Most acceleration while it follows.", name="limits.acceleration", unit="m/s^2", low=0.01, high=30.0
+    )
+    max_turn_rad_s: float = setting(
+        1.0, "Most angular speed of the target.", name="limits.turn", unit="rad/s", low=0.001, high=10.0
+    )
+    max_turn_acceleration_rad_s2: float = setting(
+        8.0,
+        "Most angular acceleration while it follows.",
+        name="limits.turn_acceleration",
+        unit="rad/s^2",
+        low=0.01,
+        high=100.0,
+    )
+
+    response_s: float = setting(
+        0.06, "Lag of the target behind the filtered hand.", name="filter.response", unit="s", low=0.0, high=1.0
+    )
+    min_cutoff_hz: float = setting(
+        2.0,
+        "Cutoff of the One Euro filter for a still hand, beside the tracker's own smoothing.",
+        name="filter.min_cutoff_hz",
+        unit="Hz",
+        low=0.01,
+        high=100.0,
+    )
+    beta_position: float = setting(
+        20.0, "Hz of cutoff gained per metre a second.", name="filter.beta_position", low=0.0, high=1000.0
+    )
+    beta_turn: float = setting(
+        2.0, "Hz of cutoff gained per radian a second.", name="filter.beta_turn", low=0.0, high=1000.0
+    )
+
+    rate_hz: float = setting(100.0, "Rate of the target.", name="rate", unit="Hz", low=60.0, high=500.0, fixed=True)
+    slow_after_s: float = setting(
+        0.045,
+        "Without a good pose for this time the target slows down.",
+        name="stop.slow_after",
+        unit="s",
+        low=0.01,
+        high=0.08,
+    )
+    stop_within_s: float = setting(
+        0.09,
+        "This long after the last good pose the target stands and the clutch is open.",
+        name="stop.within",
+        unit="s",
+        low=0.02,
+        high=0.1,
+    )
+    max_image_age_s: float = setting(
+        0.25,
+        "Images that are older when their hands arrive are stale.",
+        name="stop.max_image_age",
+        unit="s",
+        low=0.01,
+        high=2.0,
+    )
+    min_score: float = setting(0.5, "Least score of a good pose.", name="stop.min_score", low=0.0, high=1.0)
+    min_side_score: float = setting(
+        0.6, "Least score of the hand's side.", name="stop.min_side_score", low=0.0, high=1.0
+    )
+    max_stddev_m: float = setting(
+        0.15, "Most standard deviation of the hand's position.", name="stop.max_stddev", unit="m", low=0.001, high=1.0
+    )
+    max_hand_speed_m_s: float = setting(
+        3.0, "A hand that moves faster has jumped.", name="stop.max_hand_speed", unit="m/s", low=0.1, high=20.0
+    )
+    max_hand_turn_rad_s: float = setting(
+        15.0, "A hand that turns faster has jumped.", name="stop.max_hand_turn", unit="rad/s", low=0.5, high=100.0
+    )
+
+    pinch_closed_m: float = setting(
+        0.025,
+        "Distance of the fingertips' keypoints that closes the gripper.",
+        name="gripper.pinch_closed",
+        unit="m",
+        low=0.0,
+        high=0.2,
+    )
+    pinch_opened_m: float = setting(
+        0.1,
+        "Distance of the fingertips' keypoints that opens it wholly.",
+        name="gripper.pinch_opened",
+        unit="m",
+        low=0.001,
+        high=0.3,
+    )
+    gripper_opening_m: float = setting(
+        0.08, "Opening of the gripper when it is wholly open.", name="gripper.opening", unit="m", low=0.001, high=1.0
+    )
+    gripper_speed_m_s: float = setting(
+        0.15, "Most speed of the gripper's opening.", name="gripper.speed", unit="m/s", low=0.001, high=2.0
+    )
+    min_fingertip_score: float = setting(
+        0.3, "Fingertips that score less do not move the gripper.", name="gripper.min_score", low=0.0, high=1.0
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for axis, low, high in zip("xyz", self.box_m[0], self.box_m[1], strict=True):
+            if low >= high:
+                raise InvalidInputError(f"workspace.{axis}_min ({low:g} m) must be less than {axis}_max ({high:g} m)")
+        if self.pinch_closed_m >= self.pinch_opened_m:
+            raise InvalidInputError(
+                f"gripper.pinch_closed ({self.pinch_closed_m:g} m) must be less than gripper.pinch_opened "
+                f"({self.pinch_opened_m:g} m)"
+            )
+        if self.braking_s < 0.004:
+            raise InvalidInputError(
+                f"stop.within ({self.stop_within_s:g} s) leaves no time to brake after stop.slow_after "
+                f"({self.slow_after_s:g} s) and two steps at {self.rate_hz:g} Hz: raise it, or lower slow_after"
+            )
+
+    @property
+    def box_m(self) -> np.ndarray:
+        """(2, 3): lowest and highest corner of the workspace."""
+        return np.array([[self.x_min_m, self.y_min_m, self.z_min_m], [self.x_max_m, self.y_max_m, self.z_max_m]])
+
+    @property
+    def braking_s(self) -> float:
+        """Time that remains for braking when the end of good poses is noticed one step late and it ends within one."""
+        return self.stop_within_s - self.slow_after_s - 2 / self.rate_hz
+
+    @property
+    def stop_acceleration_m_s2(self) -> float:
+        """Deceleration of a stop, from full speed in time."""
+        return self.max_acceleration_m_s2 + self.max_speed_m_s / self.braking_s
+
+    @property
+    def stop_turn_acceleration_rad_s2(self) -> float:
+        """Angular deceleration of a stop, from full speed in time."""
+        return self.max_turn_rad_s / self.braking_s
+
+    @property
+    def side(self) -> Side:
+        """The hand that is followed."""
+        return Side[self.hand_side.upper()]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What teleoperation needs of one hand in one image: its wrist in the robot's base frame.
+
+    fault: what is wrong with the numbers, in words; such a hand is never followed. pinch_m: distance of the fingertips,
+    None while one is hidden.
+    """
+
+    side: Side
+    side_score: float
+    track_id: int
+    score: float
+    position_m: np.ndarray
+    rotation: np.ndarray
+    position_stddev_m: float
+    pinch_m: float | None = None
+    fault: str = ""
+
+
+def broken(track_id: int, side: Side, fault: str) -> Observation:
+    """An observation that says only that there was something."""
+    return Observation(side, 0.0, track_id, 0.0, np.zeros(3), np.eye(3), 0.0, fault=fault)
+
+
+def observe(
+    hand: HandPose, rotation_base_camera: np.ndarray, translation_m: np.ndarray, min_fingertip_score: float = 0.3
+) -> Observation:
+    """A hand as teleoperation sees it. rotation_base_camera, translation_m: pose of the camera in the base frame."""
+    try:
+        grasp = grasp_of(hand)
+        assert hand.keypoints_m is not None
+        rotation = rotation_base_camera @ hand.rotation_camera_wrist
+    except InvalidInputError as error:
+        return broken(hand.track_id, hand.side, str(error))
+    return Observation(
+        side=hand.side,
+        side_score=float(hand.side_score),
+        track_id=hand.track_id,
+        score=float(hand.score),
+        position_m=rotation_base_camera @ hand.keypoints_m[WRIST] + translation_m,
+        rotation=rotation,
+        position_stddev_m=float(hand.position_stddev_m),
+        pinch_m=grasp.opening_m if grasp.score >= min_fingertip_score else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Where the robot is to be now, in its base frame.
+
+    velocity_m_s, turn_rad_s: (3,) about the base frame's axes, those that led here. gripper_opening_m: None until a
+    pinch was seen. engaged: the clutch is closed.
+    """
+
+    position_m: np.ndarray
+    rotation: np.ndarray
+    velocity_m_s: np.ndarray
+    turn_rad_s: np.ndarray
+    gripper_opening_m: float | None
+    engaged: bool
+
+    @property
+    def moving(self) -> bool:
+        """Whether it follows or has not come to a stop yet."""
+        return bool(self.engaged or self.velocity_m_s.any() or self.turn_rad_s.any())
+
+
+_JUMP_SLACK_M, _TURN_SLACK_RAD = 0.04, 0.5
+"""Noise of a pose that is no motion: at short intervals it would look like speed."""
+_FUTURE_S = 0.05
+"""Clocks of camera and robot may differ by this."""
+_MOST_SCALED_TURN_RAD = 2.8
+_GRIPPER_MATCH_M = 0.004
+
+
+class Teleoperation:
+    """Times `now_s` are steady seconds of this computer; stamps are the images' own."""
+
+    def __init__(self, config: TeleoperationConfig | None = None) -> None:
+        self.config = c = config or TeleoperationConfig()
+        self._filter_position = OneEuro(c.min_cutoff_hz, c.beta_position, max_gap_s=0.3)
+        self._filter_turn = OneEuroRotation(c.min_cutoff_hz, c.beta_turn, max_gap_s=0.3)
+        self.engaged = False
+        self.why_stopped = "the clutch has not been closed yet"
+        """Why the clutch opened last."""
+        self.why_not_good = "no hands have arrived"
+        """What was wrong with the last image's hands; "" when nothing was."""
+        self.stops = 0
+        """How often the clutch opened by itself."""
+        self._target: Target | None = None
+        self._stepped_s = -math.inf
+        self._stamp_s = -math.inf
+        self._good_s = -math.inf
+        self._good: Observation | None = None
+        self._good_stamp_s = 0.0
+        self._raw: Observation | None = None
+        self._rivals = 0
+        self._pinch_m: float | None = None
+        self._gripper_m: float | None = None
+        self._gripper_follows = True
+
+    # What is seen
+
+    def see(self, hands: Sequence[Observation], stamp_s: float, age_s: float, now_s: float) -> None:
+        """All hands of one image. age_s: how old the image is by the clock of its stamps."""
+        if now_s < self._good_s:
+            self._fault("the computer's clock went back")
+        if not (math.isfinite(stamp_s) and math.isfinite(age_s)):
+            return self._fault("the image's stamp is not a time")
+        if stamp_s < self._stamp_s:
+            self._stamp_s = stamp_s
+            return self._fault("the images' stamps went back")
+        if stamp_s == self._stamp_s:
+            return None  # seen already, and no news
+        self._stamp_s = stamp_s
+        if age_s < -_FUTURE_S:
+            return self._fault(f"the image's stamp lies {-age_s:.2f} s ahead of the clock")
+        hand = self._followed(hands)
+        if hand is None:
+            return None
+        self.why_not_good = self._what_is_wrong(hand, age_s)
+        if not self.why_not_good:
+            self._take(hand, stamp_s, now_s)
+        return None
+
+    def _followed(self, hands: Sequence[Observation]) -> Observation | None:
+        """The hand that counts in this image; None, with a reason, when there is none or it is another one."""
+        side = self.config.side
+        fitting = [hand for hand in hands if hand.side == side]
+        self._rivals = sum(hand.score >= self.config.min_score for hand in fitting) - 1
+        if not self.engaged or self._good is None:
+            if not fitting:
+                self.why_not_good = f"no {side.label} hand in view"
+                return None
+            best = max(fitting, key=lambda hand: hand.score if math.isfinite(hand.score) else -1.0)
+            if self._good is not None and best.track_id != self._good.track_id:
+                self._forget()
+            return best
+        same = [hand for hand in hands if hand.track_id == self._good.track_id]
+        if len(same) > 1:
+            self._fault("two hands have the followed hand's identity")
+        elif same and same[0].side != side:
+            self._fault(f"the followed hand is now taken for a {same[0].side.label} one")
+        elif same:
+            return same[0]
+        elif fitting:
+            self._fault(f"the followed hand is gone and there is another {side.label} one")
+        else:
+            self.why_not_good = "the followed hand is not in view"
+        return None
+
+    def _what_is_wrong(self, hand: Observation, age_s: float) -> str:
+        c = self.config
+        numbers = (hand.score, hand.side_score, hand.position_stddev_m)
+        finite = np.isfinite(hand.position_m).all() and np.isfinite(hand.rotation).all() and np.isfinite(numbers).all()
+        if hand.fault or not finite:
+            return self._fault(hand.fault or "a number of the hand's pose is not finite")
+        if age_s > c.max_image_age_s:
+            return f"the image is {age_s:.2f} s old"
+        if hand.score < c.min_score:
+            return f"the hand's score is {hand.score:.2f}"
+        if hand.side_score < c.min_side_score:
+            return f"the score of the hand's side is {hand.side_score:.2f}"
+        if not 0 <= hand.position_stddev_m <= c.max_stddev_m:
+            return f"the deviation of the hand's position is {hand.position_stddev_m:.3f} m"
+        return ""
+
+    def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
+        """A good pose."""
+        c, raw = self.config, self._raw
+        if raw is not None:
+            elapsed = stamp_s - self._good_stamp_s
+            moved = float(np.linalg.norm(hand.position_m - raw.position_m))
+            turned = float(Rotation.from_matrix(hand.rotation @ raw.rotation.T).magnitude())
+            if moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
+                self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
+            elif turned > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
+                self._fault(f"the hand turned by {turned:.1f} rad in {elapsed:.3f} s")
+        position = self._filter_position(hand.position_m, stamp_s)
+        rotation = self._filter_turn(hand.rotation, stamp_s)
+        self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
+        self._good = replace(hand, position_m=position, rotation=rotation)
+        self._pinch_m = hand.pinch_m
+        if self.engaged and c.turn_scale not in (0, 1):
+            turned = float(Rotation.from_matrix(rotation @ self._from_hand.rotation.T).magnitude())
+            if turned > _MOST_SCALED_TURN_RAD:
+                self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
+
+    def _fault(self, reason: str) -> str:
+        """What no hand does that simply goes on: open the clutch and start to look anew."""
+        self._open(reason)
+        self._forget()
+        self.why_not_good = reason
+        return reason
+
+    def _forget(self) -> None:
+        self._good, self._raw, self._good_s, self._pinch_m = None, None, -math.inf, None
+        self._filter_position.reset()
+        self._filter_turn.reset()
+
+    # Clutch
+
+    def engage(self, now_s: float, position_m: np.ndarray | None = None, rotation: np.ndarray | None = None) -> str:
+        """Close the clutch. Returns why that is not possible, in words, or "".
+
+        position_m, rotation: where the robot is now; without them the target goes on from where it stands.
+        """
+        c = self.config
+        if self.engaged:
+            return "the clutch is closed already"
+        if self._target is not None and self._target.moving:
+            return "the target has not come to a stop yet"
+        if self._good is None or not 0 <= now_s - self._good_s < c.stop_within_s - 1 / c.rate_hz:
+            return f"there is no good pose of the {c.hand_side} hand: {self.why_not_good or 'hands stopped coming'}"
+        if self._rivals > 0:
+            return f"{self._rivals + 1} {c.hand_side} hands are in view: only one may be when the clutch closes"
+        if position_m is None or rotation is None:
+            if self._target is None:
+                return "it is not known where the robot is"
+            position_m, rotation = self._target.position_m, self._target.rotation
+        low, high = c.box_m
+        if not (np.isfinite(position_m).all() and np.isfinite(rotation).all()):
+            return "the robot's pose is not finite"
+        if ((position_m < low - 1e-9) | (position_m > high + 1e-9)).any():
+            x, y, z = position_m
+            return f"the robot's effector at ({x:.3f}, {y:.3f}, {z:.3f}) m lies outside the workspace box"
+        self._from_hand, self._from_target = self._good, (np.array(position_m), np.array(rotation))
+        self._target = Target(*self._from_target, np.zeros(3), np.zeros(3), self._gripper_m, True)
+        self._gripper_follows = self._gripper_m is None
+        self._stepped_s, self.engaged, self.why_stopped = now_s, True, ""
+        return ""
+
+    def disengage(self, reason: str) -> None:
+        """Open the clutch on somebody's wish."""
+        if self.engaged:
+            self.engaged, self.why_stopped = False, reason
+
+    def _open(self, reason: str) -> None:
+        if self.engaged:
+            self.stops += 1
+            self.disengage(reason)
+
+    # The target
+
+    @property
+    def target(self) -> Target | None:
+        """As the last step left it; None before the clutch was closed for the first time."""
+        return self._target
+
+    def step(self, now_s: float) -> Target | None:
+        """The target at this time. A step that comes late moves no farther than two and a half steps in time."""
+        c, last = self.config, self._target
+        if last is None:
+            return None
+        if now_s < self._stepped_s:
+            self._fault("the computer's clock went back")
+            self._stepped_s = now_s
+        dt = min(now_s - self._stepped_s, 2.5 / c.rate_hz)
+        silence = now_s - self._good_s
+        if self.engaged and silence > c.stop_within_s - 0.5 / c.rate_hz:
+            self._open(self.why_not_good or "hands stopped coming")
+        if dt <= 0:
+            self._target = replace(last, engaged=self.engaged)
+            return self._target
+        self._stepped_s = now_s
+        follow = self.engaged and silence <= c.slow_after_s
+        velocity, turn = self._wanted(last, dt) if follow else (np.zeros(3), np.zeros(3))
+        brake = c.max_acceleration_m_s2 / math.sqrt(3)
+        low, high = c.box_m
+        walls = (-wall_speed(last.position_m - low, brake, dt), wall_speed(high - last.position_m, brake, dt))
+        velocity = next_velocity(
+            last.velocity_m_s,
+            velocity,
+            c.max_acceleration_m_s2 if follow else c.stop_acceleration_m_s2,
+            dt,
+            walls,
+            brake,
+        )
+        turn = next_velocity(
+            last.turn_rad_s,
+            turn,
+            c.max_turn_acceleration_rad_s2
+            if follow
+            else max(c.max_turn_acceleration_rad_s2, c.stop_turn_acceleration_rad_s2),
+            dt,
+        )
+        if follow:
+            self._move_gripper(dt)
+        self._target = Target(
+            position_m=np.clip(last.position_m + velocity * dt, low, high),
+            rotation=Rotation.from_rotvec(turn * dt).as_matrix() @ last.rotation if turn.any() else last.rotation,
+            velocity_m_s=velocity,
+            turn_rad_s=turn,
+            gripper_opening_m=self._gripper_m,
+            engaged=self.engaged,
+        )
+        return self._target
+
+    def _wanted(self, last: Target, dt: float) -> tuple[np.ndarray, np.ndarray]:
+        """Velocity and angular velocity towards where the hand wants the target."""
+        c, hand, start = self.config, self._good, self._from_hand
+        assert hand is not None
+        position, rotation = self._from_target
+        goal = np.clip(position + c.position_scale * (hand.position_m - start.position_m), *c.box_m)
+        turned = Rotation.from_matrix(hand.rotation @ start.rotation.T).as_rotvec() * c.turn_scale
+        goal_rotation = Rotation.from_rotvec(turned).as_matrix() @ rotation
+        rest = Rotation.from_matrix(goal_rotation @ last.rotation.T).as_rotvec()
+        return (
+            approach(goal - last.position_m, c.response_s, c.max_speed_m_s, c.max_acceleration_m_s2, dt),
+            approach(rest, c.response_s, c.max_turn_rad_s, c.max_turn_acceleration_rad_s2, dt),
+        )
+
+    def _move_gripper(self, dt: float) -> None:
+        """Towards the pinch; after re-engagement only once the fingers have come to where the gripper is."""
+        c = self.config
+        if self._pinch_m is None or not math.isfinite(self._pinch_m):
+            return
+        share = (self._pinch_m - c.pinch_closed_m) / (c.pinch_opened_m - c.pinch_closed_m)
+        wanted = c.gripper_opening_m * min(max(share, 0.0), 1.0)
+        if self._gripper_m is None:
+            self._gripper_m = wanted
+        rest = wanted - self._gripper_m
+        if abs(rest) <= _GRIPPER_MATCH_M:
+            self._gripper_follows = True
+        if self._gripper_follows:
+            reach = c.gripper_speed_m_s * dt
+            self._gripper_m += min(max(rest, -reach), reach)

@@ -1,0 +1,225 @@
+"""hand_teleop over real topics: hands that a test publishes, and what a robot would get."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import numpy as np
+import pytest
+from fake_estimator import make_hand
+from ros_client import Process
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.skeleton import Side
+
+PERIOD_S = 1 / 30
+
+
+class Robot:
+    """Publishes hands like the tracker, and keeps the targets with their stamps."""
+
+    def __init__(self, client) -> None:
+        from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TwistStamped
+        from hand_pose_3d.msg import HandPose3DArray
+        from std_msgs.msg import Bool, Float64
+        from trajectory_msgs.msg import JointTrajectory
+
+        self.client, self.ros = client, client.ros
+        self.hands = self.ros.create_publisher(HandPose3DArray, "/hand_pose_3d/hands", 10)
+        self.poses: list[tuple[float, np.ndarray]] = []
+        self.ros.create_subscription(PoseStamped, "/hand_teleop/target_pose", self._on_pose, 50)
+        self.twists = client.listen("/hand_teleop/target_twist", TwistStamped)
+        self.openings = client.listen("/hand_teleop/gripper/opening", Float64)
+        self.trajectories = client.listen("/hand_teleop/gripper/trajectory", JointTrajectory)
+        self.pinches = client.listen("/hand_teleop/pinch_base", PoseWithCovarianceStamped)
+        self.stddevs = client.listen("/hand_teleop/pinch_opening_stddev", Float64)
+        self.engaged = client.listen("/hand_teleop/engaged", Bool)
+        self.sent_s = 0.0
+        client.until(self.hands.get_subscription_count, what="the node's subscription")
+        client.until(lambda: self.ros.count_publishers("/hand_teleop/target_pose"))
+        client.spin(0.5)
+
+    def _on_pose(self, message) -> None:
+        p = message.pose.position
+        assert message.header.frame_id == "base_link"
+        stamp = message.header.stamp
+        self.poses.append((stamp.sec + 1e-9 * stamp.nanosec, np.array([p.x, p.y, p.z])))
+
+    def send(self, *hands, age_s: float = 0.02) -> None:
+        """One hands message, now."""
+        from hand_pose_3d.msg import HandPose3DArray
+        from std_msgs.msg import Header
+
+        from hand_pose_3d.ros.messages import hand_message
+
+        stamp = self.ros.get_clock().now().nanoseconds - int(age_s * 1e9)
+        header = Header(frame_id="camera_optical")
+        header.stamp.sec, header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        made = [hand_message(hand, header, (480, 640)) for hand in hands]
+        self.hands.publish(HandPose3DArray(header=header, hands=made))
+        self.sent_s = time.time()
+
+    def stream(self, seconds: float, hands_at, until=lambda: False, **how) -> None:
+        """Hands at 30 Hz; hands_at: their list for a time since the beginning; until: ends it sooner."""
+        begin = time.monotonic()
+        count = 0
+        while (elapsed := time.monotonic() - begin) < seconds and not until():
+            if elapsed >= count * PERIOD_S:
+                count = int(elapsed / PERIOD_S) + 1
+                self.send(*hands_at(elapsed), **how)
+            self.client.executor.spin_once(timeout_sec=0.002)
+
+    def engage(self, on: bool = True):
+        from std_srvs.srv import SetBool
+
+        client = self.ros.create_client(SetBool, "/hand_teleop/engage")
+        self.client.until(client.service_is_ready)
+        future = client.call_async(SetBool.Request(data=on))
+        begin = time.monotonic()
+        while not future.done():
+            assert time.monotonic() < begin + 30
+            self.send(a_hand(0.0))
+            self.client.spin(PERIOD_S)
+        self.ros.destroy_client(client)
+        return future.result()
+
+    def follow(self, seconds: float, hands_at, least_m: float = 0.02) -> None:
+        """Close the clutch and move the hand, as often as a busy computer asks for: until the target has come along."""
+        for _ in range(40):
+            self.stream(0.2, lambda t: [a_hand(0.0)])
+            if not self.engage().success:
+                continue
+            first = len(self.poses)
+
+            def came(first: int = first) -> bool:
+                moved = len(self.poses) > first and np.linalg.norm(self.poses[-1][1] - self.poses[first][1]) > least_m
+                return bool(moved and self.engaged[-1].data)
+
+            self.stream(seconds, hands_at, until=came)
+            if came():
+                return
+        raise AssertionError("the target never followed without a stop")
+
+    def check_stop(self, good_s: float) -> None:
+        """The target stands 100 ms after the last good hands, but for the time in which the node was not let run."""
+        after = [(t, p) for t, p in self.poses if t > good_s - 0.02]
+        last = max((t for (_, a), (t, b) in zip(after, after[1:]) if not np.array_equal(a, b)), default=good_s)
+        times = np.array([good_s, *(t for t, _ in after if t <= last)])
+        idle_s = np.maximum(np.diff(times) - 0.012, 0).sum()
+        assert last - good_s < 0.1 + idle_s
+
+
+CAMERA = Camera(500, 500, 320, 240)
+
+
+def a_hand(moved: float, side: Side = Side.RIGHT, pinch: bool = False, **fields):
+    """A hand in front of the camera, moved to the right by so many metres."""
+    hand = make_hand(side, 0.0, CAMERA, track_id=int(side))
+    metres = hand.keypoints_m + [moved, 0, 0]
+    if pinch:
+        metres[4] = metres[8] + [0.01, 0, 0]
+    values = {"keypoints_m": metres, "keypoint_scores": np.full(21, 0.9), **fields}
+    return hand.replace(**values)
+
+
+@pytest.fixture
+def robot(client):
+    pytest.importorskip("trajectory_msgs")
+    running = []
+
+    def start(*arguments: str) -> Robot:
+        stated = ["-p", "camera_from:=stated"]
+        running.append(Process("-m", "hand_pose_3d.ros.teleop", "--ros-args", *stated, *arguments))
+        made = Robot(client)
+        made.process = running[-1]
+        return made
+
+    yield start
+    for process in running:
+        if process.popen.poll() is None:
+            status, output = process.stop()
+            assert status == 0, output
+
+
+def test_off_then_follows_then_stops_when_hands_stop_and_stays_stopped(robot):
+    made = robot("-p", "start.yaw:=1.57")
+    while not made.stddevs:
+        made.stream(0.5, lambda t: [a_hand(0.1 * t)])
+    assert not made.poses and made.pinches  # silent to the robot, not to grasping nodes
+    made.follow(0.6, lambda t: [a_hand(0.2 * t)])
+    good_s = made.sent_s
+    made.client.spin(1.5)  # the tracker hangs
+    made.check_stop(good_s)
+    times, positions = np.array([t for t, _ in made.poses]), np.array([p for _, p in made.poses])
+    assert positions[0] == pytest.approx([0.45, 0, 0.3])
+    assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() <= 0.25 * 0.025 + 1e-9  # 2.5 steps at full speed
+    assert np.median(np.diff(times)) < 0.015
+    assert made.twists and made.openings and made.trajectories[-1].joint_names == ["gripper"]
+    twist = made.twists[-1].twist
+    assert (twist.linear.x, twist.linear.y, twist.linear.z, twist.angular.z) == (0.0, 0.0, 0.0, 0.0)
+    count, held = len(made.poses), positions[-1]
+    made.stream(0.5, lambda t: [a_hand(0.1 + 0.2 * t)])
+    assert len(made.poses) == count  # only the clutch goes on
+    made.follow(0.6, lambda t: [a_hand(0.2 * t)])
+    made.client.spin(0.2)
+    assert made.poses[count][1] == pytest.approx(held, abs=1e-3)
+
+
+@pytest.mark.parametrize("fault", ["lost", "another", "score", "stale"])
+def test_faults_stop_within_100_ms_of_the_last_good_hands(robot, fault):
+    made = robot()
+    made.follow(0.6, lambda t: [a_hand(0.15 * t)])
+    good_s = made.sent_s
+    bad, how = {
+        "lost": ([], {}),
+        "another": ([a_hand(0.1).replace(track_id=77)], {}),
+        "score": ([a_hand(0.1).replace(score=0.1)], {}),
+        "stale": ([a_hand(0.1)], {"age_s": 2.0}),
+    }[fault]
+    made.stream(0.5, lambda t: bad, **how)
+    made.check_stop(good_s)
+    assert made.engaged[-1].data is False
+
+
+def test_a_killed_node_is_silent_and_a_new_one_is_off(robot):
+    made = robot()
+    made.follow(0.4, lambda t: [a_hand(0.2 * t)], least_m=0.01)
+    made.process.popen.send_signal(signal.SIGKILL)
+    made.process.popen.wait()
+    made.client.spin(0.3)
+    count = len(made.poses)
+    again = robot()
+    made.client.until(lambda: not made.engaged[-1].data, what="the new node's first word")
+    again.stream(0.5, lambda t: [a_hand(0.1 * t)])
+    assert len(made.poses) == count and not again.poses
+
+
+def test_the_other_hands_pinch_is_the_clutch(robot):
+    made = robot()
+    made.stream(1.0, lambda t: [a_hand(0.0), a_hand(0.2, Side.LEFT)])
+    made.stream(1.0, lambda t: [a_hand(0.05 * t), a_hand(0.2, Side.LEFT, pinch=True)])
+    assert made.engaged[-1].data is True and made.poses
+    made.stream(0.3, lambda t: [a_hand(0.05), a_hand(0.2, Side.LEFT)])
+    assert made.engaged[-1].data is False
+
+
+def test_numbers_that_are_none_do_not_end_the_node(robot):
+    from hand_pose_3d.msg import HandPose3D, HandPose3DArray
+
+    made = robot()
+    for hand in (HandPose3D(side=9), HandPose3D(side=2, score=float("nan")), HandPose3D(side=2, scale_source=3)):
+        made.hands.publish(HandPose3DArray(hands=[hand]))
+        made.client.spin(0.1)
+    answer = made.engage()
+    assert made.process.popen.poll() is None and (answer.success or "good pose" in answer.message)
+
+
+def test_parameters_are_refused_in_words():
+    pytest.importorskip("rclpy")
+    pytest.importorskip("trajectory_msgs")
+    arguments = ("-m", "hand_pose_3d.ros.teleop", "--ros-args", "-p")
+    status, output = Process(*arguments, "workspace.x_min:=0.9").wait()
+    assert status == 1 and "workspace.x_min (0.9 m) must be less than x_max" in output
+    status, output = Process(*arguments, "stop.within:=0.5").wait()
+    assert status == 1 and "stop.within" in output and "Traceback" not in output
