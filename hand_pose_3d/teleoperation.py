@@ -306,22 +306,24 @@ class Teleoperation:
         if now_s < self._good_s:
             self._fault("the computer's clock went back")
         if not (math.isfinite(stamp_s) and math.isfinite(age_s)):
-            return self._fault("the image's stamp is not a time")
+            self._fault("the image's stamp is not a time")
+            return
         if stamp_s < self._stamp_s:
             self._stamp_s = stamp_s
-            return self._fault("the images' stamps went back")
+            self._fault("the images' stamps went back")
+            return
         if stamp_s == self._stamp_s:
-            return None  # seen already, and no news
+            return  # seen already, and no news
         self._stamp_s = stamp_s
         if age_s < -_FUTURE_S:
-            return self._fault(f"the image's stamp lies {-age_s:.2f} s ahead of the clock")
+            self._fault(f"the image's stamp lies {-age_s:.2f} s ahead of the clock")
+            return
         hand = self._followed(hands)
         if hand is None:
-            return None
+            return
         self.why_not_good = self._what_is_wrong(hand, age_s)
         if not self.why_not_good:
             self._take(hand, stamp_s, now_s)
-        return None
 
     def _followed(self, hands: Sequence[Observation]) -> Observation | None:
         """The hand that counts in this image; None, with a reason, when there is none or it is another one."""
