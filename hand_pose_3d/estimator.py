@@ -51,7 +51,7 @@ class EstimatorConfig:
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
     mirrored: bool = False  # the image shows the scene as a mirror does
-    score_threshold: float = 0.3  # hands below are left out, 0..1
+    score_threshold: float = 0.9  # hands below are left out, 0..1; about one in fifty is false then
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
     scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own

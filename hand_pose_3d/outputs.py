@@ -104,10 +104,13 @@ def _place(temporary: Path, path: Path) -> Path:
 
 
 def encode_image(image_rgb: np.ndarray, suffix: str = ".png") -> bytes:
-    """An image (H, W, 3) uint8 RGB as the bytes of a file of that suffix."""
+    """An image (H, W, 3) uint8 RGB as the bytes of a file of that suffix. Raises InvalidInputError for no picture's."""
     import cv2
 
-    return cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    try:
+        return cv2.imencode(suffix, cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))[1].tobytes()
+    except cv2.error:
+        raise InvalidInputError(f"cannot write the picture as {suffix or 'a file without suffix'}: use .png") from None
 
 
 class VideoWriter:

@@ -309,7 +309,7 @@ def test_followed_hands_are_not_weighed_with_detections(reader):
 def test_a_hand_seen_in_one_frame_of_a_video_alone_is_never_reported(reader):
     reader.presence = 0.7
     image, empty = picture(hand_at((320, 240))), picture()
-    estimator = make(tracking=True)
+    estimator = make(tracking=True, score_threshold=0.5)
     assert [len(estimator(x, stamp_s=k / 30)) for k, x in enumerate((image, empty, image, empty))] == [0] * 4
     assert [len(estimator(image, stamp_s=k / 30)) for k in (4, 5)] == [0, 1]
     assert len(make(tracking=False)(image)) == 1  # of a single image everything above the threshold is

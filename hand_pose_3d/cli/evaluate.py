@@ -24,6 +24,9 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes")
 
 T = TypeVar("T")
 
+POSE_SCORE = 0.1
+"""Least score of hands that are compared with labelled poses, unless the user names another."""
+
 POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 """Parameters that have no meaning for boxes."""
 
@@ -80,6 +83,8 @@ def command(
 
     Missed hands count with infinite error in medians, PCK and AUC; means are over the hands that were found.
 
+    Poses are compared from a score of 0.1 on, boxes from the estimator's own; --score-threshold changes both.
+
     \b
     With --dataset boxes, detection on whole scenes with a box around every hand.
     ROOT/boxes.json: {"images": [{"file": "images/a.jpg", "width": 640, "height": 480,
@@ -103,6 +108,9 @@ def command(
         return
     if sheet:
         raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of other data sets")
+    context = click.get_current_context()
+    if context.get_parameter_source("score_threshold") != ParameterSource.COMMANDLINE:
+        options["score_threshold"] = POSE_SCORE
     samples = _spread(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")

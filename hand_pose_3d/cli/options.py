@@ -30,7 +30,7 @@ _OPTIONS = (
         show_default=True,
         help="Look once an image, coarse and closer in turns, or at all scales; auto: fast in videos.",
     ),
-    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.3, show_default=True),
+    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.9, show_default=True),
 )
 
 

@@ -35,7 +35,7 @@ def root(tmp_path, fake_estimator):
 def test_metrics_curve_and_sheet(root, fake_estimator):
     out = root / "out"
     result = evaluate(
-        *("--root", root, "--max-hands", 8, "--json", out / "f.json"),
+        *("--root", root, "--score-threshold", 0.3, "--max-hands", 8, "--json", out / "f.json"),
         *("--plot", out / "p.png", "--sheet", out / "s.png"),
     )
     assert result.exit_code == 0, result.output
@@ -77,7 +77,18 @@ def test_a_peer_has_a_column_beside(root, fake_estimator, monkeypatch):
     module = ModuleType("hand_pose_3d.evaluation.mediapipe_hands")
     module.MediaPipeHands = Peer
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    result = evaluate("--root", root, "--peer", "mediapipe", "--json", root / "f.json", "--plot", root / "p.png")
+    result = evaluate(
+        "--root",
+        root,
+        "--score-threshold",
+        0.3,
+        "--peer",
+        "mediapipe",
+        "--json",
+        root / "f.json",
+        "--plot",
+        root / "p.png",
+    )
     assert result.exit_code == 0, result.output
     rows = {line.split("  ")[0]: line.split() for line in result.output.splitlines() if line}
     assert rows["precision"] == ["precision", "33.3%", "(1/3)", "100.0%", "(1/1)"]

@@ -1,0 +1,15 @@
+"""Options that commands share say what the estimator does by itself."""
+
+import click
+
+from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.estimator import EstimatorConfig
+
+
+def test_defaults_are_the_estimators():
+    @click.command()
+    @estimator_options
+    def command(**_): ...
+
+    for name, value in command.make_context("command", []).params.items():
+        assert value == getattr(EstimatorConfig(), name), name
