@@ -312,7 +312,9 @@ def test_a_hand_seen_in_one_frame_of_a_video_alone_is_never_reported(reader):
     estimator = make(tracking=True, score_threshold=0.5)
     assert [len(estimator(x, stamp_s=k / 30)) for k, x in enumerate((image, empty, image, empty))] == [0] * 4
     assert [len(estimator(image, stamp_s=k / 30)) for k in (4, 5)] == [0, 1]
-    assert len(make(tracking=False)(image)) == 1  # of a single image everything above the threshold is
+    assert (
+        len(make(tracking=False, score_threshold=0.5)(image)) == 1
+    )  # of a single image everything above the threshold is
 
 
 @pytest.mark.parametrize(
