@@ -246,6 +246,8 @@ class HandPoseEstimator:
         if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
             self.reset()
             self._shape = image.shape
+        if tracker.starts_anew(stamp_s):
+            self._searches = 0  # the whole image first
         start = time.perf_counter()
         windows = tracker.predict(stamp_s)
         search = tracker.needs_detection(stamp_s)

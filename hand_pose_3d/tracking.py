@@ -170,6 +170,10 @@ class HandTracker:
             self._tracks.remove(track)
         return sorted(out, key=lambda hand: -hand.score)
 
+    def starts_anew(self, stamp_s: float) -> bool:
+        """Whether a frame of this time follows on none: time went back, or too long has passed."""
+        return self._discontinuous(stamp_s, None)
+
     def _resolve(self, stamp_s: float | None) -> float:
         if stamp_s is None:
             return 0.0 if self._stamp_s is None else self._stamp_s + _FRAME_S
