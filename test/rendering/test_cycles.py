@@ -82,7 +82,7 @@ def test_materials_do_not_depend_on_light_and_lie_where_the_meshes_are(maker, as
     look = maker.engine.look(assembly)
     dark = replace(assembly, lighting={**assembly.lighting, "key": (0.0, 0.0, 0.0), "exposure": 0.1})
     np.testing.assert_array_equal(maker.engine.look(dark).albedo, look.albedo)
-    assert set(np.unique(look.mesh)) == {0, 1, 2}
+    assert look.mesh.any() and set(np.unique(look.mesh)) <= set(range(len(assembly.arms) + 1))
     side = len(look.mesh)
     pixel = ((np.arange(320) + 0.5) * side / 320).astype(int)
     label = maker.engine.render(assembly).label

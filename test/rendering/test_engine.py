@@ -49,4 +49,4 @@ def test_skin_shows_nothing_from_beside_its_pieces_of_the_texture(maker, close):
     shown = (plain.mesh == number) & (plain.skin > 0)
     assert shown.sum() > 3000
     other = np.abs(painted.albedo[shown] / plain.albedo[shown] - 1).max(axis=-1) > 0.05
-    assert other.mean() < 0.003
+    assert other.mean() < 0.007  # 0.001 to 0.005 by the hand; 0.011 with colours from beside the pieces
