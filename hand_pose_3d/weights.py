@@ -31,7 +31,7 @@ REGISTRY = FOLDER / "registry.json"
 
 REQUIRED_METADATA = ("family", "version", "licence")
 DIGEST = "sha256"
-_OURS = rb'.{8}\{"__metadata__":\{[^}]*"network":'
+_OURS = rb'.{8}\{"__metadata__":\{.{,20000}?"network":'
 """What files of :func:`save_weights` begin with."""
 
 _LARGEST_HALF = 65504.0

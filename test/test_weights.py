@@ -179,3 +179,14 @@ def test_conventions_turn_the_authors_pose_into_ours():
 def test_unknown_convention_is_refused():
     with pytest.raises(WeightsError, match="thumb"):
         weights.Conventions.from_metadata({"keypoint0": "thumb"})
+
+
+def test_an_earlier_result_is_known_in_whatever_order_its_metadata_stand(tmp_path):
+    """safetensors writes metadata in random order, and figures hold braces of their own."""
+    metadata = {"family": "paper", "version": "1", "licence": "Apache-2.0", "figures": '{"median": {"px": 1}}'}
+    for number in range(12):
+        for _ in range(2):
+            weights.save_weights(tmp_path / f"{number}.safetensors", nn.Linear(2, 2), metadata)
+    (tmp_path / "other.safetensors").write_bytes(b'12345678{"tensor":{}}')
+    with pytest.raises(WeightsError, match="no earlier result"):
+        weights.save_weights(tmp_path / "other.safetensors", nn.Linear(2, 2), metadata)
