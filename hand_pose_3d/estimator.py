@@ -29,8 +29,11 @@ STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 NETWORK_SETTINGS = ("model", "device", "weights", "precision")
 """Settings that say which networks are loaded, and how; all others can change while they stay."""
 
-_ROUGH_SCORE = 0.3
-"""A first reading, of a window that fits less well, has to reach this share of the score that is asked for."""
+_ROUGH_SCORE = 0.015
+"""Of a first reading of a single image, from which on its hand is read again in a better window."""
+
+_ROUGH_SHARE = 0.3
+"""The same in a video, whose next image will be searched too: share of the score that is asked for."""
 
 _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
@@ -225,13 +228,14 @@ class HandPoseEstimator:
         spare = _SPARE_READS if config.tracking else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         crops = [place.crop(family.crop_size, family.crop_margin) for place in places]
+        rough = config.score_threshold * _ROUGH_SHARE if config.tracking else min(_ROUGH_SCORE, config.score_threshold)
         hands: list[HandPose] = []
         again: list[tuple[Crop, Detection]] = []
         for number, crop, hand in self._read(image, crops):
             hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
             if config.tracking and fits(crop, better):  # the next image will be read in a better window
                 hands.append(hand)
-            elif hand.score >= config.score_threshold * _ROUGH_SCORE:
+            elif hand.score >= rough:
                 again.append((better, places[number]))
         windows = [crop for crop, _ in again]
         for number, _, hand in self._read(image, windows, mirrored_too=not config.tracking):
