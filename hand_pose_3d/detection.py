@@ -10,6 +10,10 @@ import numpy as np
 
 from hand_pose_3d.camera import Crop
 
+STRIDE = 4
+"""Pixels of the network's input to a cell of its maps."""
+PADDING = 114
+"""Grey around an image that does not fill the input."""
 EXTENT_UNIT = 16.0
 """Pixels of the network's input; extents come as logarithms over this."""
 _SAME_SHIFT, _SAME_RATIO = 0.33, 1.9
@@ -78,8 +82,7 @@ def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, flo
     """
     rows, columns = np.nonzero(maps[0] >= least)
     score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)
-    stride = 4.0  # input pixels to a cell
-    extent = np.exp(np.clip(extent, -3, 4)) * EXTENT_UNIT / stride  # cells
+    extent = np.exp(np.clip(extent, -3, 4)) * EXTENT_UNIT / STRIDE  # cells
     x = (columns + 0.5 + dx * extent) * step[0] - 0.5 + origin[0]
     y = (rows + 0.5 + dy * extent) * step[1] - 0.5 + origin[1]
     scale = math.sqrt(step[0] * step[1])

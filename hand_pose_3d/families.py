@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.detection import LEAST_DETECTION, Detection, Look, decode, distinct_detections, evidence, looks_at
+from hand_pose_3d.detection import (
+    LEAST_DETECTION,
+    PADDING,
+    STRIDE,
+    Detection,
+    Look,
+    decode,
+    distinct_detections,
+    evidence,
+    looks_at,
+)
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.geometry import from_canonical
 from hand_pose_3d.hands import HandPose
@@ -103,7 +113,7 @@ class LiteFamily:
     """Networks that a CPU runs in real time."""
 
     crop_size, crop_margin, upright = 160, 1.3, True
-    _area, _step, _cell = 170 * 128, 32, 4
+    _area, _step, _cell = 170 * 128, 32, STRIDE
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
         from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
@@ -137,7 +147,7 @@ class LiteFamily:
         scale = (look.pixels / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
         padded = [-(-edge // self._step) * self._step for edge in inner]
-        canvas = np.full((padded[1], padded[0], 3), 114, np.uint8)
+        canvas = np.full((padded[1], padded[0], 3), PADDING, np.uint8)
         finer = math.ceil(0.5 / scale)
         if finer > 1:
             # Samples at most two pixels apart, averaged below: averaging all pixels of a large image takes longer.

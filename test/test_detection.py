@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.detection import (
     EXTENT_UNIT,
+    STRIDE,
     Detection,
     decode,
     distinct_detections,
@@ -18,10 +19,7 @@ from hand_pose_3d.detection import (
     on_known,
     same_hand,
 )
-from hand_pose_3d.networks.lite import LiteHandSegNet
 from hand_pose_3d.training import handsegnet
-
-STRIDE = LiteHandSegNet.stride
 
 
 def maps_of(*hands, shape=(24, 32)):
@@ -95,7 +93,6 @@ def test_what_training_draws_is_what_detection_reads(u, v, side, angle):
     crop = found[0].crop(160, 1.0)
     assert crop.center == pytest.approx((u, v), abs=0.01)
     assert crop.side == pytest.approx(side, rel=1e-4) and crop.angle == pytest.approx(angle, abs=1e-4)
-    assert handsegnet.EXTENT_UNIT == EXTENT_UNIT
 
 
 def test_targets_of_touching_hands_are_two_peaks_each_with_its_own_properties():

@@ -75,8 +75,6 @@ class LiteHandSegNet(nn.Module):
     with properties as in CenterNet (Zhou et al., Objects as Points, 2019).
     """
 
-    stride = 4
-
     def __init__(self) -> None:
         super().__init__()
         self.trunk = SceneTrunk()

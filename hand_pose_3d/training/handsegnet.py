@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.detection import EXTENT_UNIT, PADDING, STRIDE
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Evaluation
@@ -21,11 +22,6 @@ from hand_pose_3d.windows import crop_from_pose
 
 SCENE_INPUT = 160
 """Edge of a training image in pixels, about as many pixels as the coarsest look at a scene has at run time."""
-STRIDE = LiteHandSegNet.stride
-EXTENT_UNIT = 16.0
-"""Pixels; the network gives extents as logarithms over this."""
-PADDING = 114
-"""Grey around an image that does not fill the input, at run time and here."""
 
 
 _LARGEST, _FAR_LARGER = 1.15, 1.7
