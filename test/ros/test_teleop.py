@@ -152,7 +152,7 @@ def test_off_then_follows_then_stops_when_hands_stop_and_stays_stopped(robot):
     made.client.spin(1.5)  # the tracker hangs
     made.check_stop(good_s)
     times, positions = np.array([t for t, _ in made.poses]), np.array([p for _, p in made.poses])
-    assert positions[0] == pytest.approx([0.45, 0, 0.3])
+    assert positions[0] == pytest.approx([0.45, 0, 0.3], abs=1e-3)  # the very first ones may be lost
     assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() <= 0.25 * 0.025 + 1e-9  # 2.5 steps at full speed
     assert np.median(np.diff(times)) < 0.015
     assert made.twists and made.openings and made.trajectories[-1].joint_names == ["gripper"]
