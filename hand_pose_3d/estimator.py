@@ -15,7 +15,7 @@ from hand_pose_3d.detection import Detection, on_known
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
 from hand_pose_3d.geometry import rotation_to_ray
-from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
 from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
@@ -57,9 +57,10 @@ class EstimatorConfig:
     score_threshold: float = 0.9  # hands below are left out, 0..1; about one in fifty is false then
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
-    scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
+    scale_source: str = "auto"  # where metres come from: one of SCALE_SOURCES, or a ScaleSource, and no other
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
-    reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
+    # If given, auto takes the length for calibrated. None: that of people (assumed) or of a measured hand (calibrated).
+    reference_length_stddev: float | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
@@ -71,6 +72,10 @@ class EstimatorConfig:
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         if self.search not in ("auto", "fast", "thorough"):
             raise InvalidInputError(f"search {self.search!r} is not one of auto, fast, thorough")
+        if isinstance(self.scale_source, ScaleSource):
+            object.__setattr__(self, "scale_source", self.scale_source.label)
+        if self.scale_source not in SCALE_SOURCES:
+            raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
         if not 0 <= self.score_threshold <= 1:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
         if not 0.005 <= self.reference_length <= 0.2:
@@ -85,6 +90,17 @@ class EstimatorConfig:
         if unknown:
             raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
         return replace(self, **settings)
+
+    @property
+    def reference_source(self) -> ScaleSource:
+        """What metres by the reference length are called: CALIBRATED or ASSUMED."""
+        measured = self.scale_source == "auto" and self.reference_length_stddev is not None
+        return ScaleSource.CALIBRATED if measured or self.scale_source == "calibrated" else ScaleSource.ASSUMED
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether a depth image changes anything."""
+        return self.scale_source in ("auto", "depth")
 
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
@@ -168,7 +184,7 @@ class HandPoseEstimator:
 
         image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
         keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
-        registered to the image. stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
+        registered to the image; used as scale_source says. stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
         With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
         Raises InvalidInputError for anything that is no such image.
         """
@@ -196,21 +212,22 @@ class HandPoseEstimator:
         self.timings_ms[stage] += (time.perf_counter() - start) * 1e3
 
     def _place(self, hands: Sequence[HandPose], depth_m: np.ndarray | None) -> list[HandPose]:
-        """The hands in metres, as far as camera and depth are known."""
+        """The hands in metres, as far as camera and depth are known and scale_source allows them."""
         start = time.perf_counter()
         config = self.config
-        source = ScaleSource.CALIBRATED if config.scale_source == ScaleSource.CALIBRATED else ScaleSource.ASSUMED
         placed = [
             place(
                 hand,
-                self._camera,
-                depth_m,
+                None if config.scale_source == "none" else self._camera,
+                depth_m if config.uses_depth else None,
                 reference_length_m=config.reference_length,
                 reference_length_stddev_m=config.reference_length_stddev,
-                scale_source=source,
+                scale_source=config.reference_source,
             )
             for hand in hands
         ]
+        if config.scale_source == "depth":  # a size that is assumed is not asked for
+            placed = [hand if hand.scale_source == ScaleSource.DEPTH else hand.unplaced() for hand in placed]
         self._took("placement", start)
         return placed
 

@@ -20,6 +20,15 @@ class ScaleSource(IntEnum):
     CALIBRATED = 2
     DEPTH = 3
 
+    @property
+    def label(self) -> str:
+        """Lower-case name: 'none', 'assumed', 'calibrated' or 'depth'."""
+        return self.name.lower()
+
+
+SCALE_SOURCES = ("auto", *(source.label for source in ScaleSource))
+"""What setting scale_source takes. auto: depth where it shows the hand, else the reference length."""
+
 
 @dataclass(frozen=True, eq=False)
 class HandPose:
@@ -57,6 +66,12 @@ class HandPose:
     def rotation_camera_wrist(self) -> np.ndarray:
         """(3, 3) wrist orientation; axes as in :func:`hand_pose_3d.geometry.wrist_rotation`."""
         return wrist_rotation(self.keypoints_relative, self.side)
+
+    def unplaced(self) -> HandPose:
+        """The hand without metres."""
+        return self.replace(
+            keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan")
+        )
 
     def replace(self, **changes: Any) -> HandPose:
         """A copy with some fields changed."""

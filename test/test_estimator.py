@@ -374,6 +374,34 @@ def test_metres_need_a_camera(reader):
     assert deep.keypoints_m[:, 2].mean() == pytest.approx(0.8, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("settings", "without_depth", "with_depth"),
+    [
+        ({}, "assumed", "depth"),
+        ({"reference_length_stddev": 0.001}, "calibrated", "depth"),
+        ({"scale_source": "none"}, "none", "none"),
+        ({"scale_source": "assumed", "reference_length_stddev": 0.001}, "assumed", "assumed"),
+        ({"scale_source": "calibrated"}, "calibrated", "calibrated"),
+        ({"scale_source": "depth"}, "none", "depth"),
+        ({"scale_source": ScaleSource.NONE}, "none", "none"),
+        ({"scale_source": ScaleSource.DEPTH}, "none", "depth"),
+    ],
+)
+@pytest.mark.parametrize("tracking", [False, True])
+def test_metres_come_from_where_scale_source_says(reader, settings, without_depth, with_depth, tracking):
+    image, camera = picture(hand_at((420, 200))), Camera(600, 600, 319.5, 239.5, 640, 480)
+    estimator, deep = (make(tracking=tracking, **settings) for _ in range(2))
+    assert estimator(image)[0].scale_source == ScaleSource.NONE  # no camera, no metres
+    for hand, label in (
+        (estimator(image, camera)[0], without_depth),
+        (deep(image, camera, depth_m=np.full((480, 640), 0.8, np.float32))[0], with_depth),
+    ):
+        assert hand.scale_source.label == label and (hand.keypoints_m is None) == (label == "none")
+        assert math.isnan(hand.position_stddev_m) == (label == "none") == (hand.scale_m == 0)
+        # The camera says how the hand is turned, metres or not.
+        np.testing.assert_allclose(hand.keypoints_relative, make()(image, camera)[0].keypoints_relative, atol=0.02)
+
+
 def wrist_distances(reader, smoothing, sizes, noise=0.0):
     """Distance of the wrist in metres in each frame of a video of a hand of these sizes, by an unsteady reader."""
     random = np.random.default_rng(3)
@@ -550,6 +578,8 @@ def test_depth_of_another_size_is_refused(reader):
         ({"score_threshold": 1.2}, "0..1"),
         ({"score_threshold": float("nan")}, "0..1"),
         ({"reference_length": 0.0}, "0.005..0.2"),
+        ({"scale_source": "banana"}, "auto, none, assumed, calibrated, depth"),
+        ({"scale_source": 3}, "auto, none, assumed, calibrated, depth"),
         ({"precision": "int8"}, "float32"),
         ({"precision": "float16"}, "needs a GPU"),
         ({"colour": "red"}, "hand_side"),
