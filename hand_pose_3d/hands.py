@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.geometry import wrist_rotation
+from hand_pose_3d.geometry import from_canonical, normalise, to_canonical, wrist_rotation
 from hand_pose_3d.skeleton import Side
 
 
@@ -61,6 +61,36 @@ class HandPose:
     scale_source: ScaleSource = ScaleSource.NONE
     scale_m: float = 0.0
     position_stddev_m: float = float("nan")
+
+    @classmethod
+    def from_canonical(
+        cls, side: Side, keypoints_px: np.ndarray, canonical: np.ndarray, rotation: np.ndarray, **fields: Any
+    ) -> HandPose:
+        """A hand by its pixels (21, 2), canonical keypoints (21, 3) and viewpoint (3, 3); further fields by name.
+
+        roi_px is the box of the pixels; scores that are not given are 1.
+        """
+        low, high = keypoints_px.min(axis=0), keypoints_px.max(axis=0)
+        given = {
+            "side": side,
+            "side_score": 1.0,
+            "score": 1.0,
+            "keypoints_px": keypoints_px,
+            "keypoint_scores": np.ones(len(keypoints_px)),
+            "keypoints_relative": from_canonical(canonical, rotation),
+            "keypoints_canonical": canonical,
+            "rotation_camera_canonical": rotation,
+            "roi_px": (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
+        }
+        return cls(**{**given, **fields})
+
+    @classmethod
+    def from_keypoints(cls, side: Side, keypoints_px: np.ndarray, keypoints: np.ndarray, **fields: Any) -> HandPose:
+        """A hand by its pixels (21, 2) and its keypoints (21, 3) in camera axes, any unit and origin.
+
+        Further fields by name, as :meth:`from_canonical` has them. Raises DegenerateHandError.
+        """
+        return cls.from_canonical(side, keypoints_px, *to_canonical(normalise(keypoints)[0]), **fields)
 
     @property
     def rotation_camera_wrist(self) -> np.ndarray:

@@ -390,8 +390,8 @@ def test_metres_need_a_camera(reader):
 @pytest.mark.parametrize("tracking", [False, True])
 def test_metres_come_from_where_scale_source_says(reader, settings, without_depth, with_depth, tracking):
     image, camera = picture(hand_at((420, 200))), Camera(600, 600, 319.5, 239.5, 640, 480)
-    estimator, deep = (make(tracking=tracking, **settings) for _ in range(2))
-    assert estimator(image)[0].scale_source == ScaleSource.NONE  # no camera, no metres
+    blind, estimator, deep = (make(tracking=tracking, **settings) for _ in range(3))
+    assert blind(image)[0].scale_source == ScaleSource.NONE  # no camera, no metres
     for hand, label in (
         (estimator(image, camera)[0], without_depth),
         (deep(image, camera, depth_m=np.full((480, 640), 0.8, np.float32))[0], with_depth),
@@ -399,7 +399,7 @@ def test_metres_come_from_where_scale_source_says(reader, settings, without_dept
         assert hand.scale_source.label == label and (hand.keypoints_m is None) == (label == "none")
         assert math.isnan(hand.position_stddev_m) == (label == "none") == (hand.scale_m == 0)
         # The camera says how the hand is turned, metres or not.
-        np.testing.assert_allclose(hand.keypoints_relative, make()(image, camera)[0].keypoints_relative, atol=0.02)
+        np.testing.assert_allclose(hand.keypoints_relative, make()(image, camera)[0].keypoints_relative, atol=0.05)
 
 
 def wrist_distances(reader, smoothing, sizes, noise=0.0):

@@ -83,7 +83,7 @@ def run(
         image, camera = sample.image(), sample.camera if use_camera else None
         factor = upscale_px / max(image.shape[:2])
         if factor > 1:
-            image, camera = _enlarged(image, factor), None if camera is None else _enlarged_camera(camera, factor)
+            image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
         hands = estimator(image, camera=camera)
         if factor > 1:
             hands = [hand.replace(keypoints_px=(hand.keypoints_px + 0.5) / factor - 0.5) for hand in hands]
@@ -110,19 +110,6 @@ def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-
-
-def _enlarged_camera(camera: Camera, factor: float) -> Camera:
-    return Camera(
-        camera.fx * factor,
-        camera.fy * factor,
-        (camera.cx + 0.5) * factor - 0.5,
-        (camera.cy + 0.5) * factor - 0.5,
-        round(camera.width * factor),
-        round(camera.height * factor),
-        camera.distortion,
-        camera.model,
-    )
 
 
 def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> Crop:

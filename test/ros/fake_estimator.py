@@ -49,7 +49,6 @@ def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int
     depth_m = depth_m if config.uses_depth else None
     rotation = Rotation.from_euler("xyz", [0.3, -0.4 + shift, 0.2]).as_matrix()
     relative, _ = geometry.normalise(open_hand(side) @ rotation.T)
-    canonical, viewpoint = geometry.to_canonical(relative)
     distance = 0.5 if depth_m is None else float(np.nanmedian(depth_m))
     placed = length * (relative * SCALE_M + [0.2 * shift - 0.1, 0.02, distance])
     metric = {}
@@ -57,20 +56,8 @@ def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int
     if camera is not None and config.scale_source in ("auto", source.label):
         metric = {"keypoints_m": placed, "scale_m": length * SCALE_M, "scale_source": source, "position_stddev_m": 0.03}
     pixels = placed[:, :2] / placed[:, 2:] * 500 + [320, 240]
-    low, size = pixels.min(0), np.ptp(pixels, axis=0)
-    return HandPose(
-        side=side,
-        side_score=0.9,
-        score=0.8,
-        keypoints_px=pixels,
-        keypoint_scores=np.linspace(0.3, 1.0, 21),
-        keypoints_relative=relative,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=viewpoint,
-        roi_px=(low[0], low[1], size[0], size[1]),
-        track_id=track_id,
-        **metric,
-    )
+    scores = {"side_score": 0.9, "score": 0.8, "keypoint_scores": np.linspace(0.3, 1.0, 21)}
+    return HandPose.from_keypoints(side, pixels, relative, track_id=track_id, **scores, **metric)
 
 
 class OutOfMemoryError(RuntimeError):
