@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
 
 MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "none", "")
@@ -132,7 +133,7 @@ class Camera:
 
     def scaled(self, x: float, y: float) -> Camera:
         """The camera of images that were resized by these factors."""
-        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        cx, cy = rescale_pixels(self.cx, x), rescale_pixels(self.cy, y)
         size = {"width": round(self.width * x), "height": round(self.height * y)}
         return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, **size)
 

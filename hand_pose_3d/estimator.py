@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.conventions import CropReading, from_unit, mirror_pixels
 from hand_pose_3d.detection import Detection, on_known
 from hand_pose_3d.errors import InvalidInputError, check_numbers
-from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
+from hand_pose_3d.families import FAMILIES, Family, load_family
 from hand_pose_3d.frame import Frame
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
@@ -277,7 +278,7 @@ class HandPoseEstimator:
             readings = self._family.read(pixels, [given] * len(crops))
             if mirrored_too:
                 flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
-                readings = [a.mean(b.mirrored(self._family.crop_size)) for a, b in zip(readings, flipped)]
+                readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 
@@ -290,7 +291,7 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> Hand
     values = (reading.uv, reading.scores, reading.canonical, reading.rotation)
     if not all(np.isfinite(v).all() for v in values) or not np.isfinite(reading.presence):
         return None
-    uv = crop.to_image(reading.uv)
+    uv = crop.to_image(from_unit(reading.uv, crop.size))
     relative = reading.relative - reading.relative[0]
     length = float(np.linalg.norm(relative[6] - relative[5]))
     if length < 1e-3 or np.ptp(uv, axis=0).max() < 1:
@@ -319,5 +320,4 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> Hand
 
 def _mirror_pixels(hand: HandPose, width: int) -> HandPose:
     x, y, w, h = hand.roi_px
-    uv = hand.keypoints_px * [-1, 1] + [width - 1, 0]
-    return hand.replace(keypoints_px=uv, roi_px=(width - 1 - x - w, y, w, h))
+    return hand.replace(keypoints_px=mirror_pixels(hand.keypoints_px, width), roi_px=(width - 1 - x - w, y, w, h))

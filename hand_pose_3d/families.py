@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import CropReading
 from hand_pose_3d.detection import (
     LEAST_DETECTION,
     PADDING,
@@ -23,9 +23,8 @@ from hand_pose_3d.detection import (
     looks_at,
 )
 from hand_pose_3d.errors import WeightsError
-from hand_pose_3d.geometry import from_canonical
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.runtime import make_runner
+from hand_pose_3d.runtime import Runner, make_runner
 from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.weights import Conventions, default_weights, load_weights
@@ -36,50 +35,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
-class CropReading:
-    """What a crop holds. uv: (21, 2) crop pixels; scores: (21,); right, presence: probabilities; canonical:
-    (21, 3) of the hand's own side; rotation: (3, 3) crop axes from canonical. relative: (21, 3) crop axes."""
+_SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
+"""The networks' input `side`."""
 
-    uv: np.ndarray
-    scores: np.ndarray
-    right: float
-    presence: float
-    canonical: np.ndarray
-    rotation: np.ndarray
 
-    @property
-    def relative(self) -> np.ndarray:
-        """(21, 3) wrist at zero, reference bone of length one, crop axes."""
-        return from_canonical(self.canonical, self.rotation)
-
-    def mirrored(self, size: int) -> CropReading:
-        """What the crop mirrored left to right holds. size: its edge in pixels."""
-        flip = np.diag([-1.0, 1.0, 1.0])
-        # The other side's canonical frame is mirrored in z, so that the rotation stays one.
-        canonical = self.canonical * [1, 1, -1]
-        rotation = flip @ self.rotation @ np.diag([1.0, 1.0, -1.0])
-        uv = self.uv * [-1, 1] + [size - 1, 0]
-        return replace(self, uv=uv, right=1 - self.right, canonical=canonical, rotation=rotation)
-
-    def mean(self, other: CropReading) -> CropReading:
-        """The mean of two readings of one crop; of two sides the surer one's pose."""
-        odds = [math.log(p / (1 - p)) for p in (min(max(r.presence, 1e-6), 1 - 1e-6) for r in (self, other))]
-        right = (self.right + other.right) / 2
-        same = (self.right > 0.5) == (other.right > 0.5)
-        pose = next(r for r in (self, other) if (r.right > 0.5) == (right > 0.5))
-        canonical, rotation = pose.canonical, pose.rotation
-        if same and np.isfinite(self.rotation + other.rotation).all():
-            u, _, v = np.linalg.svd(self.rotation + other.rotation)
-            canonical, rotation = (self.canonical + other.canonical) / 2, u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
-        return CropReading(
-            (self.uv + other.uv) / 2,
-            (self.scores + other.scores) / 2,
-            right,
-            1 / (1 + math.exp(-sum(odds) / 2)),
-            canonical,
-            rotation,
-        )
+def _read(reader: Runner, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
+    """Each crop's reading by a network, in double precision."""
+    out = reader(crops, np.array([_SIDE_INPUT[side] for side in sides], np.float32))
+    return [CropReading(*row) for row in zip(*(field.astype(float) for field in out))]
 
 
 class Family(Protocol):
@@ -171,22 +134,7 @@ class LiteFamily:
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
-        code = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
-        uv, scores, right, presence, canonical, rotation = self._crop(
-            crops, np.array([code[s] for s in sides], np.float32)
-        )
-        uv = uv * self.crop_size - 0.5
-        return [
-            CropReading(
-                uv[i],
-                scores[i],
-                float(right[i]),
-                float(presence[i]),
-                canonical[i].astype(float),
-                rotation[i].astype(float),
-            )
-            for i in range(len(crops))
-        ]
+        return _read(self._crop, crops, sides)
 
 
 class PaperFamily:
@@ -243,14 +191,13 @@ class PaperFamily:
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
-        code = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
-        out = self._crop(crops, np.array([code[s] for s in sides], np.float32))
-        readings = []
-        for uv, scores, right, presence, canonical, rotation in zip(*out):
-            uv = self._keypoints.keypoints_to_public(uv)
-            canonical = self._pose.pose_to_public(canonical.astype(float))
-            readings.append(CropReading(uv, scores, float(right), float(presence), canonical, rotation.astype(float)))
-        return readings
+        return [
+            reading._replace(
+                uv=self._keypoints.keypoints_to_public(reading.uv),
+                canonical=self._pose.pose_to_public(reading.canonical),
+            )
+            for reading in _read(self._crop, crops, sides)
+        ]
 
 
 FAMILIES: dict[str, type] = {"lite": LiteFamily, "paper": PaperFamily}

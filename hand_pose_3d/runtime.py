@@ -177,12 +177,12 @@ def onnx_graph(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Seque
     """
     import torch
 
-    from hand_pose_3d import __version__
+    from hand_pose_3d import __version__, conventions
     from hand_pose_3d.networks import onnx_export
     from hand_pose_3d.weights import digest
 
     names = [f"input_{i}" for i in range(len(examples))]
-    sources = sorted(Path(onnx_export.__file__).parent.glob("*.py"))
+    sources = [Path(conventions.__file__), *sorted(Path(onnx_export.__file__).parent.glob("*.py"))]
     key = [__version__, torch.__version__, digest(module.state_dict()), dynamic, [e.shape for e in examples]]
     key += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
 

@@ -1,7 +1,7 @@
 """The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -10,10 +10,10 @@ import torch
 
 from hand_pose_3d import estimator as module
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.conventions import CropReading, to_unit
 from hand_pose_3d.detection import Detection, Look
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
 from hand_pose_3d.estimator import HandPoseEstimator
-from hand_pose_3d.families import CropReading
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
@@ -119,7 +119,8 @@ class DotReader:
             canonical = canonical * np.nan
         if self.spoil == "rotation":
             rotation = rotation * np.nan
-        return CropReading(uv, np.full(21, 0.7), 0.9 if thumb_is_left else 0.1, self.presence, canonical, rotation)
+        right = 0.9 if thumb_is_left else 0.1
+        return CropReading(to_unit(uv, len(crop)), np.full(21, 0.7), right, self.presence, canonical, rotation)
 
 
 @pytest.fixture
@@ -409,7 +410,7 @@ def wrist_distances(reader, smoothing, sizes, noise=0.0):
     def read(crop):
         reading = DotReader._read(reader, crop)
         middle = reading.uv.mean(0)
-        return replace(reading, uv=middle + (reading.uv - middle) * random.normal(1, noise))
+        return reading._replace(uv=middle + (reading.uv - middle) * random.normal(1, noise))
 
     reader._read = read
     estimator = make(tracking=True, max_hands=1, tracker=TrackerConfig(smoothing=smoothing))
@@ -640,7 +641,7 @@ class PlaceReader(DotReader):
         hand = min(self.hands, key=lambda uv: np.linalg.norm(uv.mean(0) - middle))
         uv = (hand - affine[2]) @ np.linalg.inv(affine[:2])
         relative, _ = normalise(np.column_stack([uv, np.zeros(NUM_KEYPOINTS)]))
-        return CropReading(uv, np.full(21, 0.9), 0.9, 0.95, *to_canonical(relative))
+        return CropReading(to_unit(uv, len(crop)), np.full(21, 0.9), 0.9, 0.95, *to_canonical(relative))
 
 
 @pytest.mark.parametrize("max_hands, tracking", [(2, False), (2, True), (1, False)])
@@ -664,10 +665,9 @@ def test_networks_from_files_answer_in_every_precision(weights, photo):
     crops = np.stack([cv2.resize(photo, (160, 160)), np.zeros((160, 160, 3), np.uint8)])
     sides = [Side.UNKNOWN, Side.LEFT]
     for a, b in zip(exact.family.read(crops, sides), exact.family.read(crops[:1], sides[:1])):
-        np.testing.assert_allclose(a.uv, b.uv, atol=1e-2)  # a batch of any size
+        np.testing.assert_allclose(a.uv, b.uv, atol=1e-4)  # a batch of any size
     for a, b in zip(exact.family.read(crops, sides), rough.family.read(crops, sides)):
-        assert b.uv.dtype == np.float32
-        np.testing.assert_allclose(a.uv, b.uv, atol=3)
+        np.testing.assert_allclose(a.uv, b.uv, atol=0.02)
         np.testing.assert_allclose(a.canonical, b.canonical, atol=0.05)
         np.testing.assert_allclose(a.rotation @ a.rotation.T, np.eye(3), atol=1e-5)
         np.testing.assert_allclose(a.relative, a.canonical @ a.rotation.T, atol=1e-6)

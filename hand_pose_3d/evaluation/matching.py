@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
@@ -86,7 +87,7 @@ def run(
             image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
         hands = estimator(image, camera=camera)
         if factor > 1:
-            hands = [hand.replace(keypoints_px=(hand.keypoints_px + 0.5) / factor - 0.5) for hand in hands]
+            hands = [hand.replace(keypoints_px=rescale_pixels(hand.keypoints_px, 1 / factor)) for hand in hands]
         matches.append(match(sample, hands))
     return matches
 
@@ -154,7 +155,7 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
         # The authors' window, too, is read at the resolution that the network was made for.
         crop = replace(rule(sample, image.shape), size=family.crop_size)
         (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
-        found.append(crop.to_image(reading.uv))
+        found.append(crop.to_image(from_unit(reading.uv, crop.size)))
     return found
 
 

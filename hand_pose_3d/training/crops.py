@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import mirror_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
@@ -128,4 +129,4 @@ def pack(
 
 def flip(uv: np.ndarray, xyz_m: np.ndarray, side: Side, width: int) -> tuple[np.ndarray, np.ndarray, Side]:
     """Labels of the image mirrored left to right: the hand becomes one of the other side."""
-    return (width - 1 - uv * [1, 0]) * [1, 0] + uv * [0, 1], xyz_m * [-1, 1, 1], Side(side).other
+    return mirror_pixels(uv, width), xyz_m * [-1, 1, 1], Side(side).other

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import image_to_input
 from hand_pose_3d.detection import EXTENT_UNIT, PADDING, STRIDE
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
@@ -267,7 +268,7 @@ class LiteSegmentationStage:
 
     @staticmethod
     def _tensors(samples: Sequence[SceneSample]) -> tuple[torch.Tensor, ...]:
-        images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+        images = image_to_input(torch.from_numpy(np.stack([s.image for s in samples])))
         return (
             images.to(memory_format=torch.channels_last),
             torch.from_numpy(np.stack([s.classes for s in samples])),

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import image_to_input
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks import HandSegNet, PoseNet
@@ -126,7 +127,7 @@ class PaperSegmentationStage:
     @staticmethod
     def _tensors(scenes: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         four = torch.from_numpy(np.stack(scenes))
-        return four[..., :3].permute(0, 3, 1, 2).float() / 255 - 0.5, (four[..., 3] == HAND).long()
+        return image_to_input(four[..., :3]), (four[..., 3] == HAND).long()
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Softmax cross-entropy, mean over pixels."""
@@ -170,7 +171,7 @@ class HandCrops:
             if images:
                 pixels.append(crop.extract(sample.image(), border=127))
         stack = np.stack(pixels) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
-        tensor = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255 - 0.5
+        tensor = image_to_input(torch.from_numpy(stack))
         return tensor, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(shown))
 
 

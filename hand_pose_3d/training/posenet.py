@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import INPUT_MEAN, image_to_input, rescale_pixels
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import augment
@@ -174,7 +175,7 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
     """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side, presence (N,), spread (N, 21)."""
-    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+    images = image_to_input(torch.from_numpy(np.stack([s.image for s in samples])))
     return (
         images.to(memory_format=torch.channels_last),
         torch.from_numpy(np.stack([s.uv for s in samples])),
@@ -277,11 +278,11 @@ class LitePoseStage:
         images, uv, weight, side, presence, spread = batch
         trunk = self.network.trunk
         with torch.no_grad():
-            maps, x = trunk.front(images + 0.5, self.frozen)
+            maps, x = trunk.front(images + INPUT_MEAN, self.frozen)
             *maps, x = mix_style([*maps, x])
         out = self.network.read(*trunk.rest(maps, x, self.frozen))
         scale = out.score_maps[-1].shape[-1] / images.shape[-1]
-        uv_map = (uv + 0.5) * scale - 0.5
+        uv_map = rescale_pixels(uv, scale)
         pose = torch.stack(
             [keypoint_loss(maps.float(), uv_map, weight, spread * scale) for maps in out.score_maps]
         ).sum()
@@ -304,7 +305,7 @@ class LitePoseStage:
             device = next(network.parameters()).device
             out = network(images.to(device))
             found, _ = soft_argmax(out.score_maps[-1].float())
-            found = (found.cpu() + 0.5) * (images.shape[-1] / out.score_maps[-1].shape[-1]) - 0.5
+            found = rescale_pixels(found.cpu(), images.shape[-1] / out.score_maps[-1].shape[-1])
             errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / CROP_SIZE)
             right.append(((out.side_logit.cpu() > 0) == (side > 0.5))[~side.isnan()])
         e = torch.cat(errors)
