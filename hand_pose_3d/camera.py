@@ -134,8 +134,8 @@ class Camera:
     def scaled(self, x: float, y: float) -> Camera:
         """The camera of images that were resized by these factors."""
         cx, cy = rescale_pixels(self.cx, x), rescale_pixels(self.cy, y)
-        size = {"width": round(self.width * x), "height": round(self.height * y)}
-        return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, **size)
+        width, height = round(self.width * x), round(self.height * y)
+        return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, width=width, height=height)
 
     def project(self, points_m: np.ndarray) -> np.ndarray:
         """Pixels of points in the camera frame. points_m: (..., 3), z > 0; returns (..., 2)."""

@@ -7,22 +7,18 @@ square from 0 to 1. Functions take numpy's arrays and torch's tensors alike, and
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 INPUT_MEAN = 0.5
 """Networks take images as value / 255 - INPUT_MEAN."""
 
 
-def image_to_input(image: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """(N, 3, H, W) in -0.5..0.5 of RGB images (N, H, W, 3), 0..255 of any type; float32 unless stated."""
-    import torch
-
-    return image.permute(0, 3, 1, 2).to(dtype or torch.float32) / 255 - INPUT_MEAN
+def image_to_input(image: Any, dtype: Any = None) -> Any:
+    """Tensor (N, 3, H, W) in -0.5..0.5 of RGB images (N, H, W, 3), 0..255 of any type; float32 unless stated."""
+    planes = image.permute(0, 3, 1, 2)
+    return (planes.float() if dtype is None else planes.to(dtype)) / 255 - INPUT_MEAN
 
 
 def to_unit(pixels: Any, size: int) -> Any:
@@ -49,7 +45,8 @@ class CropReading(NamedTuple):
     """What the networks read in a crop; arrays, or tensors of N crops with an axis of N in front.
 
     uv: (21, 2) in the crop's unit square. scores: (21,). right, presence: probabilities that it is a right hand and
-    that it holds a hand where uv says. canonical: (21, 3) of the hand's own side. rotation: (3, 3) crop axes from canonical.
+    that it holds a hand where uv says. canonical: (21, 3) of the hand's own side. rotation: (3, 3) crop axes from
+    canonical.
     """
 
     uv: Any

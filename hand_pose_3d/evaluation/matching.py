@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.protocols import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
 from hand_pose_3d.windows import crop_from_pose
 
@@ -24,12 +25,6 @@ Keypoint0 = Literal["label", "palm", "mistake"]
 """What keypoint 0 is compared as. 'label': as the data set labels it (our wrist is moved to the palm's centre where
 that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm against
 labelled wrist, as in the paper's Table 1 by mistake."""
-
-
-class Estimator(Protocol):
-    """What the evaluation needs of :class:`hand_pose_3d.HandPoseEstimator`."""
-
-    def __call__(self, image: np.ndarray, *, camera: Camera | None = None) -> list[HandPose]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +62,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
 
 
 def run(
-    estimator: Estimator,
+    estimator: ImageEstimator,
     samples: Iterable[Sample],
     *,
     upscale_px: int = 0,

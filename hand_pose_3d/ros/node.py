@@ -103,10 +103,9 @@ class HandPoseNode(LifecycleNode):
         """Subscribe and begin to answer images."""
         result = super().on_activate(state)
         self._state = "active"
-        self.get_logger().info(
-            f"ready: {self._engine.estimator.model} on {self._engine.estimator.device}, "
-            f"images from {self.resolve_topic_name('image')}"
-        )
+        if (estimator := self._engine.estimator) is not None:
+            images = self.resolve_topic_name("image")
+            self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, images from {images}")
         if self._enabled:
             self._listen()
         return result
