@@ -229,22 +229,33 @@ class HandPoseEstimator:
             places = [d for d in found if not on_known(d, taken)]
         spare = _SPARE_READS if config.tracking else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
-        crops = [place.crop(family.crop_size, family.crop_margin) for place in places]
-        rough = config.score_threshold * _ROUGH_SHARE if config.tracking else min(_ROUGH_SCORE, config.score_threshold)
-        hands: list[HandPose] = []
-        again: list[tuple[Crop, Detection]] = []
-        for number, crop, hand in self._read(frame, crops):
-            hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
-            if config.tracking and fits(crop, better):  # the next image will be read in a better window
-                hands.append(hand)
-            elif hand.score >= rough:
-                again.append((better, places[number]))
-        windows = [crop for crop, _ in again]
-        for number, _, hand in self._read(frame, windows, mirrored_too=not config.tracking):
-            hands.append(family.confirm(hand, again[number][1]))
+        hands = self._read_detections(frame, places)
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
         distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
+
+    def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
+        """What is read where hands were detected: in windows about the detections, then in those the readings give."""
+        family, config = self._family, self.config
+        margins = family.video_margins if config.tracking else family.image_margins
+        rough = config.score_threshold * _ROUGH_SHARE if config.tracking else min(_ROUGH_SCORE, config.score_threshold)
+        readings: dict[int, tuple[Crop, HandPose]] = {}
+        crops = [place.crop(family.crop_size, margin) for margin in margins.detected for place in places]
+        for number, crop, hand in self._read(frame, crops):
+            number %= len(places)
+            hand = family.confirm(hand, places[number])
+            if number not in readings or hand.score > readings[number][1].score:
+                readings[number] = crop, hand
+        for margin in margins.read:
+            windows = {
+                n: family.crop(hand.keypoints_px, margin) for n, (_, hand) in readings.items() if hand.score >= rough
+            }
+            if config.tracking:  # the next image will be read in a better window
+                windows = {n: crop for n, crop in windows.items() if not fits(readings[n][0], crop)}
+            numbers = list(windows)
+            for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.tracking):
+                readings[numbers[n]] = crop, family.confirm(hand, places[numbers[n]])
+        return [hand for _, hand in readings.values()]
 
     def _follow(self, frame: Frame) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, detection when the tracker asks for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,11 +45,21 @@ def _read(reader: Runner, crops: np.ndarray, sides: list[Side]) -> list[CropRead
     return [CropReading(*row) for row in zip(*(field.astype(float) for field in out))]
 
 
+class Margins(NamedTuple):
+    """Windows of a new hand: edges over its extent. detected: about a detection, of which the surest reading counts;
+    read: about that reading, one after the other."""
+
+    detected: tuple[float, ...]
+    read: tuple[float, ...]
+
+
 class Family(Protocol):
     """One family of networks, loaded."""
 
     crop_size: int
-    crop_margin: float  # edge of a crop over the extent of the hand's keypoints
+    crop_margin: float  # edge of a crop over the extent of the hand's keypoints, of hands that are known
+    image_margins: Margins  # of hands in single images, where time matters less
+    video_margins: Margins
     upright: bool  # whether crops are turned so that the hand points up
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
@@ -58,8 +68,8 @@ class Family(Protocol):
     def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
         """Where hands may be in an image (H, W, 3) RGB uint8, by falling score."""
 
-    def crop(self, keypoints_px: np.ndarray) -> Crop:
-        """The window around a hand whose keypoints (21, 2) are about known."""
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
+        """The window around a hand whose keypoints (21, 2) are about known. margin: None for `crop_margin`."""
 
     def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
         """Read crops (N, S, S, 3) RGB uint8; an unknown side is estimated."""
@@ -76,6 +86,8 @@ class LiteFamily:
     """Networks that a CPU runs in real time."""
 
     crop_size, crop_margin, upright = 160, 1.3, True
+    # Of held-out renders 84 % were read right with these, 76 % with crop_margin alone; of photographs all either way.
+    image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step, _cell = 170 * 128, 32, STRIDE
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -123,9 +135,9 @@ class LiteFamily:
         found = decode(maps, step, look.origin, LEAST_DETECTION)
         return [d for d in found if d.extent <= look.largest / scale]
 
-    def crop(self, keypoints_px: np.ndarray) -> Crop:
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
         """See :class:`Family`: turned so that the hand points up."""
-        return crop_from_pose(keypoints_px, self.crop_size, self.crop_margin)
+        return crop_from_pose(keypoints_px, self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """See :class:`Family`."""
@@ -141,6 +153,7 @@ class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
     crop_size, crop_margin, upright = 256, 1.25, False
+    image_margins = video_margins = Margins((1.25,), (1.25,))
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
@@ -181,9 +194,9 @@ class PaperFamily:
             for (x, y, w, h), p in regions
         ]
 
-    def crop(self, keypoints_px: np.ndarray) -> Crop:
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
         """See :class:`Family`: parallel to the image's edges."""
-        return crop_upright(keypoints_px, self.crop_size, self.crop_margin)
+        return crop_upright(keypoints_px, self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """See :class:`Family`: unchanged, as the paper's networks say nothing about it."""

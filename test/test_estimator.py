@@ -14,6 +14,7 @@ from hand_pose_3d.conventions import CropReading, to_unit
 from hand_pose_3d.detection import Detection, Look
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
 from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.families import Margins
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
@@ -57,6 +58,8 @@ class DotReader:
 
     crop_size: int = 320
     crop_margin: float = 1.3
+    image_margins: Margins = Margins((1.3,), (1.3,))
+    video_margins: Margins = Margins((1.3,), (1.3,))
     directed: bool = False
     presence: float = 0.95
     searches: int = 0
@@ -85,8 +88,8 @@ class DotReader:
             found += [detection] * (2 if self.spoil == "twice" else 1)
         return found
 
-    def crop(self, keypoints_px):
-        return crop_from_pose(keypoints_px, self.crop_size, self.crop_margin)
+    def crop(self, keypoints_px, margin=None):
+        return crop_from_pose(keypoints_px, self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand, detection):
         self.confirmed.append(detection)
@@ -287,6 +290,24 @@ def test_all_detections_of_an_image_are_read_together(reader):
     hands = make(tracking=True)(picture(*both))
     assert reader.batches == [2, 1]  # the one that pointed down is looked at again
     assert sorted(round(hand.keypoints_px[0, 0]) for hand in hands) == sorted(round(h[0, 0]) for h in both)
+
+
+def test_the_surest_of_a_detections_windows_counts(reader):
+    truth = hand_at((150, 240), 15), hand_at((480, 240), 15)
+    reader.image_margins = Margins((0.5, 1.5), ())  # the first window cuts the hands, and is not sure of them
+    hands = make()(picture(*truth))
+    assert reader.batches == [4] and len(hands) == 2
+    for hand, uv in zip(sorted(hands, key=lambda h: h.keypoints_px[0, 0]), truth, strict=True):
+        np.testing.assert_allclose(hand.keypoints_px, uv, atol=2)
+    reader.image_margins = Margins((0.5,), ())
+    assert make()(picture(*truth)) == []
+
+
+def test_single_images_are_read_in_one_window_after_the_other(reader):
+    reader.image_margins = Margins((1.6,), (1.5, 1.3))
+    reader.batches.clear()
+    assert len(make()(picture(hand_at((320, 240))))) == 1
+    assert reader.batches == [1, 1, 1, 1, 1]  # and twice in a mirror
 
 
 def test_every_reading_is_weighed_with_the_detection_it_comes_from(reader):
