@@ -12,9 +12,9 @@ from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.joints import joint_angles
 from hand_pose_3d.placement import CALIBRATED_SPREAD, place, reference_units
-from hand_pose_3d.skeleton import FINGERS, WRIST
+from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, WRIST
 
-PALM = (WRIST, 5, 9, 13, 17)
+PALM = (WRIST, *FINGER_BASES)
 _MIN_SAMPLES = 8
 _OPEN_RAD = 0.7
 """Most flexion that a finger's middle joint has in an open hand."""

@@ -1,6 +1,8 @@
 """The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
 
+import gc
 import math
+import weakref
 from dataclasses import dataclass, field
 
 import cv2
@@ -582,6 +584,17 @@ def test_a_camera_of_another_size_is_scaled_or_refused(reader):
         estimator(picture(), Camera(1200, 1200, 640, 360, 1280, 720))
     with pytest.raises(InvalidInputError, match=r"hand_pose_3d\.Camera"):
         estimator(picture(), own.matrix)
+
+
+@pytest.mark.parametrize("tracking", [False, True])
+def test_nothing_that_a_call_was_given_is_kept(reader, tracking):
+    estimator = make(tracking=tracking)
+    image, depth_m, camera = picture(hand_at((320, 240))), np.full((480, 640), 0.8), Camera(600, 600, 319.5, 239.5)
+    hands = estimator(image, camera, depth_m)
+    kept = [weakref.ref(thing) for thing in (image, depth_m, camera)]
+    del image, depth_m, camera
+    gc.collect()
+    assert hands and [thing() for thing in kept] == [None] * 3
 
 
 def test_depth_of_another_size_is_refused(reader):

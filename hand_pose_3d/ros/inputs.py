@@ -22,7 +22,7 @@ _JUMP_S = 1.0
 
 
 @dataclass(frozen=True)
-class Frame:
+class ImageArrival:
     """An image message on its way to the estimator."""
 
     message: Any
@@ -81,7 +81,9 @@ def check_topics(node: Any, image_transport: str) -> None:
 class Inputs:
     """The node's subscriptions. Images go to `deliver`; depth images are kept for the asking."""
 
-    def __init__(self, node: Any, parameters: NodeParameters, health: Health, deliver: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, node: Any, parameters: NodeParameters, health: Health, deliver: Callable[[ImageArrival], None]
+    ) -> None:
         self._node, self._health, self._deliver = node, health, deliver
         self._parameters = parameters
         self._gate = StampGate()
@@ -144,7 +146,7 @@ class Inputs:
         """Whether any depth image came."""
         return bool(self._depths)
 
-    def depth(self, frame: Frame, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
+    def depth(self, frame: ImageArrival, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
         """Depth in metres of the moment of an image, which is waited for, and why there is none, "" if nobody has one.
 
         Raises InvalidInputError for depth that is there and cannot be used.
@@ -258,7 +260,7 @@ class Inputs:
         if verdict == "late":
             return
         compressed = self._parameters.image_transport == "compressed"
-        self._deliver(Frame(message, compressed, now, stamp_s, time_jumped=verdict == "jumped"))
+        self._deliver(ImageArrival(message, compressed, now, stamp_s, time_jumped=verdict == "jumped"))
 
     def _on_depth(self, message: Any) -> None:
         self._depths.add(message, stamp_seconds(message.header.stamp), time.monotonic())

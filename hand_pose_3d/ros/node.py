@@ -31,7 +31,7 @@ from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.depth import what_was_used
 from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
 from hand_pose_3d.ros.engine import Engine, EstimatorFactory, build_estimator
-from hand_pose_3d.ros.inputs import Frame, Inputs, check_topics
+from hand_pose_3d.ros.inputs import ImageArrival, Inputs, check_topics
 from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
@@ -53,7 +53,7 @@ class HandPoseNode(LifecycleNode):
         self._inputs: Inputs | None = None
         self._outputs: Outputs | None = None
         self._measured: CalibrationResult | None = None
-        self._mailbox: Mailbox[Frame] = Mailbox()
+        self._mailbox: Mailbox[ImageArrival] = Mailbox()
         self._worker: threading.Thread | None = None
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
         self._silence = ""
@@ -174,7 +174,7 @@ class HandPoseNode(LifecycleNode):
 
     # Worker thread
 
-    def _work(self, mailbox: Mailbox[Frame], loaded: threading.Event, fault: list[Exception]) -> None:
+    def _work(self, mailbox: Mailbox[ImageArrival], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
             # Needed with the first image only, but what is missing is to be said at the start.
             import cv2  # noqa: F401
@@ -195,7 +195,7 @@ class HandPoseNode(LifecycleNode):
                 if self._inputs is not None and self._outputs is not None:
                     self._answer(frame, self._inputs, self._outputs)
 
-    def _answer(self, frame: Frame, inputs: Inputs, outputs: Outputs) -> None:
+    def _answer(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
         """Everything that happens to one image."""
         parameters, log = self.parameters, self.get_logger()
         begin = time.monotonic()
@@ -241,7 +241,7 @@ class HandPoseNode(LifecycleNode):
         finally:
             self._health.work_ends()
 
-    def _geometry(self, frame: Frame, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
+    def _geometry(self, frame: ImageArrival, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
         """Camera and depth for an image, and why there are no metres or none by depth, "" if nothing is known of it."""
         source, self._note = self.parameters.scale_source, ""
         camera, depth, hindrance = None, None, ""
@@ -295,7 +295,7 @@ class HandPoseNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.watch.camera_info(stamp_s, arrival)
 
-    def _deliver(self, frame: Frame) -> None:
+    def _deliver(self, frame: ImageArrival) -> None:
         if self._mailbox.put(frame):
             self._health.count("replaced")
 

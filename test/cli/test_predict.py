@@ -234,3 +234,12 @@ def test_videos_are_followed_frame_by_frame(folder, fake_estimator):
     np.testing.assert_allclose([call[2] for call in estimator.calls], [0, 0.1, 0.2])
     capture = cv2.VideoCapture(str(folder / "drawn/clip.mp4"))
     assert capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+def test_where_metres_come_from_is_said_to_the_estimator(folder, fake_estimator):
+    result = predict(folder / "a.png", "--scale-source", "calibrated", "--reference-length", "0.045")
+    assert result.exit_code == 0
+    (estimator,) = fake_estimator.made
+    assert estimator.options["scale_source"] == "calibrated" and estimator.options["reference_length"] == 0.045
+    refused = predict(folder / "a.png", "--scale-source", "banana")
+    assert refused.exit_code == 2 and "'auto', 'none', 'assumed', 'calibrated', 'depth'" in refused.output
