@@ -261,6 +261,11 @@ class Crop:
         inverse = np.linalg.inv(forward[:, :2])
         return np.column_stack([inverse, -inverse @ forward[:, 2]])
 
+    @property
+    def finer(self) -> int:
+        """Samples an axis that are averaged for a pixel: at most two pixels apart, a large hand does not alias."""
+        return min(max(math.ceil(self.side / (2 * self.size)), 1), 8)
+
     def to_image(self, pixels: np.ndarray) -> np.ndarray:
         """Image pixels of crop pixels, (..., 2)."""
         m = self.image_from_crop
@@ -275,10 +280,8 @@ class Crop:
         """Resample the window from image (H, W) or (H, W, C); outside the image is `border`."""
         import cv2
 
-        finer = min(math.ceil(self.side / (2 * self.size)), 8)
-        if finer > 1:
-            # Average several samples, at most two pixels apart, so that a large hand does not alias.
-            samples = replace(self, size=finer * self.size).extract(image, border)
+        if self.finer > 1:
+            samples = replace(self, size=self.finer * self.size).extract(image, border)
             return cv2.resize(samples, (self.size, self.size), interpolation=cv2.INTER_AREA)
         value = border if isinstance(border, tuple) else (border,) * 4
         return cv2.warpAffine(

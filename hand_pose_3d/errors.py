@@ -22,6 +22,10 @@ class DeviceError(HandPoseError):
     """The compute device that was asked for cannot be used."""
 
 
+class OutOfMemoryError(DeviceError):
+    """The device has no memory left for an image."""
+
+
 def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> None:
     """Raise InvalidInputError, by name, for a value that is not finite, is negative or, if `positive`, is zero."""
     for name, value in values.items():

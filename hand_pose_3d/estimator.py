@@ -19,8 +19,9 @@ from hand_pose_3d.families import FAMILIES, Family, load_family
 from hand_pose_3d.frame import Frame
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
+from hand_pose_3d.pixels import crops_of, mirrored
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
-from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
+from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, make_upload
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
 from hand_pose_3d.windows import fits
@@ -123,6 +124,7 @@ class HandPoseEstimator:
         dtype = choose_precision(config.precision, self.device)
         self.precision, self.backend = str(dtype).removeprefix("torch."), choose_backend(self.device, dtype)
         self._family: Family = load_family(self.model, config.weights, self.device, dtype)
+        self._upload = make_upload(self.device, dtype)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -159,7 +161,7 @@ class HandPoseEstimator:
     def warm_up(self) -> None:
         """Run every stage as for one hand and for two, so that the first real image is not slow."""
         crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
-        frame = Frame(np.zeros((480, 640, 3), np.uint8), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
+        frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         for count in (1, 2, 1, 2):
             self._family.detect(frame.image, self._family.looks(*frame.size, "fast", 0))
@@ -187,6 +189,8 @@ class HandPoseEstimator:
         if self.config.mirrored:
             frame = frame.mirrored()
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
+        with self._timed("crop"):
+            frame = replace(frame, image=self._upload(frame.image))
         hands = self._follow(frame) if self.config.tracking else self._place(self._detect(frame, []), frame)
         if self.config.mirrored:
             hands = [_mirror_pixels(hand, frame.size[0]) for hand in hands]
@@ -283,12 +287,12 @@ class HandPoseEstimator:
         if not crops:
             return []
         with self._timed("crop"):
-            pixels = np.stack([crop.extract(frame.image) for crop in crops])
+            pixels = crops_of(frame.image, crops)
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
         with self._timed("keypoints"):
             readings = self._family.read(pixels, [given] * len(crops))
             if mirrored_too:
-                flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
+                flipped = self._family.read(mirrored(pixels), [given.other] * len(crops))
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from hand_pose_3d.detection import (
 )
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.pixels import Image, canvas_of
 from hand_pose_3d.runtime import Runner, make_runner
 from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
@@ -39,7 +40,7 @@ _SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
 """The networks' input `side`."""
 
 
-def _read(reader: Runner, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
+def _read(reader: Runner, crops: Any, sides: list[Side]) -> list[CropReading]:
     """Each crop's reading by a network, in double precision."""
     out = reader(crops, np.array([_SIDE_INPUT[side] for side in sides], np.float32))
     return [CropReading(*row) for row in zip(*(field.astype(float) for field in out))]
@@ -65,14 +66,14 @@ class Family(Protocol):
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
 
-    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
-        """Where hands may be in an image (H, W, 3) RGB uint8, by falling score."""
+    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
+        """Where hands may be in an image (H, W, 3) RGB, by falling score."""
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
         """The window around a hand whose keypoints (21, 2) are about known. margin: None for `crop_margin`."""
 
-    def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
-        """Read crops (N, S, S, 3) RGB uint8; an unknown side is estimated."""
+    def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
+        """Read crops (N, S, S, 3) RGB, as :mod:`pixels` cuts them; an unknown side is estimated."""
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """A hand that was read where HandSegNet saw one, its score changed by what both say together."""
@@ -109,27 +110,20 @@ class LiteFamily:
         """See :class:`Family`."""
         return looks_at(width, height, self._area, search, turn)
 
-    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
+    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
         """See :class:`Family`."""
         return distinct_detections(d for look in looks for d in self._look(image, look))
 
-    def _look(self, image: np.ndarray, look: Look) -> list[Detection]:
-        import cv2
-
-        (x, y), (width, height) = look.origin, look.size
-        image = image[y : y + height, x : x + width]
+    def _look(self, image: Image, look: Look) -> list[Detection]:
+        width, height = look.size
         # The part in its own shape, so that nothing is distorted.
         scale = (look.pixels / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
-        padded = [-(-edge // self._step) * self._step for edge in inner]
-        canvas = np.full((padded[1], padded[0], 3), PADDING, np.uint8)
+        padded = (-(-inner[0] // self._step) * self._step, -(-inner[1] // self._step) * self._step)
+        # Samples at most two pixels apart, averaged: averaging all pixels of a large image takes longer.
         finer = math.ceil(0.5 / scale)
-        if finer > 1:
-            # Samples at most two pixels apart, averaged below: averaging all pixels of a large image takes longer.
-            image = cv2.resize(image, (finer * inner[0], finer * inner[1]), interpolation=cv2.INTER_LINEAR)
-        way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        canvas[: inner[1], : inner[0]] = cv2.resize(image, inner, interpolation=way)
-        maps = self._scene(canvas[None])[0][0]
+        canvas = canvas_of(image, look.origin, look.size, inner, padded, PADDING, finer)
+        maps = self._scene(canvas)[0][0]
         maps = maps[1:, : -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
         step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
         found = decode(maps, step, look.origin, LEAST_DETECTION)
@@ -144,7 +138,7 @@ class LiteFamily:
         facts = evidence(hand.score, detection, crop_from_pose(hand.keypoints_px, self.crop_size, 1.0))
         return hand.replace(score=float(1 / (1 + np.exp(-self._confirmation @ facts))))
 
-    def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
+    def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
         return _read(self._crop, crops, sides)
 
@@ -177,13 +171,11 @@ class PaperFamily:
         """See :class:`Family`: always the whole image at once."""
         return [Look((0, 0), (width, height), self._input[0] * self._input[1])]
 
-    def detect(self, image: np.ndarray, looks: Sequence[Look]) -> list[Detection]:
+    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
         """See :class:`Family`: connected regions of the mask, the paper's object first."""
-        import cv2
-
         height, width = image.shape[:2]
-        way = cv2.INTER_AREA if width > self._input[0] else cv2.INTER_LINEAR
-        probability = self._scene(cv2.resize(image, self._input, interpolation=way)[None])[0][0]
+        canvas = canvas_of(image, (0, 0), (width, height), self._input, self._input, PADDING)
+        probability = self._scene(canvas)[0][0]
         step = np.array([width / self._input[0], height / self._input[1]])
         first = grow_region(probability)
         regions = [*hand_regions(np.where(first, probability, 0)), *hand_regions(np.where(first, 0, probability))]
@@ -202,7 +194,7 @@ class PaperFamily:
         """See :class:`Family`: unchanged, as the paper's networks say nothing about it."""
         return hand
 
-    def read(self, crops: np.ndarray, sides: list[Side]) -> list[CropReading]:
+    def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
         return [
             reading._replace(

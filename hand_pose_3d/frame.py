@@ -9,6 +9,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import as_rgb8
+from hand_pose_3d.pixels import Image
 
 _FARTHEST_M = 100.0
 """Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
@@ -18,11 +19,11 @@ _FARTHEST_M = 100.0
 class Frame:
     """What one call of the estimator is given, checked.
 
-    image: (H, W, 3) uint8 RGB; camera: that of images of this size; depth_m: (H, W) metres, registered to the image;
-    stamp_s: acquisition time, seconds. None is what is not known.
+    image: (H, W, 3) RGB, an array uint8 or where the networks run; camera: that of images of this size; depth_m: (H, W)
+    metres, registered to the image; stamp_s: acquisition time, seconds. None is what is not known.
     """
 
-    image: np.ndarray
+    image: Image
     camera: Camera | None = None
     depth_m: np.ndarray | None = None
     stamp_s: float | None = None
@@ -52,7 +53,8 @@ class Frame:
         return self.image.shape[1], self.image.shape[0]
 
     def mirrored(self) -> Frame:
-        """Image and depth mirrored left to right; the camera stays."""
+        """Image, still an array, and depth mirrored left to right; the camera stays."""
+        assert isinstance(self.image, np.ndarray)
         depth_m = None if self.depth_m is None else self.depth_m[:, ::-1]
         return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m)
 

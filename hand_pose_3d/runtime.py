@@ -9,8 +9,9 @@ import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from hand_pose_3d.pixels import Image
+
 Runner = Callable[..., "tuple[np.ndarray, ...]"]
-"""numpy arrays in, numpy arrays out."""
+"""numpy arrays in, or tensors where the networks run; numpy arrays out."""
 
 _forked = False
 
@@ -42,12 +45,12 @@ def is_forked() -> bool:
 
 
 class GuardedRunner:
-    """A runner that says where it works: neither threads nor sessions nor GPU contexts survive a fork or a pickle."""
+    """A function that says where it works: neither threads nor sessions nor GPU contexts survive a fork or a pickle."""
 
-    def __init__(self, run: Runner) -> None:
+    def __init__(self, run: Callable[..., Any]) -> None:
         self._run, self._process = run, os.getpid()
 
-    def __call__(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(self, *arrays: Any) -> Any:
         if os.getpid() != self._process:
             raise HandPoseError(
                 "an estimator works in the process that made it, not in a forked child: make one in the child"
@@ -133,20 +136,24 @@ def make_runner(
 
     examples: one array an input, for tracing; dynamic: for each input the axes that may vary, by name.
     """
-    import torch
-
-    module = module.eval().requires_grad_(False)
     if choose_backend(device, dtype) == "onnxruntime":
-        return GuardedRunner(_onnx_runner(module, examples, dynamic))
-    module = module.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return GuardedRunner(_onnx_runner(module.eval().requires_grad_(False), examples, dynamic))
+    from hand_pose_3d.device import DeviceRunner
 
-    def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        with torch.inference_mode():
-            tensors = [torch.from_numpy(np.ascontiguousarray(a)).to(device, non_blocking=True) for a in arrays]
-            out = module(*tensors)
-            return tuple(x.cpu().numpy() for x in (out if isinstance(out, tuple) else (out,)))
+    return GuardedRunner(DeviceRunner(module, device, dtype))
 
-    return GuardedRunner(run)
+
+def make_upload(device: torch.device, dtype: torch.dtype) -> Callable[[np.ndarray], Image]:
+    """What takes an image to where the networks of this device and precision run."""
+    if choose_backend(device, dtype) == "onnxruntime":
+        return _keep
+    from hand_pose_3d.device import DeviceImage
+
+    return GuardedRunner(partial(DeviceImage, device=device))
+
+
+def _keep(image: np.ndarray) -> Image:
+    return image
 
 
 def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> Runner:

@@ -86,7 +86,7 @@ def test_cost_against_hands_and_size_and_the_plot(light, tmp_path):
     result = run("--part", "stages", "--part", "cost", "--json", out, "--plot", plot)
     assert result.exit_code == 0, result.output
     cost = json.loads(out.read_text())["cost"]
-    assert {row["shown"] for row in cost if "shown" in row} == {1, 2, 4}
+    assert {row["shown"] for row in cost if "shown" in row} == {1, 2, 3, 4}
     sizes = {(row["width"], row["height"]) for row in cost if "megapixels" in row}
     assert sizes == {(320, 240), (640, 480), (1280, 720), (1920, 1080)}
     assert cv2.imread(str(plot)).std() > 1

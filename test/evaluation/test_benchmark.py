@@ -147,7 +147,7 @@ def test_camera_of_a_resized_image_sees_the_same():
 def test_tiles_show_as_many_pictures_as_asked_for():
     frames = [np.full((48, 64, 3), 10 + i, np.uint8) for i in range(8)]
     assert [frame[0, 0, 0] for frame in tiled(frames, 1)] == [10 + i for i in range(8)]
-    for hands in (2, 4):
+    for hands in (2, 3, 4):
         images = tiled(frames, hands)
         assert len(images) == 8 and images[0].shape == (48, 64, 3)
         shown = {int(images[0][y, x, 0]) for y in (0, 47) for x in (0, 63)} - {114}

@@ -16,7 +16,7 @@ from hand_pose_3d.images import Video
 
 CLIP = Path(__file__).resolve().parents[2] / "data" / "clip.mp4"
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
-HANDS = (1, 2, 4)
+HANDS = (1, 2, 3, 4)
 _DISTINCT_NOISE = 16
 
 
@@ -70,9 +70,9 @@ def resized(clip: Clip, size: tuple[int, int]) -> Clip:
 
 
 def tiled(frames: Sequence[np.ndarray], hands: int) -> list[np.ndarray]:
-    """Images of the same size that show one, two or four frames: one full, else at half size in a grid of four.
+    """Images of the same size that show one to four frames: one full, else at half size in a grid of four.
 
-    Each tile shows another time of the clip, so that no two are alike; with two, the other tiles are grey.
+    Each tile shows another time of the clip, so that no two are alike; tiles without one are grey.
     """
     import cv2
 

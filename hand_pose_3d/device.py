@@ -1,0 +1,200 @@
+"""Images and networks on a torch device: bytes go up once, are cut and resized there, and one copy comes back.
+
+The same code runs on a CPU; CUDA graphs come on top of it. Nothing waits for the device but DeviceRunner, once a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.errors import OutOfMemoryError
+
+_GRAPHS = 16
+"""Shapes of input that are kept as CUDA graphs; further ones run without."""
+_SEEN = 2
+"""A shape becomes a graph when it comes for this time: images of many sizes are not worth recording."""
+
+
+@contextmanager
+def _memory_in_words() -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemoryError(
+            "the GPU has no memory left for this image: end other programs on it, lower max_hands or use device cpu"
+        ) from error
+
+
+def _on_host(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Memory of the host from and to which copies need not be waited for."""
+    return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
+
+
+class DeviceImage:
+    """An image (H, W, 3) uint8 RGB on a device. planes: (3, H, W) float32, 0..255."""
+
+    def __init__(self, image: np.ndarray, device: torch.device) -> None:
+        with torch.inference_mode(), _memory_in_words():
+            self.shape = image.shape
+            host = _on_host(image.shape, torch.uint8, device)
+            host.numpy()[...] = image
+            there = host.to(device, non_blocking=True)
+            self.planes = there.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+
+    def crops(self, windows: Sequence[Crop]) -> torch.Tensor:
+        """Windows of one size as :meth:`Crop.extract` cuts them, but not rounded: (N, S, S, 3) float32, 0..255."""
+        extent = np.array(self.shape[1::-1], dtype=float)
+        size = windows[0].size
+        # grid_sample's coordinates run from -1 to 1 across the pixels of crop and image.
+        maps = [
+            np.column_stack(
+                [w.image_from_crop[:, :2] * size / extent[:, None], 2 * (np.array(w.center) + 0.5) / extent - 1]
+            )
+            for w in windows
+        ]
+        with torch.inference_mode(), _memory_in_words():
+            device = self.planes.device
+            host = _on_host((len(windows), 2, 3), torch.float32, device)
+            host.numpy()[...] = maps
+            crops, theta = [], host.to(device, non_blocking=True)
+            for finer, group in groupby(range(len(windows)), lambda i: windows[i].finer):
+                own = list(group)
+                shape = (len(own), 3, finer * size, finer * size)
+                grid = F.affine_grid(theta[own[0] : own[-1] + 1], shape, align_corners=False)
+                image = self.planes.expand(len(own), -1, -1, -1)
+                crops.append(F.avg_pool2d(F.grid_sample(image, grid, align_corners=False), finer))
+            return torch.cat(crops).permute(0, 2, 3, 1)
+
+    def canvas(
+        self,
+        origin: tuple[int, int],
+        size: tuple[int, int],
+        inner: tuple[int, int],
+        finer: int,
+        padded: tuple[int, int],
+        padding: float,
+    ) -> torch.Tensor:
+        """A part of the image, resized as :func:`hand_pose_3d.pixels.canvas_of` does: (1, h, w, 3) float32, 0..255."""
+        (x, y), (width, height) = origin, size
+        with torch.inference_mode(), _memory_in_words():
+            part = self.planes[:, y : y + height, x : x + width]
+            device = str(self.planes.device)
+            rows, columns = (_weights(n, m, finer, device) for n, m in ((height, inner[1]), (width, inner[0])))
+            canvas = self.planes.new_full((1, 3, padded[1], padded[0]), padding)
+            canvas[0, :, : inner[1], : inner[0]] = rows @ part @ columns.T
+            return canvas.permute(0, 2, 3, 1)
+
+
+@lru_cache(maxsize=32)
+def _weights(length: int, out: int, finer: int, device: str) -> torch.Tensor:
+    """(out, length) resampling of one axis as OpenCV resamples it.
+
+    finer > 1: linearly to `finer` times the pixels, then their means; else by area to fewer pixels, linearly to more.
+    """
+    if finer == 1 and out < length:
+        step, pixel = length / out, np.arange(length)
+        low = np.arange(out)[:, None] * step
+        weights = np.clip(np.minimum(low + step, pixel + 1) - np.maximum(low, pixel), 0, None) / step
+    else:
+        at = np.clip((np.arange(finer * out) + 0.5) * length / (finer * out) - 0.5, 0, length - 1)
+        weights = np.clip(1 - np.abs(at[:, None] - np.arange(length)), 0, None)
+        weights = weights.reshape(out, finer, length).mean(1)
+    return torch.from_numpy(weights.astype(np.float32)).to(device)
+
+
+class DeviceRunner:
+    """A network as a function of arrays or of tensors on its device; numpy arrays come back, all in one copy.
+
+    Each input and output has one row an image or crop. On a GPU, shapes that come again run as CUDA graphs.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+        module = module.eval().requires_grad_(False).to(device=device, dtype=dtype)
+        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self._dtype = device, dtype
+        self._shapes: dict[tuple, list[torch.Size]] = {}
+        self._graphs: dict[tuple, _Graph] = {}
+        self._seen: Counter[tuple] = Counter()
+
+    def __call__(self, *arrays: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
+        """float32 arrays, one an output of the network. Raises OutOfMemoryError in words."""
+        with torch.inference_mode(), _memory_in_words():
+            tensors = [a if isinstance(a, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+            key = tuple(tensor.shape for tensor in tensors)
+            packed = self._answer(key, tensors)
+            host = _on_host(packed.shape, torch.float32, self.device)
+            host.copy_(packed, non_blocking=True)
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+        shapes = self._shapes[key]
+        ends = np.cumsum([shape.numel() for shape in shapes])[:-1]
+        return tuple(part.reshape(-1, *shape) for part, shape in zip(np.split(host.numpy(), ends, 1), shapes))
+
+    def _answer(self, key: tuple, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        graph = self._graphs.get(key)
+        if graph is None and self.device.type == "cuda" and len(self._graphs) < _GRAPHS:
+            self._seen[key] += 1
+            if self._seen[key] == _SEEN:
+                graph = self._record(key, tensors)
+        if graph is not None:
+            return graph(tensors)
+        return self.forward(*(tensor.to(self.device, non_blocking=True) for tensor in tensors))
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """All outputs side by side, (N, K) float32."""
+        out = self._module(*tensors)
+        out = out if isinstance(out, tuple) else (out,)
+        self._shapes[tuple(tensor.shape for tensor in tensors)] = [x.shape[1:] for x in out]
+        return torch.cat([x.float().reshape(len(x), -1) for x in out], 1)
+
+    def _record(self, key: tuple, tensors: Sequence[torch.Tensor]) -> _Graph | None:
+        """A graph for inputs of these shapes; None where there is no memory for one."""
+        try:
+            self._graphs[key] = graph = _Graph(self, tensors)
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return None
+        return graph
+
+    def inputs(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Memory for inputs like these, images in the network's arithmetic."""
+        return [
+            torch.zeros(tensor.shape, dtype=self._dtype if tensor.dim() == 4 else tensor.dtype, device=self.device)
+            for tensor in tensors
+        ]
+
+
+class _Graph:
+    """A network's kernels for one shape of input, recorded once and started together."""
+
+    def __init__(self, runner: DeviceRunner, tensors: Sequence[torch.Tensor]) -> None:
+        self._device, self._inputs = runner.device, runner.inputs(tensors)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self._device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            aside, stream = torch.cuda.Stream(), torch.cuda.current_stream()
+            aside.wait_stream(stream)
+            with torch.cuda.stream(aside):
+                for _ in range(2):  # chooses algorithms and fills caches, which must not be recorded
+                    runner.forward(*self._inputs)
+            stream.wait_stream(aside)
+            # Another thread may go on with other networks meanwhile.
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._output = runner.forward(*self._inputs)
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        with torch.cuda.device(self._device):
+            for own, tensor in zip(self._inputs, tensors):
+                own.copy_(tensor, non_blocking=True)
+            self._graph.replay()
+        return self._output

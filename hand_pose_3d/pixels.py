@@ -1,0 +1,55 @@
+"""The image where the networks run, an array or on a device: what they read is resized and cut there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from hand_pose_3d.camera import Crop
+
+if TYPE_CHECKING:
+    from hand_pose_3d.device import DeviceImage
+
+Image = Union[np.ndarray, "DeviceImage"]
+"""(H, W, 3) RGB, 0..255. What is taken from it is an array uint8, or a tensor float32 that is not rounded."""
+
+
+def crops_of(image: Image, windows: Sequence[Crop]) -> Any:
+    """Windows of one size, (N, S, S, 3)."""
+    if isinstance(image, np.ndarray):
+        return np.stack([window.extract(image) for window in windows])
+    return image.crops(windows)
+
+
+def canvas_of(
+    image: Image,
+    origin: tuple[int, int],
+    size: tuple[int, int],
+    inner: tuple[int, int],
+    padded: tuple[int, int],
+    padding: int,
+    finer: int = 1,
+) -> Any:
+    """A part of an image, resized to `inner` in the top left corner of a grey canvas, (1, H, W, 3).
+
+    Sizes are (width, height). finer: samples an axis that are averaged for a pixel, where averaging all takes too long.
+    """
+    if not isinstance(image, np.ndarray):
+        return image.canvas(origin, size, inner, finer, padded, padding)
+    import cv2
+
+    (x, y), (width, height) = origin, size
+    part = image[y : y + height, x : x + width]
+    if finer > 1:
+        part = cv2.resize(part, (finer * inner[0], finer * inner[1]), interpolation=cv2.INTER_LINEAR)
+    canvas = np.full((1, padded[1], padded[0], 3), padding, np.uint8)
+    way = cv2.INTER_AREA if inner[0] < width else cv2.INTER_LINEAR
+    canvas[0, : inner[1], : inner[0]] = cv2.resize(part, inner, interpolation=way)
+    return canvas
+
+
+def mirrored(crops: Any) -> Any:
+    """Crops (N, S, S, 3) mirrored left to right."""
+    return np.ascontiguousarray(crops[:, :, ::-1]) if isinstance(crops, np.ndarray) else crops.flip(2)
