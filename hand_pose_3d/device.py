@@ -70,7 +70,7 @@ class DeviceImage:
             crops, theta = [], host.to(device, non_blocking=True)
             for finer, group in groupby(range(len(windows)), lambda i: windows[i].finer):
                 own = list(group)
-                shape = (len(own), 3, finer * size, finer * size)
+                shape = [len(own), 3, finer * size, finer * size]
                 grid = F.affine_grid(theta[own[0] : own[-1] + 1], shape, align_corners=False)
                 image = self.planes.expand(len(own), -1, -1, -1)
                 crops.append(F.avg_pool2d(F.grid_sample(image, grid, align_corners=False), finer))

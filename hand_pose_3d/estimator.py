@@ -159,11 +159,11 @@ class HandPoseEstimator:
         self._tracker.configure(self.config.tracker_config())
 
     def warm_up(self) -> None:
-        """Run every stage as for one hand and for two, so that the first real image is not slow."""
+        """Run every stage, as for one hand and for more, so that the first real images are not slow."""
         crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
-        for count in (1, 2, 1, 2):
+        for count in [*range(1, min(max(self.config.max_hands, 2), 4) + 1)] * 2:
             self._family.detect(frame.image, self._family.looks(*frame.size, "fast", 0))
             hands = [hand for *_, hand in self._read(frame, [crop] * count)]
             placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]

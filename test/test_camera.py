@@ -134,7 +134,8 @@ def test_impossible_cameras_are_refused(fields):
     ],
 )
 def test_distortions_that_are_taken(model, distortion, kept):
-    camera = Camera(np.float32(500), 500, 0, 0, 640.0, None, distortion=distortion, model=model)
+    size: list = [640.0, None]
+    camera = Camera(np.float32(500), 500, 0, 0, *size, distortion=distortion, model=model)
     assert len(camera.distortion) == kept and (camera.width, camera.height) == (640, 0)
     assert camera == Camera(500, 500, 0, 0, 640, 0, camera.distortion, camera.model) and hash(camera)
 

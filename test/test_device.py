@@ -3,6 +3,8 @@
 Devices are the CPU and, with `pytest -m gpu`, a GPU: the same code runs on both.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -147,7 +149,8 @@ def test_shapes_beyond_the_last_graph_run_without():
 
 
 def test_arrays_stay_where_onnx_runtime_runs_and_go_up_once_elsewhere():
-    image, cpu = PHOTO[:, ::-1], torch.device("cpu")
+    image: Any = PHOTO[:, ::-1]
+    cpu = torch.device("cpu")
     assert runtime.make_upload(cpu, torch.float32)(image) is image
-    there = runtime.make_upload(cpu, torch.bfloat16)(image)
+    there: Any = runtime.make_upload(cpu, torch.bfloat16)(image)
     np.testing.assert_array_equal(there.planes.permute(1, 2, 0), image)

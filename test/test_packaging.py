@@ -98,7 +98,7 @@ def test_install_script_asks_for_what_pip_asks_for():
     (dependencies,) = (
         ast.literal_eval(node.value)
         for node in tree.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "DEPENDENCIES"
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "DEPENDENCIES"
     )
     script = ROOT / "config" / "install_python.sh"
     assert subprocess.run(["sh", "-n", script]).returncode == 0

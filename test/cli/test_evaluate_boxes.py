@@ -3,6 +3,7 @@
 import json
 import sys
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_peer_has_a_column_beside(root, fake_estimator, monkeypatch):
         def __call__(self, image, camera=None):
             return [hand.replace(score=0.01) for hand in self.hands(image)] if image.max() == 90 else []
 
-    module = ModuleType("hand_pose_3d.evaluation.mediapipe_hands")
+    module: Any = ModuleType("hand_pose_3d.evaluation.mediapipe_hands")
     module.MediaPipeHands = Peer
     monkeypatch.setitem(sys.modules, module.__name__, module)
     result = evaluate(

@@ -2,6 +2,7 @@
 
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ POINTS = np.random.default_rng(9).uniform(0.1, 0.9, (21, 3))
 
 
 class Hands:
+    options: dict = {}
+
     def __init__(self, **options):
         Hands.options = options
 
@@ -29,7 +32,7 @@ class Hands:
 
 @pytest.fixture
 def peer(monkeypatch):
-    module = ModuleType("mediapipe.python.solutions.hands")
+    module: Any = ModuleType("mediapipe.python.solutions.hands")
     module.Hands = Hands
     for name in ("mediapipe", "mediapipe.python", "mediapipe.python.solutions"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))

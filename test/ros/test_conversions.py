@@ -334,7 +334,7 @@ def test_fuzzed_messages_raise_nothing_else():
         for _ in range(random.integers(3)):
             field = ("height", "width", "step", "encoding", "data")[random.integers(5)]
             if field in ("height", "width"):
-                value = sides[random.integers(len(sides))]
+                value: object = sides[random.integers(len(sides))]
             elif field == "step":
                 value = int(random.choice([0, 1, made.step - 1, made.step + 1, 2 * made.step, 2**32 - 1]))
             elif field == "encoding":
