@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.datasets.boxes import KINDS, BoxImage
-from hand_pose_3d.evaluation.matching import Estimator
 from hand_pose_3d.evaluation.metrics import box_iou, box_of, box_share_inside
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.protocols import ImageEstimator
 from hand_pose_3d.skeleton import Side
 
 MATCH_IOU = 0.4
@@ -64,7 +64,7 @@ class Prediction:
     label: int | None = None
 
 
-def run(estimator: Estimator, images: Iterable[BoxImage], description: str = "images") -> list[list[Prediction]]:
+def run(estimator: ImageEstimator, images: Iterable[BoxImage], description: str = "images") -> list[list[Prediction]]:
     """Matched predictions of every image, whole; shows progress."""
     from tqdm import tqdm
 
