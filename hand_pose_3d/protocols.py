@@ -17,16 +17,7 @@ class ImageEstimator(Protocol):
 
 
 class VideoEstimator(Protocol):
-    """Hands from frame to frame, and what found them, as the benchmark asks for them."""
-
-    @property
-    def device(self) -> object: ...
-
-    @property
-    def precision(self) -> str: ...
-
-    @property
-    def backend(self) -> str: ...
+    """Hands from frame to frame, as the benchmark asks for them."""
 
     def __call__(
         self, image: np.ndarray, *, camera: Camera | None = None, stamp_s: float | None = None

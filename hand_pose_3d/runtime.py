@@ -143,7 +143,7 @@ def make_runner(
     return GuardedRunner(DeviceRunner(module, device, dtype))
 
 
-def make_upload(device: torch.device, dtype: torch.dtype) -> Callable[[np.ndarray], Image]:
+def make_upload(device: torch.device, dtype: torch.dtype) -> Callable[[Any], Image]:
     """What takes an image to where the networks of this device and precision run."""
     if choose_backend(device, dtype) == "onnxruntime":
         return _keep

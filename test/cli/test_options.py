@@ -18,6 +18,6 @@ def test_defaults_are_the_estimators():
     for option in command.params:
         if isinstance(option.type, click.Choice):
             for choice in option.type.choices:
-                EstimatorConfig(**{option.name: choice})
+                EstimatorConfig().changed({option.name: choice})
             with pytest.raises(InvalidInputError, match=", ".join(option.type.choices)):
-                EstimatorConfig(**{option.name: "banana"})
+                EstimatorConfig().changed({option.name: "banana"})

@@ -67,7 +67,10 @@ def write(path, arrays):
 
 @pytest.mark.parametrize("writer", [python2_pickle, lambda arrays: pickle.dumps(arrays, protocol=2)])
 def test_protocol_2_pickles_of_both_pythons_are_read(tmp_path, writer):
-    arrays = {"PosePrior/a/weights": np.arange(600, dtype=np.float32).reshape(2, 300), "b": np.float32([[1.5]])}
+    arrays = {
+        "PosePrior/a/weights": np.arange(600, dtype=np.float32).reshape(2, 300),
+        "b": np.array([[1.5]], np.float32),
+    }
     path = tmp_path / "x.pickle"
     path.write_bytes(writer(arrays))
     read = read_pickle(path)

@@ -68,15 +68,16 @@ class FakeEstimator:
     """Stands in for HandPoseEstimator."""
 
     def __init__(self, device: str = "cpu", delay_s: float = 0.0, model: str = "fake") -> None:
-        self.model, self.settings = model, None
+        self.model = model
+        self.settings: dict = {}
         self.device = "cuda" if device == "auto" else device
         self.delay_s, self.timings_ms, self.calls = delay_s, {"fake stage": 1.0}, 0
 
-    def __call__(self, image_rgb, camera=None, depth_m=None, stamp_s=None) -> list[HandPose]:
-        assert image_rgb.dtype == np.uint8 and image_rgb.ndim == 3 and image_rgb.shape[2] == 3
+    def __call__(self, image, camera=None, depth_m=None, stamp_s=None) -> list[HandPose]:
+        assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         self.calls += 1
         time.sleep(self.delay_s)
-        mean = float(image_rgb.mean())
+        mean = float(image.mean())
         if mean < 20:
             return []
         if mean == 150 and self.device == "cuda":

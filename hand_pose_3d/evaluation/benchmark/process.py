@@ -14,10 +14,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hand_pose_3d.errors import HandPoseError
-from hand_pose_3d.protocols import VideoEstimator
+
+if TYPE_CHECKING:
+    from hand_pose_3d.estimator import HandPoseEstimator
+    from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
 
 _TIMEOUT_S = 600.0
 
@@ -35,7 +38,7 @@ def memory_mb(pid: int | str = "self") -> dict[str, float | None]:
     }
 
 
-def make_estimator(family: str, settings: dict[str, Any]) -> VideoEstimator:
+def make_estimator(family: str, settings: dict[str, Any]) -> HandPoseEstimator | MediaPipeHands:
     """The estimator of a family: 'lite', 'paper' or 'mediapipe', which takes max_hands and tracking only."""
     if family == "mediapipe":
         from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
