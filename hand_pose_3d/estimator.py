@@ -18,7 +18,7 @@ from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
-from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision
+from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, opencv_threads
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
 from hand_pose_3d.windows import fits
@@ -26,14 +26,14 @@ from hand_pose_3d.windows import fits
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
 
-NETWORK_SETTINGS = ("model", "device", "weights", "precision")
+NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads")
 """Settings that say which networks are loaded, and how; all others can change while they stay."""
 
 _ROUGH_SCORE = 0.015
-"""Of a first reading of a single image, from which on its hand is read again in a better window."""
+"""Of a first reading in a thorough search, from which on its hand is read again in a better window."""
 
 _ROUGH_SHARE = 0.3
-"""The same in a video, whose next image will be searched too: share of the score that is asked for."""
+"""The same in a fast search or a video: share of the score that is asked for."""
 
 _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
@@ -50,7 +50,8 @@ class EstimatorConfig:
     model: str = "auto"  # lite, paper, or auto: lite on a CPU and, as no weights of paper are shipped, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
-    precision: str = "auto"  # auto, float32, float16 (GPU) or bfloat16
+    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)
+    threads: int = 1  # of a CPU: more answer sooner, at more processor time in all
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
     mirrored: bool = False  # the image shows the scene as a mirror does
@@ -67,6 +68,8 @@ class EstimatorConfig:
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
         if not (isinstance(self.max_hands, int) and 1 <= self.max_hands <= 16):
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
+        if not (isinstance(self.threads, int) and 1 <= self.threads <= 64):
+            raise InvalidInputError(f"threads must be a whole number from 1 to 64, not {self.threads!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         if self.search not in ("auto", "fast", "thorough"):
@@ -106,9 +109,9 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig().changed(settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        dtype = choose_precision(config.precision, self.device)
-        self.precision, self.backend = str(dtype).removeprefix("torch."), choose_backend(self.device, dtype)
-        self._family: Family = load_family(self.model, config.weights, self.device, dtype)
+        self.precision = choose_precision(config.precision, self.device, FAMILIES[self.model].int8)
+        self.backend = choose_backend(self.device, self.precision)
+        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, config.threads)
         self._tracker = HandTracker(config.tracker_config())
         self._camera: Camera | None = None
         self._searches = 0
@@ -184,10 +187,11 @@ class HandPoseEstimator:
             depth_m = None if depth_m is None else depth_m[:, ::-1]
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
         self._camera = camera
-        if self.config.tracking:
-            hands = self._follow(image, depth_m, time.monotonic() if stamp_s is None else stamp_s)
-        else:
-            hands = self._place(self._detect(image, []), depth_m)
+        with opencv_threads(self.config.threads):
+            if self.config.tracking:
+                hands = self._follow(image, depth_m, time.monotonic() if stamp_s is None else stamp_s)
+            else:
+                hands = self._place(self._detect(image, []), depth_m)
         if self.config.mirrored:
             hands = [_mirror_pixels(hand, width) for hand in hands]
         return sorted(hands, key=lambda hand: -hand.score)
@@ -225,20 +229,21 @@ class HandPoseEstimator:
         taken = [hand.keypoints_px for hand in known]
         places = [d for d in family.detect(image, looks) if not on_known(d, taken)]
         self._took("detection", start)
-        spare = _SPARE_READS if config.tracking else config.max_hands + _SPARE_READS
+        once = config.tracking or search == "fast"  # what is read badly here is read better in the next image
+        spare = _SPARE_READS if once else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         crops = [place.crop(family.crop_size, family.crop_margin) for place in places]
-        rough = config.score_threshold * _ROUGH_SHARE if config.tracking else min(_ROUGH_SCORE, config.score_threshold)
+        rough = config.score_threshold * _ROUGH_SHARE if once else min(_ROUGH_SCORE, config.score_threshold)
         hands: list[HandPose] = []
         again: list[tuple[Crop, Detection]] = []
         for number, crop, hand in self._read(image, crops):
             hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
-            if config.tracking and fits(crop, better):  # the next image will be read in a better window
+            if once and fits(crop, better):
                 hands.append(hand)
             elif hand.score >= rough:
                 again.append((better, places[number]))
         windows = [crop for crop, _ in again]
-        for number, _, hand in self._read(image, windows, mirrored_too=not config.tracking):
+        for number, _, hand in self._read(image, windows, mirrored_too=not once):
             hands.append(family.confirm(hand, again[number][1]))
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
         found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
