@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -51,7 +52,7 @@ class EstimatorConfig:
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
     precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)
-    threads: int = 1  # of a CPU: more answer sooner, at more processor time in all
+    threads: int = 0  # of a CPU: more answer sooner, but work more in all; 0: one if `quick`, else two
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
     mirrored: bool = False  # the image shows the scene as a mirror does
@@ -68,8 +69,8 @@ class EstimatorConfig:
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
         if not (isinstance(self.max_hands, int) and 1 <= self.max_hands <= 16):
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
-        if not (isinstance(self.threads, int) and 1 <= self.threads <= 64):
-            raise InvalidInputError(f"threads must be a whole number from 1 to 64, not {self.threads!r}")
+        if not (isinstance(self.threads, int) and 0 <= self.threads <= 64):
+            raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         if self.search not in ("auto", "fast", "thorough"):
@@ -89,6 +90,11 @@ class EstimatorConfig:
             raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
         return replace(self, **settings)
 
+    @property
+    def quick(self) -> bool:
+        """Whether an image is looked at once, as in a video, where time matters more than the last per cent."""
+        return self.tracking or self.search == "fast"
+
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
         return replace(self.tracker, max_hands=self.max_hands, start_score=self.score_threshold)
@@ -99,7 +105,7 @@ class HandPoseEstimator:
 
     Settings are those of :class:`EstimatorConfig`, by name. Raises WeightsError, DeviceError or InvalidInputError when
     it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds each stage's time.
-    `model`, `device`, `precision` (float32, ...) and `backend` (onnxruntime or torch) say what was chosen.
+    `model`, `device`, `precision` (float32, ...), `threads` and `backend` (onnxruntime or torch) say what was chosen.
 
     >>> estimator = HandPoseEstimator(device="auto")
     >>> hands = estimator(image_rgb, camera=camera)
@@ -109,9 +115,11 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig().changed(settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        self.precision = choose_precision(config.precision, self.device, FAMILIES[self.model].int8)
+        self.threads = config.threads or (1 if config.quick and self.model == "lite" else min(2, os.cpu_count() or 1))
+        bytes_allowed = FAMILIES[self.model].int8 and (config.quick or config.precision == "int8")
+        self.precision = choose_precision(config.precision, self.device, bytes_allowed)
         self.backend = choose_backend(self.device, self.precision)
-        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, config.threads)
+        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads)
         self._tracker = HandTracker(config.tracker_config())
         self._camera: Camera | None = None
         self._searches = 0
@@ -187,7 +195,7 @@ class HandPoseEstimator:
             depth_m = None if depth_m is None else depth_m[:, ::-1]
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
         self._camera = camera
-        with opencv_threads(self.config.threads):
+        with opencv_threads(self.threads):
             if self.config.tracking:
                 hands = self._follow(image, depth_m, time.monotonic() if stamp_s is None else stamp_s)
             else:
@@ -229,7 +237,7 @@ class HandPoseEstimator:
         taken = [hand.keypoints_px for hand in known]
         places = [d for d in family.detect(image, looks) if not on_known(d, taken)]
         self._took("detection", start)
-        once = config.tracking or search == "fast"  # what is read badly here is read better in the next image
+        once = config.quick
         spare = _SPARE_READS if once else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         crops = [place.crop(family.crop_size, family.crop_margin) for place in places]

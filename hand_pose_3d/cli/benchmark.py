@@ -33,7 +33,9 @@ MODES = ("detect", "track")
     default=("auto",),
     help="Repeatable: auto, float32, float16, bfloat16, int8.",
 )
-@click.option("--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="Processor threads.")
+@click.option(
+    "--threads", type=click.IntRange(0, 64), default=0, show_default=True, help="Processor threads; 0: as by default."
+)
 @click.option(
     "--search",
     type=click.Choice(["auto", "fast", "thorough"]),

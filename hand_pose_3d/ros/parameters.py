@@ -43,7 +43,10 @@ class NodeParameters:
         choices=PRECISIONS,
     )
     threads: int = _parameter(
-        1, "Processor threads of the networks and of OpenCV: more answer sooner, but work more in all.", low=1, high=64
+        0,
+        "Processor threads of the networks and of OpenCV: more answer sooner, but work more in all; 0 is one for lite.",
+        low=0,
+        high=64,
     )
 
     max_hands: int = _parameter(2, "Most hands in one image.", low=1, high=16)
