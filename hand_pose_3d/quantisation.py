@@ -48,9 +48,11 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
     model = onnx.load_model_from_string(graph)
     names = [entry.name for entry in model.graph.input]
     exact = [node.name for node in model.graph.node if not node.name.startswith(tuple(prefixes))]
+    # Says that it is ready for this; without it, two warnings are logged.
+    model.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
-        source.write_bytes(graph)
+        onnx.save(onnx.shape_inference.infer_shapes(model), str(source))
         quantize_static(
             str(source),
             str(target),
