@@ -1,6 +1,14 @@
 """3D hand pose from a single colour image (Zimmermann & Brox, ICCV 2017) as a library and a ROS 2 node."""
 
 from pkgutil import extend_path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hand_pose_3d.camera import Camera
+    from hand_pose_3d.errors import HandPoseError
+    from hand_pose_3d.estimator import HandPoseEstimator
+    from hand_pose_3d.hands import HandPose, ScaleSource
+    from hand_pose_3d.skeleton import Side
 
 # A checkout and the messages that colcon or pip built under the same name are one package.
 __path__ = extend_path(__path__, __name__)
@@ -15,7 +23,7 @@ _LAZY = {
     "Side": "hand_pose_3d.skeleton",
     "HandPoseError": "hand_pose_3d.errors",
 }
-__all__ = sorted(_LAZY)
+__all__ = ["Camera", "HandPose", "HandPoseError", "HandPoseEstimator", "ScaleSource", "Side"]
 
 
 def __getattr__(name: str) -> object:

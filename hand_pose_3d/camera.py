@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
 
 MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "none", "")
@@ -121,14 +122,19 @@ class Camera:
         """
         if not (self.width and self.height) or (self.width, self.height) == (width, height):
             return self
-        x, y = width / self.width, height / self.height
         # Sides are whole pixels, so the same shape at another size may be one pixel off.
+        x, y = width / self.width, height / self.height
         if min(abs(self.width * y - width), abs(self.height * x - height)) > 1:
             raise InvalidInputError(
                 f"the camera was calibrated for {self.width}x{self.height} pixels, whose shape is not that of images "
                 f"of {width}x{height}: calibrate it for these"
             )
-        cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
+        return self.scaled(x, y)
+
+    def scaled(self, x: float, y: float) -> Camera:
+        """The camera of images that were resized by these factors."""
+        cx, cy = rescale_pixels(self.cx, x), rescale_pixels(self.cy, y)
+        width, height = round(self.width * x), round(self.height * y)
         return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, width=width, height=height)
 
     def project(self, points_m: np.ndarray) -> np.ndarray:

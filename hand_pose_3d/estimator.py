@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.conventions import CropReading, from_unit, mirror_pixels
 from hand_pose_3d.detection import Detection, on_known
 from hand_pose_3d.errors import InvalidInputError, check_numbers
-from hand_pose_3d.families import FAMILIES, CropReading, Family, load_family
+from hand_pose_3d.families import FAMILIES, Family, load_family
+from hand_pose_3d.frame import Frame
 from hand_pose_3d.geometry import rotation_to_ray
-from hand_pose_3d.hands import HandPose, ScaleSource
-from hand_pose_3d.images import as_rgb8
+from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, opencv_threads
 from hand_pose_3d.skeleton import Side
@@ -40,10 +42,6 @@ _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
 
 
-_FARTHEST_M = 100.0
-"""Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
-
-
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
@@ -59,9 +57,10 @@ class EstimatorConfig:
     score_threshold: float = 0.9  # hands below are left out, 0..1; about one in fifty is false then
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
-    scale_source: ScaleSource = ScaleSource.ASSUMED  # or CALIBRATED, if reference_length is the user's own
+    scale_source: str = "auto"  # where metres come from: one of SCALE_SOURCES, or a ScaleSource, and no other
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
-    reference_length_stddev: float | None = None  # None: that of people (ASSUMED) or of a measured hand (CALIBRATED)
+    # If given, auto takes the length for calibrated. None: that of people (assumed) or of a measured hand (calibrated).
+    reference_length_stddev: float | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
@@ -75,6 +74,10 @@ class EstimatorConfig:
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         if self.search not in ("auto", "fast", "thorough"):
             raise InvalidInputError(f"search {self.search!r} is not one of auto, fast, thorough")
+        if isinstance(self.scale_source, ScaleSource):
+            object.__setattr__(self, "scale_source", self.scale_source.label)
+        if self.scale_source not in SCALE_SOURCES:
+            raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
         if not 0 <= self.score_threshold <= 1:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
         if not 0.005 <= self.reference_length <= 0.2:
@@ -94,6 +97,17 @@ class EstimatorConfig:
     def quick(self) -> bool:
         """Whether an image is looked at once, as in a video, where time matters more than the last per cent."""
         return self.tracking or self.search == "fast"
+
+    @property
+    def reference_source(self) -> ScaleSource:
+        """What metres by the reference length are called: CALIBRATED or ASSUMED."""
+        measured = self.scale_source == "auto" and self.reference_length_stddev is not None
+        return ScaleSource.CALIBRATED if measured or self.scale_source == "calibrated" else ScaleSource.ASSUMED
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether a depth image changes anything."""
+        return self.scale_source in ("auto", "depth")
 
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
@@ -121,9 +135,7 @@ class HandPoseEstimator:
         self.backend = choose_backend(self.device, self.precision)
         self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads)
         self._tracker = HandTracker(config.tracker_config())
-        self._camera: Camera | None = None
         self._searches = 0
-        self._shape: tuple[int, ...] = ()
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @property
@@ -152,20 +164,18 @@ class HandPoseEstimator:
 
     def take_over(self, other: HandPoseEstimator) -> None:
         """Follow on the hands that another estimator, of other networks, has followed so far."""
-        self._tracker, self._shape = other._tracker, other._shape
+        self._tracker = other._tracker
         self._tracker.configure(self.config.tracker_config())
 
     def warm_up(self) -> None:
         """Run every stage as for one hand and for two, so that the first real image is not slow."""
         crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
-        camera = Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0)
-        image = np.zeros((480, 640, 3), np.uint8)
+        frame = Frame(np.zeros((480, 640, 3), np.uint8), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         for count in (1, 2, 1, 2):
-            self._family.detect(image, self._family.looks(640, 480, "fast", 0))
-            readings = self._family.read(np.stack([crop.extract(image)] * count), [Side.UNKNOWN] * count)
-            hands = [to_hand(reading, crop, Side.UNKNOWN, image.shape, camera) for reading in readings]
-            placed = [place(hand, camera).replace(score=1.0) for hand in hands if hand is not None]
+            self._family.detect(frame.image, self._family.looks(*frame.size, "fast", 0))
+            hands = [hand for *_, hand in self._read(frame, [crop] * count)]
+            placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]
             tracker.update(placed[:1])
 
     def __call__(
@@ -179,108 +189,104 @@ class HandPoseEstimator:
 
         image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
         keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
-        registered to the image. stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
+        registered to the image; used as scale_source says. stamp_s: acquisition time, seconds; needed when tracking,
+        the clock is read if None.
         With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
         Raises InvalidInputError for anything that is no such image.
         """
-        image = check_image(image)
-        height, width = image.shape[:2]
-        check_depth(depth_m, (height, width))
-        if camera is not None:
-            if not isinstance(camera, Camera):
-                raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
-            camera = camera.fitted_to(width, height)
+        frame = Frame.checked(image, camera, depth_m, stamp_s)
         if self.config.mirrored:
-            image = np.ascontiguousarray(image[:, ::-1])
-            depth_m = None if depth_m is None else depth_m[:, ::-1]
+            frame = frame.mirrored()
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
-        self._camera = camera
         with opencv_threads(self.threads):
-            if self.config.tracking:
-                hands = self._follow(image, depth_m, time.monotonic() if stamp_s is None else stamp_s)
-            else:
-                hands = self._place(self._detect(image, []), depth_m)
+            hands = self._follow(frame) if self.config.tracking else self._place(self._detect(frame, []), frame)
         if self.config.mirrored:
-            hands = [_mirror_pixels(hand, width) for hand in hands]
+            hands = [_mirror_pixels(hand, frame.size[0]) for hand in hands]
         return sorted(hands, key=lambda hand: -hand.score)
 
-    def _took(self, stage: str, start: float) -> None:
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
         self.timings_ms[stage] += (time.perf_counter() - start) * 1e3
 
-    def _place(self, hands: Sequence[HandPose], depth_m: np.ndarray | None) -> list[HandPose]:
-        """The hands in metres, as far as camera and depth are known."""
-        start = time.perf_counter()
+    def _place(self, hands: Sequence[HandPose], frame: Frame) -> list[HandPose]:
+        """The hands in metres, as far as camera and depth are known and scale_source allows them."""
         config = self.config
-        source = ScaleSource.CALIBRATED if config.scale_source == ScaleSource.CALIBRATED else ScaleSource.ASSUMED
-        placed = [
-            place(
-                hand,
-                self._camera,
-                depth_m,
-                reference_length_m=config.reference_length,
-                reference_length_stddev_m=config.reference_length_stddev,
-                scale_source=source,
-            )
-            for hand in hands
-        ]
-        self._took("placement", start)
+        with self._timed("placement"):
+            placed = [
+                place(
+                    hand,
+                    None if config.scale_source == "none" else frame.camera,
+                    frame.depth_m if config.uses_depth else None,
+                    reference_length_m=config.reference_length,
+                    reference_length_stddev_m=config.reference_length_stddev,
+                    scale_source=config.reference_source,
+                )
+                for hand in hands
+            ]
+        if config.scale_source == "depth":  # never by a size that is assumed
+            placed = [hand if hand.scale_source == ScaleSource.DEPTH else hand.unplaced() for hand in placed]
         return placed
 
-    def _detect(self, image: np.ndarray, known: Sequence[HandPose]) -> list[HandPose]:
+    def _detect(self, frame: Frame, known: Sequence[HandPose]) -> list[HandPose]:
         """Hands found in the whole image, without those that are known already."""
         family, config = self._family, self.config
-        start = time.perf_counter()
         search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
         turn = self._searches if config.tracking else 0  # a single image is not searched by parts
-        looks = family.looks(image.shape[1], image.shape[0], search, turn)
         self._searches += 1
         taken = [hand.keypoints_px for hand in known]
-        places = [d for d in family.detect(image, looks) if not on_known(d, taken)]
-        self._took("detection", start)
-        once = config.quick
-        spare = _SPARE_READS if once else config.max_hands + _SPARE_READS
+        with self._timed("detection"):
+            found = family.detect(frame.image, family.looks(*frame.size, search, turn))
+            places = [d for d in found if not on_known(d, taken)]
+        spare = _SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
-        crops = [place.crop(family.crop_size, family.crop_margin) for place in places]
-        rough = config.score_threshold * _ROUGH_SHARE if once else min(_ROUGH_SCORE, config.score_threshold)
-        hands: list[HandPose] = []
-        again: list[tuple[Crop, Detection]] = []
-        for number, crop, hand in self._read(image, crops):
-            hand, better = family.confirm(hand, places[number]), family.crop(hand.keypoints_px)
-            if once and fits(crop, better):
-                hands.append(hand)
-            elif hand.score >= rough:
-                again.append((better, places[number]))
-        windows = [crop for crop, _ in again]
-        for number, _, hand in self._read(image, windows, mirrored_too=not once):
-            hands.append(family.confirm(hand, again[number][1]))
+        hands = self._read_detections(frame, places)
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
-        found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
-        return [hand for hand in found if not any(hand is k for k in known)][: config.max_hands]
+        distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
+        return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
-    def _follow(self, image: np.ndarray, depth_m: np.ndarray | None, stamp_s: float) -> list[HandPose]:
+    def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
+        """What is read where hands were detected: in windows about the detections, then in those the readings give."""
+        family, config = self._family, self.config
+        margins = family.video_margins if config.quick else family.image_margins
+        rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
+        readings: dict[int, tuple[Crop, HandPose]] = {}
+        crops = [place.crop(family.crop_size, margin) for margin in margins.detected for place in places]
+        for number, crop, hand in self._read(frame, crops):
+            number %= len(places)
+            hand = family.confirm(hand, places[number])
+            if number not in readings or hand.score > readings[number][1].score:
+                readings[number] = crop, hand
+        for margin in margins.read:
+            windows = {
+                n: family.crop(hand.keypoints_px, margin) for n, (_, hand) in readings.items() if hand.score >= rough
+            }
+            if config.quick:  # in a video the next image will be read in a better window
+                windows = {n: crop for n, crop in windows.items() if not fits(readings[n][0], crop)}
+            numbers = list(windows)
+            for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.quick):
+                readings[numbers[n]] = crop, family.confirm(hand, places[numbers[n]])
+        return [hand for _, hand in readings.values()]
+
+    def _follow(self, frame: Frame) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, detection when the tracker asks for it."""
         tracker = self._tracker
-        if image.shape != self._shape:  # other pixels, so windows in the old ones mean nothing
+        stamp_s = time.monotonic() if frame.stamp_s is None else frame.stamp_s
+        if tracker.starts_anew(stamp_s, frame.size):
             self.reset()
-            self._shape = image.shape
-        if tracker.starts_anew(stamp_s):
-            self._searches = 0  # the whole image first
-        start = time.perf_counter()
-        windows = tracker.predict(stamp_s)
-        search = tracker.needs_detection(stamp_s)
-        self._took("tracking", start)
-        crops = [self._family.crop(window.keypoints_px) for window in windows]
-        hands = [hand for *_, hand in self._read(image, crops) if hand.score >= tracker.config.keep_score]
+        with self._timed("tracking"):
+            crops = [self._family.crop(window.keypoints_px) for window in tracker.predict(stamp_s)]
+            search = tracker.needs_detection(stamp_s)
+        hands = [hand for *_, hand in self._read(frame, crops) if hand.score >= tracker.config.keep_score]
         if search:
-            hands = hands + self._detect(image, hands)
-        hands = self._place(hands, depth_m)  # before the tracker, which smooths metres too
-        start = time.perf_counter()
-        hands = tracker.update(hands, stamp_s, (image.shape[1], image.shape[0]))
-        self._took("tracking", start)
-        return hands
+            hands = hands + self._detect(frame, hands)
+        hands = self._place(hands, frame)  # before the tracker, which smooths metres too
+        with self._timed("tracking"):
+            return tracker.update(hands, stamp_s, frame.size)
 
     def _read(
-        self, image: np.ndarray, crops: Sequence[Crop], mirrored_too: bool = False
+        self, frame: Frame, crops: Sequence[Crop], mirrored_too: bool = False
     ) -> list[tuple[int, Crop, HandPose]]:
         """Number, window and hand of each window whose reading is finite.
 
@@ -288,52 +294,19 @@ class HandPoseEstimator:
         """
         if not crops:
             return []
-        start = time.perf_counter()
-        pixels = np.stack([crop.extract(image) for crop in crops])
-        self._took("crop", start)
-        start = time.perf_counter()
+        with self._timed("crop"):
+            pixels = np.stack([crop.extract(frame.image) for crop in crops])
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
-        readings = self._family.read(pixels, [given] * len(crops))
-        if mirrored_too:
-            flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
-            readings = [a.mean(b.mirrored(self._family.crop_size)) for a, b in zip(readings, flipped)]
-        self._took("keypoints", start)
-        hands = [to_hand(reading, crop, given, image.shape, self._camera) for reading, crop in zip(readings, crops)]
+        with self._timed("keypoints"):
+            readings = self._family.read(pixels, [given] * len(crops))
+            if mirrored_too:
+                flipped = self._family.read(np.ascontiguousarray(pixels[:, :, ::-1]), [given.other] * len(crops))
+                readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
+        hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 
 
-def check_image(image: np.ndarray) -> np.ndarray:
-    """The image as (H, W, 3) uint8 RGB; InvalidInputError for what is none or has fewer than 16 pixels each way."""
-    image = as_rgb8(image)
-    if min(image.shape[:2]) < 16:
-        raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {image.shape[1]} x {image.shape[0]}")
-    return image
-
-
-def check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
-    """Raise InvalidInputError unless depth is None or metres for an image of this shape (H, W)."""
-    if depth_m is None:
-        return
-    if not isinstance(depth_m, np.ndarray) or depth_m.dtype.kind != "f":
-        what = f"{depth_m.dtype} numbers" if isinstance(depth_m, np.ndarray) else f"a {type(depth_m).__name__}"
-        raise InvalidInputError(
-            f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
-        )
-    if depth_m.shape != shape:
-        raise InvalidInputError(
-            f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
-        )
-    some = depth_m[::8, ::8]
-    some = some[np.isfinite(some) & (some > 0)]
-    if some.size and np.median(some) > _FARTHEST_M:
-        raise InvalidInputError(
-            f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
-        )
-
-
-def to_hand(
-    reading: CropReading, crop: Crop, given: Side, shape: tuple[int, ...], camera: Camera | None = None
-) -> HandPose | None:
+def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> HandPose | None:
     """A crop's reading in the frames of the image and, with a camera, of that camera rather than of the crop's ray.
 
     None if a number is not finite or the pose collapsed.
@@ -341,38 +314,33 @@ def to_hand(
     values = (reading.uv, reading.scores, reading.canonical, reading.rotation)
     if not all(np.isfinite(v).all() for v in values) or not np.isfinite(reading.presence):
         return None
-    uv = crop.to_image(reading.uv)
+    uv = crop.to_image(from_unit(reading.uv, crop.size))
     relative = reading.relative - reading.relative[0]
     length = float(np.linalg.norm(relative[6] - relative[5]))
     if length < 1e-3 or np.ptp(uv, axis=0).max() < 1:
         return None
     c, s = np.cos(crop.angle), np.sin(crop.angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    if camera is not None:
-        turn = rotation_to_ray(camera.rays(np.asarray(crop.center))) @ turn
-    rotation = turn @ reading.rotation
+    if frame.camera is not None:
+        turn = rotation_to_ray(frame.camera.rays(np.asarray(crop.center))) @ turn
     canonical = (reading.canonical - reading.canonical[0]) / length
     if given == Side.UNKNOWN:
         side, side_score = (Side.RIGHT, reading.right) if reading.right > 0.5 else (Side.LEFT, 1 - reading.right)
     else:
         side, side_score = given, 1.0
-    inside = ((uv >= 0) & (uv <= [shape[1] - 1, shape[0] - 1])).all(1)
-    low, high = uv.min(0), uv.max(0)
-    return HandPose(
-        side=side,
+    inside = ((uv >= 0) & (uv <= np.array(frame.size) - 1)).all(1)
+    return HandPose.from_canonical(
+        side,
+        uv,
+        canonical,
+        turn @ reading.rotation,
         side_score=float(side_score),
         score=float(reading.presence),
-        keypoints_px=uv,
         # A keypoint outside the picture is an extrapolation.
         keypoint_scores=np.where(inside, reading.scores, np.minimum(reading.scores, 0.1)).astype(float),
-        keypoints_relative=canonical @ rotation.T,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=rotation,
-        roi_px=(float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
     )
 
 
 def _mirror_pixels(hand: HandPose, width: int) -> HandPose:
     x, y, w, h = hand.roi_px
-    uv = hand.keypoints_px * [-1, 1] + [width - 1, 0]
-    return hand.replace(keypoints_px=uv, roi_px=(width - 1 - x - w, y, w, h))
+    return hand.replace(keypoints_px=mirror_pixels(hand.keypoints_px, width), roi_px=(width - 1 - x - w, y, w, h))

@@ -74,14 +74,6 @@ def from_canonical(canonical: np.ndarray, rotation_camera_canonical: np.ndarray)
     return canonical @ np.swapaxes(rotation_camera_canonical, -1, -2)
 
 
-def mirror_canonical(canonical: np.ndarray, side: Side) -> np.ndarray:
-    """Canonical coordinates of either side as those of a left hand, which the networks are taught, and back.
-
-    A right hand's z is negated; a left hand is unchanged (paper, section 4.2). Its own inverse.
-    """
-    return canonical * np.array([1.0, 1.0, -1.0]) if side == Side.RIGHT else np.array(canonical, copy=True)
-
-
 def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
     """Orientation of the wrist frame in the frame of the keypoints.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.geometry import wrist_rotation
+from hand_pose_3d.geometry import from_canonical, normalise, to_canonical, wrist_rotation
 from hand_pose_3d.skeleton import Side
 
 
@@ -19,6 +19,15 @@ class ScaleSource(IntEnum):
     ASSUMED = 1
     CALIBRATED = 2
     DEPTH = 3
+
+    @property
+    def label(self) -> str:
+        """Lower-case name: 'none', 'assumed', 'calibrated' or 'depth'."""
+        return self.name.lower()
+
+
+SCALE_SOURCES = ("auto", *(source.label for source in ScaleSource))
+"""What setting scale_source takes. auto: depth where it shows the hand, else the reference length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +62,46 @@ class HandPose:
     scale_m: float = 0.0
     position_stddev_m: float = float("nan")
 
+    @classmethod
+    def from_canonical(
+        cls, side: Side, keypoints_px: np.ndarray, canonical: np.ndarray, rotation: np.ndarray, **fields: Any
+    ) -> HandPose:
+        """A hand by its pixels (21, 2), canonical keypoints (21, 3) and viewpoint (3, 3); further fields by name.
+
+        roi_px is the box of the pixels; scores that are not given are 1.
+        """
+        low, high = keypoints_px.min(axis=0), keypoints_px.max(axis=0)
+        given = {
+            "side": side,
+            "side_score": 1.0,
+            "score": 1.0,
+            "keypoints_px": keypoints_px,
+            "keypoint_scores": np.ones(len(keypoints_px)),
+            "keypoints_relative": from_canonical(canonical, rotation),
+            "keypoints_canonical": canonical,
+            "rotation_camera_canonical": rotation,
+            "roi_px": (float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])),
+        }
+        return cls(**{**given, **fields})
+
+    @classmethod
+    def from_keypoints(cls, side: Side, keypoints_px: np.ndarray, keypoints: np.ndarray, **fields: Any) -> HandPose:
+        """A hand by its pixels (21, 2) and its keypoints (21, 3) in camera axes, any unit and origin.
+
+        Further fields by name, as :meth:`from_canonical` has them. Raises DegenerateHandError.
+        """
+        return cls.from_canonical(side, keypoints_px, *to_canonical(normalise(keypoints)[0]), **fields)
+
     @property
     def rotation_camera_wrist(self) -> np.ndarray:
         """(3, 3) wrist orientation; axes as in :func:`hand_pose_3d.geometry.wrist_rotation`."""
         return wrist_rotation(self.keypoints_relative, self.side)
+
+    def unplaced(self) -> HandPose:
+        """The hand without metres."""
+        return self.replace(
+            keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan")
+        )
 
     def replace(self, **changes: Any) -> HandPose:
         """A copy with some fields changed."""

@@ -94,12 +94,9 @@ def place(
         raise InvalidInputError(f"scale_source must be ASSUMED or CALIBRATED, not {scale_source!r}")
     if depth_m is not None and np.ndim(depth_m) != 2:
         raise InvalidInputError(f"depth_m must be (height, width), not {np.shape(depth_m)}")
-    unplaced = hand.replace(
-        keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan")
-    )
     fit = None if camera is None else _fit_root(hand, camera)
     if fit is None:
-        return unplaced
+        return hand.unplaced()
     root, covariance, noise = fit
     if reference_length_stddev_m is None:
         spread = CALIBRATED_SPREAD if scale_source == ScaleSource.CALIBRATED else REFERENCE_SPREAD

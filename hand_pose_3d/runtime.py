@@ -209,7 +209,7 @@ def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
     from hand_pose_3d.weights import checked_sha256
 
     folder = Path(__file__).parent
-    sources = [*(folder / "networks").glob("*.py"), folder / "quantisation.py"]
+    sources = [*(folder / "networks").glob("*.py"), folder / "quantisation.py", folder / "conventions.py"]
     key = [__version__, version("torch"), version("onnxruntime"), recipe.dynamic, recipe.robust]
     key += [example.shape for example in recipe.examples]
     key += [checked_sha256(path) for path in recipe.files]

@@ -170,9 +170,9 @@ class HandTracker:
             self._tracks.remove(track)
         return sorted(out, key=lambda hand: -hand.score)
 
-    def starts_anew(self, stamp_s: float) -> bool:
-        """Whether a frame of this time follows on none: time went back, or too long has passed."""
-        return self._discontinuous(stamp_s, None)
+    def starts_anew(self, stamp_s: float, image_size: tuple[int, int] | None = None) -> bool:
+        """Whether a frame follows on none: time went back, too long has passed, or images have another size."""
+        return self._discontinuous(self._resolve(stamp_s), image_size)
 
     def _resolve(self, stamp_s: float | None) -> float:
         if stamp_s is None:

@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import FINGERS, Side
 
@@ -86,19 +85,5 @@ def relaxed(rng: np.random.Generator) -> dict[str, float]:
 
 def hand_from(keypoints_m: np.ndarray, keypoints_px: np.ndarray, side: Side = Side.RIGHT, **fields) -> HandPose:
     """HandPose as an estimator hands it over: relative, not placed."""
-    relative, _ = normalise(keypoints_m)
-    canonical, rotation = to_canonical(relative)
-    low, high = np.min(keypoints_px, axis=0), np.max(keypoints_px, axis=0)
-    values = {
-        "side": side,
-        "side_score": 0.95,
-        "score": 0.9,
-        "keypoints_px": np.asarray(keypoints_px, dtype=float),
-        "keypoint_scores": np.full(21, 0.9),
-        "keypoints_relative": relative,
-        "keypoints_canonical": canonical,
-        "rotation_camera_canonical": rotation,
-        "roi_px": (float(low[0]), float(low[1]), *map(float, high - low)),
-    }
-    values.update(fields)
-    return HandPose(**values)
+    fields = {"side_score": 0.95, "score": 0.9, "keypoint_scores": np.full(21, 0.9), **fields}
+    return HandPose.from_keypoints(side, np.asarray(keypoints_px, dtype=float), keypoints_m, **fields)

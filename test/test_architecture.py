@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "hand_pose_3d"
 
-FOUNDATION = {"__init__", "errors", "skeleton", "geometry", "camera", "hands"}
+FOUNDATION = {"__init__", "conventions", "errors", "skeleton", "geometry", "camera", "hands"}
 TOP = {"estimator", "training", "evaluation"}
 SHELLS = {"cli", "ros"}
 

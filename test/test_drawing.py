@@ -5,7 +5,6 @@ import pytest
 
 from hand_pose_3d.drawing import FINGER_COLOURS, LOW_SCORE, draw_hands, draw_skeleton, keypoint_colour
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import KEYPOINT_NAMES, Side
 
@@ -17,22 +16,10 @@ def open_hand(width=640, height=480, scores=None, side=Side.LEFT, **changes):
     points = [np.zeros(2)] + [r * np.array([np.sin(a), -np.cos(a)]) for a in fingers for r in reach]
     pixels = np.array(points) * 0.8 * height + [width / 2, 0.9 * height]
     metric = np.column_stack([pixels / 1000, 0.4 + 0.01 * np.sin(np.arange(21))])
-    relative = normalise(metric)[0]
-    canonical, rotation = to_canonical(relative)
     low, high = pixels.min(0) - 5, pixels.max(0) + 5
-    fields = {
-        "side": side,
-        "side_score": 0.9,
-        "score": 0.8,
-        "keypoints_px": pixels,
-        "keypoint_scores": np.ones(21) if scores is None else scores,
-        "keypoints_relative": relative,
-        "keypoints_canonical": canonical,
-        "rotation_camera_canonical": rotation,
-        "roi_px": (*low, *(high - low)),
-        **changes,
-    }
-    return HandPose(**fields)
+    scores = np.ones(21) if scores is None else scores
+    made = HandPose.from_keypoints(side, pixels, metric, side_score=0.9, score=0.8, keypoint_scores=scores)
+    return made.replace(**{"roi_px": (*low, *(high - low)), **changes})
 
 
 def pixel(image, point):

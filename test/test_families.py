@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_hand import hand_from, keypoints_of
 
+from hand_pose_3d.conventions import CropReading
 from hand_pose_3d.detection import EXTENT_UNIT, Detection, Look
-from hand_pose_3d.families import CropReading, LiteFamily, PaperFamily
+from hand_pose_3d.families import LiteFamily, PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
@@ -144,23 +145,23 @@ def reading(seed, right=0.9, presence=0.8):
     """Of a random pose."""
     rng = np.random.default_rng(seed)
     relative, _ = normalise(keypoints_of({}) @ np.linalg.qr(rng.normal(size=(3, 3)))[0])
-    return CropReading(rng.uniform(0, 160, (21, 2)), rng.uniform(0, 1, 21), right, presence, *to_canonical(relative))
+    return CropReading(rng.uniform(0, 1, (21, 2)), rng.uniform(0, 1, 21), right, presence, *to_canonical(relative))
 
 
 @given(seed=st.integers(0, 1000))
 def test_a_reading_in_a_mirror_is_of_the_other_side_and_mirrored_twice_the_same(seed):
     there = reading(seed)
-    mirrored = there.mirrored(160)
-    np.testing.assert_allclose(mirrored.uv, (there.uv - 79.5) * [-1, 1] + 79.5)
+    mirrored = there.mirrored()
+    np.testing.assert_allclose(mirrored.uv, (there.uv - 0.5) * [-1, 1] + 0.5)
     np.testing.assert_allclose(mirrored.relative, there.relative * [-1, 1, 1], atol=1e-9)
     assert np.linalg.det(mirrored.rotation) == pytest.approx(1) and mirrored.right == pytest.approx(0.1)
-    for name, value in vars(mirrored.mirrored(160)).items():
+    for name, value in mirrored.mirrored()._asdict().items():
         np.testing.assert_allclose(value, getattr(there, name), atol=1e-9)
 
 
 def test_the_mean_of_a_reading_and_itself_is_that_reading_and_of_two_sides_the_surer_ones_pose():
     there, other = reading(0), reading(1, right=0.3, presence=0.2)
-    for name, value in vars(there.mean(there)).items():
+    for name, value in there.mean(there)._asdict().items():
         np.testing.assert_allclose(value, getattr(there, name), atol=1e-9)
     mean = there.mean(other)
     assert mean.right == pytest.approx(0.6) and mean.presence == pytest.approx(0.5)

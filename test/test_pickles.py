@@ -8,7 +8,10 @@ import pytest
 
 from hand_pose_3d.pickles import load_arrays
 
-CONTENT = {0: {"K": np.eye(3), "n": np.float32(2.5), "list": [1, "a", None]}, "image": np.arange(6, dtype=np.uint8)}
+CONTENT: dict = {
+    0: {"K": np.eye(3), "n": np.float32(2.5), "list": [1, "a", None]},
+    "image": np.arange(6, dtype=np.uint8),
+}
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -21,11 +21,13 @@ needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this
 def test_the_shipped_networks_read_alike_in_8_bits():
     exact, rough = (load_family("lite", None, "cpu", precision) for precision in ("float32", "int8"))
     labels = json.loads(quantisation._CLIP.with_suffix(".json").read_text())["frames"]
-    crops = []
+    windows = []
     for number, frame in enumerate(Video(quantisation._CLIP)):
         if number % 10 == 5:  # none of those that set the ranges
-            crops.append(crop_from_pose(np.array(labels[number]["hands"][0]["keypoints_2d"]), 160, 1.3).extract(frame))
-    crops, sides = np.stack(crops), [Side.UNKNOWN] * len(crops)
+            windows.append(
+                crop_from_pose(np.array(labels[number]["hands"][0]["keypoints_2d"]), 160, 1.3).extract(frame)
+            )
+    crops, sides = np.stack(windows), [Side.UNKNOWN] * len(windows)
     pairs = list(zip(exact.read(crops, sides), rough.read(crops, sides)))
     apart = [np.linalg.norm(a.uv - b.uv, axis=1).mean() for a, b in pairs]
     assert 0 < np.mean(apart) < 1.0 and max(apart) < 2.5  # pixels of 160

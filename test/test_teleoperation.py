@@ -14,7 +14,7 @@ from synthetic_hand import hand_from, keypoints_of
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.teleoperation import Observation, Teleoperation, TeleoperationConfig, observe
+from hand_pose_3d.teleoperation import Observation, Target, Teleoperation, TeleoperationConfig, observe
 
 CONFIG = TeleoperationConfig()
 START = np.array([0.45, 0.0, 0.3])
@@ -44,7 +44,7 @@ class Run:
         self.now_s = self.stamp_s = 100.0
         self.last_good_s = -np.inf
         self.allowed = False  # the clutch was closed since the last stop
-        self.before = None
+        self.before: Target | None = None
         self.targets: list = []
 
     def see(self, *hands, good: bool, age_s: float = 0.05, stamp_s: float | None = None) -> None:

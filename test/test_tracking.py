@@ -272,7 +272,7 @@ def test_whatever_comes_identities_are_distinct_and_memory_bounded(seed):
     for _ in range(60):
         stamp += float(rng.choice([1 / 30, 0.0, -0.05, 0.2, 3.0], p=[0.8, 0.05, 0.05, 0.05, 0.05]))
         found = [
-            hand_at(*rng.uniform(0, 500, 2), side=Side(int(rng.integers(3)) or 2), score=float(rng.uniform(0, 1)))
+            hand_at(*rng.uniform(0, 500, 2), Side(int(rng.integers(3)) or 2), float(rng.uniform(0, 1)))
             for _ in range(rng.integers(0, 5))
         ]
         tracker.needs_detection(stamp)

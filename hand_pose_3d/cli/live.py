@@ -18,6 +18,8 @@ from hand_pose_3d.errors import one_line
 if TYPE_CHECKING:
     import numpy as np
 
+    from hand_pose_3d.camera import Camera
+    from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.hands import HandPose
     from hand_pose_3d.images import LiveCamera, Video
 
@@ -79,7 +81,9 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _follow(source: LiveCamera | Video, estimator: Any, intrinsics: Any, show: Show, frames: int | None) -> None:
+def _follow(
+    source: LiveCamera | Video, estimator: HandPoseEstimator, intrinsics: Camera | None, show: Show, frames: int | None
+) -> None:
     count, rate, last = 0, 0.0, time.monotonic()
     for image in islice(source, frames):
         now = time.monotonic()

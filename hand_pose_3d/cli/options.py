@@ -37,6 +37,20 @@ _OPTIONS = (
         show_default=True,
         help="Look once an image, coarse and closer in turns, or at all scales; auto: fast in videos.",
     ),
+    click.option(
+        "--scale-source",
+        type=click.Choice(["auto", "none", "assumed", "calibrated", "depth"]),
+        default="auto",
+        show_default=True,
+        help="Where metres come from, given a calibration; auto: --reference-length, and depth where there is any.",
+    ),
+    click.option(
+        "--reference-length",
+        type=click.FloatRange(0.005, 0.2),
+        default=0.042,
+        show_default=True,
+        help="Length of the index finger's first bone, metres.",
+    ),
     click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.9, show_default=True),
 )
 

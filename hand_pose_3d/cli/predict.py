@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hand_pose_3d.camera import Camera
+    from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.hands import HandPose
 
 OVERLAY_MIN_PX = 512
@@ -135,7 +136,7 @@ class _Predictor:
 
     def __init__(self, options: dict[str, Any], camera: Camera | None, overlay: Path | None) -> None:
         self.options, self.camera, self.overlay = options, camera, overlay
-        self._estimators: dict[bool, Any] = {}
+        self._estimators: dict[bool, HandPoseEstimator] = {}
         if overlay:
             overlay.mkdir(parents=True, exist_ok=True)
 
@@ -205,7 +206,7 @@ class _Predictor:
         answer = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
         return answer, hands
 
-    def _estimator(self, tracking: bool) -> Any:
+    def _estimator(self, tracking: bool) -> HandPoseEstimator:
         if tracking not in self._estimators:
             from hand_pose_3d.estimator import HandPoseEstimator
 

@@ -1,9 +1,13 @@
 """Reader of RHD, the Rendered Hand Pose Dataset (Zimmermann & Brox, ICCV 2017), and of our own renders.
 
-Layout: ``{training,evaluation}/{color,mask,depth}/00000.png`` and ``{split}/anno_{split}.pickle``, a dict
-``{index: {"uv_vis": (42, 3), "xyz": (42, 3) metres, "K": (3, 3)}}`` with the left hand's 21 keypoints first, in the
-paper's order (wrist, then each finger from tip to base). Our renders have one key more, "hands": a list of all hands,
-as :mod:`hand_pose_3d.rendering.rhd` says.
+The layout is stated here, and :mod:`hand_pose_3d.rendering.rhd_writer` writes it:
+``{training,evaluation}/{color,mask,depth}/00000.png``, masks of 33 classes, depth in metres as (256 R + G) / 65535 * 5,
+and ``{split}/anno_{split}.pickle``, a dict ``{index: {"uv_vis": (42, 3), "xyz": (42, 3) metres, "K": (3, 3)}}`` with
+the left hand's 21 keypoints first, in the paper's order (wrist, then each finger from tip to base). A hand that is not
+in the scene has zeros; of several left or right hands that with the most pixels is there. Our renders have one key
+more, "hands", which lists all hands of the scene as dicts: "side" ("left" or "right"), "uv" (21, 2) pixels, "xyz"
+(21, 3) metres in camera axes, "visible" (21,) bool, all in the public keypoint order, and "pixels" (int), how many
+pixels show it: 0 for one that is hidden or outside.
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
 
 SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html"
 SPLITS = ("training", "evaluation")
-LEFT_CLASSES, RIGHT_CLASSES = range(2, 18), range(18, 34)
+FOLDERS = ("color", "mask", "depth")
+PERSON_CLASS, LEFT_CLASSES, RIGHT_CLASSES = 1, range(2, 18), range(18, 34)
+"""Classes of a mask; 0 is the background."""
 DEPTH_RANGE_M = 5.0
 
 
@@ -39,7 +45,7 @@ def read_rhd(
     root = Path(root)
     annotations = _annotations(root, split)
     folder = root / split
-    names = {kind: _png_names(folder / kind) for kind in ("color", "mask", "depth")}
+    names = {kind: _png_names(folder / kind) for kind in FOLDERS}
     wanted = [f"{index:05d}.png" for index in sorted(annotations)]
     missing = [f"{split}/{kind}/{name}" for kind in ("color", "mask") for name in wanted if name not in names[kind]]
     if missing:
@@ -69,7 +75,7 @@ def read_rhd(
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Part labels, (H, W) uint8: 0 background, 1 person, 2-17 left hand, 18-33 right hand."""
+    """Classes of a mask, (H, W) uint8."""
     import cv2
 
     return read_pixels(path, cv2.IMREAD_GRAYSCALE)
@@ -78,7 +84,7 @@ def read_mask(path: str | Path) -> np.ndarray:
 def hand_mask(mask: np.ndarray, side: Side = Side.UNKNOWN) -> np.ndarray:
     """Pixels of hands in a mask of part labels, (H, W) bool: of one side, or of both when it is unknown."""
     if side == Side.UNKNOWN:
-        return mask > 1
+        return mask > PERSON_CLASS
     return np.isin(mask, LEFT_CLASSES if side == Side.LEFT else RIGHT_CLASSES)
 
 
@@ -91,10 +97,15 @@ def read_depth(path: str | Path) -> np.ndarray:
     return (high * 256 + low) / np.float32(2**16 - 1) * np.float32(DEPTH_RANGE_M)
 
 
+def annotation_name(split: str) -> str:
+    """Name of the annotation file in a split's folder."""
+    return f"anno_{split}.pickle"
+
+
 def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:
     if split not in SPLITS:
         raise InvalidInputError(f"RHD has the splits training and evaluation, not {split!r}")
-    relative = f"{split}/anno_{split}.pickle"
+    relative = f"{split}/{annotation_name(split)}"
     path = root / relative
     if not path.is_file():
         raise missing_data("RHD", root, [relative], SOURCE)

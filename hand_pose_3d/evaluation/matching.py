@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.protocols import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
 from hand_pose_3d.windows import crop_from_pose
 
@@ -23,12 +25,6 @@ Keypoint0 = Literal["label", "palm", "mistake"]
 """What keypoint 0 is compared as. 'label': as the data set labels it (our wrist is moved to the palm's centre where
 that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm against
 labelled wrist, as in the paper's Table 1 by mistake."""
-
-
-class Estimator(Protocol):
-    """What the evaluation needs of :class:`hand_pose_3d.HandPoseEstimator`."""
-
-    def __call__(self, image: np.ndarray, *, camera: Camera | None = None) -> list[HandPose]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +62,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
 
 
 def run(
-    estimator: Estimator,
+    estimator: ImageEstimator,
     samples: Iterable[Sample],
     *,
     upscale_px: int = 0,
@@ -83,10 +79,10 @@ def run(
         image, camera = sample.image(), sample.camera if use_camera else None
         factor = upscale_px / max(image.shape[:2])
         if factor > 1:
-            image, camera = _enlarged(image, factor), None if camera is None else _enlarged_camera(camera, factor)
+            image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
         hands = estimator(image, camera=camera)
         if factor > 1:
-            hands = [hand.replace(keypoints_px=(hand.keypoints_px + 0.5) / factor - 0.5) for hand in hands]
+            hands = [hand.replace(keypoints_px=rescale_pixels(hand.keypoints_px, 1 / factor)) for hand in hands]
         matches.append(match(sample, hands))
     return matches
 
@@ -110,19 +106,6 @@ def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
     import cv2
 
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-
-
-def _enlarged_camera(camera: Camera, factor: float) -> Camera:
-    return Camera(
-        camera.fx * factor,
-        camera.fy * factor,
-        (camera.cx + 0.5) * factor - 0.5,
-        (camera.cy + 0.5) * factor - 0.5,
-        round(camera.width * factor),
-        round(camera.height * factor),
-        camera.distortion,
-        camera.model,
-    )
 
 
 def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> Crop:
@@ -167,7 +150,7 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
         # The authors' window, too, is read at the resolution that the network was made for.
         crop = replace(rule(sample, image.shape), size=family.crop_size)
         (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
-        found.append(crop.to_image(reading.uv))
+        found.append(crop.to_image(from_unit(reading.uv, crop.size)))
     return found
 
 

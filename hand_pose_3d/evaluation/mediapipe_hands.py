@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.evaluation.metrics import box_of
-from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.skeleton import Side
 
 
 class MediaPipeHands:
@@ -47,20 +45,8 @@ class MediaPipeHands:
             strict=True,
         ):
             pixels = np.array([[point.x * width, point.y * height] for point in landmarks.landmark])
-            relative, _ = normalise(np.array([[point.x, point.y, point.z] for point in world.landmark]))
-            canonical, rotation = to_canonical(relative)
+            points = np.array([[point.x, point.y, point.z] for point in world.landmark])
             answer = handedness.classification[0]
-            x, y, w, h = box_of(pixels).tolist()
-            hand = HandPose(
-                side=Side.LEFT if answer.label == "Right" else Side.RIGHT,
-                side_score=float(answer.score),
-                score=float(answer.score),
-                keypoints_px=pixels,
-                keypoint_scores=np.ones(NUM_KEYPOINTS),
-                keypoints_relative=relative,
-                keypoints_canonical=canonical,
-                rotation_camera_canonical=rotation,
-                roi_px=(x, y, w, h),
-            )
-            hands.append(hand)
+            side, score = Side.LEFT if answer.label == "Right" else Side.RIGHT, float(answer.score)
+            hands.append(HandPose.from_keypoints(side, pixels, points, side_score=score, score=score))
         return sorted(hands, key=lambda hand: -hand.score)

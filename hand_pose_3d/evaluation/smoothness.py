@@ -15,7 +15,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.evaluation.plots import save_figure
-from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.geometry import normalise
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import Side
@@ -112,20 +112,8 @@ def simulate(
         relative, _ = normalise(points)
         relative = relative + half * noise.pose * (rng.normal(size=3) + rng.normal(size=relative.shape))
         turn = Rotation.from_rotvec(rng.normal(0, noise.viewpoint, 3)).as_matrix()
-        relative, _ = normalise(relative @ turn.T)
-        canonical, rotation = to_canonical(relative)
-        low, high = pixels.min(axis=0), pixels.max(axis=0)
-        seen = HandPose(
-            side=Side.LEFT,
-            side_score=1.0,
-            score=1.0,
-            keypoints_px=pixels,
-            keypoint_scores=np.ones(21),
-            keypoints_relative=relative,
-            keypoints_canonical=canonical,
-            rotation_camera_canonical=rotation,
-            roi_px=(low[0], low[1], high[0] - low[0], high[1] - low[1]),
-        )
+        relative = relative @ turn.T
+        seen = HandPose.from_keypoints(Side.LEFT, pixels, relative)
         truth.append(points)
         raw.append(place(seen, CAMERA, reference_length_m=measured_m))
         smooth.append(smoother(raw[-1], float(stamp)))

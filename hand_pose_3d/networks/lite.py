@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hand_pose_3d.conventions import INPUT_MEAN, to_unit
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
@@ -92,7 +93,7 @@ class LiteHandSegNet(nn.Module):
 
     def maps(self, image: torch.Tensor) -> SceneMaps:
         """Mask and hands of cells."""
-        fine = self.pyramid(self.trunk(image + 0.5))
+        fine = self.pyramid(self.trunk(image + INPUT_MEAN))
         centre, extent, direction, offset = self.hands(F.relu(self.mix(fine))).split([1, 1, 2, 2], 1)
         return SceneMaps(self.score(fine), centre, extent, direction, offset)
 
@@ -155,7 +156,7 @@ class LitePoseNet(nn.Module):
         self.register_buffer("presence_calibration", torch.tensor([0.0, 1.0, 0.0]))
 
     def forward(self, crop: torch.Tensor) -> LitePose:
-        return self.read(*self.trunk(crop + 0.5))
+        return self.read(*self.trunk(crop + INPUT_MEAN))
 
     def read(self, maps: list[torch.Tensor], pooled: torch.Tensor) -> LitePose:
         """The answer from the trunk's features."""
@@ -163,7 +164,7 @@ class LitePoseNet(nn.Module):
         first = self.first(fine)
         second = self.second(self.refine(F.relu(self.mix(torch.cat([first, fine], 1)))))
         found, _ = soft_argmax(second.detach().float())
-        side = self.side(pooled, (found + 0.5) / second.shape[-1])
+        side = self.side(pooled, to_unit(found, second.shape[-1]))
         return LitePose((first, second), side, self.presence(pooled).squeeze(1))
 
 
@@ -213,7 +214,7 @@ class LiteLifting(nn.Module):
     def forward(self, maps: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
         """maps: (N, 21, h, h) logits of score maps; hand_side: (N, 2) one-hot left, right."""
         found, spread = soft_argmax(maps)
-        return self.read((found + 0.5) / maps.shape[-1], spread / maps.shape[-1], hand_side)
+        return self.read(to_unit(found, maps.shape[-1]), spread / maps.shape[-1], hand_side)
 
     def read(self, uv: torch.Tensor, spread: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
         """uv: (N, 21, 2) in 0..1 over the crop; spread: (N, 21), same unit; hand_side: (N, 2) one-hot left, right."""
@@ -242,7 +243,7 @@ def lifting_maps(uv: torch.Tensor, spread: torch.Tensor, size: int = 32) -> torc
     uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); spread: (N, K), same unit. Returns (N, K, size, size),
     1 at the peak as the paper's maps. Maps of any resolution thus look alike to PosePrior.
     """
-    centre = (torch.arange(size, dtype=uv.dtype, device=uv.device) + 0.5) / size
+    centre = to_unit(torch.arange(size, dtype=uv.dtype, device=uv.device), size)
     width = 2 * torch.clamp(spread, 0.03, 0.25)[..., None] ** 2
     gx = torch.exp(-((centre - uv[..., :1]) ** 2) / width)
     gy = torch.exp(-((centre - uv[..., 1:]) ** 2) / width)

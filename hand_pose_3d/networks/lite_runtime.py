@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hand_pose_3d.conventions import CropReading, image_to_input, to_unit
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
@@ -16,7 +16,7 @@ from hand_pose_3d.skeleton import NUM_KEYPOINTS
 class SceneReader(nn.Module):
     """What LiteHandSegNet finds in a scene.
 
-    forward(image (N, H, W, 3) RGB uint8, sides multiples of 32) returns (N, 7, H/4, W/4): hand probability of each
+    forward(image (N, H, W, 3) RGB, 0..255, sides multiples of 32) returns (N, 7, H/4, W/4): hand probability of each
     cell, then the maps that `detection.decode` reads, with centres only where they are greatest among their neighbours.
     """
 
@@ -26,7 +26,7 @@ class SceneReader(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         dtype = self.segmentation.score.weight.dtype
-        maps = self.segmentation.maps(image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5)
+        maps = self.segmentation.maps(image_to_input(image, dtype))
         mask, centre = maps.mask.float().softmax(1)[:, 1:], maps.centre.float().sigmoid()
         centre = centre * (centre == F.max_pool2d(centre, 3, 1, 1)).float()
         return torch.cat([mask, centre, maps.extent.float(), maps.direction.float(), maps.offset.float()], 1)
@@ -46,23 +46,10 @@ def _in_blocks(pose: LitePoseNet) -> LitePoseNet:
     return pose
 
 
-class CropReading(NamedTuple):
-    """What N crops hold. uv: (N, 21, 2) in 0..1 over the crop; scores: (N, 21); right: (N,) probability that it is a
-    right hand; presence: (N,) probability that it holds a hand, where uv says; canonical: (N, 21, 3);
-    rotation: (N, 3, 3) crop axes from canonical."""
-
-    uv: torch.Tensor
-    scores: torch.Tensor
-    right: torch.Tensor
-    presence: torch.Tensor
-    canonical: torch.Tensor
-    rotation: torch.Tensor
-
-
 class CropReader(nn.Module):
     """Keypoints, side and 3D pose of crops.
 
-    forward(crops (N, S, S, 3) RGB uint8, side (N,) float: 0 left, 1 right, negative to be estimated).
+    forward(crops (N, S, S, 3) RGB, 0..255, side (N,) float: 0 left, 1 right, negative to be estimated).
     """
 
     def __init__(self, pose: LitePoseNet, lifting: LiteLifting) -> None:
@@ -71,10 +58,10 @@ class CropReader(nn.Module):
 
     def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
         dtype = self.pose.first.weight.dtype
-        answer = self.pose(crops.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5)
+        answer = self.pose(image_to_input(crops, dtype))
         maps = answer.score_maps[-1].float()
         found, spread = soft_argmax(maps)
-        uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
+        uv, spread = to_unit(found, maps.shape[-1]), spread / maps.shape[-1]
         right = answer.side_logit.float().sigmoid()
         is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
         hand_side = torch.stack([1 - is_right, is_right], 1)

@@ -6,20 +6,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hand_pose_3d.conventions import CropReading, image_to_input, to_unit
 from hand_pose_3d.networks.hand_seg_net import HandSegNet
 from hand_pose_3d.networks.lifting import Lifting
 from hand_pose_3d.networks.lite import LitePoseNet
-from hand_pose_3d.networks.lite_runtime import CropReading
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 
 
-def _scaled(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return image.permute(0, 3, 1, 2).to(dtype) / 255 - 0.5
-
-
 class PaperSceneReader(nn.Module):
-    """Hand probability of every pixel: forward(image (N, H, W, 3) RGB uint8) returns (N, H, W) in 0..1."""
+    """Hand probability of every pixel: forward(image (N, H, W, 3) RGB, 0..255) returns (N, H, W) in 0..1."""
 
     def __init__(self, segmentation: HandSegNet) -> None:
         super().__init__()
@@ -27,14 +23,14 @@ class PaperSceneReader(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         dtype = next(self.segmentation.parameters()).dtype
-        return self.segmentation(_scaled(image, dtype)).float().softmax(1)[:, 1]
+        return self.segmentation(image_to_input(image, dtype)).float().softmax(1)[:, 1]
 
 
 class PaperCropReader(nn.Module):
     """Keypoints by the arg max of the upsampled maps, and the lifted pose.
 
-    forward(crops (N, 256, 256, 3) RGB uint8, side (N,) float: 0 left, 1 right, negative to be estimated) returns
-    CropReading with uv in crop pixels. Scores are the maps' peaks.
+    forward(crops (N, 256, 256, 3) RGB, 0..255, side (N,) float: 0 left, 1 right, negative to be estimated) returns
+    CropReading. Scores are the maps' peaks.
     """
 
     def __init__(self, pose: PoseNet, lifting: Lifting, side: LitePoseNet) -> None:
@@ -43,7 +39,7 @@ class PaperCropReader(nn.Module):
 
     def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
         dtype = next(self.pose.parameters()).dtype
-        x = _scaled(crops, dtype)
+        x = image_to_input(crops, dtype)
         maps = self.pose(x)[-1]
         hint = self.side(F.interpolate(x, size=(160, 160), mode="bilinear", align_corners=False))
         right = hint.side_logit.float().sigmoid()
@@ -53,7 +49,7 @@ class PaperCropReader(nn.Module):
         peak, index = full.flatten(2).max(-1)
         width = full.shape[-1]
         row, col = torch.div(index, width, rounding_mode="floor"), index % width
-        uv = torch.stack([col, row], -1).float()
+        uv = to_unit(torch.stack([col, row], -1).float(), width)
         return CropReading(
             uv, peak.clamp(0, 1), right, peak.mean(1).clamp(0, 1), lifted.canonical.float(), lifted.rotation.float()
         )

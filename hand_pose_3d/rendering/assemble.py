@@ -15,14 +15,15 @@ from hand_pose_3d.rendering.background import (
     CLUTTER_WHITE,
     Environment,
     clutter,
-    environment_or_made_up,
+    environment_or_procedural,
     perspective_view,
 )
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.objects import Thing, unit_shape
+from hand_pose_3d.rendering.objects import unit_shape
 from hand_pose_3d.rendering.people import Body
-from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Scene, Source
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Prop, Scene
 from hand_pose_3d.rendering.shaders import MAX_CAPSULES
+from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
 _TEXTURE_SIDE = 1024
@@ -33,7 +34,7 @@ _SHOULDER_M, _TUCK_M = 0.09, 0.028
 
 @dataclass(eq=False)
 class SceneMesh:
-    """An arm, a body or a thing in camera axes.
+    """An arm, a body or a prop in camera axes.
 
     moving: (R, 6) float32, position and normal. still: (R' >= R, 11) float32, an array that many frames share: rest 3,
     traits 4 (palm, redness, metres up the arm, nail), uv 2, part 1, crease 1. faces: (F, 3), such an array too.
@@ -60,7 +61,7 @@ class Assembly:
 
     intrinsics: np.ndarray
     arms: list[SceneMesh]
-    things: list[SceneMesh]
+    props: list[SceneMesh]
     lighting: dict[str, Any]
     background: np.ndarray
     shadow_centre: np.ndarray
@@ -85,7 +86,7 @@ def assemble(scene: Scene, source: Source) -> Assembly:
     return Assembly(
         intrinsics=scene.intrinsics,
         arms=arms,
-        things=[_thing_mesh(t) for t in scene.things] + [_person_mesh(p, source) for p in scene.people],
+        props=[_prop_mesh(p) for p in scene.props] + [_person_mesh(p, source) for p in scene.people],
         lighting={
             "key": tuple(map(float, light.key)),
             "key_direction": tuple(map(float, light.key_direction)),
@@ -106,7 +107,7 @@ def assemble(scene: Scene, source: Source) -> Assembly:
 
 def _environment(scene: Scene, source: Source) -> Environment:
     path = None if scene.environment is None else source.environment(scene.environment)
-    return environment_or_made_up(path, scene.background_seed)
+    return environment_or_procedural(path, scene.background_seed)
 
 
 def tone_curve(linear: np.ndarray) -> np.ndarray:
@@ -151,11 +152,9 @@ def background_picture(scene: Scene, source: Source) -> np.ndarray:
 
 
 def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMesh, np.ndarray]:
-    arm = source.characters.arm(hand.character)
-    t = arm.template
-    motion, points = pose.posed(arm, hand)
-    mirrored = hand.side is Side.RIGHT
-    place = hand.rotation_camera_hand @ np.diag([-1.0 if mirrored else 1.0, 1, 1])
+    arm, t = hand.arm, hand.arm.template
+    motion, points = hand.posed
+    place = hand.rotation_camera_pose
     camera_points = points @ place.T + hand.wrist_camera_m
     span_px = np.ptp(camera_points[:, :2], axis=0).max() / camera_points[:, 2].mean() * focal
     level = t.coarse if span_px < _COARSE_BELOW_PX else t.fine
@@ -177,7 +176,7 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
     faces, shadow_faces = level.render_faces, t.coarse.render_faces
-    shadow = not hand.background
+    shadow, mirrored = not hand.background, hand.side is Side.RIGHT
     return SceneMesh(moving, still, faces, uniforms, picture, shadow, mirrored, shadow_faces), camera_points
 
 
@@ -244,33 +243,33 @@ def _arm_uniforms(
     }
 
 
-def _thing_mesh(thing: Thing) -> SceneMesh:
-    vertices, normals, _, faces = unit_shape(thing.kind)
-    positions = (vertices * thing.size) @ thing.rotation.T + thing.centre_m
-    turned = normals / thing.size
-    turned = turned / np.linalg.norm(turned, axis=1, keepdims=True) @ thing.rotation.T
+def _prop_mesh(prop: Prop) -> SceneMesh:
+    vertices, normals, _, faces = unit_shape(prop.kind)
+    positions = (vertices * prop.size) @ prop.rotation.T + prop.centre_m
+    turned = normals / prop.size
+    turned = turned / np.linalg.norm(turned, axis=1, keepdims=True) @ prop.rotation.T
     moving = np.hstack([positions, turned]).astype(np.float32)
     uniforms = {
         **_PLAIN,
         "material": 1,
-        "roughness": thing.roughness,
+        "roughness": prop.roughness,
         "bump": 0.05,
-        "blotch": thing.blotch,
-        "seed": thing.seed,
-        "texture_share": thing.metal,
-        "cloth_a": tuple(map(float, thing.colours[0])),
-        "cloth_b": tuple(map(float, thing.colours[1])),
-        "metal": tuple(map(float, thing.colours[0])),
-        "stripes": thing.stripes,
-        "cloth_kind": float(thing.along),
-        "rest_scale": tuple(map(float, thing.size)),
+        "blotch": prop.blotch,
+        "seed": prop.seed,
+        "texture_share": prop.metal,
+        "cloth_a": tuple(map(float, prop.colours[0])),
+        "cloth_b": tuple(map(float, prop.colours[1])),
+        "metal": tuple(map(float, prop.colours[0])),
+        "stripes": prop.stripes,
+        "cloth_kind": float(prop.along),
+        "rest_scale": tuple(map(float, prop.size)),
     }
-    return SceneMesh(moving, _unit_at_rest(thing.kind), faces, uniforms)
+    return SceneMesh(moving, _unit_at_rest(prop.kind), faces, uniforms)
 
 
 @cache
 def _unit_at_rest(kind: str) -> np.ndarray:
-    """What all things of a kind share, as in :class:`SceneMesh`; their size stretches its rest."""
+    """What all props of a kind share, as in :class:`SceneMesh`; their size stretches its rest."""
     vertices, _, uv, _ = unit_shape(kind)
     none = np.zeros((len(vertices), 4))
     return np.hstack([vertices, none, uv, none[:, :1], none[:, :1] + 1]).astype(np.float32)
@@ -300,7 +299,6 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         positions, normals = _shrugged(body, person.arm_directions, positions)
     turn = person.rotation.T.astype(np.float32)
     moving = np.hstack([positions @ turn + person.origin_m.astype(np.float32), normals @ turn])
-    faces = body.faces if person.missing_arm is None else body.faces_by_missing_arm[person.missing_arm]
     skin = person.skin
     texture = _skin_texture(source.skin(skin.texture)) if skin.texture else None
     uniforms = {
@@ -327,7 +325,7 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
         "metal": (0.9, 0.9, 0.9),
     }
     picture = (str(skin.texture), texture[0]) if texture else None
-    return SceneMesh(moving, still, faces, uniforms, picture, not person.background)
+    return SceneMesh(moving, still, body.faces, uniforms, picture, not person.background)
 
 
 def _shrugged(body: Body, directions: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What stands behind the hands, and the light that comes from it: environment maps where given, else made up."""
+"""What stands behind the hands, and the light that comes from it: environment maps where given, else procedural."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal:
     return cv2.remap(env.bordered, u, v, cv2.INTER_LINEAR)
 
 
-def made_up_environment(rng: np.random.Generator) -> Environment:
+def procedural_environment(rng: np.random.Generator) -> Environment:
     """A room or a sky of smooth light, without any file."""
     height, width = 16, 32
     d = _directions(height, width)
@@ -161,7 +161,7 @@ CLUTTER_WHITE = 1.5
 
 
 def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A made-up picture of walls, boards and things, some of them skin-coloured.
+    """A procedural picture of walls, boards and other things, some of them skin-coloured.
 
     (size, size, 3) uint8: square roots of linear light, 255 for CLUTTER_WHITE.
     """
@@ -173,14 +173,14 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
     picture = cv2.resize(np.clip(field * (a - b) + b, 0, 255).astype(np.uint8), (size, size))
     for _ in range(int(rng.integers(0, 14))):
         tint = _code(_colour(rng))
-        if rng.random() < 0.2:  # a thing with a grain of its own
+        if rng.random() < 0.2:  # one with a grain of its own
             where = np.zeros((size, size), np.uint8)
-            _draw_thing(rng, where, [255.0])
+            _draw_shape(rng, where, [255.0])
             grain = _grain(rng, size, 8)
-            thing = cv2.merge([cv2.convertScaleAbs(grain, alpha=0.41 * t / 255, beta=0.77 * t) for t in tint])
-            cv2.copyTo(thing, where, picture)
+            grainy = cv2.merge([cv2.convertScaleAbs(grain, alpha=0.41 * t / 255, beta=0.77 * t) for t in tint])
+            cv2.copyTo(grainy, where, picture)
         else:
-            _draw_thing(rng, picture, tint.tolist())
+            _draw_shape(rng, picture, tint.tolist())
     grain = cv2.convertScaleAbs(_grain(rng, size, 10, 0.9), alpha=0.1 / 1.05, beta=255 * 0.95 / 1.05)
     return cv2.multiply(picture, cv2.cvtColor(grain, cv2.COLOR_GRAY2RGB), scale=1.05 / 255)
 
@@ -190,7 +190,7 @@ def _code(light: np.ndarray) -> np.ndarray:
     return 255 * np.sqrt(np.minimum(light / CLUTTER_WHITE, 1))
 
 
-def _draw_thing(rng: np.random.Generator, picture: np.ndarray, tint: list[float]) -> None:
+def _draw_shape(rng: np.random.Generator, picture: np.ndarray, tint: list[float]) -> None:
     """One board, ellipse, bar or grid of one colour into a picture (size, size) or (size, size, 3)."""
     import cv2
 
@@ -235,12 +235,12 @@ def _probes() -> tuple[np.ndarray, np.ndarray]:
     return d, np.linalg.pinv(harmonics_basis(d))
 
 
-def environment_or_made_up(path: Path | None, seed: int) -> Environment:
-    """The environment of a map's file, or one made up from a seed where there is none."""
-    return load_environment(path) if path else _made_up(seed)
+def environment_or_procedural(path: Path | None, seed: int) -> Environment:
+    """The environment of a map's file, or a procedural one of a seed where there is none."""
+    return load_environment(path) if path else _procedural(seed)
 
 
 @lru_cache(maxsize=4)
-def _made_up(seed: int) -> Environment:
+def _procedural(seed: int) -> Environment:
     """Kept as long as its frame is made."""
-    return made_up_environment(np.random.default_rng(seed))
+    return procedural_environment(np.random.default_rng(seed))

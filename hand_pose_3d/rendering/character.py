@@ -84,7 +84,7 @@ class ArmTemplate:
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """One character's left arm at rest in the hand frame.
+    """The left arm of a character, given by number, at rest in the hand frame.
 
     vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger, TIP_DEPTH_M inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
@@ -94,6 +94,7 @@ class Arm:
     attributes: (R, 4) palm side 0..1, redness 0..1, metres up the arm from the wrist, metres to the nearest joint.
     """
 
+    character: int
     template: ArmTemplate
     vertices: np.ndarray
     heads: np.ndarray
@@ -221,14 +222,16 @@ class Characters:
         shoulder, elbow = (self._heads[:, self.template.bone(b)] for b in ("upperarm01", "lowerarm01"))
         return np.linalg.norm(shoulder - elbow, axis=1)
 
-    def _arm(self, index: int) -> Arm:
+    def _arm(self, character: int) -> Arm:
         t = self.template
-        vertices = t.subdivision @ self._vertices[index]
-        heads, tails = self._heads[index].copy(), self._tails[index]
+        vertices = t.subdivision @ self._vertices[character]
+        heads, tails = self._heads[character].copy(), self._tails[character]
         normals = mesh.vertex_normals(vertices, t.fine.faces, t.fine.faces_at_vertex)
-        return self._anatomy(vertices, normals, heads, tails)
+        return self._anatomy(character, vertices, normals, heads, tails)
 
-    def _anatomy(self, vertices: np.ndarray, normals: np.ndarray, heads: np.ndarray, tails: np.ndarray) -> Arm:
+    def _anatomy(
+        self, character: int, vertices: np.ndarray, normals: np.ndarray, heads: np.ndarray, tails: np.ndarray
+    ) -> Arm:
         t = self.template
         nail = np.zeros(len(vertices))
         np.maximum.at(nail, t.fine.render_source, t.nail)
@@ -296,7 +299,7 @@ class Characters:
         knuckles = np.argwhere((np.linalg.norm(offset, axis=2) < reach) & (up > -0.3 * depth.ravel())).T
         vertices = vertices.astype(np.float32)
         joints = heads, tails, tips, frames, radii, depth, knuckles, base_frames
-        return Arm(t, vertices, *joints, 0.4 * float(thickness), attributes)
+        return Arm(character, t, vertices, *joints, 0.4 * float(thickness), attributes)
 
 
 def _template(data: np.lib.npyio.NpzFile, bones: tuple[str, ...], rig: np.ndarray, levels: int) -> ArmTemplate:

@@ -19,7 +19,8 @@ from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering.actions import action_angles
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
-from hand_pose_3d.rendering.scene import HandInstance, Scene, Source
+from hand_pose_3d.rendering.scene import HandInstance, Scene
+from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
 FPS = 30
@@ -94,7 +95,7 @@ def _scenery(source: Source) -> Scene:
         environment=None,
         clutter=True,
         background_blur=2.5,
-        things=(),
+        props=(),
         people=(),
     )
 
@@ -111,8 +112,8 @@ def frames(times: Sequence[float]) -> Any:
 
     from hand_pose_3d.rendering.assemble import assemble
     from hand_pose_3d.rendering.character import Characters
-    from hand_pose_3d.rendering.engine import Rasteriser
     from hand_pose_3d.rendering.people import People
+    from hand_pose_3d.rendering.rasteriser import Rasteriser
 
     source = Source(Characters(), People(), None)
     size = max(WIDTH, HEIGHT)

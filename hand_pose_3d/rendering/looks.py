@@ -5,34 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
-from hand_pose_3d.rendering.scene import Clothing, HandInstance, Person, SkinLook, Source
+from hand_pose_3d.rendering.scene import Clothing, HandInstance, Person, SkinLook
+from hand_pose_3d.rendering.source import Source
 
 
 def dress(
     rng: np.random.Generator,
-    source: Source,
-    index: int,
+    body: int,
     rotation: np.ndarray,
     origin: np.ndarray,
-    hand: HandInstance | None,
-    missing_arm: int | None,
+    hand: HandInstance,
+    seated: bool = False,
+    arm_directions: np.ndarray | None = None,
 ) -> Person:
-    clothing = hand.clothing if hand else sample_clothing(rng)
+    """Somebody in the clothes and skin of one of their hands. Arguments: as of :class:`Person`."""
     grey = rng.uniform(0.01, 0.5)
     hair = np.array([0.02, 0.014, 0.01]) if rng.random() < 0.5 else rng.uniform(0.02, 0.45) * np.array([1, 0.62, 0.35])
     return Person(
-        body=index,
+        body=body,
         rotation=rotation,
         origin_m=origin,
-        skin=hand.skin if hand else sample_skin(rng, source),
-        colours=clothing.colours,
-        stripes=clothing.stripes * 0.4,
-        along=clothing.along,
-        short_sleeves=clothing.sleeve > 0.2,
+        skin=hand.skin,
+        colours=hand.clothing.colours,
+        stripes=hand.clothing.stripes * 0.4,
+        along=hand.clothing.along,
+        short_sleeves=hand.clothing.sleeve > 0.2,
         trouser_colour=unlike_skin(rng.uniform(0.01, 0.5, 3) ** 1.5),
         hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,
         hair_m=float(rng.uniform(0.002, 0.02)) if rng.random() < 0.9 else 0.0,
-        missing_arm=missing_arm,
+        seated=seated,
+        arm_directions=arm_directions,
     )
 
 

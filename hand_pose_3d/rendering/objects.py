@@ -1,8 +1,7 @@
-"""Simple things that hands hold or that stand in front of them: their shapes and where a hand would hold them."""
+"""Simple props that hands hold or that stand in front of them: their shapes and where a hand would hold them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,26 +11,6 @@ from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import FINGER_BASES
 
 KINDS = ("cylinder", "box", "ball")
-
-
-@dataclass(frozen=True, eq=False)
-class Thing:
-    """A primitive of unit size, scaled by size (3,) metres, then rotated and moved into camera axes.
-
-    cylinder: axis y, diameter and height 1. box: side 1. ball: diameter 1.
-    """
-
-    kind: str
-    size: np.ndarray
-    rotation: np.ndarray
-    centre_m: np.ndarray
-    colours: np.ndarray
-    stripes: float
-    along: bool
-    blotch: float
-    metal: float
-    roughness: float
-    seed: float
 
 
 @lru_cache(maxsize=8)
@@ -95,7 +74,7 @@ def _frame(axis: np.ndarray, hint: np.ndarray) -> np.ndarray:
     return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
-def held_thing(rng: np.random.Generator, arm: Arm, keypoints: np.ndarray, style: str) -> tuple | None:
+def held_prop(rng: np.random.Generator, arm: Arm, keypoints: np.ndarray, style: str) -> tuple | None:
     """(kind, size, rotation, centre) in the hand frame of something that fits this grasp, or None.
 
     style: 'pinch' for pens, cards and phones between thumb and fingers, 'wrap' for what fingers close around.
@@ -167,7 +146,7 @@ def _largest_room(
 
 
 def sample_surface(rng: np.random.Generator) -> dict:
-    """Colours and finish of a thing."""
+    """Colours and finish of a prop."""
     return {
         "colours": rng.uniform(0.01, 0.95, (2, 3)) ** 1.8,
         "stripes": float(rng.choice([0, 0, 2, 4, 9])),

@@ -39,7 +39,7 @@ class Body:
     """One person at rest in body axes, metres, standing or seated.
 
     vertices, normals: (R, 3) render vertices. uv: (R, 2). cloth, bare_arm (forearms, which short sleeves leave bare),
-    hair, legs: (R,) 0..1. faces: (F, 3); faces_by_missing_arm: those without the left, the right or both arms.
+    hair, legs: (R,) 0..1. faces: (F, 3), without those of the arms.
     shoulders: (2, 3) left, right. head: (3,) between the eyes. arm_weights: (2, R) 0..1, how far vertices follow the
     upper arms, which are upper_arm_m long and point along arm_directions (2, 3). torso: (R,) bool, not of an arm.
     """
@@ -52,7 +52,6 @@ class Body:
     hair: np.ndarray
     legs: np.ndarray
     faces: np.ndarray
-    faces_by_missing_arm: tuple[np.ndarray, np.ndarray, np.ndarray]
     shoulders: np.ndarray
     head: np.ndarray
     arm_weights: np.ndarray
@@ -158,7 +157,7 @@ class People:
         arms = self._data["arms"][:, self._data["faces"]]  # (2, F, 3)
         wrists = (arms.max(axis=2) > 0.2) & (self._data["forearm"][self._data["faces"]].max(axis=1) > 0.05)
         arms = (arms.min(axis=2) > 0.93) | wrists  # the shoulder stays and covers the end of the other arm
-        self._without = tuple(self._faces[~m] for m in (arms[0], arms[1], arms.any(axis=0)))
+        self._faces = self._faces[~arms.any(axis=0)]
         self._incidence = mesh.incidence(self._data["vertices"].shape[1], self._data["faces"])
         self._average = mesh.neighbour_average(self._data["vertices"].shape[1], self._data["faces"])
         self.body = lru_cache(maxsize=None)(self._body)
@@ -199,7 +198,6 @@ class People:
             hair=hair[source].astype(np.float32),
             legs=trousers[source],
             faces=self._faces,
-            faces_by_missing_arm=self._without,
             shoulders=shoulders,
             head=head,
             arm_weights=arms[:, source].astype(np.float32),

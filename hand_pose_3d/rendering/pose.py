@@ -8,16 +8,12 @@ rest, flexion of its other two joints, roll about the metacarpal. Everything is 
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from functools import cache
 
 import numpy as np
 
 from hand_pose_3d.rendering.character import TIP_DEPTH_M, Arm
 from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS
-
-if TYPE_CHECKING:
-    from hand_pose_3d.rendering.scene import HandInstance
 
 ANGLES = (
     *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("spread", "mcp", "pip", "dip")),
@@ -81,22 +77,24 @@ def within(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> 
     return np.minimum(np.maximum(x, low), high)
 
 
+MIRROR = np.diag([-1.0, 1.0, 1.0])
+"""From a left hand, arm or body side to a right one, and back; poses describe left ones."""
 X, Y, Z = np.eye(3)
 
 
-def _spins(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`_about` needs of unit axes (N, 3): their cross product matrices (N, 3, 3) and those squared."""
+def _axis_matrices(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`_rotations` needs of unit axes (N, 3): their cross product matrices (N, 3, 3) and those squared."""
     k = np.cross(axes[:, None], np.eye(3)).swapaxes(-1, -2)
     return k, k @ k
 
 
-def _about(spins: tuple[np.ndarray, np.ndarray], angles: np.ndarray) -> np.ndarray:
+def _rotations(axes: tuple[np.ndarray, np.ndarray], angles: np.ndarray) -> np.ndarray:
     """Rotations (..., N, 3, 3) about N axes by angles (..., N). Source: Rodrigues' formula."""
     angles = angles[..., None, None]
-    return np.sin(angles) * spins[0] + (1 - np.cos(angles)) * spins[1] + np.eye(3)
+    return np.sin(angles) * axes[0] + (1 - np.cos(angles)) * axes[1] + np.eye(3)
 
 
-def _gears(*rows: dict[int, float]) -> np.ndarray:
+def _angle_mixing(*rows: dict[int, float]) -> np.ndarray:
     """(NUM_ANGLES, N): how the angles of a pose add up to N rotations."""
     out = np.zeros((NUM_ANGLES, len(rows)))
     for k, row in enumerate(rows):
@@ -105,7 +103,7 @@ def _gears(*rows: dict[int, float]) -> np.ndarray:
 
 
 _MCP = [4 * k + 1 for k in range(4)]
-_FINGER_GEARS = _gears(
+_FINGER_MIXING = _angle_mixing(
     *({CUP: -share} for share in (0.0, 0.0, 0.5, 1.0)),  # the last two metacarpals cup the palm
     *({k: -1.0} for k in _MCP),
     *({k - 1: -1.0} for k in _MCP),
@@ -114,27 +112,27 @@ _FINGER_GEARS = _gears(
     {THUMB.start + 1: -1.0},
     {THUMB.start + 4: 1.0},
 )
-_ARM_GEARS = _gears({WRIST.start: 1.0}, {WRIST.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0})
+_ARM_MIXING = _angle_mixing({WRIST.start: 1.0}, {WRIST.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0})
 
 
 @cache
-def _finger_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
-    """For _FINGER_GEARS: cups, knuckles, spreads, further joints of the five fingers, the thumb's three."""
-    return _spins(np.array([X] * 8 + [Z] * 4 + [X] * 10 + [Y, Z, arm.frames[0, 0][:, 1]]))
+def _finger_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """For _FINGER_MIXING: cups, knuckles, spreads, further joints of the five fingers, the thumb's three."""
+    return _axis_matrices(np.array([X] * 8 + [Z] * 4 + [X] * 10 + [Y, Z, arm.frames[0, 0][:, 1]]))
 
 
 @cache
-def _arm_spins(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
-    """For _ARM_GEARS."""
+def _arm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray]:
+    """For _ARM_MIXING."""
     axis = _forearm_axes(arm)[0]
-    return _spins(np.array([X, Z, axis, axis, Z]))  # at no twist the elbow bends towards the thumb's side
+    return _axis_matrices(np.array([X, Z, axis, axis, Z]))  # at no twist the elbow bends towards the thumb's side
 
 
 def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Least rotation that takes unit vector a to b."""
     axis = np.cross(a, b)
     sine = np.linalg.norm(axis)
-    return np.eye(3) if sine < 1e-9 else _about(_spins(axis[None] / sine), np.arctan2(sine, [a @ b]))[0]
+    return np.eye(3) if sine < 1e-9 else _rotations(_axis_matrices(axis[None] / sine), np.arctan2(sine, [a @ b]))[0]
 
 
 @cache
@@ -144,12 +142,6 @@ def _forearm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     upper = arm.heads[arm.template.bone("upperarm01")] - elbow
     axis = elbow / np.linalg.norm(elbow)
     return axis, between(axis, np.array([0, -1.0, 0])), between(upper / np.linalg.norm(upper), axis)
-
-
-@lru_cache(maxsize=8)
-def posed(arm: Arm, hand: HandInstance) -> tuple[np.ndarray, np.ndarray]:
-    """:func:`bone_motions` of a hand's pose, kept as long as its frame is made."""
-    return bone_motions(arm, hand.angles)
 
 
 def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +173,7 @@ def _fingers(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     """Rotations (..., 4, 3, 3) of the metacarpals, index to little finger, and what :func:`phalanges` gives."""
     batch = angles.shape[:-1]
     pivots, heads = arm.metacarpal_heads, arm.finger_heads
-    turns = _about(_finger_spins(arm), angles @ _FINGER_GEARS)
+    turns = _rotations(_finger_axes(arm), angles @ _FINGER_MIXING)
     cup, knuckle, spread = turns[..., :4, :, :], turns[..., 4:8, :, :], turns[..., 8:12, :, :]
     palmar, radial, roll = (turns[..., k, :, :] for k in (22, 23, 24))
     frames = np.empty((*batch, 5, 3, 3, 3))
@@ -206,7 +198,7 @@ def move_forearm(arm: Arm, angles: np.ndarray, motion: np.ndarray) -> None:
     t = arm.template
     elbow_at_rest = arm.heads[t.bone("lowerarm01")]
     _, straighten, unbend = _forearm_axes(arm)
-    flexion, deviation, half, whole, bent = np.moveaxis(_about(_arm_spins(arm), angles @ _ARM_GEARS), -3, 0)
+    flexion, deviation, half, whole, bent = np.moveaxis(_rotations(_arm_axes(arm), angles @ _ARM_MIXING), -3, 0)
     aligned = flexion @ deviation @ straighten
     motion[..., t.bone("lowerarm02"), :, :3] = aligned @ half
     motion[..., t.bone("lowerarm01"), :, :3] = turn = aligned @ whole

@@ -15,7 +15,6 @@ from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.people import Body
 
-FLIP = np.diag([-1.0, 1.0, 1.0])
 _CANDIDATES, _EXAMINED = 96, 40
 _PROBES = np.array([0, 1, 3, 4, 5, 6, 8, 9, 11, 12, 15, 16, 17, 18, 20])
 """Keypoints by which a hand is kept out of the body."""

@@ -1,24 +1,19 @@
-"""One frame as plain values, whatever draws it, and what frames are made from."""
+"""One frame as plain values, whatever draws it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.rendering.background import environment_files
-from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Characters
-from hand_pose_3d.rendering.objects import Thing
-from hand_pose_3d.rendering.people import People
+from hand_pose_3d.rendering import pose
+from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import Side
 
 IMAGE_SIZE = 320
 PEOPLE_SHARE = 0.35
-"""Of frames that show whole people, unless another share is required."""
-SPLITS = ("training", "evaluation")
-_EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
+"""Share of frames that show whole people, unless another one is given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +61,7 @@ class HandInstance:
     """
 
     side: Side
-    character: int
+    arm: Arm
     action: str
     angles: np.ndarray
     rotation_camera_hand: np.ndarray
@@ -76,13 +71,28 @@ class HandInstance:
     attached: bool = False
     background: bool = False
 
+    @cached_property
+    def posed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Motions (B, 3, 4) of its arm's bones and keypoints (21, 3), as :func:`pose.bone_motions` gives them."""
+        return pose.bone_motions(self.arm, self.angles)
+
+    @property
+    def mirror(self) -> np.ndarray:
+        """(3, 3) from the left hand that a pose describes to this hand, in the hand frame."""
+        return pose.MIRROR if self.side is Side.RIGHT else np.eye(3)
+
+    @property
+    def rotation_camera_pose(self) -> np.ndarray:
+        """(3, 3) from the axes of :attr:`posed`, a left hand's, to camera axes; a reflection for a right hand."""
+        return self.rotation_camera_hand @ self.mirror
+
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """Somebody clothed, without hands: who, where (body axes to camera axes), look and which arm is not theirs here.
+    """Somebody clothed, without arms: who, where (body axes to camera axes) and look.
 
-    missing_arm: 0 left, 1 right, 2 both, None when both hang down. arm_directions: (2, 3) in body axes where the upper
-    arms point that shoulders follow, or None. background: as of a hand.
+    arm_directions: (2, 3) in body axes where the upper arms point that shoulders follow, or None. background: as of a
+    hand.
     """
 
     body: int
@@ -96,7 +106,6 @@ class Person:
     trouser_colour: np.ndarray
     hair_colour: np.ndarray
     hair_m: float
-    missing_arm: int | None
     seated: bool = False
     arm_directions: np.ndarray | None = None
     background: bool = False
@@ -115,7 +124,7 @@ class Lighting:
 
 
 @dataclass(frozen=True, eq=False)
-class Photo:
+class CameraEffects:
     """What the camera does to the picture; zero means nothing."""
 
     motion_px: float
@@ -130,12 +139,30 @@ class Photo:
 
 
 @dataclass(frozen=True, eq=False)
+class Prop:
+    """A primitive of unit size, scaled by size (3,) metres, then rotated and moved into camera axes.
+
+    cylinder: axis y, diameter and height 1. box: side 1. ball: diameter 1.
+    """
+
+    kind: str
+    size: np.ndarray
+    rotation: np.ndarray
+    centre_m: np.ndarray
+    colours: np.ndarray
+    stripes: float
+    along: bool
+    blotch: float
+    metal: float
+    roughness: float
+    seed: float
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """One frame. intrinsics: (3, 3) of a IMAGE_SIZE square picture."""
 
     split: str
-    seed: int
-    index: int
     intrinsics: np.ndarray
     hands: tuple[HandInstance, ...]
     lighting: Lighting
@@ -146,42 +173,7 @@ class Scene:
     background_blur: float
     clutter: bool
     view: str
-    photo: Photo
-    things: tuple[Thing, ...] = ()
+    camera_effects: CameraEffects
+    props: tuple[Prop, ...] = ()
     people: tuple[Person, ...] = ()
-    tags: tuple[str, ...] = field(default=())
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """What scenes are sampled from: characters and, where there is one, a folder of assets."""
-
-    characters: Characters
-    people: People
-    assets: Path | None = None
-
-    def identities(self, split: str) -> range:
-        """Indices of a split's characters; the splits share none."""
-        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
-
-    def environments(self, split: str) -> list[Path]:
-        """A split's environment maps; the splits share none."""
-        held_out = split == "evaluation"
-        return [f for i, f in enumerate(self._maps) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
-
-    def environment(self, name: str) -> Path:
-        """The file of an environment map."""
-        return next(f for f in self._maps if f.name == name)
-
-    def skin(self, name: str) -> Path:
-        """The file of a skin texture."""
-        return next(f for f in self.skins if f.name == name)
-
-    @cached_property
-    def _maps(self) -> list[Path]:
-        return environment_files(self.assets)
-
-    @cached_property
-    def skins(self) -> list[Path]:
-        """Skin textures of the asset folder."""
-        return sorted((self.assets / "skins").glob("*_diffuse*")) if self.assets else []
+    tags: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""GLSL of the rasteriser: skin, cloth and plain things under image-based light, one key light and soft shadows."""
+"""GLSL of the rasteriser: skin, cloth and props under image-based light, one key light and soft shadows."""
 
 MAX_CAPSULES = 38
 SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
@@ -75,12 +75,12 @@ uniform vec4 box;  // left, top, right, bottom in -1..1
 uniform float mesh;
 in vec2 corner; void main() { gl_Position = vec4(mix(box.xy, box.zw, corner * .5 + .5), mesh / 32. - 1., 1); }"""
 
-_LOOK = (
+_READ_SURFACE = (
     _PACKING
     + """
 uniform sampler2D rest_at; uniform usampler2D packed_at; uniform sampler2D which_at;
 uniform vec4 lens;  // from a pixel's coordinates to x and y of what it shows, by depth
-uniform int material;  // 0 arm, 1 thing
+uniform int material;  // 0 arm, 1 prop
 uniform vec3 base; uniform float roughness; uniform float bump; uniform float blotch; uniform float seed;
 uniform vec3 nail_colour;
 uniform float creases; uniform float palm;
@@ -95,9 +95,9 @@ uniform sampler2D skin;
     + """
 // 1 in every other half of x, and what a pixel sees of it where it sees more.
 float stripe(float x) { return clamp((.25 - abs(fract(x - .25) - .5)) / max(fwidth(x), 1e-4) + .5, 0., 1.); }
-// What is seen at a pixel: set by look().
+// What is seen at a pixel: set by read_surface().
 vec3 v, N, V, albedo; float ao, rough, height, is_cloth, is_nail, is_metal, is_skin;
-void look() {
+void read_surface() {
   ivec2 at = ivec2(gl_FragCoord.xy);
   vec4 own = texelFetch(rest_at, at, 0), which = texelFetch(which_at, at, 0);
   uvec4 bits = texelFetch(packed_at, at, 0);
@@ -174,7 +174,7 @@ void look() {
 )
 
 FRAGMENT = (
-    _LOOK
+    _READ_SURFACE
     + """
 uniform mat4 light; uniform vec3 key; uniform vec3 key_direction; uniform vec3 fill; uniform vec3 fill_direction;
 uniform vec3 sh[9]; uniform float exposure; uniform sampler2DShadow shadow;
@@ -185,7 +185,7 @@ vec3 irradiance(vec3 N) {
     + sh[6] * (3. * N.z * N.z - 1.) + sh[7] * N.x * N.z + sh[8] * (N.x * N.x - N.y * N.y), vec3(.01));
 }
 void main() {
-  look();
+  read_surface();
   vec4 ls = light * vec4(v, 1);
   // Bump from the height field's screen derivatives, fading where a pixel is wider than a wrinkle.
   vec3 sx = dFdx(v), sy = dFdy(v), r1 = cross(sy, N), r2 = cross(N, sx);
@@ -213,12 +213,12 @@ void main() {
 }"""
 )
 
-LOOK_FRAGMENT = (
-    _LOOK
+G_BUFFER_FRAGMENT = (
+    _READ_SURFACE
     + """
 layout(location = 0) out vec4 colour; layout(location = 1) out vec4 finish;
 void main() {
-  look();
+  read_surface();
   colour = vec4(albedo, height); finish = vec4(rough, is_metal, is_skin * (1. - is_nail), is_cloth);
 }"""
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros.conversions import camera_from_info, check_camera_fits
+from hand_pose_3d.ros.conversions import camera_from_info
 from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 
@@ -50,10 +50,7 @@ class CameraInput:
 
     def camera(self, shape: tuple[int, ...]) -> Camera | None:
         """The camera for images of this shape; None when there is none. Raises InvalidInputError if it does not fit."""
-        camera = self._camera
-        if camera is not None:
-            check_camera_fits(camera, shape)
-        return camera
+        return self._camera and self._camera.fitted_to(shape[1], shape[0])
 
     def adapt(self) -> None:
         """Ask for what latching publishers published earlier, while there are any; call now and then."""

@@ -154,11 +154,6 @@ def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
         raise InvalidInputError(f"CameraInfo: {error}") from error
 
 
-def check_camera_fits(camera: Camera, shape: tuple[int, ...]) -> None:
-    """Raise InvalidInputError unless the camera is one for images of this shape (H, W, ...), which may be scaled."""
-    camera.fitted_to(shape[1], shape[0])
-
-
 def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:
     """A sensor_msgs/Image (rgb8) of an image (H, W, 3) uint8."""
     import array

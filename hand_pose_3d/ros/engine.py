@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from hand_pose_3d.calibration import CalibrationResult
+from hand_pose_3d.protocols import NodeEstimator
 from hand_pose_3d.ros.parameters import NodeParameters
 
-EstimatorFactory = Callable[[NodeParameters], Any]
+EstimatorFactory = Callable[[NodeParameters], NodeEstimator]
 
 
-def build_estimator(parameters: NodeParameters) -> Any:
+def build_estimator(parameters: NodeParameters) -> NodeEstimator:
     """The HandPoseEstimator that these parameters ask for."""
     from hand_pose_3d.estimator import HandPoseEstimator
 
@@ -25,7 +25,7 @@ class Engine:
     def __init__(self, factory: EstimatorFactory) -> None:
         self._factory = factory
         self.lock = threading.Lock()
-        self.estimator: Any = None
+        self.estimator: NodeEstimator | None = None
         self._loaded: NodeParameters | None = None
         self._settled: tuple[NodeParameters, CalibrationResult | None] | None = None
         self._loader: threading.Thread | None = None
@@ -56,8 +56,9 @@ class Engine:
         error, self._failure = self._failure, None
         return None if error is None or self._loaded is None else (error, self._loaded)
 
-    def settle(self, parameters: NodeParameters, measured: CalibrationResult | None) -> Any:
+    def settle(self, parameters: NodeParameters, measured: CalibrationResult | None) -> NodeEstimator:
         """The estimator, told of parameters that changed since the last image; hold `lock`."""
+        assert self.estimator is not None
         if self._settled != (parameters, measured):
             settings = parameters.estimator_settings(measured)
             for name in parameters.networks():
@@ -87,12 +88,12 @@ class Engine:
             return not loader.is_alive()
         return True
 
-    def _ready(self, parameters: NodeParameters) -> Any:
+    def _ready(self, parameters: NodeParameters) -> NodeEstimator:
         estimator = self._factory(parameters)
         estimator.warm_up()
         return estimator
 
-    def _install(self, estimator: Any, parameters: NodeParameters) -> None:
+    def _install(self, estimator: NodeEstimator, parameters: NodeParameters) -> None:
         if self.estimator is not None:
             estimator.take_over(self.estimator)
         self.estimator, self._loaded, self._settled = estimator, parameters, None
@@ -106,6 +107,6 @@ class Engine:
         with self.lock:
             if self._loader is not threading.current_thread():
                 return  # meanwhile others are wanted, or none
-            if failure is None:
+            if estimator is not None:
                 self._install(estimator, parameters)
             self._failure, self._loader = failure, None

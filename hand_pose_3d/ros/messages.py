@@ -99,18 +99,15 @@ def hand_from_message(message: Any) -> HandPose:
         return np.array([(p.x, p.y, p.z) for p in points], dtype=float)
 
     q, roi = message.viewpoint, message.roi
-    rotation = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
-    canonical = array(message.keypoints_canonical)
     source = ScaleSource(message.scale_source)
-    return HandPose(
-        side=Side(message.side),
+    return HandPose.from_canonical(
+        Side(message.side),
+        array(message.keypoints_2d)[:, :2],
+        array(message.keypoints_canonical),
+        Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix(),
         side_score=float(message.side_score),
         score=float(message.score),
-        keypoints_px=array(message.keypoints_2d)[:, :2],
         keypoint_scores=np.array(message.keypoint_scores, dtype=float),
-        keypoints_relative=canonical @ rotation.T,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=rotation,
         roi_px=(float(roi.x_offset), float(roi.y_offset), float(roi.width), float(roi.height)),
         track_id=int(message.track_id),
         keypoints_m=None if source == ScaleSource.NONE else array(message.keypoints),

@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
 from hand_pose_3d.ros import start
@@ -102,10 +103,9 @@ class HandPoseNode(LifecycleNode):
         """Subscribe and begin to answer images."""
         result = super().on_activate(state)
         self._state = "active"
-        self.get_logger().info(
-            f"ready: {self._engine.estimator.model} on {self._engine.estimator.device}, "
-            f"images from {self.resolve_topic_name('image')}"
-        )
+        if (estimator := self._engine.estimator) is not None:
+            images = self.resolve_topic_name("image")
+            self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, images from {images}")
         if self._enabled:
             self._listen()
         return result
@@ -215,9 +215,6 @@ class HandPoseNode(LifecycleNode):
             camera, depth, hindrance = self._geometry(frame, inputs, image.shape)
             converted = time.monotonic()
             hands = estimator(image, camera=camera, depth_m=depth, stamp_s=frame.stamp_s)
-            if parameters.scale_source == "depth":
-                # Where depth does not show the hand, the estimator falls back to an assumed size.
-                hands = [hand if hand.scale_source == ScaleSource.DEPTH else _unplaced(hand) for hand in hands]
             estimated = time.monotonic()
             self._tell_metric(hands, depth, hindrance)
             self._calibration.add(hands, frame.arrival if frame.stamp_s is None else frame.stamp_s)
@@ -246,29 +243,28 @@ class HandPoseNode(LifecycleNode):
             self._health.work_ends()
 
     def _geometry(self, frame: Frame, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
-        """Camera and depth for an image, and what stands in their way; without a camera the hand is not placed."""
+        """Camera and depth for an image, and why there are no metres or none by depth, "" if nothing is known of it."""
         source, self._note = self.parameters.scale_source, ""
-        if source == "none":
-            return None, None, "switched off: scale_source is none"
+        camera, depth, hindrance = None, None, ""
         try:
             camera = self._camera.camera(shape)
+            hindrance = "" if camera else "unknown: no calibrated camera_info"
         except InvalidInputError as error:
-            self._note = str(error)
-            return None, None, self._note
-        if camera is None:
-            return None, None, "unknown: no calibrated camera_info"
-        depth, hindrance = None, ""
-        if source in ("auto", "depth"):
-            try:
-                depth, hindrance = inputs.depth(frame, shape)
-                if hindrance:
-                    self._health.count("missing_depth", hindrance)
-            except InvalidInputError as error:
-                hindrance = f"depth not used: {error}"
-                self._health.count("rejected_depth", str(error))
-                self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
+            hindrance = self._note = str(error)
+        if source == "none":
+            hindrance = "switched off: scale_source is none"
+        if camera is None or source not in ("auto", "depth"):
+            return camera, None, hindrance
+        try:
+            depth, hindrance = inputs.depth(frame, shape)
+            if hindrance:
+                self._health.count("missing_depth", hindrance)
+        except InvalidInputError as error:
+            hindrance = f"depth not used: {error}"
+            self._health.count("rejected_depth", str(error))
+            self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
         if source == "depth" and depth is None:
-            return None, None, f"unknown: {hindrance or f'nobody publishes {inputs.depth_topic}'}"
+            hindrance = f"unknown: {hindrance or f'nobody publishes {inputs.depth_topic}'}"
         return camera, depth, hindrance
 
     def _tell_metric(self, hands: Sequence[HandPose], depth: Any, hindrance: str) -> None:
@@ -389,10 +385,10 @@ class HandPoseNode(LifecycleNode):
 
     def _hand_size(self) -> str:
         """The reference length in words."""
-        settings = self.parameters.estimator_settings(self._measured)
-        words = f"{settings['scale_source'].name.lower()}, reference length {1e3 * settings['reference_length']:.1f} mm"
-        if settings["reference_length_stddev"] is not None:
-            words += f", standard deviation {1e3 * settings['reference_length_stddev']:.1f} mm"
+        config = EstimatorConfig(**self.parameters.estimator_settings(self._measured))
+        words = f"{config.reference_source.label}, reference length {1e3 * config.reference_length:.1f} mm"
+        if config.reference_length_stddev is not None:
+            words += f", standard deviation {1e3 * config.reference_length_stddev:.1f} mm"
         return words
 
     def _report(self) -> None:
@@ -431,10 +427,6 @@ class HandPoseNode(LifecycleNode):
         name = f"{self.get_fully_qualified_name().lstrip('/')}: hand tracking"
         message.status = [status_message(name, situation.device, level, sentence, values)]
         self._diagnostics.publish(message)
-
-
-def _unplaced(hand: HandPose) -> HandPose:
-    return hand.replace(keypoints_m=None, scale_source=ScaleSource.NONE, scale_m=0.0, position_stddev_m=float("nan"))
 
 
 def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFactory = build_estimator) -> int:

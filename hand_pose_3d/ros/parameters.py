@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import NETWORK_SETTINGS
-from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.hands import SCALE_SOURCES
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros import typed_parameters
 from hand_pose_3d.runtime import PRECISIONS
@@ -119,7 +119,7 @@ class NodeParameters:
     scale_source: str = _parameter(
         "auto",
         "Where metres come from; auto is depth while it arrives, else reference_length, assumed until ~/calibrate.",
-        choices=("auto", "none", "assumed", "calibrated", "depth"),
+        choices=SCALE_SOURCES,
     )
     reference_length: float = _parameter(
         REFERENCE_LENGTH_M, "Length of the index finger's first bone.", unit="m", low=0.01, high=0.1
@@ -200,9 +200,8 @@ class NodeParameters:
         """Keyword arguments of HandPoseEstimator. measured: a calibration; it counts while its length is in use."""
         from hand_pose_3d.tracking import TrackerConfig
 
-        if measured is not None and measured.reference_length_m != self.reference_length:
-            measured = None
-        calibrated = self.scale_source == "calibrated" or (measured is not None and self.scale_source != "assumed")
+        in_use = measured is not None and measured.reference_length_m == self.reference_length
+        stddev_m = measured.reference_length_stddev_m if measured and in_use else None
         smoothing = {f.name: getattr(self, f"smoothing_{f.name}") for f in dataclasses.fields(SmoothingConfig)}
         return {
             "model": self.model,
@@ -216,9 +215,9 @@ class NodeParameters:
             "score_threshold": self.score_threshold,
             "search": self.search,
             "tracking": self.tracking,
-            "scale_source": ScaleSource.CALIBRATED if calibrated else ScaleSource.ASSUMED,
+            "scale_source": self.scale_source,
             "reference_length": self.reference_length,
-            "reference_length_stddev": measured.reference_length_stddev_m if measured and calibrated else None,
+            "reference_length_stddev": None if self.scale_source == "assumed" else stddev_m,
             "tracker": TrackerConfig(smoothing=SmoothingConfig(**smoothing)),
         }
 

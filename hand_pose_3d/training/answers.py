@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import to_unit
 from hand_pose_3d.geometry import normalise, rotation_to_ray, to_canonical
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.training.crops import CropPack
@@ -30,7 +31,7 @@ def posenet_answers(network: LitePoseNet, packs: Sequence[CropPack], count: int,
             samples = [sample for sample, _, _ in drawn]
             maps = network(collate(samples)[0]).score_maps[-1].float()
             found, spread = soft_argmax(maps)
-            uv, spread = (found + 0.5) / maps.shape[-1], spread / maps.shape[-1]
+            uv, spread = to_unit(found, maps.shape[-1]), spread / maps.shape[-1]
             targets = [target(sample, crop, xyz) for sample, crop, xyz in drawn]
             side = np.array([s.side for s in samples], np.int64)
             canonical, rotation, scale = (np.stack(x).astype(np.float32) for x in zip(*targets))

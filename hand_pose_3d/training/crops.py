@@ -1,8 +1,8 @@
 """Packed hand crops: what PoseNet's training reads, made once from data sets in RHD's layout.
 
 A pack is a folder with `rgba.npy` (N, 256, 256, 4) uint8, alpha 255 on the person, `backgrounds.npy`
-(M, 256, 256, 3) uint8 without hands, `mistaken.npy` (K, 256, 256, 3) uint8, what a detector takes for hands, and
-`labels.npz`. Memory-mapped, so that start is instant.
+(M, 256, 256, 3) uint8 without hands, `mistaken.npy` (K, 256, 256, 3) uint8, hard negatives, and `labels.npz`.
+Memory-mapped, so that start is instant.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import mirror_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
 PACK_SIZE = 256
 PACK_MARGIN = 2.1
-MISTAKEN_MARGIN = 1.6
-"""Edge of what is kept of a window without a hand over that of the window."""
+HARD_NEGATIVE_MARGIN = 1.6
+"""Edge of what is kept of a hard negative, a window without a hand, over that of the window."""
+HARD_NEGATIVES_FILE = "mistaken.npy"
 MIN_HAND_PX = 20
 _NO_HAND = 0.004
 """Share of a window that may show hands for it to count as one without."""
@@ -29,9 +31,9 @@ _NO_HAND = 0.004
 @dataclass(frozen=True)
 class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
-    bool; side: (N,) Side values, UNKNOWN where nobody knows. mistaken: (K, S, S, 3), in their middle windows that a
-    detector took for hands. spread: (N, 21) how far teachers disagree over the hand's extent, 0 for renders.
-    Photographs have no xyz_m: zeros."""
+    bool; side: (N,) Side values, UNKNOWN where nobody knows. hard_negatives: (K, S, S, 3), in their middle windows
+    without a hand in which a detector found one. spread: (N, 21) how far teachers disagree over the hand's extent, 0
+    for renders. Photographs have no xyz_m: zeros."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray
@@ -39,7 +41,7 @@ class CropPack:
     xyz_m: np.ndarray
     visible: np.ndarray
     side: np.ndarray
-    mistaken: np.ndarray = field(default_factory=lambda: np.zeros((0, PACK_SIZE, PACK_SIZE, 3), np.uint8))
+    hard_negatives: np.ndarray = field(default_factory=lambda: np.zeros((0, PACK_SIZE, PACK_SIZE, 3), np.uint8))
     spread: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -52,8 +54,8 @@ def load_pack(folder: str | Path) -> CropPack:
     try:
         with np.load(folder / "labels.npz") as labels:
             fields = {name: labels[name] for name in ("uv", "xyz_m", "visible", "side", "spread") if name in labels}
-        if (folder / "mistaken.npy").exists():
-            fields["mistaken"] = np.load(folder / "mistaken.npy", "r")
+        if (folder / HARD_NEGATIVES_FILE).exists():
+            fields["hard_negatives"] = np.load(folder / HARD_NEGATIVES_FILE, "r")
         return CropPack(np.load(folder / "rgba.npy", "r"), np.load(folder / "backgrounds.npy", "r"), **fields)
     except (OSError, KeyError, ValueError) as error:
         raise InvalidInputError(f"{folder} is not a pack of crops: {error}") from error
@@ -79,7 +81,7 @@ def pack(
     rng = np.random.default_rng(seed)
     rgba = np.lib.format.open_memmap(folder / "rgba.tmp.npy", "w+", np.uint8, (count, PACK_SIZE, PACK_SIZE, 4))
     backgrounds: list[np.ndarray] = []
-    mistaken: list[np.ndarray] = []
+    hard_negatives: list[np.ndarray] = []
     labels: dict[str, list] = {"uv": [], "xyz_m": [], "visible": [], "side": []}
     n = 0
     for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
@@ -109,8 +111,8 @@ def pack(
         hand = hand_mask.astype(np.uint8) * 255
         for window in windows(image):
             if window.extract(hand).mean() < _NO_HAND * 255:
-                wide = replace(window, side=MISTAKEN_MARGIN * window.side, size=PACK_SIZE)
-                mistaken.append(wide.extract(image))
+                wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
+                hard_negatives.append(wide.extract(image))
     if n == 0 or not backgrounds:
         raise InvalidInputError("no hand large enough or no background was found to pack")
     final = np.lib.format.open_memmap(folder / "rgba.npy", "w+", np.uint8, (n, PACK_SIZE, PACK_SIZE, 4))
@@ -120,12 +122,12 @@ def pack(
     del rgba, final
     (folder / "rgba.tmp.npy").unlink()
     np.save(folder / "backgrounds.npy", np.stack(backgrounds))
-    if mistaken:
-        np.save(folder / "mistaken.npy", np.stack(mistaken))
+    if hard_negatives:
+        np.save(folder / HARD_NEGATIVES_FILE, np.stack(hard_negatives))
     np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})  # type: ignore[arg-type]
     return load_pack(folder)
 
 
 def flip(uv: np.ndarray, xyz_m: np.ndarray, side: Side, width: int) -> tuple[np.ndarray, np.ndarray, Side]:
     """Labels of the image mirrored left to right: the hand becomes one of the other side."""
-    return (width - 1 - uv * [1, 0]) * [1, 0] + uv * [0, 1], xyz_m * [-1, 1, 1], Side(side).other
+    return mirror_pixels(uv, width), xyz_m * [-1, 1, 1], Side(side).other

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import image_to_input
 from hand_pose_3d.detection import EXTENT_UNIT, PADDING, STRIDE
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
-from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
 from hand_pose_3d.windows import crop_from_pose
 
@@ -56,22 +57,22 @@ class SceneSampler:
     """Puts scenes with hands before scenes without."""
 
     def __init__(
-        self, packs: Sequence[tuple[ScenePack, float]], how: SceneAugmentation | None = None, size: int = SCENE_INPUT
+        self,
+        packs: Sequence[tuple[ScenePack, float]],
+        augmentation: SceneAugmentation | None = None,
+        size: int = SCENE_INPUT,
     ) -> None:
         """packs: each with its share of the pictures of hands."""
-        self.how, self.size = how or SceneAugmentation(), size
-        self.hands, self.empty = [], []
-        for pack, share in packs:
-            seen = np.flatnonzero(pack.num_sure > 0)
-            if len(seen) and share > 0:
-                self.hands.append((pack, seen, share))
-            bare = [i for i in range(len(pack)) if pack[i].complete and len(pack[i].sure) == 0]
-            self.empty += [(pack, i) for i in bare]
-        self._shares = np.cumsum([share for *_, share in self.hands]) / sum(share for *_, share in self.hands)
+        self.augmentation, self.size = augmentation or SceneAugmentation(), size
+        with_hands = [(pack, np.flatnonzero(pack.num_sure > 0)) for pack, _ in packs]
+        self.hands = Mixture(with_hands, [share * (len(x) > 0) for (_, x), (_, share) in zip(with_hands, packs)])
+        self.empty = [
+            (pack, i) for pack, _ in packs for i in range(len(pack)) if pack[i].complete and len(pack[i].sure) == 0
+        ]
 
     def __call__(self, rng: np.random.Generator) -> SceneSample:
         """One augmented example."""
-        size, how = self.size, self.how
+        size, augmentation = self.size, self.augmentation
         image = np.full((size, size, 3), PADDING, np.uint8)
         classes, ignored = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
         owner = np.zeros((size, size), np.uint8)
@@ -79,9 +80,9 @@ class SceneSampler:
         if self.empty and rng.random() < 0.9:
             pack, index = self.empty[rng.integers(len(self.empty))]
             self._paste(pack[index], self._cover(pack[index], rng), image, classes, owner, 0, rng)
-        further = int(rng.random() < how.more) + int(rng.random() < how.more)
-        kinds = [True] * bool(self.hands and rng.random() >= how.empty)
-        kinds += [bool(kinds) and rng.random() >= how.bare for _ in range(further)]
+        further = int(rng.random() < augmentation.more) + int(rng.random() < augmentation.more)
+        kinds = [True] * bool(self.hands and rng.random() >= augmentation.empty)
+        kinds += [bool(kinds) and rng.random() >= augmentation.bare for _ in range(further)]
         for number, shows_hands in enumerate(rng.permutation(kinds), 1):
             if not shows_hands:
                 if self.empty:
@@ -89,8 +90,8 @@ class SceneSampler:
                     inside = self._paste(pack[index], self._aside(pack[index], rng), image, classes, owner, number, rng)
                     ignored[inside] = 0
                 continue
-            pack, seen, _ = self.hands[int(np.searchsorted(self._shares, rng.random()))]
-            scene = pack[int(seen[rng.integers(len(seen))])]
+            pack, with_hands = self.hands.draw(rng)
+            scene = pack[int(with_hands[rng.integers(len(with_hands))])]
             matrix = self._place(scene, rng)
             inside = self._paste(scene, matrix, image, classes, owner, number, rng)
             ignored[inside] = not scene.complete
@@ -134,19 +135,19 @@ class SceneSampler:
         height, width = scene.rgbc.shape[:2]
         scale = min(float(np.exp(rng.uniform(np.log(0.25), np.log(1.2)))) * self.size / max(height, width), 1.6)
         target = rng.uniform(0.05, 0.95, 2) * self.size
-        return self._map(scene, np.array([width, height]) / 2, target, scale, self.how.any_turn, rng)
+        return self._map(scene, np.array([width, height]) / 2, target, scale, self.augmentation.any_turn, rng)
 
     def _place(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:
         """A map from a picture to the input that shows one of its hands, at an extent drawn at random."""
-        how, sure = self.how, np.flatnonzero(scene.sure)
+        augmentation, sure = self.augmentation, np.flatnonzero(scene.sure)
         uv = scene.keypoints_px[sure[rng.integers(len(sure))]]
         crop = crop_from_pose(uv, self.size, 1.0)
-        wanted = float(np.exp(rng.uniform(*np.log(how.extent))))
+        wanted = float(np.exp(rng.uniform(*np.log(augmentation.extent))))
         longer = max(scene.rgbc.shape[:2])
-        scale = min(max(wanted / crop.side, how.smallest / longer), 1.6)
+        scale = min(max(wanted / crop.side, augmentation.smallest / longer), 1.6)
         reach = 0.05 if rng.random() < 0.8 else -0.08
         target = rng.uniform(reach, 1 - reach, 2) * self.size
-        return self._map(scene, np.asarray(crop.center), target, scale, how.any_turn, rng)
+        return self._map(scene, np.asarray(crop.center), target, scale, augmentation.any_turn, rng)
 
     def _map(
         self,
@@ -158,7 +159,7 @@ class SceneSampler:
         rng: np.random.Generator,
     ) -> np.ndarray:
         """(2, 3) from pixels of the picture to those of the input."""
-        angle = rng.uniform(-np.pi, np.pi) if rng.random() < any_turn else rng.normal(0, self.how.turn)
+        angle = rng.uniform(-np.pi, np.pi) if rng.random() < any_turn else rng.normal(0, self.augmentation.turn)
         stretch = float(np.exp(rng.normal(0, 0.06)))
         c, s = np.cos(angle) * scale, np.sin(angle) * scale
         linear = np.array([[c, -s], [s, c]]) @ np.diag([stretch, 1 / stretch])
@@ -225,24 +226,25 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
     return maps
 
 
-class LiteSegmentationStage:
+class LiteSegmentationStage(Stage):
     """Training of LiteHandSegNet: cross-entropy and soft Dice for the mask, CenterNet's losses for hands.
 
     trunk_rate: the learning rate of the trunk's coarse stages over that of the rest; the fine ones, dear to train, stay
     as they start, and with 0 the whole trunk does.
     """
 
-    defaults: dict[str, Any] = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
+    defaults: ClassVar[dict[str, Any]] = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
+    seed = 11
+    network: LiteHandSegNet
 
     def __init__(
         self,
         network: LiteHandSegNet,
         train: Sequence[tuple[ScenePack, float]],
         held_out: ScenePack,
-        extra_evaluation: Evaluation | None = None,
         trunk_rate: float = 0.0,
     ) -> None:
-        self.network, self.trunk_rate, self.extra_evaluation = network, trunk_rate, extra_evaluation
+        self.network, self.trunk_rate = network, trunk_rate
         self.sampler = SceneSampler(train)
         sampler, rng = SceneSampler([(held_out, 1.0)]), np.random.default_rng(5)
         self.held_out = [sampler(rng) for _ in range(200)]
@@ -259,15 +261,13 @@ class LiteSegmentationStage:
         trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
         return [*groups, {"params": trunk, "lr": learning_rate * self.trunk_rate}] if trunk else groups
 
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless augmented batches."""
-        rng = np.random.default_rng([rank, start, 11])
-        while True:
-            yield self._tensors([self.sampler(rng) for _ in range(batch)])
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Augmented examples."""
+        return self._tensors([self.sampler(rng) for _ in range(size)])
 
     @staticmethod
     def _tensors(samples: Sequence[SceneSample]) -> tuple[torch.Tensor, ...]:
-        images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+        images = image_to_input(torch.from_numpy(np.stack([s.image for s in samples])))
         return (
             images.to(memory_format=torch.channels_last),
             torch.from_numpy(np.stack([s.classes for s in samples])),
@@ -305,8 +305,7 @@ class LiteSegmentationStage:
             for sample, p, c in zip(part, peaks[:, 0], centre[:, 0]):
                 found += _match(sample, p.numpy(), c.numpy())
                 hands += len(sample.crops)
-        figures = {"held_out_iou": both / max(either, 1), "held_out_ap": _average_precision(found, hands)}
-        return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})
+        return {"held_out_iou": both / max(either, 1), "held_out_ap": _average_precision(found, hands)}
 
 
 def _match(sample: SceneSample, peaks: np.ndarray, centre: np.ndarray) -> list[tuple[float, bool]]:

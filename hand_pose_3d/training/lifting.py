@@ -5,9 +5,9 @@ Needs no images: true poses are turned to new views, projected, and spoilt as Po
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.networks.lite import LiteLifting, lifting_maps
 from hand_pose_3d.skeleton import BONES, Side
-from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.windows import hand_angle
 
 
@@ -66,23 +66,23 @@ def _rescale_bones(xyz: np.ndarray, sigma: float, rng: np.random.Generator) -> n
 class LiftingSampler:
     """Draws inputs and targets from poses xyz_m (N, 21, 3) in camera axes with their sides (N,)."""
 
-    def __init__(self, xyz_m: np.ndarray, side: np.ndarray, how: LiftingAugmentation | None = None) -> None:
-        self.xyz_m, self.side, self.how = xyz_m, side, how or LiftingAugmentation()
+    def __init__(self, xyz_m: np.ndarray, side: np.ndarray, augmentation: LiftingAugmentation | None = None) -> None:
+        self.xyz_m, self.side, self.augmentation = xyz_m, side, augmentation or LiftingAugmentation()
 
     def __call__(self, rng: np.random.Generator, count: int) -> LiftingBatch:
         """A batch of new views of random poses, projected by a camera that looks at the hand, and spoilt."""
         from scipy.spatial.transform import Rotation
 
-        how, index = self.how, rng.integers(len(self.xyz_m), size=count)
+        augmentation, index = self.augmentation, rng.integers(len(self.xyz_m), size=count)
         xyz = self.xyz_m[index].astype(float)
         xyz -= xyz.mean(1, keepdims=True)
         right = self.side[index] == Side.RIGHT
         mirror = rng.random(count) < 0.5
         xyz[mirror, :, 0] *= -1
         right ^= mirror
-        xyz = _rescale_bones(xyz, how.bone, rng)
-        anywhere = rng.random(count) < how.any_view
-        view = Rotation.from_rotvec(rng.normal(0, how.view, (count, 3))).as_matrix()
+        xyz = _rescale_bones(xyz, augmentation.bone, rng)
+        anywhere = rng.random(count) < augmentation.any_view
+        view = Rotation.from_rotvec(rng.normal(0, augmentation.view, (count, 3))).as_matrix()
         view[anywhere] = Rotation.from_quat(rng.normal(size=(count, 4))).as_matrix()[anywhere]
         xyz = xyz @ view.transpose(0, 2, 1)
         xyz -= (xyz.min(1, keepdims=True) + xyz.max(1, keepdims=True)) / 2
@@ -91,19 +91,21 @@ class LiftingSampler:
 
         angle = hand_angle(uv)
         angle = np.where(
-            rng.random(count) < how.any_turn, rng.uniform(-np.pi, np.pi, count), angle + rng.normal(0, how.turn, count)
+            rng.random(count) < augmentation.any_turn,
+            rng.uniform(-np.pi, np.pi, count),
+            angle + rng.normal(0, augmentation.turn, count),
         )
         c, s = np.cos(angle), np.sin(angle)
         turn = np.zeros((count, 3, 3))
         turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1], turn[:, 2, 2] = c, -s, s, c, 1
         window = uv @ turn[:, :2, :2]
         low, high = window.min(1), window.max(1)
-        edge = (high - low).max(1) * rng.uniform(*how.margin, count)
-        center = (low + high) / 2 + rng.normal(0, how.shift, (count, 2)) * edge[:, None]
+        edge = (high - low).max(1) * rng.uniform(*augmentation.margin, count)
+        center = (low + high) / 2 + rng.normal(0, augmentation.shift, (count, 2)) * edge[:, None]
         window = (window - center[:, None]) / edge[:, None, None] + 0.5
 
-        level = how.noise * np.exp(rng.normal(0, 0.6, (count, 1))) * np.exp(rng.normal(0, 0.5, (count, 21)))
-        level = np.where(rng.random((count, 21)) < how.outlier, rng.uniform(0.05, 0.2, (count, 21)), level)
+        level = augmentation.noise * np.exp(rng.normal(0, 0.6, (count, 1))) * np.exp(rng.normal(0, 0.5, (count, 21)))
+        level = np.where(rng.random((count, 21)) < augmentation.outlier, rng.uniform(0.05, 0.2, (count, 21)), level)
         window = window + rng.normal(0, 1, (count, 21, 2)) * level[..., None]
         spread = np.clip(0.028 + level * np.exp(rng.normal(0, 0.4, (count, 21))), 0.03, 0.25)
         relative, scale = normalise(xyz @ turn)
@@ -129,36 +131,25 @@ def lift(network: nn.Module, uv: torch.Tensor, spread: torch.Tensor, side: torch
     return network(lifting_maps(uv, spread), side)
 
 
-class LiftingStage:
+class LiftingStage(Stage):
     """Training of a lifting approach: the loss of the relative pose, and the paper's two where it has both streams."""
 
-    defaults: dict[str, Any] = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
+    defaults: ClassVar[dict[str, Any]] = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
+    seed = 13
 
     def __init__(
         self,
         network: nn.Module,
         samplers: Sequence[Sampler],
         held_out: Sampler,
-        extra_evaluation: Evaluation | None = None,
         pose_weight: float = 0.5,
     ) -> None:
-        self.network, self.samplers, self.pose_weight, self.extra_evaluation = (
-            network,
-            samplers,
-            pose_weight,
-            extra_evaluation,
-        )
+        self.network, self.samplers, self.pose_weight = network, Mixture(samplers), pose_weight
         self.held_out = held_out(np.random.default_rng(3), 2000)
 
-    def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """One group."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
-
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless batches."""
-        rng = np.random.default_rng([rank, start, 13])
-        while True:
-            yield self._tensors(self.samplers[int(rng.integers(len(self.samplers)))](rng, batch))
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Examples of one of the samplers."""
+        return self._tensors(self.samplers.draw(rng)(rng, size))
 
     @staticmethod
     def _tensors(examples: LiftingBatch) -> tuple[torch.Tensor, ...]:
@@ -185,5 +176,4 @@ class LiftingStage:
         result = lift(network, uv, spread, side)
         error = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).cpu()
         mm = error * torch.from_numpy(self.held_out.scale_m)[:, None] * 1000
-        figures = {"renders_median_mm": mm[:, 1:].median().item(), "renders_mean_mm": mm[:, 1:].mean().item()}
-        return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})
+        return {"renders_median_mm": mm[:, 1:].median().item(), "renders_mean_mm": mm[:, 1:].mean().item()}

@@ -6,16 +6,21 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from hand_pose_3d.errors import InvalidInputError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,30 +42,52 @@ class LoopConfig:
     device: str = "cpu"
 
 
-Evaluation = Callable[[nn.Module], "dict[str, float]"]
-"""Measures a network on further data during training."""
+class Mixture(Generic[T]):
+    """Sources of training data, each drawn with its share."""
+
+    def __init__(self, sources: Sequence[T], shares: Sequence[float] | None = None) -> None:
+        """shares: of each source, in any unit; None for equal ones. Sources with a share of 0 are left out."""
+        pairs = [(x, share) for x, share in zip(sources, shares or [1.0] * len(sources)) if share > 0]
+        self.sources = [x for x, _ in pairs]
+        total = np.cumsum([share for _, share in pairs])
+        self._bounds = total / total[-1] if pairs else total
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def draw(self, rng: np.random.Generator) -> T:
+        """One of the sources."""
+        return self.sources[int(np.searchsorted(self._bounds, rng.random()))]
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """One network's training: batches, loss and evaluation."""
 
-    defaults: dict[str, Any]  # LoopConfig fields that suit it
-
-    @property
-    def network(self) -> nn.Module:
-        """What is trained."""
+    defaults: ClassVar[dict[str, Any]]  # LoopConfig fields that suit it
+    seed: ClassVar[int]  # of its batches, beside the process's rank and the images seen before
+    network: nn.Module  # what is trained
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """Parameters with their rates, as an optimiser takes them."""
+        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
 
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
+    def batches(self, size: int, rank: int, start: int) -> Iterator[tuple]:
         """Endless batches of CPU tensors; `start` (images seen before) makes a resumed run go on elsewhere."""
+        rng = np.random.default_rng([rank, start, self.seed])
+        while True:
+            yield self.draw(rng, size)
 
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """A batch of `size` random, augmented examples as CPU tensors."""
+
+    @abstractmethod
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
-        """Scalar loss of a batch on the device, and figures to log."""
+        """Scalar loss of a batch on the device, and its terms to log."""
 
+    @abstractmethod
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Figures on held-out data."""
+        """Metrics on held-out data."""
 
 
 def rate_factor(seen: int, config: LoopConfig) -> float:
@@ -72,131 +99,156 @@ def rate_factor(seen: int, config: LoopConfig) -> float:
     return min(1.0, (seen + 1) / max(config.warm_up, 1)) * fall
 
 
-def save_atomically(state: dict, path: Path) -> None:
-    """Write a checkpoint so that a reader, or a power cut, never meets half of it."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+class Trainer:
+    """Trains a stage; everything it knows is in its folder, so that a run goes on where another one stopped.
+
+    Writes out/checkpoint.pt (network, average, optimiser), out/log.jsonl and out/curves.png, and resumes from them.
+    Under `torchrun` gradients are averaged over the processes.
+    """
+
+    def __init__(self, stage: Stage, config: LoopConfig, out: Path) -> None:
+        """Raises InvalidInputError if `out` holds a run of another network."""
+        self.stage, self.config, self.out = stage, config, out
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.device = torch.device(config.device)
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        self.network = stage.network.to(self.device)
+        self.average = deepcopy(self.network).eval().requires_grad_(False)
+        groups = [{**group, "peak": group["lr"]} for group in stage.parameter_groups(config.learning_rate)]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.parameters = [p for group in groups for p in group["params"]]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.images_seen = 0
+        self.recent: dict[str, float] = {}  # moving averages of the loss's terms
+        self.checkpoint = out / "checkpoint.pt"
+        out.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._resume()
+
+    def _resume(self) -> None:
+        peaks = [group["peak"] for group in self.optimiser.param_groups]
+        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        try:
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.images_seen = int(state["seen"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
+        for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate holds for an old run
+            group["peak"] = peak
+
+    def run(self) -> dict[str, float]:
+        """Train to the end of the schedule, or until SIGTERM or Ctrl-C, and return the last metrics."""
+        import torch.distributed as dist
+        from tqdm import tqdm
+
+        config = self.config
+        metrics: dict[str, float] = {}
+        if self.world > 1:
+            if not dist.is_initialized():
+                dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            for tensor in self.network.state_dict().values():
+                dist.broadcast(tensor, 0)
+        name = type(self.stage).__name__
+        bar = tqdm(total=config.images, initial=self.images_seen, unit="image", desc=name, disable=self.rank != 0)
+        saved = evaluated = time.monotonic()
+        try:
+            with bar, _stop_signals() as stopped:
+                for batch in self.stage.batches(config.batch, self.rank, self.images_seen):
+                    if self.images_seen >= config.images:
+                        break
+                    self.step(batch)
+                    bar.update(config.batch * self.world)
+                    bar.set_postfix({k: f"{v:.3f}" for k, v in self.recent.items()}, refresh=False)
+                    if time.monotonic() - saved > config.save_every_s:
+                        self.save()
+                        saved = time.monotonic()
+                    if time.monotonic() - evaluated > config.evaluate_every_s:
+                        metrics = self.evaluate()
+                        evaluated = time.monotonic()
+                    if _any_process(bool(stopped), self.world):
+                        break
+                self.save()
+                metrics = self.evaluate()
+        finally:
+            if self.world > 1:
+                dist.destroy_process_group()
+        return metrics
+
+    def step(self, batch: tuple) -> None:
+        """Learn from one batch of CPU tensors."""
+        config = self.config
+        self.network.train()
+        factor = rate_factor(self.images_seen, config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * factor
+        batch = tuple(x.to(self.device, non_blocking=True) for x in batch)
+        dtype = None if config.precision == "float32" else getattr(torch, config.precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            loss, terms = self.stage.loss(batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        if self.world > 1:
+            average_gradients(self.parameters, self.world)
+        norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        if self.scaler.is_enabled() or torch.isfinite(norm):
+            self.scaler.step(self.optimiser)
+        self.scaler.update()
+        images = config.batch * self.world
+        self.images_seen += images
+        decay = min(config.average, self.images_seen / (self.images_seen + 10 * images))
+        with torch.no_grad():
+            for mean, value in zip(self.average.state_dict().values(), self.network.state_dict().values()):
+                if mean.dtype.is_floating_point:
+                    mean.lerp_(value.float(), 1 - decay)
+                else:
+                    mean.copy_(value)
+        for key, value in terms.items():
+            self.recent[key] = 0.98 * self.recent.get(key, value) + 0.02 * value
+
+    def save(self) -> None:
+        """Write the checkpoint, in the first process; a reader, or a power cut, never meets half of it."""
+        if self.rank == 0:
+            state = {"network": self.network.state_dict(), "average": self.average.state_dict()}
+            temporary = self.checkpoint.with_suffix(".tmp")
+            torch.save({**state, "optimiser": self.optimiser.state_dict(), "seen": self.images_seen}, temporary)
+            temporary.replace(self.checkpoint)
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure the averaged network, log it and draw the curves; in the first process, others return nothing."""
+        from tqdm import tqdm
+
+        if self.rank != 0:
+            return {}
+        metrics = self.stage.evaluate(self.average)
+        row = {**self.recent, **metrics}
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"images": self.images_seen, **row}) + "\n")
+        plot_curves(self.out)
+        tqdm.write(f"{self.images_seen} images: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
+        return metrics
 
 
 def run(stage: Stage, config: LoopConfig, out: Path) -> dict[str, float]:
-    """Train a stage and return its last figures.
+    """Train a stage as :class:`Trainer` does and return its last metrics."""
+    return Trainer(stage, config, out).run()
 
-    Writes out/checkpoint.pt (network, average, optimiser), out/log.jsonl and out/curves.png, and resumes from
-    them. Under `torchrun` gradients are averaged over the processes. SIGTERM and Ctrl-C save before they end.
-    """
-    import torch.distributed as dist
-    from tqdm import tqdm
 
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
-    device = torch.device(config.device)
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    out.mkdir(parents=True, exist_ok=True)
-    network = stage.network.to(device)
-    optimiser = torch.optim.AdamW(stage.parameter_groups(config.learning_rate), weight_decay=config.weight_decay)
-    for group in optimiser.param_groups:
-        group["peak"] = group["lr"]
-    average = deepcopy(network).eval().requires_grad_(False)
-    seen = 0
-    checkpoint = out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        try:
-            network.load_state_dict(state["network"])
-            average.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise InvalidInputError(f"{checkpoint} is of another network; choose another --out") from error
-        for group, fresh in zip(optimiser.param_groups, stage.parameter_groups(config.learning_rate)):
-            group["peak"] = fresh["lr"]
-        seen = int(state["seen"])
-    if world > 1:
-        for tensor in network.state_dict().values():
-            dist.broadcast(tensor, 0)
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    dtype = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision]
-
-    stop = False
-
-    def ask_to_stop(*_: object) -> None:
-        nonlocal stop
-        stop = True
-
-    handlers = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    bar = tqdm(total=config.images, initial=seen, unit="image", desc=type(stage).__name__, disable=rank != 0)
-    figures: dict[str, float] = {}
-    recent: dict[str, float] = {}
-    saved = evaluated = time.monotonic()
-
-    def save() -> None:
-        if rank == 0:
-            state = {"network": network.state_dict(), "average": average.state_dict()}
-            save_atomically({**state, "optimiser": optimiser.state_dict(), "seen": seen}, checkpoint)
-
-    def assess() -> dict[str, float]:
-        result = stage.evaluate(average)
-        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"images": seen, **recent, **result}) + "\n")
-        plot_curves(out)
-        tqdm.write(f"{seen} images: " + ", ".join(f"{k} {v:.4g}" for k, v in {**recent, **result}.items()))
-        return result
-
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that SIGTERM and Ctrl-C append their number to, instead of ending the process."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    handlers = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
     try:
-        for batch in stage.batches(config.batch, rank, seen):
-            if seen >= config.images:
-                break
-            network.train()
-            factor = rate_factor(seen, config)
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak"] * factor
-            batch = tuple(x.to(device, non_blocking=True) for x in batch)
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                loss, terms = stage.loss(batch)
-            optimiser.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimiser)
-            if world > 1:
-                average_gradients(parameters, world)
-            norm = nn.utils.clip_grad_norm_(parameters, config.clip)
-            if scaler.is_enabled() or torch.isfinite(norm):
-                scaler.step(optimiser)
-            scaler.update()
-            seen += config.batch * world
-            decay = min(config.average, seen / (seen + 10 * config.batch * world))
-            with torch.no_grad():
-                for mean, value in zip(average.state_dict().values(), network.state_dict().values()):
-                    if mean.dtype.is_floating_point:
-                        mean.lerp_(value.float(), 1 - decay)
-                    else:
-                        mean.copy_(value)
-            for key, value in terms.items():
-                recent[key] = 0.98 * recent.get(key, value) + 0.02 * value
-            bar.update(config.batch * world)
-            bar.set_postfix({k: f"{v:.3f}" for k, v in recent.items()}, refresh=False)
-            now = time.monotonic()
-            if now - saved > config.save_every_s:
-                save()
-                saved = now
-            if rank == 0 and now - evaluated > config.evaluate_every_s:
-                figures = assess()
-                evaluated = time.monotonic()
-            if agree(stop, world):
-                break
-        save()
-        if rank == 0:
-            figures = assess()
+        yield received
     finally:
-        bar.close()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        if world > 1:
-            dist.destroy_process_group()
-    return figures
 
 
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
@@ -211,8 +263,8 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
         p.grad = piece.view_as(p).clone()
 
 
-def agree(stop: bool, world: int) -> bool:
-    """Whether any process was asked to stop, known to all alike."""
+def _any_process(stop: bool, world: int) -> bool:
+    """Whether any process was asked to stop, the same in all."""
     if world == 1:
         return stop
     import torch.distributed as dist
@@ -225,7 +277,7 @@ def agree(stop: bool, world: int) -> bool:
 
 
 def plot_curves(out: Path) -> None:
-    """Draw every figure of out/log.jsonl against images seen into out/curves.png."""
+    """Draw every number of out/log.jsonl against images seen into out/curves.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

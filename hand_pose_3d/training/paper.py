@@ -5,9 +5,9 @@ Keypoint 0 is the wrist and the reference bone the index finger's, as everywhere
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import image_to_input
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks import HandSegNet, PoseNet
@@ -23,6 +24,7 @@ from hand_pose_3d.networks.lifting import LocalLifting, NearestNeighbourLifting,
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
+from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.training.scenes import HAND, ScenePack
 
 CROP_PX = 256
@@ -54,13 +56,13 @@ NO_AUGMENTATION = PaperAugmentation(0.0, 0.0)
 
 
 def training_crop(
-    uv: np.ndarray, visible: np.ndarray, size: int, how: PaperAugmentation, rng: np.random.Generator
+    uv: np.ndarray, visible: np.ndarray, size: int, augmentation: PaperAugmentation, rng: np.random.Generator
 ) -> Crop:
     """The authors' crop around a labelled hand: centred on the middle finger's base, of 256/10 to 256 source pixels."""
-    center = uv[MIDDLE_MCP] + rng.normal(0, 1, 2) * how.center_px
+    center = uv[MIDDLE_MCP] + rng.normal(0, 1, 2) * augmentation.center_px
     edge = 2 * float(np.abs(uv[visible] - center).max()) if visible.any() else 200.0
-    scale = np.clip(CROP_PX / np.clip(edge, 50, 500), 1, 10) * rng.uniform(1, how.zoom)
-    center = center + rng.normal(0, 1, 2) * how.offset_px
+    scale = np.clip(CROP_PX / np.clip(edge, 50, 500), 1, 10) * rng.uniform(1, augmentation.zoom)
+    center = center + rng.normal(0, 1, 2) * augmentation.offset_px
     return Crop((float(center[0]), float(center[1])), float(CROP_PX / scale), size)
 
 
@@ -88,27 +90,29 @@ def pose_loss(score_maps: Sequence[torch.Tensor], target: torch.Tensor, visible:
     return torch.stack(losses).sum()
 
 
-class PaperSegmentationStage:
+class PaperSegmentationStage(Stage):
     """Training of HandSegNet: cross-entropy of random windows whose hue is shifted."""
 
-    defaults: dict[str, Any] = {**ADAM, "images": 320_000, "learning_rate": 1e-5, "steps": ((0.5, 0.1), (0.75, 0.01))}
+    defaults: ClassVar[dict[str, Any]] = {
+        **ADAM,
+        "images": 320_000,
+        "learning_rate": 1e-5,
+        "steps": ((0.5, 0.1), (0.75, 0.01)),
+    }
+    seed = 17
 
     def __init__(
         self, network: HandSegNet, train: Sequence[ScenePack], held_out: ScenePack, window: int = CROP_PX
     ) -> None:
-        self.network, self.train, self.window = network, train, window
-        self.shares = np.cumsum([len(p) for p in train]) / sum(len(p) for p in train)
+        self.network, self.window = network, window
+        self.packs = Mixture(train, [len(p) for p in train])
         self.held_out = [
             np.asarray(held_out[int(i)].rgbc)
             for i in np.linspace(0, len(held_out) - 1, min(len(held_out), 200)).astype(int)
         ]
 
-    def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """One group."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
-
-    def _draw(self, rng: np.random.Generator) -> np.ndarray:
-        pack = self.train[int(np.searchsorted(self.shares, rng.random()))]
+    def _window(self, rng: np.random.Generator) -> np.ndarray:
+        pack = self.packs.draw(rng)
         scene = pack[int(rng.integers(len(pack)))].rgbc
         y, x = (int(rng.integers(0, edge - self.window + 1)) for edge in scene.shape[:2])
         four = scene[y : y + self.window, x : x + self.window].copy()
@@ -117,16 +121,14 @@ class PaperSegmentationStage:
         four[..., :3] = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
         return four
 
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless augmented batches."""
-        rng = np.random.default_rng([rank, start, 17])
-        while True:
-            yield self._tensors([self._draw(rng) for _ in range(batch)])
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Augmented examples."""
+        return self._tensors([self._window(rng) for _ in range(size)])
 
     @staticmethod
     def _tensors(scenes: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         four = torch.from_numpy(np.stack(scenes))
-        return four[..., :3].permute(0, 3, 1, 2).float() / 255 - 0.5, (four[..., 3] == HAND).long()
+        return image_to_input(four[..., :3]), (four[..., 3] == HAND).long()
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Softmax cross-entropy, mean over pixels."""
@@ -149,8 +151,8 @@ class PaperSegmentationStage:
 class HandCrops:
     """Crops of labelled hands by the authors' rule, from samples of a data set."""
 
-    def __init__(self, samples: Sequence[Sample], how: PaperAugmentation, size: int = CROP_PX) -> None:
-        self.samples, self.how, self.size = samples, how, size
+    def __init__(self, samples: Sequence[Sample], augmentation: PaperAugmentation, size: int = CROP_PX) -> None:
+        self.samples, self.augmentation, self.size = samples, augmentation, size
 
     def __call__(
         self, index: Sequence[int], rng: np.random.Generator, images: bool = True
@@ -160,29 +162,30 @@ class HandCrops:
 
         pixels, labels, shown = [], [], []
         for i in index:
-            sample, noise = self.samples[i], self.how.keypoint_px
+            sample, noise = self.samples[i], self.augmentation.keypoint_px
             uv = sample.keypoints_px
             if noise:
                 uv = uv + truncnorm.rvs(-2, 2, scale=noise, size=uv.shape, random_state=rng)
-            crop = training_crop(uv, sample.visible, self.size, self.how, rng)
+            crop = training_crop(uv, sample.visible, self.size, self.augmentation, rng)
             labels.append(crop.to_crop(uv).astype(np.float32))
             shown.append(sample.visible.astype(np.float32))
             if images:
                 pixels.append(crop.extract(sample.image(), border=127))
         stack = np.stack(pixels) if images else np.zeros((0, self.size, self.size, 3), np.uint8)
-        tensor = torch.from_numpy(stack).permute(0, 3, 1, 2).float() / 255 - 0.5
+        tensor = image_to_input(torch.from_numpy(stack))
         return tensor, torch.from_numpy(np.stack(labels)), torch.from_numpy(np.stack(shown))
 
 
-class PaperPoseStage:
+class PaperPoseStage(Stage):
     """Training of PoseNet: all three stages' maps against label maps at the crop's resolution."""
 
-    defaults: dict[str, Any] = {
+    defaults: ClassVar[dict[str, Any]] = {
         **ADAM,
         "images": 240_000,
         "learning_rate": 1e-4,
         "steps": ((1 / 3, 0.1), (2 / 3, 0.01)),
     }
+    seed = 19
 
     def __init__(
         self, network: PoseNet, train: Sequence[Sample], held_out: Sequence[Sample], size: int = CROP_PX
@@ -191,15 +194,9 @@ class PaperPoseStage:
         self.crops = HandCrops(train, PaperAugmentation(), size)
         self.held_out = HandCrops(held_out[:: max(1, len(held_out) // 200)], NO_AUGMENTATION, size)
 
-    def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """One group."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
-
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless augmented batches."""
-        rng = np.random.default_rng([rank, start, 19])
-        while True:
-            yield self.crops(rng.integers(len(self.crops.samples), size=batch).tolist(), rng)
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Augmented examples."""
+        return self.crops(rng.integers(len(self.crops.samples), size=size).tolist(), rng)
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """See :func:`pose_loss`."""
@@ -222,10 +219,11 @@ class PaperPoseStage:
         return {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
 
 
-class PaperLiftingStage:
+class PaperLiftingStage(Stage):
     """Training of a lifting approach on label maps, or on the maps that a trained PoseNet gives for the images."""
 
-    defaults: dict[str, Any] = {**ADAM, "images": 640_000, "learning_rate": 1e-5, "steps": ((0.75, 0.1),)}
+    defaults: ClassVar[dict[str, Any]] = {**ADAM, "images": 640_000, "learning_rate": 1e-5, "steps": ((0.75, 0.1),)}
+    seed = 23
 
     def __init__(
         self, network: nn.Module, train: Sequence[Sample], held_out: Sequence[Sample], pose: PoseNet | None = None
@@ -240,16 +238,10 @@ class PaperLiftingStage:
             side, canonical, rotation, _ = self.poses
             network.fit(uv, canonical @ rotation.transpose(1, 2), side)
 
-    def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """One group."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
-
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless augmented batches."""
-        rng = np.random.default_rng([rank, start, 23])
-        while True:
-            index = rng.integers(len(self.crops.samples), size=batch).tolist()
-            yield (*self.crops(index, rng, images=self.pose is not None), *(x[index] for x in self.poses[:3]))
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Augmented examples."""
+        index = rng.integers(len(self.crops.samples), size=size).tolist()
+        return (*self.crops(index, rng, images=self.pose is not None), *(x[index] for x in self.poses[:3]))
 
     def maps(self, images: torch.Tensor, uv: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """What is lifted, (N, 21, 32, 32)."""

@@ -26,7 +26,14 @@ from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.tracking import similarity
-from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_MARGIN, PACK_SIZE, CropPack, load_pack
+from hand_pose_3d.training.crops import (
+    HARD_NEGATIVE_MARGIN,
+    HARD_NEGATIVES_FILE,
+    PACK_MARGIN,
+    PACK_SIZE,
+    CropPack,
+    load_pack,
+)
 from hand_pose_3d.training.data import hand_like_windows
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
 
@@ -270,7 +277,7 @@ class _CropWriter:
     def __init__(self, windows: Callable[[np.ndarray], list[Crop]] | None = None) -> None:
         self.rng = np.random.default_rng(0)
         self.windows = windows
-        self.mistaken: list[np.ndarray] = []
+        self.hard_negatives: list[np.ndarray] = []
         self.rgba: list[np.ndarray] = []
         self.backgrounds: list[np.ndarray] = []
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
@@ -298,8 +305,8 @@ class _CropWriter:
                 self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
         if self.windows and scene.complete and not len(scene.sure):
             for window in self.windows(image):
-                wide = replace(window, side=MISTAKEN_MARGIN * window.side, size=PACK_SIZE)
-                self.mistaken.append(wide.extract(image))
+                wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
+                self.hard_negatives.append(wide.extract(image))
 
     def write(self, folder: Path) -> CropPack:
         """Write the pack."""
@@ -307,8 +314,8 @@ class _CropWriter:
         empty = np.zeros((0, PACK_SIZE, PACK_SIZE, 4), np.uint8)
         np.save(folder / "rgba.npy", np.stack(self.rgba) if self.rgba else empty)
         np.save(folder / "backgrounds.npy", np.stack(self.backgrounds) if self.backgrounds else empty[..., :3])
-        if self.mistaken:
-            np.save(folder / "mistaken.npy", np.stack(self.mistaken))
+        if self.hard_negatives:
+            np.save(folder / HARD_NEGATIVES_FILE, np.stack(self.hard_negatives))
         np.savez(folder / "labels.npz", **{name: np.array(value) for name, value in self.labels.items()})  # type: ignore[arg-type]
         return load_pack(folder)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import INPUT_MEAN, image_to_input, rescale_pixels
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import augment
-from hand_pose_3d.training.crops import MISTAKEN_MARGIN, PACK_SIZE, CropPack, flip
-from hand_pose_3d.training.loop import Evaluation
+from hand_pose_3d.training.crops import HARD_NEGATIVE_MARGIN, PACK_SIZE, CropPack, flip
+from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.windows import crop_from_pose
 
 CROP_SIZE = 160
@@ -46,18 +47,21 @@ class PoseAugmentation:
     any_turn: float = 0.25  # share of crops with any rotation (a first detection knows no direction)
     margin: tuple[float, float] = (1.1, 1.7)
     shift: float = 0.07  # standard deviation, share of the crop's edge
+    rough: float = 0.4  # share of crops as far off as windows about detections
+    rough_margin: tuple[float, float] = (0.85, 2.0)
+    rough_shift: float = 0.13
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     empty: float = 0.13  # share of crops that hold no hand
-    mistaken: float = 0.7  # share of those that HandSegNet takes for a hand, if there are such
+    hard_negative: float = 0.7  # share of those that HandSegNet takes for a hand, if there are such
     beside: float = 0.12  # share of those beside a hand, or far too large or small a window for it
 
 
-def _jittered(uv: np.ndarray, how: PoseAugmentation, rng: np.random.Generator) -> Crop:
-    ideal = crop_from_pose(uv, CROP_SIZE, float(rng.uniform(*how.margin)))
-    any_turn = rng.random() < how.any_turn
-    angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, how.turn)
-    center = np.asarray(ideal.center) + rng.normal(0, how.shift, 2) * ideal.side
+def _jittered(uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Generator) -> Crop:
+    ideal = crop_from_pose(uv, CROP_SIZE, float(rng.uniform(*augmentation.margin)))
+    any_turn = rng.random() < augmentation.any_turn
+    angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, augmentation.turn)
+    center = np.asarray(ideal.center) + rng.normal(0, augmentation.shift, 2) * ideal.side
     return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
 
 
@@ -84,34 +88,33 @@ class PoseSampler:
     """Draws augmented crops from packs."""
 
     def __init__(
-        self, packs: Sequence[CropPack], how: PoseAugmentation | None = None, shares: Sequence[float] | None = None
+        self,
+        packs: Sequence[CropPack],
+        augmentation: PoseAugmentation | None = None,
+        shares: Sequence[float] | None = None,
     ) -> None:
         """shares: of the packs among the hands that are drawn; None: by their sizes."""
-        self.packs = packs
-        self.how = how or PoseAugmentation()
-        parts = [float(len(p)) for p in packs] if shares is None else list(shares)
-        self.shares = np.cumsum(parts) / sum(parts)
-        wrong = np.array([len(p.mistaken) for p in packs], float)
-        self.mistaken_shares = np.cumsum(wrong) / wrong.sum() if wrong.any() else None
-        bare = np.array([len(p.backgrounds) for p in packs], float)
-        self.bare_shares = np.cumsum(bare) / bare.sum()
+        self.augmentation = augmentation or PoseAugmentation()
+        self.hands = Mixture(packs, [len(p) for p in packs] if shares is None else shares)
+        self.hard_negatives = Mixture([p.hard_negatives for p in packs], [len(p.hard_negatives) for p in packs])
+        self.backgrounds = Mixture([p.backgrounds for p in packs], [len(p.backgrounds) for p in packs])
 
     def background(self, rng: np.random.Generator) -> np.ndarray:
         """A square without a hand, cut at random from one background."""
-        pack = self.packs[int(np.searchsorted(self.bare_shares, rng.random()))]
-        source = pack.backgrounds[rng.integers(len(pack.backgrounds))]
+        images = self.backgrounds.draw(rng)
+        source = images[rng.integers(len(images))]
         size = source.shape[0]
         side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * size)
         center = rng.uniform(side / 2, size - side / 2 + 1e-6, 2)
         image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
         return image[:, ::-1] if rng.random() < 0.5 else image
 
-    def mistaken(self, rng: np.random.Generator) -> np.ndarray:
-        """About a window that HandSegNet took for a hand, as any look at it may be turned and scaled."""
-        pack = self.packs[int(np.searchsorted(self.mistaken_shares, rng.random()))]  # type: ignore[arg-type]
-        source = np.ascontiguousarray(pack.mistaken[rng.integers(len(pack.mistaken))])
-        edge = PACK_SIZE / MISTAKEN_MARGIN
-        center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.how.shift, 2) * edge
+    def hard_negative(self, rng: np.random.Generator) -> np.ndarray:
+        """About a window that HandSegNet took for a hand, turned and scaled as windows may be."""
+        images = self.hard_negatives.draw(rng)
+        source = np.ascontiguousarray(images[rng.integers(len(images))])
+        edge = PACK_SIZE / HARD_NEGATIVE_MARGIN
+        center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.augmentation.shift, 2) * edge
         angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.5 else 0.0
         side = edge * float(np.exp(rng.normal(0.05, 0.15)))
         image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE, angle).extract(source)
@@ -123,13 +126,13 @@ class PoseSampler:
 
     def draw(self, rng: np.random.Generator) -> tuple[CropSample, Crop, np.ndarray]:
         """One augmented sample, its window in the pack's picture, and the hand's keypoints (21, 3) in camera axes."""
-        how = self.how
-        pack = self.packs[int(np.searchsorted(self.shares, rng.random()))]
-        missing = rng.random() < how.empty
-        beside = missing and rng.random() < how.beside
+        augmentation = self.augmentation
+        pack = self.hands.draw(rng)
+        missing = rng.random() < augmentation.empty
+        beside = missing and rng.random() < augmentation.beside
         if missing and not beside:
-            known = self.mistaken_shares is not None and rng.random() < how.mistaken
-            image = np.ascontiguousarray((self.mistaken if known else self.background)(rng))
+            hard = len(self.hard_negatives) > 0 and rng.random() < augmentation.hard_negative
+            image = np.ascontiguousarray((self.hard_negative if hard else self.background)(rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
             nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), np.nan, 0)
             return nothing, Crop((0.0, 0.0), 1.0, CROP_SIZE), np.zeros((21, 3))
@@ -139,16 +142,16 @@ class PoseSampler:
         if rng.random() < 0.5:
             rgba = rgba[:, ::-1]
             uv, xyz_m, side = flip(uv, xyz_m, side, rgba.shape[1])
-        crop = _beside(uv, rng) if beside else _jittered(uv, how, rng)
+        crop = _beside(uv, rng) if beside else _jittered(uv, augmentation, rng)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
-        outside = rgba[..., 3].max() < 255 or rng.random() < how.swap
+        outside = rgba[..., 3].max() < 255 or rng.random() < augmentation.swap
         if outside:
             alpha = cv2.GaussianBlur(four[..., 3], (0, 0), 0.7)[..., None].astype(np.float32) / 255
             image = (image * alpha + self.background(rng) * (1 - alpha)).astype(np.uint8)
         image = np.ascontiguousarray(image)
-        if rng.random() < how.occlude:
-            image = augment.occlude(image, self.packs[0].backgrounds, rng)
+        if rng.random() < augmentation.occlude:
+            image = augment.occlude(image, self.backgrounds.sources[0], rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
         uv = crop.to_crop(uv).astype(np.float32)
         weight = np.zeros(21, np.float32) if beside else _inside(uv)
@@ -174,7 +177,7 @@ def ideal_sample(pack: CropPack, index: int) -> CropSample:
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
     """Images as float (N, 3, S, S) in -0.5..0.5, uv (N, 21, 2), weight (N, 21), side, presence (N,), spread (N, 21)."""
-    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).float() / 255 - 0.5
+    images = image_to_input(torch.from_numpy(np.stack([s.image for s in samples])))
     return (
         images.to(memory_format=torch.channels_last),
         torch.from_numpy(np.stack([s.uv for s in samples])),
@@ -235,17 +238,19 @@ def mix_style(maps: Sequence[torch.Tensor], chance: float = 0.5, alpha: float = 
     return mixed
 
 
-class LitePoseStage:
+class LitePoseStage(Stage):
     """Training of LitePoseNet. The trunk learns slowly; its first blocks stay as they are, but for mixed styles."""
 
-    defaults: dict[str, Any] = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
+    defaults: ClassVar[dict[str, Any]] = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
+    seed = 7
+    network: LitePoseNet
 
     def __init__(
         self,
         network: LitePoseNet,
         train: Sequence[CropPack],
         held_out: CropPack,
-        extra_evaluation: Evaluation | None = None,
+        extra_evaluation: Callable[[nn.Module], dict[str, float]] | None = None,
         frozen_blocks: int = 11,
         trunk_rate: float = 0.2,
         shares: Sequence[float] | None = None,
@@ -266,22 +271,20 @@ class LitePoseStage:
         rest = [p for p in self.network.parameters() if id(p) not in inside]
         return [{"params": trunk, "lr": learning_rate * self.trunk_rate}, {"params": rest, "lr": learning_rate}]
 
-    def batches(self, batch: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless augmented batches."""
-        rng = np.random.default_rng([rank, start, 7])
-        while True:
-            yield collate([self.sampler(rng) for _ in range(batch)])
+    def draw(self, rng: np.random.Generator, size: int) -> tuple:
+        """Augmented examples."""
+        return collate([self.sampler(rng) for _ in range(size)])
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Both stages' maps, side where there is a hand, presence everywhere."""
         images, uv, weight, side, presence, spread = batch
         trunk = self.network.trunk
         with torch.no_grad():
-            maps, x = trunk.front(images + 0.5, self.frozen)
+            maps, x = trunk.front(images + INPUT_MEAN, self.frozen)
             *maps, x = mix_style([*maps, x])
         out = self.network.read(*trunk.rest(maps, x, self.frozen))
         scale = out.score_maps[-1].shape[-1] / images.shape[-1]
-        uv_map = (uv + 0.5) * scale - 0.5
+        uv_map = rescale_pixels(uv, scale)
         pose = torch.stack(
             [keypoint_loss(maps.float(), uv_map, weight, spread * scale) for maps in out.score_maps]
         ).sum()
@@ -304,10 +307,10 @@ class LitePoseStage:
             device = next(network.parameters()).device
             out = network(images.to(device))
             found, _ = soft_argmax(out.score_maps[-1].float())
-            found = (found.cpu() + 0.5) * (images.shape[-1] / out.score_maps[-1].shape[-1]) - 0.5
+            found = rescale_pixels(found.cpu(), images.shape[-1] / out.score_maps[-1].shape[-1])
             errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / CROP_SIZE)
             right.append(((out.side_logit.cpu() > 0) == (side > 0.5))[~side.isnan()])
         e = torch.cat(errors)
-        figures = {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
-        figures["renders_side"] = torch.cat(right).float().mean().item()
-        return figures | (self.extra_evaluation(network) if self.extra_evaluation else {})
+        metrics = {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
+        metrics["renders_side"] = torch.cat(right).float().mean().item()
+        return metrics | (self.extra_evaluation(network) if self.extra_evaluation else {})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
 
 LARGEST_SIDE = 480
@@ -92,7 +93,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path,
                 rgbc = np.dstack([rgb, classes])
             raw.write(np.ascontiguousarray(rgbc).data)
             count = len(scene.sure)
-            fields = ((scene.keypoints_px + 0.5) * scale - 0.5, scene.sure, scene.right, scene.spread)
+            fields = (rescale_pixels(scene.keypoints_px, scale), scene.sure, scene.right, scene.spread)
             for name, value in zip(hands, fields):
                 hands[name].append(value)
             hands["scene"].append(np.full(count, len(shapes)))

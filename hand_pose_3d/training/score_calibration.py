@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.detection import Detection, evidence
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
@@ -42,7 +43,7 @@ def spreads_and_errors(network: LitePoseNet, samples: Sequence[CropSample]) -> t
     for images, uv, weight in _batches(samples):
         maps = network(images).score_maps[-1].float()
         found, spread = soft_argmax(maps)
-        found = (found + 0.5) * (images.shape[-1] / maps.shape[-1]) - 0.5
+        found = rescale_pixels(found, images.shape[-1] / maps.shape[-1])
         size = (uv.amax(1) - uv.amin(1)).amax(1)
         used = weight > 0
         errors.append(((found - uv).norm(dim=-1) / size[:, None])[used])

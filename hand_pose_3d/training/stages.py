@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
+from hand_pose_3d.conventions import image_to_input, rescale_pixels
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
@@ -147,10 +148,10 @@ class TrueCrops:
         device = next(network.parameters()).device
         errors, right = [], []
         for start in range(0, len(self.images), 50):
-            x = torch.from_numpy(self.images[start : start + 50]).permute(0, 3, 1, 2).float() / 255 - 0.5
+            x = image_to_input(torch.from_numpy(self.images[start : start + 50]))
             answer = network(x.to(device))
             maps = answer.score_maps[-1].float()
-            uv = ((soft_argmax(maps)[0].cpu() + 0.5) * (CROP_SIZE / maps.shape[-1]) - 0.5).numpy()
+            uv = rescale_pixels(soft_argmax(maps)[0].cpu(), CROP_SIZE / maps.shape[-1]).numpy()
             right.append(answer.side_logit.cpu() > 0)
             for i, found in enumerate(uv, start):
                 errors.append(np.linalg.norm(self.crops[i].to_image(found) - self.truth[i], axis=1))

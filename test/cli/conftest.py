@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from hand_pose_3d.errors import DeviceError
-from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import Side
 
@@ -41,21 +40,17 @@ class FakeEstimator:
         camera = camera and camera.fitted_to(width, height)
         grid = np.array([[0.5, 0.9]] + [[0.2 + 0.15 * f, 0.6 - 0.1 * j] for f in range(5) for j in range(4)])
         pixels = grid * [width, height]
-        relative, _ = normalise(np.column_stack([grid, 0.05 * np.cos(np.arange(21))]))
-        canonical, rotation = to_canonical(relative)
-        hand = HandPose(
-            side=self.side,
+        hand = HandPose.from_keypoints(
+            self.side,
+            pixels,
+            np.column_stack([grid, 0.05 * np.cos(np.arange(21))]),
             side_score=0.9,
             score=0.8,
-            keypoints_px=pixels,
             keypoint_scores=np.linspace(0.3, 1, 21),
-            keypoints_relative=relative,
-            keypoints_canonical=canonical,
-            rotation_camera_canonical=rotation,
             roi_px=(0.1 * width, 0.2 * height, 0.8 * width, 0.75 * height),
             track_id=int(self.tracking),
         )
-        metric = None if camera is None else relative * 0.04 + [0, 0, 0.5]
+        metric = None if camera is None else hand.keypoints_relative * 0.04 + [0, 0, 0.5]
         return [hand.replace(keypoints_m=metric)]
 
 

@@ -1,8 +1,10 @@
 """Options that commands share say what the estimator does by itself."""
 
 import click
+import pytest
 
 from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import EstimatorConfig
 
 
@@ -13,3 +15,9 @@ def test_defaults_are_the_estimators():
 
     for name, value in command.make_context("command", []).params.items():
         assert value == getattr(EstimatorConfig(), name), name
+    for option in command.params:
+        if isinstance(option.type, click.Choice):
+            for choice in option.type.choices:
+                EstimatorConfig(**{option.name: choice})
+            with pytest.raises(InvalidInputError, match=", ".join(option.type.choices)):
+                EstimatorConfig(**{option.name: "banana"})

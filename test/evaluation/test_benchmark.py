@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hand_pose_3d.evaluation.benchmark.frames import noise, read_clip, resized, scaled, tiled
+from hand_pose_3d.evaluation.benchmark.frames import noise, read_clip, resized, tiled
 from hand_pose_3d.evaluation.benchmark.machine import describe_machine
 from hand_pose_3d.evaluation.benchmark.process import measure_help, memory_mb
 from hand_pose_3d.evaluation.benchmark.timing import Contender, Plan, Setting, measure, summary
@@ -141,7 +141,7 @@ def test_camera_of_a_resized_image_sees_the_same():
     # Pixel centres: (u + 0.5) grows with the image.
     expected = (clip.camera.project(point) + 0.5) * [2, 3] - 0.5
     assert larger.camera.project(point) == pytest.approx(expected)
-    assert scaled(larger.camera, (128, 144), (64, 48)) == clip.camera
+    assert larger.camera.scaled(1 / 2, 1 / 3) == clip.camera
 
 
 def test_tiles_show_as_many_pictures_as_asked_for():

@@ -12,7 +12,6 @@ from synthetic_hand import keypoints_of
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation import matching, protocols, report
-from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import FINGERTIPS, MIDDLE_MCP, MIDDLE_PIP, WRIST, Side, palm_from_wrist
 
@@ -37,18 +36,11 @@ def labelled(shift=0.0, side=Side.LEFT, **changes):
 def answer(sample, pixels=0.0, score=0.9, side=None, points=None, metres=False):
     """The labelled hand as a prediction, moved by some pixels along u."""
     points = sample.keypoints_m if points is None else points
-    relative, _ = normalise(points)
-    canonical, rotation = to_canonical(relative)
-    return HandPose(
-        side=sample.side if side is None else side,
-        side_score=1.0,
+    return HandPose.from_keypoints(
+        sample.side if side is None else side,
+        sample.keypoints_px + [pixels, 0],
+        points,
         score=score,
-        keypoints_px=sample.keypoints_px + [pixels, 0],
-        keypoint_scores=np.ones(21),
-        keypoints_relative=relative,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=rotation,
-        roi_px=(0, 0, 1, 1),
         keypoints_m=points if metres else None,
     )
 

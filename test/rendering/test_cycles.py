@@ -12,7 +12,7 @@ from hand_pose_3d import cli
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import dataset
 from hand_pose_3d.rendering.assemble import Assembly, assemble
-from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, rotate_harmonics
+from hand_pose_3d.rendering.background import harmonics_basis, procedural_environment, rotate_harmonics
 from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
 from hand_pose_3d.rendering.sampling import sample_scene
 
@@ -35,7 +35,7 @@ def assembly(maker):
     """Two hands alone, nothing before or behind them."""
     scenes = (sample_scene(maker.source, "training", 0, i) for i in range(99))
     scene = next(s for s in scenes if len(s.hands) == 2)
-    return assemble(replace(scene, things=(), people=()), maker.source)
+    return assemble(replace(scene, props=(), people=()), maker.source)
 
 
 def test_without_bpy_the_extra_is_named_and_nothing_is_written(no_bpy, tmp_path):
@@ -79,19 +79,19 @@ def test_the_card_names_the_engine(tmp_path):
 
 
 def test_materials_do_not_depend_on_light_and_lie_where_the_meshes_are(maker, assembly):
-    look = maker.engine.look(assembly)
+    g_buffer = maker.engine.g_buffer(assembly)
     dark = replace(assembly, lighting={**assembly.lighting, "key": (0.0, 0.0, 0.0), "exposure": 0.1})
-    np.testing.assert_array_equal(maker.engine.look(dark).albedo, look.albedo)
-    assert look.mesh.any() and set(np.unique(look.mesh)) <= set(range(len(assembly.arms) + 1))
-    side = len(look.mesh)
+    np.testing.assert_array_equal(maker.engine.g_buffer(dark).albedo, g_buffer.albedo)
+    assert g_buffer.mesh.any() and set(np.unique(g_buffer.mesh)) <= set(range(len(assembly.arms) + 1))
+    side = len(g_buffer.mesh)
     pixel = ((np.arange(320) + 0.5) * side / 320).astype(int)
     label = maker.engine.render(assembly).label
-    assert ((look.mesh[np.ix_(pixel, pixel)] > 0) != (label > 0)).mean() < 0.005
-    shown = look.mesh > 0
-    assert 0 < look.albedo[shown].mean() < 1
-    for share in (look.roughness, look.metal, look.skin, look.cloth):
+    assert ((g_buffer.mesh[np.ix_(pixel, pixel)] > 0) != (label > 0)).mean() < 0.005
+    shown = g_buffer.mesh > 0
+    assert 0 < g_buffer.albedo[shown].mean() < 1
+    for share in (g_buffer.roughness, g_buffer.metal, g_buffer.skin, g_buffer.cloth):
         assert share[shown].min() >= 0 and share[shown].max() <= 1
-    assert look.skin[shown].max() == 1
+    assert g_buffer.skin[shown].max() == 1
 
 
 def test_silhouettes_agree_with_the_label_picture(cycles, assembly):
@@ -110,20 +110,20 @@ def test_a_frame_can_be_rendered_again(cycles, assembly):
 
 def test_the_environment_lights_from_where_its_harmonics_say(cycles, maker):
     """A dull ball under a made-up sky, seen by a turned camera."""
-    from hand_pose_3d.rendering.assemble import _thing_mesh
-    from hand_pose_3d.rendering.objects import Thing
+    from hand_pose_3d.rendering.assemble import _prop_mesh
+    from hand_pose_3d.rendering.objects import Prop
 
-    sky = made_up_environment(np.random.default_rng(5))
+    sky = procedural_environment(np.random.default_rng(5))
     turn = sample_scene(maker.source, "training", 0, 4).rotation_world_camera
     harmonics = rotate_harmonics(sky.harmonics, turn)
     colours = np.full((2, 3), 0.5)
     centre, radius, focal = np.array([0, 0, 1.0]), 0.3, 400.0
-    ball = Thing("ball", np.full(3, 2 * radius), np.eye(3), centre, colours, 0.0, False, 0.0, 0.0, 1.0, 3.0)
+    ball = Prop("ball", np.full(3, 2 * radius), np.eye(3), centre, colours, 0.0, False, 0.0, 0.0, 1.0, 3.0)
     none = (0.0, 0.0, 0.0)
     scene = Assembly(
         intrinsics=np.array([[focal, 0, 159.5], [0, focal, 159.5], [0, 0, 1]]),
         arms=[],
-        things=[_thing_mesh(ball)],
+        props=[_prop_mesh(ball)],
         lighting={"key": none, "fill": none, "key_direction": (0, 0, -1), "fill_direction": (0, 0, -1)},
         background=np.zeros((320, 320, 3), np.uint8),
         shadow_centre=centre,

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from hand_pose_3d.datasets import rhd
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
-from hand_pose_3d.rendering import dataset, rhd
+from hand_pose_3d.rendering import dataset
 from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
 from hand_pose_3d.skeleton import Side
 
@@ -143,7 +144,7 @@ def test_right_hands_mirror_left_hands(maker):
     )
     views, points = [], []
     for hand in (left, right):
-        assembly = assemble(replace(scene, hands=(hand,), things=(), people=(), intrinsics=centred), maker.source)
+        assembly = assemble(replace(scene, hands=(hand,), props=(), people=(), intrinsics=centred), maker.source)
         views.append(maker.engine.render(assembly))
         points.append(assembly.keypoints_m[0][1])
     np.testing.assert_allclose(points[0] * [-1, 1, 1], points[1], atol=1e-9)

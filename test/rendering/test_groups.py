@@ -19,7 +19,7 @@ def frames(maker):
 
 def joints(source, hand):
     """Elbow and shoulder of a hand's arm in camera axes."""
-    arm = source.characters.arm(hand.character)
+    arm = hand.arm
     place = hand.rotation_camera_hand @ np.diag([-1.0 if hand.side is Side.RIGHT else 1.0, 1, 1])
     return [j @ place.T + hand.wrist_camera_m for j in pose.arm_joints(arm, pose.bone_motions(arm, hand.angles)[0])]
 

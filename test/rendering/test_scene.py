@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 
 from hand_pose_3d.rendering.assemble import assemble
-from hand_pose_3d.rendering.background import harmonics_basis, made_up_environment, project_harmonics, rotate_harmonics
+from hand_pose_3d.rendering.background import (
+    harmonics_basis,
+    procedural_environment,
+    project_harmonics,
+    rotate_harmonics,
+)
+from hand_pose_3d.rendering.camera_effects import apply_camera_effects
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
 from hand_pose_3d.rendering.objects import KINDS, unit_shape
-from hand_pose_3d.rendering.photo import develop
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.skeleton import Side
 
@@ -22,7 +27,7 @@ def test_a_scene_depends_on_seed_split_and_index_only(maker):
 
 def test_splits_share_no_character_and_sides_are_balanced(maker):
     scenes = {s: [sample_scene(maker.source, s, 0, i) for i in range(120)] for s in ("training", "evaluation")}
-    people = {s: {h.character for scene in scenes[s] for h in scene.hands} for s in scenes}
+    people = {s: {h.arm.character for scene in scenes[s] for h in scene.hands} for s in scenes}
     assert not people["training"] & people["evaluation"]
     assert max(people["training"]) < NUM_TRAINING <= min(people["evaluation"])
     assert max(people["evaluation"]) < NUM_TRAINING + NUM_EVALUATION
@@ -60,7 +65,7 @@ def test_harmonics_give_back_the_irradiance_of_an_even_sky_and_turn_with_the_cam
     directions = np.array([[0, 1.0, 0], [1, 0, 0], [0, 0, -1]])
     np.testing.assert_allclose(harmonics_basis(directions) @ coefficients, 1, atol=0.01)
 
-    light = made_up_environment(np.random.default_rng(3)).harmonics
+    light = procedural_environment(np.random.default_rng(3)).harmonics
     turn = np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]])  # world <- camera
     np.testing.assert_allclose(
         harmonics_basis(directions) @ rotate_harmonics(light, turn),
@@ -80,11 +85,11 @@ def test_shapes_are_closed_and_face_outwards(kind):
     assert (facing >= -1e-12).all()
 
 
-def test_developing_keeps_size_and_is_repeatable(maker):
+def test_camera_effects_keep_the_size_and_is_repeatable(maker):
     picture = np.random.default_rng(0).integers(0, 255, (320, 320, 3)).astype(np.uint8)
     for i in range(12):
-        photo = sample_scene(maker.source, "training", 5, i).photo
-        first, second = (develop(picture, photo, np.random.default_rng(1)) for _ in range(2))
+        effects = sample_scene(maker.source, "training", 5, i).camera_effects
+        first, second = (apply_camera_effects(picture, effects, np.random.default_rng(1)) for _ in range(2))
         assert first.shape == picture.shape and first.dtype == np.uint8
         np.testing.assert_array_equal(first, second)
 
@@ -112,13 +117,15 @@ def test_cloth_is_never_the_colour_of_skin(maker):
 
 def test_pictures_do_not_depend_on_the_frame_before(maker):
     scenes = [sample_scene(maker.source, "training", 6, i) for i in range(12)]
-    bare = [assemble(scene, maker.source) for scene in scenes if not scene.things]  # things have no label
+    bare = [assemble(scene, maker.source) for scene in scenes if not scene.props]  # props have no label
     bare.sort(key=lambda a: min(points[:, 2].min() for _, points in a.keypoints_m))
     near, far = bare[0], bare[-1]
-    first, look = maker.engine.render(far), maker.engine.look(far)
-    maker.engine.look(near)
+    first, look = maker.engine.render(far), maker.engine.g_buffer(far)
+    maker.engine.g_buffer(near)
     maker.engine.render(near)
-    for one, other in zip((*first, look.mesh), (*maker.engine.render(far), maker.engine.look(far).mesh), strict=True):
+    for one, other in zip(
+        (*first, look.mesh), (*maker.engine.render(far), maker.engine.g_buffer(far).mesh), strict=True
+    ):
         np.testing.assert_array_equal(one, other)
     assert (look.mesh > 0).mean() < 0.5 and (first.label > 0).any()
     assert not first.depth_m[first.label == 0].any()

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hand_pose_3d import geometry
 from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, reference_units
 from hand_pose_3d.skeleton import Side
@@ -43,32 +44,20 @@ SCALE_M = REFERENCE_LENGTH_M / reference_units(geometry.normalise(open_hand(Side
 
 def make_hand(side: Side, shift: float, camera=None, depth_m=None, track_id: int = 1, settings=None) -> HandPose:
     """A turned open hand; placed half a metre away (or where depth says) when there is a camera."""
-    settings = settings or {"scale_source": ScaleSource.ASSUMED, "reference_length": REFERENCE_LENGTH_M}
-    length = settings["reference_length"] / REFERENCE_LENGTH_M
+    config = EstimatorConfig(**(settings or {}))
+    length = config.reference_length / REFERENCE_LENGTH_M
+    depth_m = depth_m if config.uses_depth else None
     rotation = Rotation.from_euler("xyz", [0.3, -0.4 + shift, 0.2]).as_matrix()
     relative, _ = geometry.normalise(open_hand(side) @ rotation.T)
-    canonical, viewpoint = geometry.to_canonical(relative)
     distance = 0.5 if depth_m is None else float(np.nanmedian(depth_m))
     placed = length * (relative * SCALE_M + [0.2 * shift - 0.1, 0.02, distance])
     metric = {}
-    if camera is not None:
-        source = settings["scale_source"] if depth_m is None else ScaleSource.DEPTH
+    source = config.reference_source if depth_m is None else ScaleSource.DEPTH
+    if camera is not None and config.scale_source in ("auto", source.label):
         metric = {"keypoints_m": placed, "scale_m": length * SCALE_M, "scale_source": source, "position_stddev_m": 0.03}
     pixels = placed[:, :2] / placed[:, 2:] * 500 + [320, 240]
-    low, size = pixels.min(0), np.ptp(pixels, axis=0)
-    return HandPose(
-        side=side,
-        side_score=0.9,
-        score=0.8,
-        keypoints_px=pixels,
-        keypoint_scores=np.linspace(0.3, 1.0, 21),
-        keypoints_relative=relative,
-        keypoints_canonical=canonical,
-        rotation_camera_canonical=viewpoint,
-        roi_px=(low[0], low[1], size[0], size[1]),
-        track_id=track_id,
-        **metric,
-    )
+    scores = {"side_score": 0.9, "score": 0.8, "keypoint_scores": np.linspace(0.3, 1.0, 21)}
+    return HandPose.from_keypoints(side, pixels, relative, track_id=track_id, **scores, **metric)
 
 
 class OutOfMemoryError(RuntimeError):

@@ -14,7 +14,6 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros.conversions import (
     ENCODINGS,
     camera_from_info,
-    check_camera_fits,
     compressed_to_rgb,
     depth_to_metres,
     image_to_rgb,
@@ -296,9 +295,9 @@ def test_binning_and_region_of_interest():
     camera = camera_from_info(info(roi=region, binning_x=2, binning_y=2))
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (250, 255, 110, 100)
     for shape in ((150, 200, 3), (480, 640)):
-        check_camera_fits(camera, shape)
+        camera.fitted_to(*shape[1::-1])
     with pytest.raises(InvalidInputError, match="200x150"):
-        check_camera_fits(camera, (480, 641 + 1))
+        camera.fitted_to(642, 480)
 
 
 @pytest.mark.parametrize(

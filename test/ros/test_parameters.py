@@ -62,8 +62,11 @@ def test_smoothing_reaches_the_estimator():
 )
 def test_a_measured_length_counts_while_it_is_in_use(source, length, told):
     measured = CalibrationResult(reference_length_m=0.05, reference_length_stddev_m=0.001, samples=60)
-    settings = NodeParameters(scale_source=source, reference_length=length).estimator_settings(measured)
-    assert (settings["scale_source"], settings["reference_length_stddev"]) == told
+    config = EstimatorConfig(
+        **NodeParameters(scale_source=source, reference_length=length).estimator_settings(measured)
+    )
+    assert config.scale_source == source
+    assert (config.reference_source, config.reference_length_stddev) == told
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,8 @@ def test_of_a_hand_far_larger_than_the_input_no_part_is_a_hand(
     plain: None, tmp_path: Path, extent: float, asked: bool
 ) -> None:
     """That a coarser look will see it is known; of one that is hardly larger nothing is asked."""
-    how = SceneAugmentation(extent=(extent, extent), any_turn=0.0, more=0.0, empty=0.0)
-    sampler = SceneSampler([(packed(tmp_path, scene(keypoints((160, 160), 250), radius=9)), 1.0)], how)
+    augmentation = SceneAugmentation(extent=(extent, extent), any_turn=0.0, more=0.0, empty=0.0)
+    sampler = SceneSampler([(packed(tmp_path, scene(keypoints((160, 160), 250), radius=9)), 1.0)], augmentation)
     samples = [sampler(np.random.default_rng(seed)) for seed in range(10)]
     assert all(sample.crops == [] for sample in samples)
     assert any(sample.ignored.any() for sample in samples) != asked
@@ -137,8 +137,8 @@ def test_pictures_without_hands_teach_that_there_are_none(plain: None, tmp_path:
 def test_a_hand_that_another_picture_covers_is_not_looked_for(plain: None, tmp_path: Path) -> None:
     hands = packed(tmp_path / "a", scene(keypoints((150, 160), 150), radius=6))
     bare = packed(tmp_path / "b", scene(background=(10, 200, 90)))
-    how = SceneAugmentation(extent=(60.0, 120.0), more=1.0, bare=1.0, empty=0.0)
-    sampler, counts = SceneSampler([(hands, 1.0), (bare, 1.0)], how), []
+    augmentation = SceneAugmentation(extent=(60.0, 120.0), more=1.0, bare=1.0, empty=0.0)
+    sampler, counts = SceneSampler([(hands, 1.0), (bare, 1.0)], augmentation), []
     for seed in range(40):
         sample = sampler(np.random.default_rng(seed))
         visible = int((~np.isnan(find_dots(sample.image))).all(1).sum())

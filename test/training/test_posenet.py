@@ -73,10 +73,10 @@ def test_keypoints_that_a_teacher_guesses_are_not_learned() -> None:
 
 
 def test_windows_beside_a_hand_hold_none() -> None:
-    how = PoseAugmentation(empty=1.0, beside=1.0)
+    augmentation = PoseAugmentation(empty=1.0, beside=1.0)
     shift, ratio = [], []
     for seed in range(60):
-        sample, crop, _ = PoseSampler([pack(Side.LEFT, seed % 2 == 0)], how).draw(np.random.default_rng(seed))
+        sample, crop, _ = PoseSampler([pack(Side.LEFT, seed % 2 == 0)], augmentation).draw(np.random.default_rng(seed))
         assert sample.presence == 0 and not sample.weight.any() and np.isnan(sample.side)
         ideal = crop_from_pose(crop.to_image(sample.uv), CROP_SIZE, CROP_MARGIN)
         assert not fits(crop, ideal)

@@ -28,7 +28,7 @@ from hand_pose_3d.training import data, score_calibration
 from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
-from hand_pose_3d.training.loop import LoopConfig, rate_factor, run
+from hand_pose_3d.training.loop import LoopConfig, Mixture, rate_factor, run
 from hand_pose_3d.training.posenet import (
     CROP_SIZE,
     LitePoseStage,
@@ -110,6 +110,16 @@ def test_run_resumes_where_it_stopped_and_draws_curves(crops: CropPack, tmp_path
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["images"] for row in rows] == [32, 64]
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_a_mixture_draws_each_source_with_its_share() -> None:
+    mixture, rng = Mixture("abc", [1.0, 0.0, 3.0]), np.random.default_rng(0)
+    drawn = [mixture.draw(rng) for _ in range(4000)]
+    assert set(drawn) == {"a", "c"} and len(mixture) == 2
+    assert drawn.count("c") / 4000 == pytest.approx(0.75, abs=0.03)
+    equal = [Mixture([1, 2]).draw(rng) for _ in range(1000)]
+    assert equal.count(1) / 1000 == pytest.approx(0.5, abs=0.06)
+    assert len(Mixture([], [])) == 0
 
 
 def test_rate_warms_up_and_falls() -> None:
@@ -202,13 +212,13 @@ def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> N
     looks = [Crop((139.5, 139.5), 80.0, 160), Crop((45.0, 275.0), 60.0, 160)]
     pack([(image, hand_mask, hand_mask, hands)], tmp_path, count=1, windows=lambda seen: looks)
     opened = load_pack(tmp_path)
-    assert opened.mistaken.shape == (1, PACK_SIZE, PACK_SIZE, 3)
-    middle, corner = opened.mistaken[0, PACK_SIZE // 2, PACK_SIZE // 2], opened.mistaken[0, 5, 5]
+    assert opened.hard_negatives.shape == (1, PACK_SIZE, PACK_SIZE, 3)
+    middle, corner = opened.hard_negatives[0, PACK_SIZE // 2, PACK_SIZE // 2], opened.hard_negatives[0, 5, 5]
     assert (middle == 200).all() and (corner == 40).all()
 
-    sampler = PoseSampler([opened], PoseAugmentation(empty=1.0, mistaken=1.0, beside=0.0))
+    sampler = PoseSampler([opened], PoseAugmentation(empty=1.0, hard_negative=1.0, beside=0.0))
     for seed in range(10):
-        seen = sampler.mistaken(np.random.default_rng(seed))
+        seen = sampler.hard_negative(np.random.default_rng(seed))
         assert (seen[..., 0] > 120).mean() > 0.5
         assert sampler(np.random.default_rng(seed)).presence == 0
 

@@ -65,15 +65,8 @@ def resized(clip: Clip, size: tuple[int, int]) -> Clip:
     return replace(
         clip,
         frames=[cv2.resize(frame, size, interpolation=way) for frame in clip.frames],
-        camera=scaled(clip.camera, (width, height), size),
+        camera=clip.camera.scaled(size[0] / width, size[1] / height),
     )
-
-
-def scaled(camera: Camera, old: tuple[int, int], new: tuple[int, int]) -> Camera:
-    """The camera of resized images; old, new: (width, height)."""
-    a, b = new[0] / old[0], new[1] / old[1]
-    middle = ((camera.cx + 0.5) * a - 0.5, (camera.cy + 0.5) * b - 0.5)
-    return replace(camera, fx=camera.fx * a, fy=camera.fy * b, cx=middle[0], cy=middle[1], width=new[0], height=new[1])
 
 
 def tiled(frames: Sequence[np.ndarray], hands: int) -> list[np.ndarray]:

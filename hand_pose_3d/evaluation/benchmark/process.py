@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.protocols import VideoEstimator
 
 _TIMEOUT_S = 600.0
 
@@ -34,7 +35,7 @@ def memory_mb(pid: int | str = "self") -> dict[str, float | None]:
     }
 
 
-def make_estimator(family: str, settings: dict[str, Any]) -> Any:
+def make_estimator(family: str, settings: dict[str, Any]) -> VideoEstimator:
     """The estimator of a family: 'lite', 'paper' or 'mediapipe', which takes max_hands and tracking only."""
     if family == "mediapipe":
         from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands

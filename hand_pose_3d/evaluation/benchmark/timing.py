@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.protocols import VideoEstimator
 
 END_TO_END = "end_to_end"
 OTHER = "other"
@@ -44,7 +45,7 @@ class Contender:
     """An estimator with the call of :class:`hand_pose_3d.HandPoseEstimator`, and what it is."""
 
     setting: Setting
-    estimator: Any
+    estimator: VideoEstimator
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def measure(
 
 
 def _pass(
-    estimator: Any,
+    estimator: VideoEstimator,
     frames: Sequence[np.ndarray],
     plan: Plan,
     camera: Camera | None,

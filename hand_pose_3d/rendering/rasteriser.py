@@ -22,7 +22,7 @@ _EDGE = 0.6
 class Pictures(NamedTuple):
     """colour: (S, S, 3) uint8 RGB. label: (S, S) uint8, RHD's 33 classes. depth_m: (S, S) float32, 0 = background.
 
-    mesh: (S, S) uint8, number of the arm or thing from 1 on, 0 = background.
+    mesh: (S, S) uint8, number of the arm or prop from 1 on, 0 = background.
     """
 
     colour: np.ndarray
@@ -31,10 +31,10 @@ class Pictures(NamedTuple):
     mesh: np.ndarray
 
 
-class Look(NamedTuple):
+class GBuffer(NamedTuple):
     """What is seen before any light falls on it, in linear light, (S, S, ...) float32.
 
-    mesh: (S, S) number of the arm or thing from 1 on, 0 = background. albedo: (S, S, 3). height_m: (S, S) of wrinkles.
+    mesh: (S, S) number of the arm or prop from 1 on, 0 = background. albedo: (S, S, 3). height_m: (S, S) of wrinkles.
     roughness, metal, skin, cloth: (S, S) 0..1.
     """
 
@@ -70,9 +70,9 @@ class Rasteriser:
         self._surface_program = _program(gl, shaders.VERTEX, shaders.SURFACE_FRAGMENT)
         self._shadow_program = _program(gl, shaders.SHADOW_VERTEX, shaders.SHADOW_FRAGMENT)
         corners = gl.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], "f4").tobytes())
-        self._screen, self._look_screen, self._which_screen = (
+        self._screen, self._g_buffer_screen, self._which_screen = (
             gl.vertex_array(_program(gl, shaders.SCREEN_VERTEX, fragment), [(corners, "2f", "corner")])
-            for fragment in (shaders.FRAGMENT, shaders.LOOK_FRAGMENT, shaders.WHICH_FRAGMENT)
+            for fragment in (shaders.FRAGMENT, shaders.G_BUFFER_FRAGMENT, shaders.WHICH_FRAGMENT)
         )
         full = (size, size)
         self._surface = gl.framebuffer(
@@ -80,7 +80,7 @@ class Rasteriser:
         )
         self._nothing = gl.framebuffer(self._surface.color_attachments[-1:], self._surface.depth_attachment)
         self._colour = gl.framebuffer([gl.renderbuffer(full, 4)], gl.depth_renderbuffer(full))
-        self._looks = gl.framebuffer(
+        self._g_buffer = gl.framebuffer(
             [gl.renderbuffer(full, 4, dtype="f4") for _ in range(2)], gl.depth_renderbuffer(full)
         )
         self._shadow_map = gl.depth_texture((_SHADOW_SIZE, _SHADOW_SIZE))
@@ -97,7 +97,7 @@ class Rasteriser:
 
     def render(self, scene: Assembly) -> Pictures:
         """Draw one assembled scene."""
-        meshes = [*scene.arms, *scene.things]
+        meshes = [*scene.arms, *scene.props]
         buffers = [self._upload(mesh) for mesh in meshes]
         light = _light_matrix(scene)
         self._draw_shadow(light, meshes, buffers)
@@ -108,22 +108,24 @@ class Rasteriser:
             vertices.release()
         return self._read(scene.background)
 
-    def look(self, scene: Assembly) -> Look:
+    def g_buffer(self, scene: Assembly) -> GBuffer:
         """The materials of one assembled scene, for an engine that lights them itself."""
-        meshes = [*scene.arms, *scene.things]
+        meshes = [*scene.arms, *scene.props]
         buffers = [self._upload(mesh) for mesh in meshes]
         boxes = self._draw_surface(scene, meshes, buffers)
-        self._shade(meshes, boxes, self._looks, self._look_screen, lens=_lens(scene.intrinsics))
+        self._shade(meshes, boxes, self._g_buffer, self._g_buffer_screen, lens=_lens(scene.intrinsics))
         for vertices, _ in buffers:
             vertices.release()
 
         side = self.size
         colour, finish = (
-            np.frombuffer(self._looks.read(components=4, attachment=k, dtype="f4"), np.float32).reshape(side, side, 4)
+            np.frombuffer(self._g_buffer.read(components=4, attachment=k, dtype="f4"), np.float32).reshape(
+                side, side, 4
+            )
             for k in range(2)
         )
         mesh = self._read_which()[..., 1].astype(int)
-        return Look(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
+        return GBuffer(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
 
     def _draw_shadow(self, light: np.ndarray, meshes: list[SceneMesh], buffers: list[Any]) -> None:
         """How far the key light reaches, near the hands."""

@@ -42,9 +42,9 @@ def test_skin_shows_nothing_from_beside_its_pieces_of_the_texture(maker, close):
     mean = (128 / 255) ** 2
     arm.uniforms |= {"texture_share": 1.0, "texture_mean": (mean, mean, mean)}
     arm.texture = ("painted", paint)
-    painted = maker.engine.look(close)
+    painted = maker.engine.g_buffer(close)
     arm.texture = ("plain", np.full((4, 4, 3), 128, np.uint8))
-    plain = maker.engine.look(close)
+    plain = maker.engine.g_buffer(close)
     number = close.arms.index(arm) + 1
     shown = (plain.mesh == number) & (plain.skin > 0)
     assert shown.sum() > 3000

@@ -6,32 +6,32 @@ from functools import cache
 
 import numpy as np
 
-from hand_pose_3d.rendering.scene import Photo
+from hand_pose_3d.rendering.scene import CameraEffects
 
 
-def develop(picture: np.ndarray, photo: Photo, rng: np.random.Generator) -> np.ndarray:
+def apply_camera_effects(picture: np.ndarray, effects: CameraEffects, rng: np.random.Generator) -> np.ndarray:
     """Degrade an RGB picture (H, W, 3) uint8; same size out."""
     import cv2
 
     height, width = picture.shape[:2]
     image = picture
-    if photo.motion_px > 0:
-        image = cv2.filter2D(image, -1, _streak(photo.motion_px, photo.motion_angle))
-    if photo.defocus_px > 0:
-        image = cv2.GaussianBlur(image, (0, 0), photo.defocus_px)
-    if photo.shrink > 0:
-        small = (max(int(width * photo.shrink), 16), max(int(height * photo.shrink), 16))
+    if effects.motion_px > 0:
+        image = cv2.filter2D(image, -1, _streak(effects.motion_px, effects.motion_angle))
+    if effects.defocus_px > 0:
+        image = cv2.GaussianBlur(image, (0, 0), effects.defocus_px)
+    if effects.shrink > 0:
+        small = (max(int(width * effects.shrink), 16), max(int(height * effects.shrink), 16))
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
     # White balance, gamma and saturation as one 3x3 matrix between tables; noise from a bank of grain.
-    levels = np.linspace(0, 1, 256)[:, None] ** photo.gamma * photo.gain * 255
+    levels = np.linspace(0, 1, 256)[:, None] ** effects.gamma * effects.gain * 255
     image = cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[None])
-    if photo.saturation != 1:
-        keep, mix = photo.saturation, (1 - photo.saturation) / 3
+    if effects.saturation != 1:
+        keep, mix = effects.saturation, (1 - effects.saturation) / 3
         image = cv2.transform(image, np.full((3, 3), mix) + keep * np.eye(3))
-    if photo.noise > 0:
-        image = _add_noise(image, photo.noise, rng)
-    if photo.jpeg_quality:
-        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, photo.jpeg_quality])[1]
+    if effects.noise > 0:
+        image = _add_noise(image, effects.noise, rng)
+    if effects.jpeg_quality:
+        data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, effects.jpeg_quality])[1]
         image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
     if image.shape[:2] != (height, width):
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -1,13 +1,4 @@
-"""The layout of the Rendered Hand pose Dataset: files of one frame and the annotation of a split.
-
-<root>/<split>/color/%05d.png, mask/%05d.png (33 classes: 0 background, 1 person, 2-17 left hand, 18-33 right hand),
-depth/%05d.png (metres = (256 R + G) / 65535 * 5) and anno_<split>.pickle: {index: {"uv_vis": (42, 3), "xyz": (42, 3),
-"K": (3, 3), "hands": [...]}}: 21 keypoints of the left hand, then of the right, in the paper's order. A hand that is
-not in the scene has zeros; of several left or right hands that with the most pixels is there. Beyond RHD, "hands"
-lists all hands of the scene as dicts: "side" ("left" or "right"), "uv" (21, 2) pixels, "xyz" (21, 3) metres in camera
-axes, "visible" (21,) bool, all in the public keypoint order (wrist, then each finger from base to tip), and "pixels"
-(int), how many pixels show it: 0 for one that is hidden or outside.
-"""
+"""Writes frames and annotations in the layout of :mod:`hand_pose_3d.datasets.rhd`."""
 
 from __future__ import annotations
 
@@ -18,12 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.datasets.rhd import DEPTH_RANGE_M, LEFT_CLASSES, PERSON_CLASS, annotation_name
 from hand_pose_3d.errors import HandPoseError
-from hand_pose_3d.images import read_pixels
 from hand_pose_3d.skeleton import FROM_PAPER, TO_PAPER, Side
 
-MAX_DEPTH_M = 5.0
-FOLDERS = ("color", "mask", "depth")
 _BELOW_M = np.array([0.034, *[0.022, 0.022, 0.022, 0.03] * 5])[:, None, None]
 """How far below the skin each keypoint lies at most, in the paper's order: wrist, then tips to bases."""
 _AROUND = np.arange(-1, 2)
@@ -38,7 +27,7 @@ _SHOWS = {side: np.zeros((21, 256), bool) for side in (Side.LEFT, Side.RIGHT)}
 for _k, _parts in enumerate(_PARTS_AT):
     for _p in _parts:
         _SHOWS[Side.LEFT][_k, _p] = True
-        _SHOWS[Side.RIGHT][_k, _p + 16 if _p > 1 else _p] = True
+        _SHOWS[Side.RIGHT][_k, _p + len(LEFT_CLASSES) * (_p in LEFT_CLASSES)] = True
 
 
 def annotation(
@@ -62,7 +51,7 @@ def annotation(
         projected = points @ intrinsics.T
         uv = projected[:, :2] / projected[:, 2:]
         shown = visible(uv[TO_PAPER], points[TO_PAPER, 2], side, own, depth_m)
-        pixels = int((own > 1).sum())
+        pixels = int((own > PERSON_CLASS).sum())
         hands.append(
             {
                 "side": side.label,
@@ -96,7 +85,7 @@ def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray,
     import fpng  # five times as fast as OpenCV's PNGs, which took a seventh of a frame's time
 
     far = cv2.compare(depth_m, 0, cv2.CMP_EQ)
-    level = (np.minimum(depth_m, MAX_DEPTH_M) * np.float32(65535 / MAX_DEPTH_M) + np.float32(0.5)).astype("<u2")
+    level = (np.minimum(depth_m, DEPTH_RANGE_M) * np.float32(65535 / DEPTH_RANGE_M) + np.float32(0.5)).astype("<u2")
     low, high = cv2.split(level.view(np.uint8).reshape(*level.shape, 2))
     grey = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     pictures = {
@@ -112,17 +101,9 @@ def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray,
             raise HandPoseError(f"{path} could not be written: {error.strerror}") from error
 
 
-def read_depth(path: Path) -> np.ndarray:
-    """Depth picture (H, W) in metres."""
-    import cv2
-
-    packed = read_pixels(path, cv2.IMREAD_COLOR)
-    return (packed[..., 2].astype(np.float32) * 256 + packed[..., 1]) / 65535 * MAX_DEPTH_M
-
-
 def write_annotation(folder: Path, records: dict[int, dict[str, Any]]) -> Path:
     """Write anno_<split>.pickle, sorted by index."""
-    path = folder / f"anno_{folder.name}.pickle"
+    path = folder / annotation_name(folder.name)
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
         pickle.dump({i: records[i] for i in sorted(records)}, file, protocol=2)

@@ -1,0 +1,92 @@
+"""How images and crops become numbers for the networks, and back; each convention is stated here once.
+
+Pixels have their centres at whole numbers: an image or map of n pixels reaches from -0.5 to n - 0.5, and its unit
+square from 0 to 1. Functions take numpy's arrays and torch's tensors alike, and keep shapes unless stated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+INPUT_MEAN = 0.5
+"""Networks take images as value / 255 - INPUT_MEAN."""
+
+
+def image_to_input(image: Any, dtype: Any = None) -> Any:
+    """Tensor (N, 3, H, W) in -0.5..0.5 of RGB images (N, H, W, 3), 0..255 of any type; float32 unless stated."""
+    planes = image.permute(0, 3, 1, 2)
+    return (planes.float() if dtype is None else planes.to(dtype)) / 255 - INPUT_MEAN
+
+
+def to_unit(pixels: Any, size: int) -> Any:
+    """Pixels of an image or map with an edge of `size` pixels, in its unit square."""
+    return (pixels + 0.5) / size
+
+
+def from_unit(uv: Any, size: int) -> Any:
+    """Inverse of :func:`to_unit`."""
+    return uv * size - 0.5
+
+
+def rescale_pixels(pixels: Any, factor: Any) -> Any:
+    """Where pixels of an image lie once it is resized by a factor."""
+    return (pixels + 0.5) * factor - 0.5
+
+
+def mirror_pixels(pixels: np.ndarray, width: int) -> np.ndarray:
+    """Where pixels (..., 2) of an image of this width lie in its mirror image."""
+    return pixels * [-1, 1] + [width - 1, 0]
+
+
+class CropReading(NamedTuple):
+    """What the networks read in a crop; arrays, or tensors of N crops with an axis of N in front.
+
+    uv: (21, 2) in the crop's unit square. scores: (21,). right, presence: probabilities that it is a right hand and
+    that it holds a hand where uv says. canonical: (21, 3) of the hand's own side. rotation: (3, 3) crop axes from
+    canonical.
+    """
+
+    uv: Any
+    scores: Any
+    right: Any
+    presence: Any
+    canonical: Any
+    rotation: Any
+
+    @property
+    def relative(self) -> np.ndarray:
+        """(21, 3) wrist at zero, reference bone of length one, crop axes."""
+        return self.canonical @ self.rotation.T
+
+    def mirrored(self) -> CropReading:
+        """What the crop mirrored left to right holds."""
+        # The other side's canonical frame is mirrored in z, so that the rotation stays one.
+        flip = np.array([1.0, 1.0, -1.0])
+        return self._replace(
+            uv=self.uv * [-1, 1] + [1, 0],
+            right=1 - self.right,
+            canonical=self.canonical * flip,
+            rotation=self.rotation * [[-1], [1], [1]] * flip,
+        )
+
+    def mean(self, other: CropReading) -> CropReading:
+        """The mean of two readings of one crop; of two sides the surer one's pose."""
+        odds = [math.log(p / (1 - p)) for p in (min(max(r.presence, 1e-6), 1 - 1e-6) for r in (self, other))]
+        right = (self.right + other.right) / 2
+        same = (self.right > 0.5) == (other.right > 0.5)
+        pose = next(r for r in (self, other) if (r.right > 0.5) == (right > 0.5))
+        canonical, rotation = pose.canonical, pose.rotation
+        if same and np.isfinite(self.rotation + other.rotation).all():
+            u, _, v = np.linalg.svd(self.rotation + other.rotation)
+            canonical, rotation = (self.canonical + other.canonical) / 2, u @ np.diag([1, 1, np.linalg.det(u @ v)]) @ v
+        return CropReading(
+            (self.uv + other.uv) / 2,
+            (self.scores + other.scores) / 2,
+            right,
+            1 / (1 + math.exp(-sum(odds) / 2)),
+            canonical,
+            rotation,
+        )

@@ -1,0 +1,78 @@
+"""One image on its way through the estimator, with what is known of its moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.images import as_rgb8
+
+_FARTHEST_M = 100.0
+"""Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What one call of the estimator is given, checked.
+
+    image: (H, W, 3) uint8 RGB; camera: that of images of this size; depth_m: (H, W) metres, registered to the image;
+    stamp_s: acquisition time, seconds. None is what is not known.
+    """
+
+    image: np.ndarray
+    camera: Camera | None = None
+    depth_m: np.ndarray | None = None
+    stamp_s: float | None = None
+
+    @classmethod
+    def checked(
+        cls, image: np.ndarray, camera: Camera | None, depth_m: np.ndarray | None, stamp_s: float | None
+    ) -> Frame:
+        """A frame of what a user gives: other kinds of images are converted, a camera of another size is scaled.
+
+        Raises InvalidInputError for what is no image of 16 x 16 pixels or more, no camera for it, or no metres for it.
+        """
+        image = as_rgb8(image)
+        height, width = image.shape[:2]
+        if min(height, width) < 16:
+            raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {width} x {height}")
+        _check_depth(depth_m, (height, width))
+        if camera is not None:
+            if not isinstance(camera, Camera):
+                raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
+            camera = camera.fitted_to(width, height)
+        return cls(image, camera, depth_m, stamp_s)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.image.shape[1], self.image.shape[0]
+
+    def mirrored(self) -> Frame:
+        """Image and depth mirrored left to right; the camera stays."""
+        depth_m = None if self.depth_m is None else self.depth_m[:, ::-1]
+        return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m)
+
+
+def _check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Raise InvalidInputError unless depth is None or metres for an image of this shape (H, W)."""
+    if depth_m is None:
+        return
+    if not isinstance(depth_m, np.ndarray) or depth_m.dtype.kind != "f":
+        what = f"{depth_m.dtype} numbers" if isinstance(depth_m, np.ndarray) else f"a {type(depth_m).__name__}"
+        raise InvalidInputError(
+            f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
+        )
+    if depth_m.shape != shape:
+        raise InvalidInputError(
+            f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
+        )
+    some = depth_m[::8, ::8]
+    some = some[np.isfinite(some) & (some > 0)]
+    if some.size and np.median(some) > _FARTHEST_M:
+        raise InvalidInputError(
+            f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
+        )

@@ -1,0 +1,87 @@
+"""What frames are drawn from: characters, bodies, actions and, where there are any, environment maps and skins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from hand_pose_3d.datasets.rhd import SPLITS
+from hand_pose_3d.rendering import actions
+from hand_pose_3d.rendering.background import environment_files
+from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Arm, Characters
+from hand_pose_3d.rendering.people import People
+
+_EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What scenes are sampled from: characters and, where there is one, a folder of assets."""
+
+    characters: Characters
+    people: People
+    assets: Path | None = None
+
+    def identities(self, split: str) -> range:
+        """Indices of a split's characters; the splits share none."""
+        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
+
+    def environments(self, split: str) -> list[Path]:
+        """A split's environment maps; the splits share none."""
+        held_out = split == "evaluation"
+        return [f for i, f in enumerate(self._maps) if (i % _EVALUATION_ENVIRONMENTS == 2) == held_out]
+
+    def environment(self, name: str) -> Path:
+        """The file of an environment map."""
+        return next(f for f in self._maps if f.name == name)
+
+    def skin(self, name: str) -> Path:
+        """The file of a skin texture."""
+        return next(f for f in self.skins if f.name == name)
+
+    @cached_property
+    def _maps(self) -> list[Path]:
+        return environment_files(self.assets)
+
+    @cached_property
+    def skins(self) -> list[Path]:
+        """Skin textures of the asset folder."""
+        return sorted((self.assets / "skins").glob("*_diffuse*")) if self.assets else []
+
+
+@dataclass(frozen=True, eq=False)
+class FrameSource:
+    """What one frame is drawn from: its own chance, and one split of a source. The splits share nothing."""
+
+    rng: np.random.Generator
+    source: Source
+    split: str
+
+    @classmethod
+    def of_frame(cls, source: Source, split: str, seed: int, index: int, stream: int | None = None) -> FrameSource:
+        """Of frame `index` of data set `seed`, on which alone its chance depends; stream: for chance of its own."""
+        key = [seed, SPLITS.index(split), index]
+        return cls(np.random.default_rng(key if stream is None else [*key, stream]), source, split)
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Names of the split's actions."""
+        return actions.TRAINING if self.split == "training" else actions.EVALUATION
+
+    def arm(self) -> Arm:
+        """The arm of any of the split's characters."""
+        identities = self.source.identities(self.split)
+        return self.source.characters.arm(int(identities[self.rng.integers(len(identities))]))
+
+    def body(self) -> int:
+        """Number of any of the split's bodies."""
+        indices = self.source.people.indices(self.split)
+        return int(indices[self.rng.integers(len(indices))])
+
+    def environment(self) -> Path | None:
+        """Any of the split's environment maps, now and then none."""
+        maps = self.source.environments(self.split)
+        return maps[self.rng.integers(len(maps))] if maps and self.rng.random() < 0.72 else None
