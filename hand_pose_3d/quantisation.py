@@ -49,7 +49,7 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
     names = [entry.name for entry in model.graph.input]
     exact = [node.name for node in model.graph.node if not node.name.startswith(tuple(prefixes))]
     # Says that it is ready for this; without it, two warnings are logged.
-    model.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(model), str(source))
