@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
 from hand_pose_3d.pixels import crops_of, mirrored
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
-from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, make_upload
+from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, make_upload, opencv_threads
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
 from hand_pose_3d.windows import fits
@@ -29,14 +30,14 @@ from hand_pose_3d.windows import fits
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
 
-NETWORK_SETTINGS = ("model", "device", "weights", "precision")
+NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads")
 """Settings that say which networks are loaded, and how; all others can change while they stay."""
 
 _ROUGH_SCORE = 0.015
-"""Of a first reading of a single image, from which on its hand is read again in a better window."""
+"""Of a first reading in a thorough search, from which on its hand is read again in a better window."""
 
 _ROUGH_SHARE = 0.3
-"""The same in a video, whose next image will be searched too: share of the score that is asked for."""
+"""The same in a fast search or a video: share of the score that is asked for."""
 
 _SPARE_READS = 2
 """Places that are read beyond the number of hands that are still missing, since some will hold none."""
@@ -49,7 +50,8 @@ class EstimatorConfig:
     model: str = "auto"  # lite, paper, or auto: lite on a CPU and, as no weights of paper are shipped, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
-    precision: str = "auto"  # auto, float32, float16 (GPU) or bfloat16
+    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)
+    threads: int = 0  # of a CPU: more answer sooner, but work more in all; 0: one if `quick`, else two
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
     mirrored: bool = False  # the image shows the scene as a mirror does
@@ -67,6 +69,8 @@ class EstimatorConfig:
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
         if not (isinstance(self.max_hands, int) and 1 <= self.max_hands <= 16):
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
+        if not (isinstance(self.threads, int) and 0 <= self.threads <= 64):
+            raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         if self.search not in ("auto", "fast", "thorough"):
@@ -91,6 +95,11 @@ class EstimatorConfig:
         return replace(self, **settings)
 
     @property
+    def quick(self) -> bool:
+        """Whether an image is looked at once, as in a video, where time matters more than the last per cent."""
+        return self.tracking or self.search == "fast"
+
+    @property
     def reference_source(self) -> ScaleSource:
         """What metres by the reference length are called: CALIBRATED or ASSUMED."""
         measured = self.scale_source == "auto" and self.reference_length_stddev is not None
@@ -111,7 +120,7 @@ class HandPoseEstimator:
 
     Settings are those of :class:`EstimatorConfig`, by name. Raises WeightsError, DeviceError or InvalidInputError when
     it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds each stage's time.
-    `model`, `device`, `precision` (float32, ...) and `backend` (onnxruntime or torch) say what was chosen.
+    `model`, `device`, `precision` (float32, ...), `threads` and `backend` (onnxruntime or torch) say what was chosen.
 
     >>> estimator = HandPoseEstimator(device="auto")
     >>> hands = estimator(image_rgb, camera=camera)
@@ -121,10 +130,12 @@ class HandPoseEstimator:
         self.config = config = EstimatorConfig().changed(settings)
         self.device = choose_device(config.device)
         self.model = "lite" if config.model == "auto" else config.model
-        dtype = choose_precision(config.precision, self.device)
-        self.precision, self.backend = str(dtype).removeprefix("torch."), choose_backend(self.device, dtype)
-        self._family: Family = load_family(self.model, config.weights, self.device, dtype)
-        self._upload = make_upload(self.device, dtype)
+        self.threads = config.threads or (1 if config.quick and self.model == "lite" else min(2, os.cpu_count() or 1))
+        bytes_allowed = FAMILIES[self.model].int8 and (config.quick or config.precision == "int8")
+        self.precision = choose_precision(config.precision, self.device, bytes_allowed)
+        self.backend = choose_backend(self.device, self.precision)
+        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads)
+        self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
@@ -189,9 +200,10 @@ class HandPoseEstimator:
         if self.config.mirrored:
             frame = frame.mirrored()
         self.timings_ms = dict.fromkeys(STAGES, 0.0)
-        with self._timed("crop"):
-            frame = replace(frame, image=self._upload(frame.image))
-        hands = self._follow(frame) if self.config.tracking else self._place(self._detect(frame, []), frame)
+        with opencv_threads(self.threads):
+            with self._timed("crop"):
+                frame = replace(frame, image=self._upload(frame.image))
+            hands = self._follow(frame) if self.config.tracking else self._place(self._detect(frame, []), frame)
         if self.config.mirrored:
             hands = [_mirror_pixels(hand, frame.size[0]) for hand in hands]
         return sorted(hands, key=lambda hand: -hand.score)
@@ -231,7 +243,7 @@ class HandPoseEstimator:
         with self._timed("detection"):
             found = family.detect(frame.image, family.looks(*frame.size, search, turn))
             places = [d for d in found if not on_known(d, taken)]
-        spare = _SPARE_READS if config.tracking else config.max_hands + _SPARE_READS
+        spare = _SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         hands = self._read_detections(frame, places)
         hands = [hand for hand in hands if hand.score >= config.score_threshold]
@@ -241,8 +253,8 @@ class HandPoseEstimator:
     def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
         """What is read where hands were detected: in windows about the detections, then in those the readings give."""
         family, config = self._family, self.config
-        margins = family.video_margins if config.tracking else family.image_margins
-        rough = config.score_threshold * _ROUGH_SHARE if config.tracking else min(_ROUGH_SCORE, config.score_threshold)
+        margins = family.video_margins if config.quick else family.image_margins
+        rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
         readings: dict[int, tuple[Crop, HandPose]] = {}
         crops = [place.crop(family.crop_size, margin) for margin in margins.detected for place in places]
         for number, crop, hand in self._read(frame, crops):
@@ -254,10 +266,10 @@ class HandPoseEstimator:
             windows = {
                 n: family.crop(hand.keypoints_px, margin) for n, (_, hand) in readings.items() if hand.score >= rough
             }
-            if config.tracking:  # the next image will be read in a better window
+            if config.quick:  # in a video the next image will be read in a better window
                 windows = {n: crop for n, crop in windows.items() if not fits(readings[n][0], crop)}
             numbers = list(windows)
-            for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.tracking):
+            for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.quick):
                 readings[numbers[n]] = crop, family.confirm(hand, places[numbers[n]])
         return [hand for _, hand in readings.values()]
 

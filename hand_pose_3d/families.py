@@ -25,16 +25,27 @@ from hand_pose_3d.detection import (
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.pixels import Image, canvas_of
-from hand_pose_3d.runtime import Runner, make_runner
+from hand_pose_3d.quantisation import clip_crops
+from hand_pose_3d.runtime import Recipe, Runner, make_runner
 from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.weights import Conventions, default_weights, load_weights
+from hand_pose_3d.weights import Conventions, default_weights, load_weights, read_array, read_metadata
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
+
+_CROP_IN_BYTES = (
+    *(f"/pose/trunk/blocks.{index}/" for index in range(3, 15)),
+    "/pose/pyramid/",
+    "/pose/first",
+    "/pose/mix",
+    "/pose/refine",
+    "/pose/second",
+)
+"""Layers that bear 8 bits. In the first blocks rounding does most harm, and few channels gain least; in the head of the
+trunk it shifts the presence. HandSegNet gains a tenth only, as each of its PReLUs is three layers, and loses more."""
 
 _SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
 """The networks' input `side`."""
@@ -62,6 +73,7 @@ class Family(Protocol):
     image_margins: Margins  # of hands in single images, where time matters less
     video_margins: Margins
     upright: bool  # whether crops are turned so that the hand points up
+    int8: bool  # whether the networks bear arithmetic in bytes
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
@@ -86,25 +98,50 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, upright = 160, 1.3, True
+    crop_size, crop_margin, upright, int8 = 160, 1.3, True, True
     # Of held-out renders 84 % were read right with these, 76 % with crop_margin alone; of photographs all either way.
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step, _cell = 170 * 128, 32, STRIDE
 
-    def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
-        from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
-        from hand_pose_3d.networks.lite_runtime import CropReader, SceneReader
+    def __init__(self, weights: Path | None, device: str, precision: str, threads: int) -> None:
+        files = [_path(weights, f"lite-{name}") for name in ("handsegnet", "posenet", "lifting")]
+        size = self.crop_size
 
-        segmentation, pose, lifting = LiteHandSegNet(), LitePoseNet(), LiteLifting()
-        networks: dict[str, nn.Module] = {"handsegnet": segmentation, "posenet": pose, "lifting": lifting}
-        for name, network in networks.items():
-            load_weights(network, _path(weights, f"lite-{name}"))
-        self._confirmation = segmentation.confirmation.numpy().astype(float)
-        scene, crop, size = SceneReader(segmentation), CropReader(pose, lifting), self.crop_size
-        examples: list[np.ndarray] = [np.zeros((1, 192, 256, 3), np.uint8)]
-        self._scene = make_runner(scene, examples, device, dtype, dynamic=[{0: "n", 1: "h", 2: "w"}])
-        examples = [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)]
-        self._crop = make_runner(crop, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
+        def scene_reader() -> nn.Module:
+            from hand_pose_3d.networks.lite import LiteHandSegNet
+            from hand_pose_3d.networks.lite_runtime import SceneReader
+
+            segmentation = LiteHandSegNet()
+            load_weights(segmentation, files[0])
+            return SceneReader(segmentation)
+
+        def crop_reader() -> nn.Module:
+            from hand_pose_3d.networks.lite import LiteLifting, LitePoseNet
+            from hand_pose_3d.networks.lite_runtime import CropReader
+
+            pose, lifting = LitePoseNet(), LiteLifting()
+            load_weights(pose, files[1])
+            load_weights(lifting, files[2])
+            return CropReader(pose, lifting)
+
+        scene = Recipe(
+            "SceneReader",
+            scene_reader,
+            files[:1],
+            [np.zeros((1, 192, 256, 3), np.uint8)],
+            [{0: "n", 1: "h", 2: "w"}],
+        )
+        crop = Recipe(
+            "CropReader",
+            crop_reader,
+            files[1:],
+            [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)],
+            [{0: "n"}, {0: "n"}],
+            lambda: ((crop, np.full(1, -1, np.float32)) for crop in clip_crops(size, self.crop_margin)),
+            _CROP_IN_BYTES,
+        )
+        self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
+        self._confirmation = read_array(files[0], "confirmation").astype(float)
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """See :class:`Family`."""
@@ -146,26 +183,38 @@ class LiteFamily:
 class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
-    crop_size, crop_margin, upright = 256, 1.25, False
+    crop_size, crop_margin, upright, int8 = 256, 1.25, False, False
     image_margins = video_margins = Margins((1.25,), (1.25,))
     _input = (320, 240)
 
-    def __init__(self, weights: Path | None, device: torch.device, dtype: torch.dtype) -> None:
-        from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
-        from hand_pose_3d.networks.lite import LitePoseNet
-        from hand_pose_3d.networks.paper_runtime import PaperCropReader, PaperSceneReader
+    def __init__(self, weights: Path | None, device: str, precision: str, threads: int) -> None:
+        files = [_path(weights, f"paper-{name}") for name in ("handsegnet", "posenet", "lifting")]
+        files.append(default_weights("lite-posenet"))
 
-        segmentation, pose, lifting, side = HandSegNet(), PoseNet(), Lifting(), LitePoseNet()
-        for name, network in (("paper-handsegnet", segmentation), ("paper-posenet", pose)):
-            metadata = load_weights(network, _path(weights, name))
-        self._keypoints = Conventions.from_metadata(metadata)
-        self._pose = Conventions.from_metadata(load_weights(lifting, _path(weights, "paper-lifting")))
-        load_weights(side, default_weights("lite-posenet"))
+        def scene_reader() -> nn.Module:
+            from hand_pose_3d.networks import HandSegNet
+            from hand_pose_3d.networks.paper_runtime import PaperSceneReader
+
+            segmentation = HandSegNet()
+            load_weights(segmentation, files[0])
+            return PaperSceneReader(segmentation)
+
+        def crop_reader() -> nn.Module:
+            from hand_pose_3d.networks import Lifting, PoseNet
+            from hand_pose_3d.networks.lite import LitePoseNet
+            from hand_pose_3d.networks.paper_runtime import PaperCropReader
+
+            pose, lifting, side = PoseNet(), Lifting(), LitePoseNet()
+            for network, path in zip((pose, lifting, side), files[1:]):
+                load_weights(network, path)
+            return PaperCropReader(pose, lifting, side)
+
         examples: list[np.ndarray] = [np.zeros((1, 240, 320, 3), np.uint8)]
-        self._scene = make_runner(PaperSceneReader(segmentation), examples, device, dtype, dynamic=[{0: "n"}])
+        scene = Recipe("PaperSceneReader", scene_reader, files[:1], examples, [{0: "n"}])
         examples = [np.zeros((2, 256, 256, 3), np.uint8), np.full(2, -1, np.float32)]
-        reader = PaperCropReader(pose, lifting, side)
-        self._crop = make_runner(reader, examples, device, dtype, dynamic=[{0: "n"}, {0: "n"}])
+        crop = Recipe("PaperCropReader", crop_reader, files[1:], examples, [{0: "n"}, {0: "n"}])
+        self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
+        self._keypoints, self._pose = (Conventions.from_metadata(read_metadata(path)) for path in files[1:3])
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """See :class:`Family`: always the whole image at once."""
@@ -205,17 +254,17 @@ class PaperFamily:
         ]
 
 
-FAMILIES: dict[str, type] = {"lite": LiteFamily, "paper": PaperFamily}
+FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}
 
 
-def load_family(name: str, weights: str | Path | None, device: torch.device, dtype: torch.dtype) -> Family:
+def load_family(name: str, weights: str | Path | None, device: str, precision: str, threads: int = 1) -> Family:
     """A family by name, from the shipped weights or from a folder that holds NAME.safetensors for each network.
 
-    Raises WeightsError if a file is missing or damaged.
+    threads: of a CPU that the networks may use. Raises WeightsError if a file is missing or damaged.
     """
     folder = None if weights is None or str(weights) == "" else Path(weights)
     if folder is not None and not folder.is_dir():
         raise WeightsError(
             f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one"
         )
-    return FAMILIES[name](folder, device, dtype)
+    return FAMILIES[name](folder, device, precision, threads)

@@ -5,11 +5,16 @@ A CPU runs the lite family through ONNX Runtime, which measured fastest; everyth
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,9 +22,10 @@ import numpy as np
 
 from hand_pose_3d.cache import cached
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError
+from hand_pose_3d.onnx_runtime import onnx_runner
+from hand_pose_3d.quantisation import is_fast
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from hand_pose_3d.pixels import Image
@@ -64,24 +70,26 @@ class GuardedRunner:
         )
 
 
-PRECISIONS = ("auto", "float32", "float16", "bfloat16")
+PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> str:
     """The device for 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'. Raises DeviceError."""
-    import torch
-
-    if is_forked():
-        # The parent's worker threads are not here: torch would wait for them for ever.
-        torch.set_num_threads(1)
-    if name == "auto":
-        usable = torch.cuda.is_available() and not _cuda_is_the_parents()
-        return torch.device("cuda" if usable else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index):
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()) or (kind != "cuda" and index):
         raise DeviceError(f"device {name!r} is not known; allowed are auto, cpu, cuda and cuda:N")
-    if kind == "cuda":
+    if is_forked() or (kind != "cpu" and _may_have_gpu()):
+        import torch
+
+        if is_forked():
+            # The parent's worker threads are not here: torch would wait for them for ever.
+            torch.set_num_threads(1)
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    else:
+        count = 0
+    if name == "auto":
+        return "cuda" if count and not _cuda_is_the_parents() else "cpu"
+    if kind == "cuda":
         if count == 0:
             raise DeviceError(
                 f"device {name!r} was asked for, but this machine has no usable CUDA GPU; use auto or cpu"
@@ -95,7 +103,23 @@ def choose_device(name: str = "auto") -> torch.device:
                 f"device {name!r} cannot be used in a forked child of a process that uses CUDA: start the child with "
                 "multiprocessing's spawn, or use cpu"
             )
-    return torch.device(name)
+    return name
+
+
+def _may_have_gpu() -> bool:
+    """False where torch can have no GPU, so that it need not be imported to ask: that takes seconds and 150 MB."""
+    if "torch" in sys.modules:
+        return True
+    build = version("torch")
+    if "+rocm" in build:
+        return True
+    if "+cpu" in build:
+        return False
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cuda_is_the_parents() -> bool:
@@ -104,97 +128,120 @@ def _cuda_is_the_parents() -> bool:
     return bool(getattr(torch.cuda, "_is_in_bad_fork", lambda: False)())
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """The arithmetic for a precision's name: 'auto' is float16 on a GPU, else float32. Raises InvalidInputError."""
-    import torch
+def choose_precision(name: str, device: str, int8: bool = True) -> str:
+    """The arithmetic for a precision's name. Raises InvalidInputError.
 
+    'auto' is float16 on a GPU; on a CPU int8 where that is fast, else float32. int8: whether the networks bear that.
+    """
     if name not in PRECISIONS:
         raise InvalidInputError(f"precision {name!r} is not one of {', '.join(PRECISIONS)}")
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    if name == "float16" and device.type == "cpu":
-        raise InvalidInputError("precision 'float16' needs a GPU; on a CPU use auto, float32 or bfloat16")
-    return getattr(torch, name)
+        return "float16" if device != "cpu" else "int8" if int8 and is_fast() else "float32"
+    if name == "float16" and device == "cpu":
+        raise InvalidInputError("precision 'float16' needs a GPU; on a CPU use auto, float32, bfloat16 or int8")
+    if name == "int8" and not (int8 and device == "cpu" and is_fast()):
+        raise InvalidInputError(
+            "precision 'int8' is for model lite on a CPU with instructions for it (VNNI or ARM's dot product): use auto"
+        )
+    return name
 
 
-def choose_backend(device: torch.device, dtype: torch.dtype) -> str:
+def choose_backend(device: str, precision: str) -> str:
     """What runs networks on a device in a precision: 'onnxruntime' or 'torch'."""
+    return "onnxruntime" if device == "cpu" and precision in ("float32", "int8") else "torch"
+
+
+@contextmanager
+def opencv_threads(count: int) -> Iterator[None]:
+    """OpenCV works with this many threads meanwhile: small pictures are not worth waking others, which then spin."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    if before != count:
+        cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            cv2.setNumThreads(before)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network that runs as one graph.
+
+    name: of its files in the cache; build: makes it, with its weights; files: those weights, which stand for it in the
+    cache, so that it need not be built again; examples: one array an input, for tracing; dynamic: for each input the
+    axes that may vary, by name; calibration: inputs that show what range its maps have, for 8 bits; robust: what names
+    of layers begin with that bear 8 bits; none: it stays in float32.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    files: Sequence[Path]
+    examples: Sequence[np.ndarray]
+    dynamic: Sequence[dict[int, str]]
+    calibration: Callable[[], Iterable[Sequence[np.ndarray]]] = tuple
+    robust: Sequence[str] = ()
+
+
+def make_runner(recipe: Recipe, device: str, precision: str, threads: int = 1) -> Runner:
+    """Turn a network into a function of numpy arrays. threads: that it may use on a CPU."""
+    if choose_backend(device, precision) == "onnxruntime":
+        return GuardedRunner(onnx_runner(onnx_graph(recipe, precision), threads))
     import torch
 
-    return "onnxruntime" if device.type == "cpu" and dtype == torch.float32 else "torch"
-
-
-def make_runner(
-    module: nn.Module,
-    examples: Sequence[np.ndarray],
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    dynamic: Sequence[dict[int, str]],
-) -> Runner:
-    """Turn a module into a function of numpy arrays.
-
-    examples: one array an input, for tracing; dynamic: for each input the axes that may vary, by name.
-    """
-    if choose_backend(device, dtype) == "onnxruntime":
-        return GuardedRunner(_onnx_runner(module.eval().requires_grad_(False), examples, dynamic))
     from hand_pose_3d.device import DeviceRunner
 
-    return GuardedRunner(DeviceRunner(module, device, dtype))
+    module = recipe.build().eval().requires_grad_(False)
+    return GuardedRunner(DeviceRunner(module, torch.device(device), getattr(torch, precision)))
 
 
-def make_upload(device: torch.device, dtype: torch.dtype) -> Callable[[Any], Image]:
+def make_upload(device: str, precision: str) -> Callable[[Any], Image]:
     """What takes an image to where the networks of this device and precision run."""
-    if choose_backend(device, dtype) == "onnxruntime":
+    if choose_backend(device, precision) == "onnxruntime":
         return _keep
+    import torch
+
     from hand_pose_3d.device import DeviceImage
 
-    return GuardedRunner(partial(DeviceImage, device=device))
+    return GuardedRunner(partial(DeviceImage, device=torch.device(device)))
 
 
 def _keep(image: np.ndarray) -> Image:
     return image
 
 
-def _onnx_runner(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> Runner:
-    from hand_pose_3d.networks.onnx_export import load_onnxruntime
+def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
+    """A network as an ONNX model in float32 or int8, from the user's cache if it was made before.
 
-    onnxruntime = load_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = min(2, os.cpu_count() or 1)
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Spinning workers would take the cores from the camera driver and the middleware.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        onnx_graph(module, examples, dynamic), options, providers=["CPUExecutionProvider"]
-    )
-    names = [i.name for i in session.get_inputs()]
-
-    def run(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(None, dict(zip(names, arrays))))
-
-    return run
-
-
-def onnx_graph(module: nn.Module, examples: Sequence[np.ndarray], dynamic: Sequence[dict[int, str]]) -> bytes:
-    """A module as an ONNX model, from the user's cache if it was made before. Arguments as in :func:`make_runner`.
-
-    It is made again for other weights, another torch or another version or source text of the networks.
+    It is made again for other weights, another torch or onnxruntime, or another version or source text of the networks.
     """
-    import torch
+    from hand_pose_3d import __version__
+    from hand_pose_3d.weights import checked_sha256
 
-    from hand_pose_3d import __version__, conventions
-    from hand_pose_3d.networks import onnx_export
-    from hand_pose_3d.weights import digest
-
-    names = [f"input_{i}" for i in range(len(examples))]
-    sources = [Path(conventions.__file__), *sorted(Path(onnx_export.__file__).parent.glob("*.py"))]
-    key = [__version__, torch.__version__, digest(module.state_dict()), dynamic, [e.shape for e in examples]]
-    key += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+    folder = Path(__file__).parent
+    sources = [*(folder / "networks").glob("*.py"), folder / "quantisation.py", folder / "conventions.py"]
+    key = [__version__, version("torch"), version("onnxruntime"), recipe.dynamic, recipe.robust]
+    key += [example.shape for example in recipe.examples]
+    key += [checked_sha256(path) for path in recipe.files]
+    key += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(sources)]
 
     def make() -> bytes:
-        tensors = tuple(torch.from_numpy(e) for e in examples)
-        return onnx_export.to_onnx(module, tensors, names, None, dict(zip(names, dynamic)))
+        import torch
 
-    return cached(f"{type(module).__name__}.onnx", repr(key), make)
+        from hand_pose_3d.networks.onnx_export import to_onnx
+
+        names = [f"input_{i}" for i in range(len(recipe.examples))]
+        tensors = tuple(torch.from_numpy(example) for example in recipe.examples)
+        axes = dict(zip(names, recipe.dynamic))
+        return to_onnx(recipe.build().eval().requires_grad_(False), tensors, names, None, axes)
+
+    def make_int8() -> bytes:
+        from hand_pose_3d.quantisation import quantise
+
+        return quantise(cached(f"{recipe.name}.onnx", repr(key), make), recipe.calibration(), recipe.robust)
+
+    if precision == "int8" and recipe.robust:
+        return cached(f"{recipe.name}-int8.onnx", repr(key), make_int8)
+    return cached(f"{recipe.name}.onnx", repr(key), make)

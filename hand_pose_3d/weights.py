@@ -146,8 +146,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"weights file {path} does not exist" + (": it is a folder" if path.is_dir() else ""))
+    _check_there(path)
     try:
         with path.open("rb") as stream:
             if stream.read(40).startswith(b"version https://git-lfs"):
@@ -163,10 +162,43 @@ def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, s
         raise WeightsError(f"{path} is not a weights file of hand_pose_3d: its metadata hold no checksum")
     if metadata[DIGEST] != digest(tensors):
         raise WeightsError(f"{path} is damaged: its tensors do not match the checksum in its metadata")
-    expected = next((row["sha256"] for row in registry().values() if FOLDER / row["file"] == path), None)
-    if expected and file_sha256(path) != expected:
-        raise WeightsError(f"{path} is not the file that this version ships: its SHA-256 is not {expected}")
+    checked_sha256(path)
     return tensors, metadata
+
+
+def checked_sha256(path: str | Path) -> str:
+    """SHA-256 of a weights file. Raises WeightsError if it is missing or, if shipped, not the one in the registry."""
+    path = Path(path)
+    _check_there(path)
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise WeightsError(f"cannot read weights {path}: {error.strerror or error}") from error
+    expected = next((row["sha256"] for row in registry().values() if FOLDER / row["file"] == path), found)
+    if found != expected:
+        raise WeightsError(f"{path} is not the file that this version ships: its SHA-256 is not {expected}")
+    return found
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"weights file {path} does not exist" + (": it is a folder" if path.is_dir() else ""))
+
+
+def read_array(path: str | Path, name: str) -> np.ndarray:
+    """One tensor of a weights file that was checked before; without torch."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return file.get_tensor(name)
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Metadata of a weights file that was checked before; without torch."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
 
 
 def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from hand_pose_3d import cache, runtime
 from hand_pose_3d.cache import KEPT, cache_folder, cached
 from hand_pose_3d.rendering.body_model import cache_path
+from hand_pose_3d.runtime import Recipe
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,7 @@ def test_the_folder_follows_the_xdg_rules(monkeypatch, tmp_path):
         assert str(cache_folder()) == "/home/someone/.cache/hand_pose_3d"
 
 
-def test_graphs_are_kept_for_the_same_weights_only(folder):
+def test_graphs_are_kept_for_the_same_weights_only(folder, tmp_path):
     class Line(torch.nn.Module):
         def __init__(self, slope):
             super().__init__()
@@ -120,14 +121,21 @@ def test_graphs_are_kept_for_the_same_weights_only(folder):
         def forward(self, x):
             return self.slope * x
 
+    built = []
+
     def double(slope):
-        run = runtime.make_runner(
-            Line(slope), [np.ones((1, 2), np.float32)], torch.device("cpu"), torch.float32, dynamic=[{0: "n"}]
-        )
-        return run(np.full((3, 2), 2, np.float32))[0]
+        file = tmp_path / "slope"
+        file.write_text(str(slope))
+
+        def build():
+            built.append(slope)
+            return Line(float(file.read_text()))
+
+        recipe = Recipe("Line", build, [file], [np.ones((1, 2), np.float32)], [{0: "n"}])
+        return runtime.make_runner(recipe, "cpu", "float32")(np.full((3, 2), 2, np.float32))[0]
 
     np.testing.assert_array_equal(double(2.0), np.full((3, 2), 4))
     np.testing.assert_array_equal(double(2.0), np.full((3, 2), 4))
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == 1 and built == [2.0]
     np.testing.assert_array_equal(double(3.0), np.full((3, 2), 6))
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 2 and built == [2.0, 3.0]

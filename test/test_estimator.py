@@ -615,7 +615,9 @@ def test_depth_of_another_size_is_refused(reader):
         ({"reference_length": 0.0}, "0.005..0.2"),
         ({"scale_source": "banana"}, "auto, none, assumed, calibrated, depth"),
         ({"scale_source": 3}, "auto, none, assumed, calibrated, depth"),
-        ({"precision": "int8"}, "float32"),
+        ({"precision": "int4"}, "float32"),
+        ({"precision": "int8", "model": "paper"}, "model lite"),
+        ({"threads": 65}, "0 to 64"),
         ({"precision": "float16"}, "needs a GPU"),
         ({"colour": "red"}, "hand_side"),
     ],
@@ -719,6 +721,17 @@ def test_networks_from_files_answer_in_every_precision(weights, photo):
 def test_what_runs_is_said(weights):
     chosen = [(e.backend, e.precision) for e in (make(weights=weights, precision=p) for p in ("auto", "bfloat16"))]
     assert chosen == [("onnxruntime", "float32"), ("torch", "bfloat16")]
+
+
+def test_what_is_quick_takes_one_thread_and_bytes_where_they_are_fast(reader, monkeypatch):
+    for fast, precision in ((True, "int8"), (False, "float32")):
+        monkeypatch.setattr("hand_pose_3d.runtime.is_fast", lambda fast=fast: fast)
+        for quick in ({"tracking": True}, {"search": "fast"}):
+            estimator = make(**quick)
+            assert (estimator.threads, estimator.precision) == (1, precision)
+        assert make().precision == "float32" and make(threads=3).threads == 3
+    with pytest.raises(InvalidInputError, match="VNNI"):
+        make(precision="int8")
 
 
 def test_missing_or_wrong_weights_are_named(tmp_path, weights):

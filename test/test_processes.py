@@ -11,7 +11,7 @@ import torch
 
 from hand_pose_3d import runtime
 from hand_pose_3d.errors import HandPoseError
-from hand_pose_3d.runtime import GuardedRunner, choose_device, is_forked
+from hand_pose_3d.runtime import GuardedRunner, Recipe, choose_device, is_forked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -44,9 +44,8 @@ def test_networks_are_made_in_a_child_of_a_process_that_used_torch():
         device = choose_device("cpu")
         assert torch.get_num_threads() == 1
         network = torch.nn.Conv2d(128, 128, 3).to(device)
-        run = runtime.make_runner(
-            network, [np.zeros((1, 128, 8, 8), np.float32)], device, torch.bfloat16, dynamic=[{0: "n"}]
-        )
+        recipe = Recipe("Conv", lambda: network, [], [np.zeros((1, 128, 8, 8), np.float32)], [{0: "n"}])
+        run = runtime.make_runner(recipe, device, "bfloat16")
         assert run.__class__ is GuardedRunner
 
     assert in_child(work) == 0

@@ -27,7 +27,21 @@ MODES = ("detect", "track")
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--precision", "precisions", multiple=True, default=("auto",), help="Repeatable: auto, float32, float16, bfloat16."
+    "--precision",
+    "precisions",
+    multiple=True,
+    default=("auto",),
+    help="Repeatable: auto, float32, float16, bfloat16, int8.",
+)
+@click.option(
+    "--threads", type=click.IntRange(0, 64), default=0, show_default=True, help="Processor threads; 0: as by default."
+)
+@click.option(
+    "--search",
+    type=click.Choice(["auto", "fast", "thorough"]),
+    default="auto",
+    show_default=True,
+    help="How new hands are looked for; auto: thorough in detect, fast in track.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
 @click.option("--max-hands", type=click.IntRange(1, 16), default=1, show_default=True)
@@ -45,6 +59,8 @@ def command(
     families: tuple[str, ...],
     device: str,
     precisions: tuple[str, ...],
+    threads: int,
+    search: str,
     weights: Path | None,
     max_hands: int,
     frames: int,
@@ -82,7 +98,7 @@ def command(
         click.echo(f"note: {text}", err=True)
 
     parts = () if ros_only else parts or PARTS
-    settings = {"device": device, "weights": weights, "max_hands": max_hands}
+    settings = {"device": device, "weights": weights, "max_hands": max_hands, "threads": threads, "search": search}
     report: dict[str, Any] = {"machine": describe_machine(), "notes": notes, "results": []}
     machine = report["machine"]
     if machine["load_1min"] > 0.5 * machine["cores"]:
@@ -258,6 +274,8 @@ def _print_stages(rows: list[dict[str, Any]]) -> None:
             click.echo(f"\n{setting.label}, {setting.device}, {row['input']}{found}")
             last = head
         fps = "" if row["fps"] is None else f"{row['fps']:9.1f} fps"
+        if "cpu_ms" in row:
+            fps += f", {row['cpu_ms']:.2f} ms of processor time"
         click.echo(
             f"  {row['stage']:<13}p50 {row['p50_ms']:7.2f}  p95 {row['p95_ms']:7.2f}  p99 {row['p99_ms']:7.2f} ms{fps}"
         )

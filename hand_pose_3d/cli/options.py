@@ -12,7 +12,14 @@ _OPTIONS = (
     click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", show_default=True),
     click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--precision", default="auto", show_default=True, help="auto, float32, float16 or bfloat16."),
+    click.option("--precision", default="auto", show_default=True, help="auto, float32, float16, bfloat16 or int8."),
+    click.option(
+        "--threads",
+        type=click.IntRange(0, 64),
+        default=0,
+        show_default=True,
+        help="Processor threads; 0: one in videos and fast searches, else two.",
+    ),
     click.option("--max-hands", type=click.IntRange(1), default=2, show_default=True),
     click.option(
         "--side",

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from hand_pose_3d.networks.lifting import Lifting
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, SceneMaps
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
+from hand_pose_3d.onnx_runtime import load_onnxruntime
 from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.weights import default_weights, load_weights
@@ -177,15 +176,6 @@ def _example(deployable: Deployable, batch: int) -> tuple[torch.Tensor, ...]:
     if "hand_side" in deployable.inputs:
         examples[list(deployable.inputs).index("hand_side")] = torch.eye(2)[torch.arange(batch) % 2]
     return tuple(examples)
-
-
-def load_onnxruntime() -> ModuleType:
-    """The package onnxruntime, without its telemetry: 1.31 starts that on import and writes a device id."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    return onnxruntime
 
 
 def _compare(module: nn.Module, deployable: Deployable, path: Path, data: bytes) -> float:

@@ -177,9 +177,10 @@ class HandPoseNode(LifecycleNode):
     def _work(self, mailbox: Mailbox[ImageArrival], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
             # Needed with the first image only, but what is missing is to be said at the start.
-            import cv2  # noqa: F401
+            import cv2
             import scipy.spatial.transform  # noqa: F401
 
+            cv2.setNumThreads(self.parameters.threads or 1)  # for converting, too: idle workers of OpenCV spin
             self._engine.load(self.parameters)
         except ImportError as error:
             fault.append(InvalidInputError(start.what_to_install(error)))

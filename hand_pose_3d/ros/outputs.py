@@ -12,7 +12,7 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros import points, tf
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.markers import HandMarkers
-from hand_pose_3d.ros.messages import hand_message, joint_state, stamp_seconds
+from hand_pose_3d.ros.messages import check_finite, hand_message, joint_state, stamp_seconds
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.slots import HandSlots
 
@@ -75,24 +75,31 @@ class Outputs:
     def publish(
         self, hands: Sequence[HandPose], header: Any, image_rgb: np.ndarray, parameters: NodeParameters
     ) -> list[InvalidInputError]:
-        """Publish everything about one image. Returns what was wrong with hands that were left out."""
+        """Publish what somebody listens to about one image. Returns what was wrong with hands that were left out."""
         from hand_pose_3d.msg import HandPose3DArray
 
-        kept, messages, faults = [], [], []
+        kept: list[HandPose] = []
+        messages: list[Any] = []
+        faults: list[InvalidInputError] = []
+        together, alone = self._wanted("hands"), self._wanted("hand")
         for hand in hands:
             try:
-                messages.append(hand_message(hand, header, image_rgb.shape))
+                if together or alone:
+                    messages.append(hand_message(hand, header, image_rgb.shape))
+                else:
+                    check_finite(hand)
                 kept.append(hand)
             except InvalidInputError as error:
                 faults.append(error)
         self._look_at_frame(header)
-        self._publishers["hands"].publish(HandPose3DArray(header=header, hands=messages))
-        if self._wanted("hand"):
+        if together:
+            self._publishers["hands"].publish(HandPose3DArray(header=header, hands=messages))
+        if alone:
             for message in messages:
                 self._publishers["hand"].publish(message)
 
         names = self._frames.frame_names(kept)
-        if "tf" in self._publishers and parameters.publish_tf and not self.frameless:
+        if "tf" in self._publishers and parameters.publish_tf and not self.frameless and self._wanted("tf"):
             self._publish_frames(kept, [parameters.tf_prefix + name for name in names], header)
         slots = self._slots.numbers(kept)
         if parameters.publish_markers and self._framed_header is not None and self._wanted("markers"):

@@ -15,6 +15,7 @@ from hand_pose_3d.estimator import NETWORK_SETTINGS
 from hand_pose_3d.hands import SCALE_SOURCES
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros import typed_parameters
+from hand_pose_3d.runtime import PRECISIONS
 from hand_pose_3d.settings import check_settings
 from hand_pose_3d.settings import setting as _parameter
 from hand_pose_3d.settings import setting_name as ros_name
@@ -37,7 +38,15 @@ class NodeParameters:
     weights: str = _parameter("", "Folder of the networks' weights; empty takes those that ship with the package.")
     device: str = _parameter("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
     precision: str = _parameter(
-        "auto", "Arithmetic of the networks.", choices=("auto", "float32", "float16", "bfloat16")
+        "auto",
+        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on CPUs with VNNI; auto takes the fastest.",
+        choices=PRECISIONS,
+    )
+    threads: int = _parameter(
+        0,
+        "Processor threads of the networks and of OpenCV: more answer sooner, but work more in all; 0 is one for lite.",
+        low=0,
+        high=64,
     )
 
     max_hands: int = _parameter(2, "Most hands in one image.", low=1, high=16)
@@ -164,6 +173,8 @@ class NodeParameters:
             raise InvalidInputError(f"device must be auto, cpu, cuda or cuda:N, not {self.device!r}")
         if self.device == "cpu" and self.precision == "float16":
             raise InvalidInputError("precision float16 needs a GPU: take auto or float32 with device cpu")
+        if self.device.startswith("cuda") and self.precision == "int8":
+            raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
         if self.weights and not Path(self.weights).expanduser().exists():
             raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
@@ -197,6 +208,7 @@ class NodeParameters:
             "device": self.device,
             "weights": str(Path(self.weights).expanduser()) if self.weights else None,
             "precision": self.precision,
+            "threads": self.threads,
             "max_hands": self.max_hands,
             "hand_side": self.hand_side,
             "mirrored": self.mirrored,

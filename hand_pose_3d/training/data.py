@@ -58,9 +58,7 @@ def _scenes(root: Path, split: str, limit: int) -> Iterator[tuple[str, LabelledS
 
 def hand_like_windows() -> Callable[[np.ndarray], list[Crop]]:
     """Where the shipped HandSegNet sees hands."""
-    import torch
-
-    family = load_family("lite", None, torch.device("cpu"), torch.float32)
+    family = load_family("lite", None, "cpu", "float32")
 
     def windows(image: np.ndarray) -> list[Crop]:
         looks = family.looks(image.shape[1], image.shape[0], "thorough", 0)

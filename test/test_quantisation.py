@@ -1,0 +1,65 @@
+"""Networks in 8 bits give about what they give in 32, and only where the processor is made for it."""
+
+import json
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+
+from hand_pose_3d import quantisation
+from hand_pose_3d.families import load_family
+from hand_pose_3d.images import Video
+from hand_pose_3d.runtime import opencv_threads
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.windows import crop_from_pose
+
+needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this processor has no dot product of bytes")
+
+
+@needs_instructions
+def test_the_shipped_networks_read_alike_in_8_bits():
+    exact, rough = (load_family("lite", None, "cpu", precision) for precision in ("float32", "int8"))
+    labels = json.loads(quantisation._CLIP.with_suffix(".json").read_text())["frames"]
+    windows = []
+    for number, frame in enumerate(Video(quantisation._CLIP)):
+        if number % 10 == 5:  # none of those that set the ranges
+            windows.append(
+                crop_from_pose(np.array(labels[number]["hands"][0]["keypoints_2d"]), 160, 1.3).extract(frame)
+            )
+    crops, sides = np.stack(windows), [Side.UNKNOWN] * len(windows)
+    pairs = list(zip(exact.read(crops, sides), rough.read(crops, sides)))
+    apart = [np.linalg.norm(a.uv - b.uv, axis=1).mean() for a, b in pairs]
+    assert 0 < np.mean(apart) < 1.0 and max(apart) < 2.5  # pixels of 160
+    assert np.mean([abs(a.presence - b.presence) for a, b in pairs]) < 0.02
+    assert all((a.right > 0.5) == (b.right > 0.5) for a, b in pairs if abs(a.right - 0.5) > 0.3)
+    assert np.mean([np.abs(a.canonical - b.canonical).mean() for a, b in pairs]) < 0.03
+
+
+def test_only_layers_that_are_named_are_changed():
+    import torch
+    from torch import nn
+
+    onnx = pytest.importorskip("onnx")
+    from hand_pose_3d.networks.onnx_export import to_onnx
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3)).eval()
+    inputs = [np.random.default_rng(i).random((1, 3, 16, 16), np.float32) for i in range(4)]
+    graph = to_onnx(net, (torch.from_numpy(inputs[0]),), ["input_0"], ["out"], {"input_0": {0: "n"}})
+
+    def count(prefixes):
+        model = onnx.load_model_from_string(quantisation.quantise(graph, ((x,) for x in inputs), prefixes))
+        weights = {entry.name for entry in model.graph.initializer if entry.data_type == onnx.TensorProto.INT8}
+        return Counter(node.op_type for node in model.graph.node)["QuantizeLinear"], len(weights)
+
+    (few, one), (many, two) = count(["/2/"]), count(["/0/", "/1/", "/2/"])
+    assert 0 < few < many and one < two
+
+
+def test_opencv_has_its_threads_again_afterwards():
+    before = cv2.getNumThreads()
+    with pytest.raises(ZeroDivisionError), opencv_threads(1):
+        assert cv2.getNumThreads() == 1
+        1 / 0  # noqa: B018
+    assert cv2.getNumThreads() == before
