@@ -138,7 +138,18 @@ class Camera:
         return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, width=width, height=height)
 
     def project(self, points_m: np.ndarray) -> np.ndarray:
-        """Pixels of points in the camera frame. points_m: (..., 3), z > 0; returns (..., 2)."""
+        """Pixels of points in the camera frame.
+
+        Args:
+            points_m: (..., 3) metres, x right, y down, z forward and positive.
+
+        Returns:
+            (..., 2) pixels, u right and v down; whole numbers are the centres of pixels.
+
+        >>> camera = Camera(fx=500.0, fy=500.0, cx=319.5, cy=239.5, width=640, height=480)
+        >>> camera.project(np.array([0.1, 0.0, 0.5])).tolist()
+        [419.5, 239.5]
+        """
         points = np.ascontiguousarray(points_m, dtype=float)
         return self._project(points.reshape(-1, 3))[0].reshape(*points.shape[:-1], 2)
 
@@ -238,6 +249,12 @@ class Crop:
 
     center: (u, v) in image pixels; side: length of the window's edge in image pixels; angle: radians by
     which the window is turned clockwise in the image; size: pixels along the crop's edge.
+
+    >>> crop = Crop(center=(100.0, 50.0), side=64.0, size=32)
+    >>> crop.to_crop(np.array([100.0, 50.0])).tolist()  # the middle of 32 pixels
+    [15.5, 15.5]
+    >>> crop.to_image(np.array([0.0, 0.0])).tolist()
+    [69.0, 19.0]
     """
 
     center: tuple[float, float]

@@ -25,7 +25,19 @@ def _unit(vectors: np.ndarray, what: str) -> np.ndarray:
 
 
 def bone_length(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> np.ndarray:
-    """Length of one bone. keypoints: (..., 21, 3); returns (...)."""
+    """Length of one bone.
+
+    Args:
+        keypoints: (..., 21, 3), any unit and frame.
+        bone: its two keypoints; the reference bone if it is not given.
+
+    Returns:
+        Its length (...), in the keypoints' unit.
+
+    >>> hand = np.outer(np.arange(21), [0.0, 0.0, 0.5])  # on a line, half a unit apart
+    >>> float(bone_length(hand))
+    0.5
+    """
     keypoints = np.asarray(keypoints)
     return np.linalg.norm(keypoints[..., bone[1], :] - keypoints[..., bone[0], :], axis=-1)
 
@@ -33,9 +45,20 @@ def bone_length(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -
 def normalise(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> tuple[np.ndarray, np.ndarray]:
     """Root-relative, scale-normalised keypoints (paper, equation 1).
 
-    keypoints: (..., 21, 3), any unit and frame. Returns (relative, scale): relative has the wrist at
-    zero and the reference bone at length one, scale (...) is that bone's length in the input's unit.
-    Raises DegenerateHandError where the bone has no length.
+    Args:
+        keypoints: (..., 21, 3), any unit and frame.
+        bone: the two keypoints of the bone that becomes one long.
+
+    Returns:
+        (relative, scale): relative (..., 21, 3) with the wrist at zero and the bone at length one, and the bone's
+        length scale (...) in the input's unit.
+
+    Raises:
+        DegenerateHandError: where the bone has no length.
+
+    >>> relative, scale = normalise(np.outer(np.arange(21), [0.0, 0.0, 0.5]) + 3)
+    >>> float(scale), relative[2].tolist()
+    (0.5, [0.0, 0.0, 2.0])
     """
     keypoints = np.asarray(keypoints, dtype=float)
     scale = bone_length(keypoints, bone)
@@ -62,8 +85,23 @@ def canonical_rotation(relative: np.ndarray) -> np.ndarray:
 def to_canonical(relative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Split relative keypoints into canonical coordinates and viewpoint.
 
-    relative: (..., 21, 3). Returns (canonical (..., 21, 3), rotation_camera_canonical (..., 3, 3)) with
-    ``relative = canonical @ rotation_camera_canonical.T``.
+    Args:
+        relative: (..., 21, 3), wrist at zero, as :func:`normalise` gives it.
+
+    Returns:
+        (canonical (..., 21, 3), rotation_camera_canonical (..., 3, 3)), with
+        ``relative = canonical @ rotation_camera_canonical.T``.
+
+    Raises:
+        DegenerateHandError: where wrist and the bases of middle and little finger are collinear.
+
+    >>> hand = np.random.default_rng(0).normal(size=(21, 3))
+    >>> relative, _ = normalise(hand)
+    >>> canonical, rotation = to_canonical(relative)
+    >>> np.allclose(from_canonical(canonical, rotation), relative)
+    True
+    >>> bool(canonical[9, 1] < 0), np.allclose(canonical[9, [0, 2]], 0)  # the middle finger's base is on -y
+    (True, True)
     """
     rotation = canonical_rotation(relative)
     return np.asarray(relative, dtype=float) @ rotation, rotation

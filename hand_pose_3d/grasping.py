@@ -9,9 +9,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
-from hand_pose_3d.skeleton import WRIST
-
-THUMB_TIP, INDEX_TIP = 4, 8
+from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ INDEX_MCP, INDEX_PIP = 5, 6
 MIDDLE_MCP, MIDDLE_PIP = 9, 10
 LITTLE_MCP = 17
 FINGERTIPS = (4, 8, 12, 16, 20)
+THUMB_TIP, INDEX_TIP = FINGERTIPS[:2]
 FINGER_BASES = [5, 9, 13, 17]
 """Knuckles of the four fingers; a list, which indexes arrays."""
 
@@ -60,17 +61,14 @@ FROM_PAPER = np.array([0] + [1 + 4 * finger + (3 - joint) for finger in range(5)
 TO_PAPER = np.argsort(FROM_PAPER)
 """``paper = public[..., TO_PAPER, :]``; the map is its own inverse."""
 
-TO_OPENXR = np.array([0, 1, 2, 3, 4, *range(6, 10), *range(11, 15), *range(16, 20), *range(21, 25)]) + 1
-"""Index of each public keypoint in the 26 joints of XR_EXT_hand_tracking.
-
-Its joint 0 is the palm and 1 the wrist; the metacarpals of the long fingers (6, 11, 16, 21) have no keypoint here.
-"""
-
 
 def palm_from_wrist(keypoints: np.ndarray) -> np.ndarray:
     """Replace the wrist by the palm centre, halfway to the middle finger's base.
 
     keypoints: (..., 21, D) in public order. Returns a copy. Source: hand3d with use_wrist_coord=False.
+
+    >>> palm_from_wrist(np.arange(42.0).reshape(21, 2))[0].tolist()  # halfway from (0, 1) to (18, 19)
+    [9.0, 10.0]
     """
     out = np.array(keypoints, copy=True)
     out[..., WRIST, :] = 0.5 * (out[..., WRIST, :] + out[..., MIDDLE_MCP, :])

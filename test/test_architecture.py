@@ -145,13 +145,3 @@ def test_ros_messages_are_imported_in_ros_only():
         if ("_msgs." in name or name.startswith("hand_pose_3d.msg")) and component_of(path) != "ros"
     ]
     assert not strays
-
-
-def test_only_training_and_networks_need_gradients():
-    strays = []
-    for path in ROOT.rglob("*.py"):
-        if component_of(path) not in {"training", "networks"}:
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Attribute) and node.attr in {"backward", "optim"}:
-                    strays.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert not strays

@@ -12,7 +12,6 @@ from hand_pose_3d.skeleton import (
     MIDDLE_MCP,
     NUM_KEYPOINTS,
     PARENTS,
-    TO_OPENXR,
     TO_PAPER,
     WRIST,
     Side,
@@ -27,12 +26,6 @@ PAPER_NAMES = ["wrist"]
 for finger, base in (("thumb", "cmc"), ("index", "mcp"), ("middle", "mcp"), ("ring", "mcp"), ("little", "mcp")):
     middle = ("ip", "mcp") if finger == "thumb" else ("dip", "pip")
     PAPER_NAMES += [f"{finger}_{joint}" for joint in ("tip", *middle, base)]
-
-OPENXR_NAMES = ["palm", "wrist"] + [
-    f"{finger}_{joint}"
-    for finger in ("thumb", "index", "middle", "ring", "little")
-    for joint in ("metacarpal", "proximal", *(() if finger == "thumb" else ("intermediate",)), "distal", "tip")
-]
 
 
 def test_21_different_names():
@@ -59,21 +52,6 @@ def test_bones_lead_from_the_wrist_to_every_tip():
             chain.append(PARENTS[chain[-1]])
         assert chain[-1] == WRIST and len(chain) == 5
         assert len({KEYPOINT_NAMES[k].partition("_")[0] for k in chain[:-1]}) == 1
-
-
-def test_openxr_joints_mean_the_same():
-    assert len(OPENXR_NAMES) == 26 and OPENXR_NAMES[6] == "index_metacarpal"
-    same = {
-        "cmc": "metacarpal",
-        "mcp": "proximal",
-        "pip": "intermediate",
-        "ip": "distal",
-        "dip": "distal",
-        "tip": "tip",
-    }
-    for name, joint in zip(KEYPOINT_NAMES, TO_OPENXR, strict=True):
-        finger, _, ours = name.partition("_")
-        assert OPENXR_NAMES[joint] == (f"{finger}_{same[ours]}" if ours else "wrist")
 
 
 @given(KEYPOINTS)

@@ -36,11 +36,6 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     return samples
 
 
-def labels_of(root: str | Path) -> str:
-    """What the labels of the folder are, in its own words: 'ground truth', or whose output."""
-    return str(_load(Path(root)).get("labels", "unknown"))
-
-
 def _load(root: Path) -> dict[str, Any]:
     path = root / "keypoints.json"
     try:

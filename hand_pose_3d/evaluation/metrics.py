@@ -68,14 +68,6 @@ class Summary:
         plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
         return {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
 
-    def auc_between(self, low: float, high: float) -> float:
-        """AUC over those thresholds of the curve that lie in [low, high].
-
-        The authors' "20-50 mm" is the last 12 of 20 thresholds over 0-50 mm, so it starts at 21.05 mm.
-        """
-        inside = (self.thresholds >= low - 1e-9) & (self.thresholds <= high + 1e-9)
-        return float(auc(self.thresholds[inside], self.curve[inside]))
-
 
 def summarise(errors: np.ndarray, maximum: float, steps: int = NUM_THRESHOLDS) -> Summary:
     """Paper's statistics of errors (hand3d's EvalUtil): per keypoint over its visible samples, then averaged.

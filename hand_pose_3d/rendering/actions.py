@@ -146,9 +146,7 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
     "ring bent": (Posture("EERF", "round", 0.9),),
 }
 """What each action looks like, the plainest posture first."""
-NUM_TRAINING, NUM_EVALUATION = 31, 8
-TRAINING = tuple(ACTIONS)[:NUM_TRAINING]
-EVALUATION = tuple(ACTIONS)[NUM_TRAINING:]
+TRAINING, EVALUATION = tuple(ACTIONS)[:31], tuple(ACTIONS)[31:]
 _FREQUENT = {"open": 3.0, "relaxed": 3.0, "resting": 2.0, "flat": 2.0, "fist": 1.5, "point": 1.5}
 """How much more often than others an action is drawn: what idle and gesturing hands mostly do."""
 _TRIES = 8

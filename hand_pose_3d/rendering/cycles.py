@@ -20,13 +20,12 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
-from hand_pose_3d.rendering.rasteriser import GBuffer, Pictures, Rasteriser
+from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Pictures, Rasteriser
 
 _SAMPLES = 8
 """A pixel; the denoiser does the rest."""
 _THREADS = 1
 """Of one engine; more frames at once need more workers."""
-_NEAR, _FAR = 0.03, 12.0
 _SENSOR_MM = 36.0
 _ENVIRONMENT_SIZE = (512, 256)
 _KEY_ANGLE, _FILL_ANGLE = 0.06, 1.6
@@ -147,7 +146,7 @@ class Cycles:
         camera.lens = intrinsics[0, 0] * _SENSOR_MM / n
         camera.shift_x = 0.5 - (intrinsics[0, 2] + 0.5) / n
         camera.shift_y = (intrinsics[1, 2] + 0.5) / n - 0.5
-        camera.clip_start, camera.clip_end = _NEAR, _FAR
+        camera.clip_start, camera.clip_end = NEAR_M, FAR_M
 
     def _light(self, scene: Assembly) -> None:
         from mathutils import Vector

@@ -10,7 +10,7 @@ from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import FINGER_BASES
 
-KINDS = ("cylinder", "box", "ball")
+SHAPES = ("cylinder", "box", "ball")
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
-NUM_TRAINING, NUM_EVALUATION = 20, 6
+_TRAINING_BODIES, _EVALUATION_BODIES = 20, 6
 _CACHE_VERSION = 4
 _WAIST_M = 0.09
 _HEM_M = 0.1
@@ -147,7 +147,7 @@ class People:
 
     def __init__(self, path: Path | None = None) -> None:
         """Read the cache at `path`, or make it first."""
-        count = NUM_TRAINING + NUM_EVALUATION
+        count = _TRAINING_BODIES + _EVALUATION_BODIES
         path = path or cache_path(f"people-v{_CACHE_VERSION}-{count}.npz")
         if not path.exists():
             extract(path, count)
@@ -164,7 +164,11 @@ class People:
 
     def indices(self, split: str) -> range:
         """A split's people; the splits share none."""
-        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
+        return (
+            range(_TRAINING_BODIES)
+            if split == "training"
+            else range(_TRAINING_BODIES, _TRAINING_BODIES + _EVALUATION_BODIES)
+        )
 
     def _body(self, index: int, seated: bool = False) -> Body:
         data, source = self._data, self._source

@@ -13,7 +13,7 @@ from hand_pose_3d.rendering import shaders
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 
 _EGL: dict[str, Any] = {"backend": "egl"}
-_NEAR, _FAR = 0.03, 12.0
+NEAR_M, FAR_M = 0.03, 12.0  # clipping planes, metres from the lens
 _SHADOW_SIZE = 384
 _EDGE = 0.6
 """Standard deviation in pixels of what softens outlines: one sample is shaded a pixel."""
@@ -237,7 +237,7 @@ def _around(boxes: list[Box]) -> Box:
 def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> Box:
     """The part of the picture that points (N, 3) can reach."""
     x, y, depth = np.ascontiguousarray(points.T)
-    if depth.min() < _NEAR:
+    if depth.min() < NEAR_M:
         return -1.0, -1.0, 1.0, 1.0
     image = np.stack([x / depth, y / depth]) * intrinsics[[0, 1], [0, 1], None] + intrinsics[:2, 2:]
     low, high = ((edge + 0.5) * 2 / size - 1 for edge in (image.min(axis=1) - 1, image.max(axis=1) + 1))
@@ -287,7 +287,7 @@ def _projection(intrinsics: np.ndarray, size: int) -> np.ndarray:
     out = np.zeros((4, 4))
     out[0, 0], out[0, 2] = 2 * intrinsics[0, 0] / size, 2 * (intrinsics[0, 2] + 0.5) / size - 1
     out[1, 1], out[1, 2] = 2 * intrinsics[1, 1] / size, 2 * (intrinsics[1, 2] + 0.5) / size - 1
-    out[2, 2], out[2, 3] = (_FAR + _NEAR) / (_FAR - _NEAR), -2 * _FAR * _NEAR / (_FAR - _NEAR)
+    out[2, 2], out[2, 3] = (FAR_M + NEAR_M) / (FAR_M - NEAR_M), -2 * FAR_M * NEAR_M / (FAR_M - NEAR_M)
     out[3, 2] = 1
     return out
 

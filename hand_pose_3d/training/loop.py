@@ -43,7 +43,12 @@ class LoopConfig:
 
 
 class Mixture(Generic[T]):
-    """Sources of training data, each drawn with its share."""
+    """Sources of training data, each drawn with its share.
+
+    >>> mixture, rng = Mixture(["renders", "photographs"], [3.0, 1.0]), np.random.default_rng(0)
+    >>> [mixture.draw(rng) for _ in range(5)].count("renders")
+    4
+    """
 
     def __init__(self, sources: Sequence[T], shares: Sequence[float] | None = None) -> None:
         """shares: of each source, in any unit; None for equal ones. Sources with a share of 0 are left out."""

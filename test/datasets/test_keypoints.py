@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hand_pose_3d.datasets.keypoints import labels_of, read_keypoints
+from hand_pose_3d.datasets.keypoints import read_keypoints
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
@@ -31,7 +31,6 @@ def test_reads_all_fields(tmp_path):
     np.testing.assert_array_equal(first.camera.matrix, camera)
     assert (first.camera.width, first.camera.height) == (64, 48)
     assert second.keypoints_m is None and second.camera is None
-    assert labels_of(tmp_path) == "ground truth"
 
 
 def test_points_without_a_number_are_not_visible(tmp_path):

@@ -6,7 +6,7 @@ import tf1_reference as tf1
 import torch
 from torch.nn import functional as F
 
-from hand_pose_3d.networks.tensorflow_ops import crop_and_resize, pad_same, resize_bilinear
+from hand_pose_3d.networks.tensorflow_ops import pad_same, resize_bilinear
 
 
 def test_resize_reads_at_multiples_of_the_ratio_and_repeats_the_end():
@@ -28,32 +28,3 @@ def test_stride_two_pads_the_end_of_even_sizes(size, expected):
     padded = pad_same(torch.ones(1, 1, size, size), 3, 2)[0, 0, :, expected[0]]
     before, after = expected
     assert padded.tolist() == [0] * before + [1] * size + [0] * after
-
-
-@pytest.mark.parametrize(
-    "box",
-    [(0, 0, 1, 1), (0.1, 0.2, 0.7, 0.65), (-0.3, 0.5, 0.4, 1.2), (0.9, 0.9, 0.1, 0.1), (0.25, 0.5, 0.25, 0.5)],
-)
-def test_crop_equals_the_pixel_by_pixel_version(box):
-    image = np.random.default_rng(1).normal(size=(9, 13, 3)).astype(np.float32)
-    ours = crop_and_resize(torch.from_numpy(image.transpose(2, 0, 1).copy())[None], torch.tensor([box]), 16)
-    np.testing.assert_allclose(ours[0].numpy().transpose(1, 2, 0), tf1.crop_and_resize(image, box, 16), atol=1e-5)
-
-
-def test_crop_of_the_whole_image_at_its_size_is_the_image():
-    image = torch.randn(1, 2, 8, 8)
-    torch.testing.assert_close(crop_and_resize(image, torch.tensor([[0.0, 0, 1, 1]]), 8), image)
-
-
-def test_outside_the_image_is_zero_without_blending():
-    crop = crop_and_resize(torch.ones(1, 1, 5, 5), torch.tensor([[-0.5, -0.5, 1.5, 1.5]]), 9)[0, 0]
-    inside = torch.zeros(9, 9)
-    inside[2:7, 2:7] = 1
-    assert torch.equal(crop, inside)
-
-
-def test_boxes_are_cut_from_the_images_they_name():
-    images = torch.stack([torch.full((1, 4, 4), value) for value in (1.0, 2.0, 3.0)])
-    boxes = torch.tensor([[0.0, 0, 1, 1]]).expand(4, 4)
-    crops = crop_and_resize(images, boxes, 2, torch.tensor([2, 0, 1, 2]))
-    assert crops.mean((1, 2, 3)).tolist() == [3, 1, 2, 3]

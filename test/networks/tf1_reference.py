@@ -104,24 +104,6 @@ def resize(x, height, width):
     return out
 
 
-def crop_and_resize(image, box, size):
-    """tf.image.crop_and_resize of one image (H, W, C), pixel by pixel."""
-    h, w, _ = image.shape
-    y1, x1, y2, x2 = box
-    out = np.zeros((size, size, image.shape[2]), image.dtype)
-    for i in range(size):
-        y = y1 * (h - 1) + i * (y2 - y1) * (h - 1) / (size - 1)
-        for j in range(size):
-            x = x1 * (w - 1) + j * (x2 - x1) * (w - 1) / (size - 1)
-            if not (0 <= y <= h - 1 and 0 <= x <= w - 1):
-                continue
-            top, bottom, left, right = int(np.floor(y)), int(np.ceil(y)), int(np.floor(x)), int(np.ceil(x))
-            upper = image[top, left] + (image[top, right] - image[top, left]) * (x - left)
-            lower = image[bottom, left] + (image[bottom, right] - image[bottom, left]) * (x - left)
-            out[i, j] = upper + (lower - upper) * (y - top)
-    return out
-
-
 def handseg(p, x):
     def layer(x, name, act=True):
         y = conv(x, p[f"HandSegNet/conv{name}/weights"], p[f"HandSegNet/conv{name}/biases"])

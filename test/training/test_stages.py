@@ -24,7 +24,7 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import data, score_calibration
+from hand_pose_3d.training import augment, data, score_calibration
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, Mixture, rate_factor, run
@@ -146,12 +146,20 @@ def test_lifting_maps_peak_where_the_keypoint_is() -> None:
     assert maps.max() == pytest.approx(1.0)
 
 
-def test_augmented_keypoints_follow_their_pixels(crops: CropPack) -> None:
-    """With every change but the crop off, the coloured squares lie under the labels."""
-    sample = ideal_sample(crops, 0)
-    for k, (u, v) in enumerate(sample.uv.round().astype(int)):
-        colour = sample.image[v, u].astype(int)
-        assert np.abs(colour - [40 + 10 * k, 255 - 10 * k, 128]).max() < 60, k
+def test_augmented_keypoints_follow_their_pixels(crops: CropPack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the rotation, scale, shift and mirroring, the coloured squares lie under the labels."""
+    for change in ("recolour", "degrade"):
+        monkeypatch.setattr(augment, change, lambda image, rng: image)
+    sampler, sides, seen = PoseSampler([crops], PoseAugmentation(swap=0.0, occlude=0.0, empty=0.0)), set(), 0
+    for seed in range(20):
+        sample, crop, _ = sampler.draw(np.random.default_rng(seed))
+        sides.add((sample.side, crop.angle > 0.5))
+        for k, (u, v) in enumerate(sample.uv.round().astype(int)):
+            if 3 < u < CROP_SIZE - 4 and 3 < v < CROP_SIZE - 4:
+                around = sample.image[v - 1 : v + 2, u - 1 : u + 2].astype(int)
+                assert np.abs(around - [40 + 10 * k, 255 - 10 * k, 128]).max(-1).min() < 60, (seed, k)
+                seen += 1
+    assert len(sides) > 2 and seen > 300
 
 
 def test_a_flipped_hand_is_one_of_the_other_side(crops: CropPack) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
 from hand_pose_3d.ros.share import own_arguments
-
-THUMB_TIP, INDEX_TIP = 4, 8
+from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP
 
 
 @dataclass(frozen=True)
