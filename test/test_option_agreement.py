@@ -23,6 +23,7 @@ NODE_ALONE = {"weights", "tracking"}
 
 def choices(command: click.Command, name: str) -> tuple[str, ...]:
     (option,) = (p for p in command.params if f"--{name}" in p.opts)
+    assert isinstance(option.type, click.Choice)
     return tuple(option.type.choices)
 
 
@@ -41,7 +42,7 @@ def test_parameters_of_the_node_are_settings_of_the_estimator():
                 EstimatorConfig(**{parameter.name: choice})
         for bound in (parameter.metadata["low"], parameter.metadata["high"]):
             if bound is not None:
-                EstimatorConfig(**{parameter.name: type(parameter.default)(bound)})
+                EstimatorConfig(**{parameter.name: bound})
     with pytest.raises(InvalidInputError):
         EstimatorConfig(max_hands=17)
 

@@ -111,7 +111,7 @@ def test_a_frame_can_be_rendered_again(cycles, assembly):
 def test_the_environment_lights_from_where_its_harmonics_say(cycles, maker):
     """A dull ball under a made-up sky, seen by a turned camera."""
     from hand_pose_3d.rendering.assemble import _prop_mesh
-    from hand_pose_3d.rendering.objects import Prop
+    from hand_pose_3d.rendering.scene import Prop
 
     sky = procedural_environment(np.random.default_rng(5))
     turn = sample_scene(maker.source, "training", 0, 4).rotation_world_camera
