@@ -109,7 +109,26 @@ class Client:
         """Wait until node and client see each other."""
         self.until(lambda: self.ros.count_subscribers("image") + self.ros.count_subscribers("image/compressed"))
         self.until(lambda: self.ros.count_publishers("/tf") and self.ros.count_publishers(self.name + "/hands"))
-        self.spin(0.5)
+        self.be_found()
+
+    def be_found(self) -> None:
+        """Wait until the node has found what was made here so far.
+
+        It finds publishers and subscriptions in the order in which they were made, and the service's client, which it
+        answers, is the last of them.
+        """
+        from rcl_interfaces.srv import GetParameters
+
+        client = self.ros.create_client(GetParameters, f"{self.name}/get_parameters")
+        self.until(client.service_is_ready, what="the node's services")
+        answers: list = []
+        while not any(answer.done() for answer in answers):
+            assert len(answers) < 60, "the node answers no service"
+            answers.append(client.call_async(GetParameters.Request()))
+            end = time.monotonic() + 1.0
+            while not answers[-1].done() and time.monotonic() < end:
+                self.executor.spin_once(timeout_sec=0.05)
+        self.ros.destroy_client(client)
 
     def make_image(self, value: int = 100, size: tuple[int, int] = (48, 64), **fields):
         """A plain grey rgb8 image with a stamp of its own."""
@@ -151,6 +170,18 @@ class Client:
         wanted = message.header.stamp
         self.until(lambda: any(h.header.stamp == wanted for h in hands), timeout, "no answer to an image")
         return next(h for h in hands if h.header.stamp == wanted)
+
+    def ask_until(self, condition: Callable[[], object], value: int = 100):
+        """Ask images of one value until the condition holds; the last answer.
+
+        For what the node does once it has found a subscription or a publisher of the client's.
+        """
+        for _ in range(200):
+            answer = self.ask(self.make_image(value))
+            self.spin(0.1)
+            if condition():
+                return answer
+        raise AssertionError(f"did not happen: {condition}")
 
     def call(self, kind: type, service: str, request, timeout: float = 60.0):
         """Call a service of the node."""
