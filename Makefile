@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
+EXTRAS ?= dev
 INPUT ?=
 OUT ?= demo_output
 
@@ -21,14 +22,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
-.PHONY: test fuzz lint demo install clean
+.PHONY: test test-oldest fuzz lint demo install clean
 
 test: lint
 	$(BIN)/python -m pytest
 
+# The oldest versions that setup.py and the extra `test` declare, and no other extra; for Python 3.10 and 3.11.
+OLDEST := $(shell sed -n '/^DEPENDENCIES/,/^]/s/.*"\(.*\)>=\(.*\)",/\1==\2/p' setup.py) pytest==7.4.0
+test-oldest:
+	$(MAKE) VENV=.venv-oldest EXTRAS=test TORCH="$(OLDEST)" install
+	AMENT_PREFIX_PATH="$(CURDIR)/.venv-oldest" PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest
+
 # What `make test` tries a thousand times, ten thousand times.
 fuzz: install
-	FUZZ_CASES=10000 $(BIN)/python -m pytest test/cli/test_fuzz.py
+	FUZZ_CASES=10000 $(BIN)/python -m pytest test/cli/test_fuzz.py test/ros/test_fuzzed_messages.py
 
 lint: install
 	$(BIN)/ruff check .
@@ -41,15 +48,15 @@ demo: install
 install: $(VENV)/.installed
 
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_FILES)
-	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[dev]"
+	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[$(EXTRAS)]"
 	touch $@
 
 # Before all else, so that no other package's wish decides which torch is taken; the file is the constraint later on.
 $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hand_pose_3d needs Python 3.10 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q $(TORCH_ARGS) "$(TORCH)"
-	echo "$(TORCH)" > $@
+	$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
+	printf '%s\n' $(TORCH) > $@
 
 clean:
-	rm -rf $(VENV) build install log *.egg-info
+	rm -rf $(VENV) .venv-oldest build install log *.egg-info

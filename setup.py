@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parent
 
 DEPENDENCIES = [
     "click>=8.0",
-    "numpy>=1.23",
+    "numpy>=1.23.2",
     "onnx>=1.15",
     "onnxruntime>=1.16",
-    "opencv-python-headless>=4.5",
+    "opencv-python-headless>=4.5.5.62",
     "pyyaml>=6.0",
     "safetensors>=0.4",
-    "scipy>=1.9",
+    "scipy>=1.9.2",
     "torch>=2.1",
     "tqdm>=4.60",
 ]

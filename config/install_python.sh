@@ -62,7 +62,7 @@ numpy=$(cd / && "$python" -c 'import numpy; print(numpy.__version__)' 2>/dev/nul
 missing=
 case $numpy in
   1.1?.* | 1.20.* | 1.21.* | 1.22.*)
-    missing="numpy>=1.23"
+    missing="numpy>=1.23.2"
     echo "numpy<1.25" >"$constraints"
     ;;
   1.*) echo "numpy<2" >"$constraints" ;;
@@ -71,9 +71,9 @@ esac
 while read -r module requirement; do
   has "$module" || missing="$missing $requirement"
 done <<LIST
-numpy numpy>=1.23
-cv2 opencv-python-headless>=4.5
-scipy.spatial scipy>=1.9
+numpy numpy>=1.23.2
+cv2 opencv-python-headless>=4.5.5.62
+scipy.spatial scipy>=1.9.2
 yaml pyyaml>=6.0
 click click>=8.0
 tqdm tqdm>=4.60

@@ -11,6 +11,9 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST
 
+_FARTHEST_M = 1000.0
+"""No camera shows a hand from farther; the squares of such numbers may be none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grasp:
@@ -63,12 +66,14 @@ def keypoint_stddev_m(scores: np.ndarray, size_m: float) -> np.ndarray:
 
 
 def grasp_of(hand: HandPose) -> Grasp:
-    """The pinch of a hand in the camera's frame. Raises InvalidInputError for a hand without finite metres."""
+    """The pinch of a hand in the camera's frame. Raises InvalidInputError for a hand without plausible metres."""
     if hand.keypoints_m is None or hand.scale_source == ScaleSource.NONE:
         raise InvalidInputError("the hand has no metric scale: is CameraInfo published?")
     points = np.asarray(hand.keypoints_m, dtype=float)
     if not (np.isfinite(points).all() and np.isfinite(hand.keypoint_scores).all()):
         raise InvalidInputError("a keypoint is not finite")
+    if max(np.abs(points).max(), abs(hand.position_stddev_m)) > _FARTHEST_M:
+        raise InvalidInputError(f"the hand lies more than {_FARTHEST_M:g} m away")
     thumb, index = points[THUMB_TIP], points[INDEX_TIP]
     middle, opening = 0.5 * (thumb + index), float(np.linalg.norm(index - thumb))
     reach = float(np.linalg.norm(middle - points[WRIST]))

@@ -52,3 +52,25 @@ def slow_second_half(path):
         start = data.find(box) - 4
         data[start : start + 4] = struct.pack(">I", struct.unpack(">I", data[start : start + 4])[0] + 8)
     path.write_bytes(data)
+
+
+def damaged(data, rng):
+    """Cut, flipped in a few bits, with a piece missing, doubled, or of zeros; now and then as it was."""
+    data = bytearray(data)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
+        kind, at = rng.randrange(6), rng.randrange(max(len(data), 1))
+        length = rng.choice((1, 4, 64, 400))
+        if kind == 0:
+            del data[at:]
+        elif kind == 1:
+            del data[at : at + length]
+        elif kind == 2:
+            data[at:at] = data[at : at + length]
+        elif kind == 3:
+            data[at : at + length] = bytes(min(length, len(data) - at))
+        else:
+            for _ in range(rng.choice((1, 3, 30))):
+                if data:
+                    where = rng.randrange(min(len(data), rng.choice((64, 10**9))))
+                    data[where] ^= 1 << rng.randrange(8)
+    return bytes(data)

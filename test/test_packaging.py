@@ -109,6 +109,13 @@ def test_install_script_asks_for_what_pip_asks_for():
     assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
 
 
+def test_oldest_versions_are_those_that_are_declared():
+    done = subprocess.run(["make", "-n", "test-oldest"], cwd=ROOT, capture_output=True, text=True, check=True)
+    dependencies = re.search(r"^DEPENDENCIES = (\[.*?\])", (ROOT / "setup.py").read_text(), re.DOTALL | re.MULTILINE)
+    declared = [each.replace(">=", "==") for each in ast.literal_eval(dependencies[1])]
+    assert " ".join(declared) in done.stdout
+
+
 def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
     assert package_xml().findtext("member_of_group") == "rosidl_interface_packages"
     assert package_xml().findtext("export/build_type") == "ament_cmake"

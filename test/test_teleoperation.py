@@ -408,6 +408,7 @@ def test_observe_takes_wrist_and_pinch_into_the_base_frame():
     assert hidden.pinch_m is None
     assert "metric scale" in observe(hand_from(points, points[:, :2]), turn, np.zeros(3)).fault
     assert "not finite" in observe(seen.replace(keypoints_m=points * np.nan), turn, np.zeros(3)).fault
+    assert "m away" in observe(seen.replace(keypoints_m=points * 1e300), turn, np.zeros(3)).fault
 
 
 @pytest.mark.parametrize(

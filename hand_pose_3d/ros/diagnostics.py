@@ -23,7 +23,7 @@ _LOST_SHARE = 0.2
 """Fewer lost images are not worth a warning: a busy computer loses some."""
 
 LOST_REMEDY = (
-    "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE and FASTRTPS_DEFAULT_PROFILES_FILE naming "
+    "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE (FASTRTPS_DEFAULT_PROFILES_FILE up to Jazzy) naming "
     "config/fastdds.xml of this package, let it publish reliable, or take image_transport compressed; "
     "a computer that is too busy loses some, too"
 )

@@ -45,7 +45,7 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
 
     bag: a folder of rosbag2, or an MCAP file. Raises HandPoseError when it cannot be read or holds none of the topics.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     from hand_pose_3d.ros.recording import message_definitions
@@ -61,8 +61,11 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
                 raise HandPoseError(f"{bag} has none of {', '.join(topics)}; it has {there}")
             for connection, _, data in reader.messages(connections):
                 yield reader.deserialize(data, connection.msgtype)
-    except (AnyReaderError, OSError) as error:
-        raise HandPoseError(f"cannot read {bag}: {error}") from error
+    except HandPoseError:
+        raise
+    except Exception as error:  # rosbags fails in many ways on damaged files
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise HandPoseError(f"cannot read {bag}: {why}") from error
 
 
 def listen(view: TopicView, image: str, hands: str) -> None:

@@ -18,16 +18,16 @@ def find_share(name: str) -> Path | None:
 
 
 def profile_environment(profile: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that give Fast DDS our profile; none where the user has chosen transports already.
+    """The variable that gives Fast DDS our profile; none where the user has chosen transports already.
 
     Its default loses most images when they go best effort: its shared memory segment is too small. LARGE_DATA would
     help as well, but cuts off every process that does not set it, cameras among them.
     """
-    # Up to Jazzy it reads the second one only, from Kilted on the first.
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-    if profile is None or any(name in environment for name in (*names, "FASTDDS_BUILTIN_TRANSPORTS")):
+    # From Kilted on it reads both, and complains of a profile that it reads twice.
+    new, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+    if profile is None or any(name in environment for name in (new, old, "FASTDDS_BUILTIN_TRANSPORTS")):
         return {}
-    return dict.fromkeys(names, str(profile))
+    return {old if environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else new: str(profile)}
 
 
 def own_arguments(arguments: Sequence[str] | None) -> list[str]:

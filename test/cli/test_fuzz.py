@@ -8,7 +8,7 @@ import time
 import cv2
 import pytest
 from click.testing import CliRunner
-from media import encoded, mjpeg, scene, video
+from media import damaged, encoded, mjpeg, scene, video
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.cli import main
@@ -23,28 +23,6 @@ distortion_model: plumb_bob
 distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}
 """
 SUFFIXES = [b"", b".jpg", b".png", b".mp4", b".avi", b".txt", b".%03d.png", b".JPEG"]
-
-
-def damaged(data, rng):
-    """Cut, flipped in a few bits, with a piece missing, doubled, or of zeros; now and then as it was."""
-    data = bytearray(data)
-    for _ in range(rng.choice((0, 1, 1, 1, 2, 4))):
-        kind, at = rng.randrange(6), rng.randrange(max(len(data), 1))
-        length = rng.choice((1, 4, 64, 400))
-        if kind == 0:
-            del data[at:]
-        elif kind == 1:
-            del data[at : at + length]
-        elif kind == 2:
-            data[at:at] = data[at : at + length]
-        elif kind == 3:
-            data[at : at + length] = bytes(min(length, len(data) - at))
-        else:
-            for _ in range(rng.choice((1, 3, 30))):
-                if data:
-                    where = rng.randrange(min(len(data), rng.choice((64, 10**9))))
-                    data[where] ^= 1 << rng.randrange(8)
-    return bytes(data)
 
 
 def name(rng):

@@ -55,7 +55,10 @@ def steady(shared_node: Client) -> Client:
     shared_node.connect()
     shared_node.info.publish(CameraInfo(width=64, height=48))
     shared_node.ask(shared_node.make_image(0))
-    shared_node.spin(0.3)
+    shared_node.got["~/markers"].clear()
+    shared_node.ask(shared_node.make_image(0))
+    shared_node.until(lambda: shared_node.got["~/markers"], what="the last that is published about an image")
+    shared_node.spin(0.1)
     for messages in shared_node.got.values():
         messages.clear()
     return shared_node

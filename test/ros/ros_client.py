@@ -17,6 +17,9 @@ HERE = Path(__file__).resolve().parent
 DOMAIN = 1 + os.getpid() % 100
 """Each test process has a domain of its own, so that test runs side by side do not meet."""
 
+PATIENCE_S = 240.0
+"""How long something is waited for that has to come: a busy computer takes minutes to start a node."""
+
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)
 os.environ["ROS_LOCALHOST_ONLY"] = "1"
 os.environ.setdefault("ROS_LOG_DIR", "/tmp/hand_pose_3d_test_log")
@@ -34,12 +37,12 @@ class Process:
             env={**os.environ, **(env or {})},
         )
 
-    def wait(self, timeout: float = 120.0) -> tuple[int, str]:
+    def wait(self, timeout: float = PATIENCE_S) -> tuple[int, str]:
         """Wait for the end; (exit status, output)."""
         output, _ = self.popen.communicate(timeout=timeout)
         return self.popen.returncode, output
 
-    def stop(self, number: int = signal.SIGINT, timeout: float = 30.0) -> tuple[int, str]:
+    def stop(self, number: int = signal.SIGINT, timeout: float = 60.0) -> tuple[int, str]:
         """Send a signal and wait; (exit status, output)."""
         if self.popen.poll() is None:
             self.popen.send_signal(number)
@@ -92,7 +95,7 @@ class Client:
         self.ros.create_subscription(kind, topic.replace("~", self.name), messages.append, 50)
         return messages
 
-    def until(self, condition: Callable[[], object], timeout: float = 60.0, what: str = "") -> None:
+    def until(self, condition: Callable[[], object], timeout: float = PATIENCE_S, what: str = "") -> None:
         """Spin until the condition holds."""
         end = time.monotonic() + timeout
         while not condition():
@@ -109,7 +112,26 @@ class Client:
         """Wait until node and client see each other."""
         self.until(lambda: self.ros.count_subscribers("image") + self.ros.count_subscribers("image/compressed"))
         self.until(lambda: self.ros.count_publishers("/tf") and self.ros.count_publishers(self.name + "/hands"))
-        self.spin(0.5)
+        self.be_found()
+
+    def be_found(self) -> None:
+        """Wait until the node has found what was made here so far.
+
+        It finds publishers and subscriptions in the order in which they were made, and the service's client, which it
+        answers, is the last of them.
+        """
+        from rcl_interfaces.srv import GetParameters
+
+        client = self.ros.create_client(GetParameters, f"{self.name}/get_parameters")
+        self.until(client.service_is_ready, what="the node's services")
+        answers: list = []
+        while not any(answer.done() for answer in answers):
+            assert len(answers) < PATIENCE_S, "the node answers no service"
+            answers.append(client.call_async(GetParameters.Request()))
+            end = time.monotonic() + 1.0
+            while not answers[-1].done() and time.monotonic() < end:
+                self.executor.spin_once(timeout_sec=0.05)
+        self.ros.destroy_client(client)
 
     def make_image(self, value: int = 100, size: tuple[int, int] = (48, 64), **fields):
         """A plain grey rgb8 image with a stamp of its own."""
@@ -144,7 +166,7 @@ class Client:
         self.info.publish(self.info_message(size))
         self.spin(0.2)
 
-    def ask(self, message, publisher=None, timeout: float = 60.0):
+    def ask(self, message, publisher=None, timeout: float = PATIENCE_S):
         """Publish an image and return the HandPose3DArray that answers it."""
         (publisher or self.image).publish(message)
         hands = self.got["~/hands"]
@@ -152,7 +174,19 @@ class Client:
         self.until(lambda: any(h.header.stamp == wanted for h in hands), timeout, "no answer to an image")
         return next(h for h in hands if h.header.stamp == wanted)
 
-    def call(self, kind: type, service: str, request, timeout: float = 60.0):
+    def ask_until(self, condition: Callable[[], object], value: int = 100):
+        """Ask images of one value until the condition holds; the last answer.
+
+        For what the node does once it has found a subscription or a publisher of the client's.
+        """
+        for _ in range(200):
+            answer = self.ask(self.make_image(value))
+            self.spin(0.1)
+            if condition():
+                return answer
+        raise AssertionError(f"did not happen: {condition}")
+
+    def call(self, kind: type, service: str, request, timeout: float = PATIENCE_S):
         """Call a service of the node."""
         client = self.ros.create_client(kind, service.replace("~", self.name))
         self.until(client.service_is_ready, what=f"service {service}")
@@ -170,7 +204,7 @@ class Client:
         request.parameters = [Parameter(k.replace("__", "."), value=v).to_parameter_msg() for k, v in values.items()]
         return self.call(SetParameters, "~/set_parameters", request).results
 
-    def diagnosis(self, condition: Callable[[object, dict[str, str]], object], timeout: float = 60.0):
+    def diagnosis(self, condition: Callable[[object, dict[str, str]], object], timeout: float = PATIENCE_S):
         """Wait for a diagnostic status (status, its values) for which the condition holds."""
         found: list = []
 

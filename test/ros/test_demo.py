@@ -36,7 +36,7 @@ def video(tmp_path) -> Path:
 
 def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", DEMO, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=HERE.parents[1])
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1])
 
 
 def check_foxglove_layout(reader) -> None:
@@ -103,7 +103,7 @@ def test_bad_input_is_one_sentence(program, tmp_path):
         target = name if name.startswith(("/dev", "gopher")) else str(tmp_path / name)
         ros = ["--ros-args", "-p", f'input:="{target}"']
         arguments = ["--input", target, "--out", str(tmp_path / "out")] if program == "demo" else ros
-        code, output = Process("-m", f"hand_pose_3d.ros.{program}", *arguments).stop(0, timeout=30)
+        code, output = Process("-m", f"hand_pose_3d.ros.{program}", *arguments).wait()
         lines = [line for line in output.splitlines() if not line.startswith("[")]
         assert code == 1 and len(lines) == 1 and says in lines[0], (name, output)
 

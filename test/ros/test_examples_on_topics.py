@@ -53,9 +53,12 @@ def exchange(client, example: str) -> None:
         client.stamp(message)
         publisher.publish(message)
 
-    while not answers:
+    def answered() -> bool:
         send(a_hand(3.0))
         client.spin(0.1)
+        return bool(answers)
+
+    client.until(answered)
     client.spin(1.0)  # More than one may be on its way.
     for _ in range(12):
         count = len(answers)

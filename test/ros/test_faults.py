@@ -56,14 +56,16 @@ def test_soak(client, start_node):
     assert all(np.isfinite(numbers(array)).all() for array in answers)
     stamps = [array.header.stamp.sec + 1e-9 * array.header.stamp.nanosec for array in answers]
     assert all(later > earlier for earlier, later in zip(stamps, stamps[1:], strict=False))
-    client.spin(2.0)
-    client.got["/diagnostics"].clear()
-    _, values = client.diagnosis(lambda status, values: True)
+
+    def all_told(status, values) -> bool:
+        received, answered, replaced = (
+            int(values[f"images {what}"]) for what in ("received", "answered", "replaced by newer ones")
+        )
+        return received == answered + replaced and len(answers) == answered
+
+    _, values = client.diagnosis(all_told)
     assert values["images failed"] == values["hands not finite"] == "0"
-    received, answered, replaced = (
-        int(values[f"images {what}"]) for what in ("received", "answered", "replaced by newer ones")
-    )
-    assert received == answered + replaced and len(answers) == answered
+    answered, replaced = values["images answered"], values["images replaced by newer ones"]
     memory = f"{settled:.0f} to {memory_mb(process):.0f} MB"
     print(f"{sent} images in {SOAK_S:.0f} s: {answered} answered, {replaced} replaced by newer ones, {memory}")
 
@@ -105,7 +107,7 @@ def test_reliability_follows_the_publishers(client, start_node):
 
     start_node()
     client.until(lambda: asked() == [ReliabilityPolicy.RELIABLE])
-    client.spin(0.5)
+    client.be_found()
     assert client.ask(client.make_image(100)).hands
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -22,13 +24,21 @@ def matrix(q) -> np.ndarray:
     return Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
 
 
+@contextmanager
+def patience(client):
+    """The node waits for depth as long as a busy computer needs to bring it."""
+    client.set_parameters(depth_wait=10)
+    yield
+    client.set_parameters(depth_wait=0.05)
+
+
 def test_hands_frames_and_markers_agree(steady):
     from sensor_msgs.msg import Image, JointState
 
     client = steady
     overlays = client.listen("~/overlay", Image)
     states = client.listen("~/joint_states", JointState)
-    client.spin(0.5)
+    client.be_found()
     client.camera_info()
     image = client.make_image(220)
     array = client.ask(image)
@@ -91,19 +101,21 @@ def test_hand_that_is_gone_is_taken_back(steady):
     assert {(m.ns, m.id) for m in gone} == {(n, i) for n in ("keypoints", "bones", "label") for i in (0, 1)}
     assert all(m.action == m.DELETE for m in gone)
     client.ask(client.make_image(0))
-    client.spin(0.2)
-    assert client.got["~/markers"][-1].markers == []
+    client.until(lambda: len(client.got["~/markers"]) == 3)
+    assert client.got["~/markers"][2].markers == []
     assert len(client.got["/tf"]) == frames
 
 
 def test_every_image_is_answered_in_order(steady):
     client = steady
     sent = []
-    for k in range(40):
-        image = client.make_image(31 + 4 * k)
+    for k in range(400):
+        image = client.make_image(31 + 4 * (k % 40))
         client.image.publish(image)
         sent.append(image.header.stamp)
         client.spin(0.03)
+        if k > 40 and len(client.got["~/hands"]) >= 20:  # more images only where a busy computer answers few of them
+            break
     client.until(lambda: client.got["~/hands"] and client.got["~/hands"][-1].header.stamp == sent[-1])
     stamps = [h.header.stamp for h in client.got["~/hands"]]
     positions = [sent.index(stamp) for stamp in stamps]
@@ -111,7 +123,7 @@ def test_every_image_is_answered_in_order(steady):
     assert len(stamps) >= 20
     for array in client.got["~/hands"]:
         # The content belongs to the stamp.
-        value = 31 + 4 * sent.index(array.header.stamp)
+        value = 31 + 4 * (sent.index(array.header.stamp) % 40)
         expected = make_hand(Side.RIGHT, value / 255).keypoints_px
         np.testing.assert_allclose(xyz(array.hands[0].keypoints_2d)[:, :2], expected, atol=1e-9)
 
@@ -134,7 +146,8 @@ def test_depth_of_the_same_moment_places_the_hand(steady):
     image = client.make_image(100)
     client.depth.publish(millimetres(client, image, 800))
     client.spin(0.3)
-    hand = client.ask(image).hands[0]
+    with patience(client):
+        hand = client.ask(image).hands[0]
     assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.8)
     later = client.ask(client.make_image(100)).hands[0]
     assert later.scale_source == later.SCALE_ASSUMED
@@ -150,19 +163,18 @@ def millimetres(client, image, value, **fields):
 def test_depth_that_comes_after_its_image_is_waited_for(steady):
     client = steady
     client.camera_info()
-    client.set_parameters(depth_wait=10)
-    for k in range(5):
-        image = client.make_image(100)
-        client.image.publish(image)
-        client.spin(0.03)
-        client.depth.publish(millimetres(client, image, 700 + 10 * k))
-        client.until(lambda k=k: len(client.got["~/hands"]) == k + 1)
-        assert client.got["~/hands"][-1].header == image.header
-        hand = client.got["~/hands"][-1].hands[0]
-        assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.7 + 0.01 * k)
+    with patience(client):
+        for k in range(5):
+            image = client.make_image(100)
+            client.image.publish(image)
+            client.spin(0.03)
+            client.depth.publish(millimetres(client, image, 700 + 10 * k))
+            client.until(lambda k=k: len(client.got["~/hands"]) == k + 1)
+            assert client.got["~/hands"][-1].header == image.header
+            hand = client.got["~/hands"][-1].hands[0]
+            assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.7 + 0.01 * k)
     _, values = client.diagnosis(lambda status, values: values["images with depth used"] != "0")
     assert values["metric placement"] == "depth"
-    client.set_parameters(depth_wait=0.05)
 
 
 def test_depth_that_cannot_be_used_is_said(steady):
@@ -179,7 +191,8 @@ def test_depth_that_cannot_be_used_is_said(steady):
             fields = {"header": Header(stamp=image.header.stamp, frame_id="depth_optical")}
         client.depth.publish(millimetres(client, image, value, **fields))
         client.spin(0.3)
-        assert client.ask(image).hands[0].scale_source == 1
+        with patience(client):
+            assert client.ask(image).hands[0].scale_source == 1
         status, values = client.diagnosis(lambda status, values: "depth not used" in values["metric placement"])
         assert says in values["metric placement"]
     client.ask(client.make_image(100))
@@ -199,6 +212,7 @@ def test_images_without_a_frame_give_hands_but_no_frames_and_markers(steady):
         image = client.make_image(100)
         image.header = Header(stamp=image.header.stamp)
         assert client.ask(image).hands[0].scale_source == 1
+    client.until(lambda: any(array.markers for array in client.got["~/markers"][markers:]), what="markers taken back")
     client.spin(0.3)
     assert len(client.got["/tf"]) == frames
     after = [marker for array in client.got["~/markers"][markers:] for marker in array.markers]
@@ -216,7 +230,7 @@ def test_images_that_are_lost_on_the_way_are_seen(steady):
         info.header = image.header
         client.info.publish(info)
         if k % 7 in (0, 1, 4):
-            client.image.publish(image)
+            client.ask(image)
         client.spin(0.03)
     _, values = client.diagnosis(lambda status, values: "did not arrive" in status.message)
     lost, published = (int(n) for n in values["images lost on the way"].split(" of the last "))
@@ -239,7 +253,8 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     image = client.make_image(100)
     client.depth.publish(client.make_image(0, encoding="bgr8", header=image.header))
     client.spin(0.3)
-    assert client.ask(image).hands[0].scale_source == 1
+    with patience(client):
+        assert client.ask(image).hands[0].scale_source == 1
     client.diagnosis(lambda status, values: "bgr8" in values["metric placement"])
 
 

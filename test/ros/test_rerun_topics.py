@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
 from fake_estimator import make_hand
+from media import damaged
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError
@@ -82,6 +85,19 @@ def test_a_recording_is_shown_in_its_order(recording, capsys):
     assert [hand.track_id for hand in hands] == [4]
     np.testing.assert_allclose(hands[0].keypoints_px, make_hand(Side.RIGHT, 0.3).keypoints_px)
     assert "image left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_recording_is_shown_or_refused_in_a_sentence(recording, seed):
+    rng = random.Random(seed)
+    file = recording / "recording.mcap"
+    file.write_bytes(damaged(file.read_bytes(), rng))
+    topics = TopicView(View())
+    try:
+        for message in recorded(rng.choice((recording, file)), ("/image", "/hand_pose_3d/hands")):
+            topics.show(message)
+    except HandPoseError as error:
+        assert len(str(error).splitlines()) == 1
 
 
 def test_what_cannot_be_shown_is_said_in_a_sentence(recording, tmp_path, capsys):
