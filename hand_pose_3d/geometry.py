@@ -102,7 +102,7 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
 
 
 def align_rigid(source: np.ndarray, target: np.ndarray, *, scale: bool = False) -> np.ndarray:
-    """Move source onto target by the least-squares rotation and translation, and scale if asked for.
+    """Move source onto target by the least-squares rotation and translation, and scale where that is required.
 
     source, target: (..., N, 3). Returns source aligned, same shape. Umeyama, PAMI 1991; no reflection.
     """

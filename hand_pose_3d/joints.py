@@ -20,7 +20,7 @@ from hand_pose_3d.skeleton import FINGERS, JOINTS, WRIST, Side
 
 THUMB_ROLL = math.radians(60)
 """By how much the thumb's nail is turned away from the back of the hand: that of the hands that the networks are
-taught. It decides the sign of the thumb's flexion, not its size."""
+trained on. It decides the sign of the thumb's flexion, not its size."""
 
 JOINT_NAMES = (
     "thumb_cmc_flexion",

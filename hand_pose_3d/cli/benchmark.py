@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from hand_pose_3d.evaluation.benchmark.frames import Clip
     from hand_pose_3d.evaluation.benchmark.timing import Contender, Plan
 
-FAMILIES = ("lite", "paper", "mediapipe")
+CONTENDERS = ("lite", "paper", "mediapipe")
 PARTS = ("stages", "cost", "start")
 MODES = ("detect", "track")
 
 
 @click.command("benchmark")
 @click.option(
-    "--family", "families", multiple=True, type=click.Choice(FAMILIES), help="Repeatable; default: all that are there."
+    "--model", "families", multiple=True, type=click.Choice(CONTENDERS), help="Repeatable; default: all that are there."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -127,7 +127,7 @@ def available(
     from hand_pose_3d.evaluation.benchmark.process import make_estimator
 
     chosen: list[tuple[str, dict[str, Any]]] = []
-    for family in families or FAMILIES:
+    for family in families or CONTENDERS:
         if family == "mediapipe":
             if importlib.util.find_spec("mediapipe") is None:
                 note("MediaPipe Hands is not installed: pip install 'hand_pose_3d[benchmark]' (it needs NumPy 1)")

@@ -30,7 +30,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--out", required=True, type=_NEW_FOLDER, help="Checkpoints, log and curves; a run found there is resumed."
 )
-@click.option("--family", type=click.Choice(["lite", "paper"]), default="lite", show_default=True)
+@click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite", show_default=True)
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
@@ -44,7 +44,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--posenet",
     type=_FILE,
-    help="Weights of the family's PoseNet, whose answers on the renders lifting learns from.",
+    help="Weights of the family's PoseNet, whose predictions on the renders lifting learns from.",
 )
 @click.option(
     "--from-weights", "start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from."
@@ -111,7 +111,7 @@ def command(
     from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
 
     if approach != "proposed" and (family, stage) != ("paper", "lifting"):
-        raise click.UsageError("--approach is a choice of `train lifting --family paper` only")
+        raise click.UsageError("--approach is a choice of `train lifting --model paper` only")
     if approach != "proposed" and start is not None:
         raise click.UsageError(
             "--from-weights takes weights of the proposed lifting only; the others are for comparison"
@@ -152,11 +152,11 @@ def command(
         (out / "approaches.json").write_text(json.dumps(rows, indent=1))
         click.echo(comparison(rows))
         return
-    figures = train(approach, out)
-    for name, value in figures.items():
+    metrics = train(approach, out)
+    for name, value in metrics.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:
-        for path in save_stage(stage, out, save_weights, figures, family, roots[0], mean_with):
+        for path in save_stage(stage, out, save_weights, metrics, family, roots[0], mean_with):
             click.echo(f"wrote {path}")
 
 

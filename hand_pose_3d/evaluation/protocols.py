@@ -65,7 +65,7 @@ def true_scale(predicted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     """The authors' rule: true root and true length of the middle finger's first bone, no rotation.
 
     The prediction is first brought to length one of its own middle finger bone, the unit that the authors' networks
-    are taught.
+    are trained on.
     """
     unit = bone_length(labelled, AUTHORS_REFERENCE_BONE) / bone_length(predicted, AUTHORS_REFERENCE_BONE)
     return (predicted - predicted[WRIST]) * unit + labelled[WRIST]

@@ -24,6 +24,7 @@ from typing import Any
 
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
+from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.share import find_share, log_somewhere, own_arguments, profile_environment
 
@@ -64,7 +65,7 @@ class Demo:
         self.video = OverlayVideo(options.out / "overlay.mp4", options.out / "overlay.png", pictures.rate_hz)
         self.recorder = Recorder(options.out / "recording")
         self.written = [options.out / "recording"]
-        self.diagnosis: Any = None
+        self.diagnosis: Diagnosis | None = None
         self._scores: dict[tuple[int, int], float] = {}
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_down, name="recorder")
@@ -125,15 +126,14 @@ class Demo:
         """The figures as text."""
         rows = self.figures.rows()
         if self.diagnosis is not None:
-            values = {entry.key: entry.value for entry in self.diagnosis.values}
-            dropped = int(values["images replaced by newer ones"])
-            rows.insert(3, ("  replaced in the node by newer ones", str(dropped)))
-            rows.append(("networks", f"{values.get('model', '')} on {values.get('device', '')}"))
-            rows.append(("metric placement", values.get("metric placement", "")))
+            said = self.diagnosis
+            rows.insert(3, ("  replaced in the node by newer ones", str(said.replaced)))
+            rows.append(("networks", f"{said.model} on {said.device}"))
+            rows.append(("metric placement", said.placement))
             rows += [
-                (name.removesuffix(" p50 / p95 (ms)"), f"{value} ms (p50 / p95)")
-                for name, value in values.items()
-                if name.endswith("p50 / p95 (ms)") and not name.startswith("stamp")
+                (name, f"{p50:.1f} / {p95:.1f} ms (p50 / p95)")
+                for name, (p50, p95) in said.stages_ms.items()
+                if not name.startswith("stamp")
             ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
@@ -218,13 +218,14 @@ class Demo:
         self.video.add(image_to_rgb(message), stamp_s, self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
 
     def _on_diagnostics(self, message: Any, received_s: float) -> None:
-        for status in message.status:
-            if status.name.startswith(_NODE.lstrip("/")):
-                self.diagnosis = status
+        self.diagnosis = parse(message, _NODE) or self.diagnosis
 
     def _is_active(self) -> bool:
-        state = "" if self.diagnosis is None else self.diagnosis.values[0].value
-        return state == "active" and self.ros.count_subscribers("/image") >= 2
+        return (
+            self.diagnosis is not None
+            and self.diagnosis.state == "active"
+            and self.ros.count_subscribers("/image") >= 2
+        )
 
     def _spin(self, seconds: float) -> None:
         import rclpy

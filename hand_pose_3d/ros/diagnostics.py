@@ -14,6 +14,10 @@ OK, WARN, ERROR, STALE = 0, 1, 2, 3
 """Values of diagnostic_msgs/DiagnosticStatus.level."""
 
 _SAMPLES = 300
+_PERCENTILES = " p50 / p95 (ms)"
+"""Behind a stage's name; the value is two numbers with " / " between them."""
+
+_REPLACED, _PLACEMENT = "images replaced by newer ones", "metric placement"
 
 _LOST_SHARE = 0.2
 """Fewer lost images are not worth a warning: a busy computer loses some."""
@@ -112,12 +116,6 @@ class Health:
             for stage, milliseconds in stages_ms.items():
                 self._samples.setdefault(stage, deque(maxlen=_SAMPLES)).append(milliseconds)
 
-    @property
-    def totals(self) -> dict[str, int]:
-        """Counts since the start."""
-        with self._lock:
-            return dict(self._total)
-
     def report(self, now: float, situation: Situation) -> tuple[int, str, dict[str, str]]:
         """(level, sentence, values) for the time since the last report, and begin the next window."""
         with self._lock:
@@ -129,14 +127,14 @@ class Health:
                 "device": situation.device,
                 "model": situation.model,
                 "other networks": "loading" if situation.loading else "",
-                "metric placement": situation.metric,
+                _PLACEMENT: situation.metric,
                 "hand size": situation.hand_size,
                 "image rate (Hz)": f"{window.counts['received'] / seconds:.1f}",
                 "answer rate (Hz)": f"{window.counts['answered'] / seconds:.1f}",
                 "hands": str(self._total["hands"]),
                 "images received": str(self._total["received"]),
                 "images answered": str(self._total["answered"]),
-                "images replaced by newer ones": str(self._total["replaced"]),
+                _REPLACED: str(self._total["replaced"]),
                 "images out of order": str(self._total["late"]),
                 "images with a repeated stamp": str(self._total["repeated"]),
                 "images too old": str(self._total["stale"]),
@@ -156,7 +154,7 @@ class Health:
                 values["image age on arrival (ms)"] = f"{1e3 * self._last_age:.1f}"
             for stage, samples in self._samples.items():
                 p50, p95 = np.percentile(np.fromiter(samples, float), [50, 95])
-                values[f"{stage} p50 / p95 (ms)"] = f"{p50:.1f} / {p95:.1f}"
+                values[f"{stage}{_PERCENTILES}"] = f"{p50:.1f} / {p95:.1f}"
         return level, sentence, values
 
     def _judge(self, now: float, window: _Window, situation: Situation) -> tuple[int, str]:
@@ -226,3 +224,38 @@ def status_message(name: str, hardware: str, level: int, sentence: str, values: 
         message=sentence,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a program reads back from a node's diagnostics."""
+
+    state: str
+    device: str
+    model: str
+    placement: str
+    replaced: int
+    """Images that newer ones replaced before they were processed."""
+    stages_ms: dict[str, tuple[float, float]]
+    """50th and 95th percentile of each stage's time."""
+
+
+def parse(message: Any, node: str) -> Diagnosis | None:
+    """What a diagnostic_msgs/DiagnosticArray says of a node, given by its full name; None if nothing."""
+    for status in message.status:
+        if status.name.startswith(node.lstrip("/")):
+            values = {entry.key: entry.value for entry in status.values}
+            stages = {
+                key.removesuffix(_PERCENTILES): tuple(float(x) for x in value.split(" / "))
+                for key, value in values.items()
+                if key.endswith(_PERCENTILES)
+            }
+            return Diagnosis(
+                state=values["state"],
+                device=values["device"],
+                model=values["model"],
+                placement=values[_PLACEMENT],
+                replaced=int(values[_REPLACED]),
+                stages_ms=stages,  # type: ignore[arg-type]
+            )
+    return None

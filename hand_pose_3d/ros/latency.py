@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros.demo import NODE, _environment
+from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 from hand_pose_3d.ros.share import own_arguments
 
@@ -56,17 +56,6 @@ def latencies(
         "measured_rate_hz": (len(counted) - 1) / span if span else None,
         **dict(zip(("p50_ms", "p95_ms", "p99_ms", "max_ms"), marks)),
     }
-
-
-def stage_times(diagnostics: dict[str, str]) -> dict[str, dict[str, float]]:
-    """The stages of the node's diagnostics: name -> {'p50_ms', 'p95_ms'}."""
-    stages = {}
-    for key, value in diagnostics.items():
-        name, found, _ = key.partition(" p50 / p95 (ms)")
-        if found:
-            p50, p95 = (float(x) for x in re.split(" / ", value))
-            stages[name] = {"p50_ms": p50, "p95_ms": p95}
-    return stages
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -112,7 +101,7 @@ class Listener:
         self.published: list[int] = []
         self.answered: dict[int, int] = {}
         self.with_hand = 0
-        self.diagnostics: dict[str, str] = {}
+        self.diagnosis: Diagnosis | None = None
         deep = QoSProfile(depth=100)
         # Every image comes with a camera_info of the same stamp, which costs next to nothing to receive.
         self.ros.create_subscription(CameraInfo, "/camera_info", self._on_camera_info, deep)
@@ -135,9 +124,7 @@ class Listener:
         self.with_hand += bool(message.hands)
 
     def _on_diagnostics(self, message: Any) -> None:
-        for status in message.status:
-            if status.name.startswith(_NODE.lstrip("/")):
-                self.diagnostics = {entry.key: entry.value for entry in status.values}
+        self.diagnosis = parse(message, _NODE) or self.diagnosis
 
 
 def _nanoseconds(stamp: Any) -> int:
@@ -175,17 +162,17 @@ def run(
             memory = memory_mb(worker.pid)
     finally:
         listener.ros.destroy_node()
-    said = listener.diagnostics
+    said = listener.diagnosis
     return {
         "rate_hz": rate_hz,
-        "device": said.get("device"),
+        "device": said.device if said else None,
         **latencies(listener.published, listener.answered),
         "with_hand": listener.with_hand,
         "node_ready_s": ready_s,
         "node_rss_early_mb": early["rss_mb"],  # after a tenth of the run: a long one shows whether memory grows
         "node_rss_mb": memory["rss_mb"],
         "node_cores": None if before is None or after is None else (after - before) / took,
-        "stages": stage_times(said),
+        "stages": {name: {"p50_ms": p50, "p95_ms": p95} for name, (p50, p95) in said.stages_ms.items()} if said else {},
     }
 
 

@@ -49,9 +49,9 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if kind < 0.2:
         factor = rng.uniform(0.25, 0.8)
         small = (max(int(width * factor), 24), max(int(height * factor), 24))
-        way = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=[0.5, 0.4, 0.1])]
+        interpolation = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.choice(3, p=[0.5, 0.4, 0.1])]
         image = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        image = cv2.resize(image, (width, height), interpolation=way)
+        image = cv2.resize(image, (width, height), interpolation=interpolation)
     elif kind < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
     elif kind < 0.55:

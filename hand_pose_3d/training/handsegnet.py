@@ -142,9 +142,9 @@ class SceneSampler:
         augmentation, sure = self.augmentation, np.flatnonzero(scene.sure)
         uv = scene.keypoints_px[sure[rng.integers(len(sure))]]
         crop = crop_from_pose(uv, self.size, 1.0)
-        wanted = float(np.exp(rng.uniform(*np.log(augmentation.extent))))
+        extent = float(np.exp(rng.uniform(*np.log(augmentation.extent))))
         longer = max(scene.rgbc.shape[:2])
-        scale = min(max(wanted / crop.side, augmentation.smallest / longer), 1.6)
+        scale = min(max(extent / crop.side, augmentation.smallest / longer), 1.6)
         reach = 0.05 if rng.random() < 0.8 else -0.08
         target = rng.uniform(reach, 1 - reach, 2) * self.size
         return self._map(scene, np.asarray(crop.center), target, scale, augmentation.any_turn, rng)
@@ -277,10 +277,10 @@ class LiteSegmentationStage(Stage):
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Mask where it is known; centres but where absence is unknown; properties near centres."""
-        images, classes, wanted, ignored = batch
+        images, classes, required, ignored = batch
         maps = SceneMaps(*(x.float() for x in self.network.maps(images)))
         mask = mask_loss(maps.mask, classes)
-        hands = hand_loss(maps, wanted, ignored)
+        hands = hand_loss(maps, required, ignored)
         total = 0.5 * mask + sum(hands.values())
         return total, {"loss_mask": mask.item(), **{f"loss_{k}": v.item() for k, v in hands.items()}}
 
@@ -350,9 +350,9 @@ def mask_loss(scores: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     return cross + 0.3 * dice
 
 
-def hand_loss(maps: SceneMaps, wanted: torch.Tensor, ignored: torch.Tensor) -> dict[str, torch.Tensor]:
-    """CenterNet's focal loss of centres, and distances of what stands at them. wanted: (N, 7, h, w) of `targets`."""
-    truth, weight = wanted[:, 0], wanted[:, 6]
+def hand_loss(maps: SceneMaps, required: torch.Tensor, ignored: torch.Tensor) -> dict[str, torch.Tensor]:
+    """CenterNet's focal loss of centres, and distances of what stands at them. required: (N, 7, h, w) of `targets`."""
+    truth, weight = required[:, 0], required[:, 6]
     counts = 1 - F.max_pool2d(ignored[:, None].float(), STRIDE)[:, 0]
     number = (truth == 1).sum().clamp_min(1)
     logit = maps.centre[:, 0]
@@ -361,7 +361,7 @@ def hand_loss(maps: SceneMaps, wanted: torch.Tensor, ignored: torch.Tensor) -> d
     focal = -positive * (1 - p) ** 2 * F.logsigmoid(logit)
     focal = focal - (1 - positive) * (1 - truth) ** 4 * p**2 * F.logsigmoid(-logit) * counts
     total = weight.sum().clamp_min(1)
-    extent = ((maps.extent[:, 0] - wanted[:, 1]).abs() * weight).sum() / total
-    direction = ((maps.direction - wanted[:, 2:4]).square().sum(1) * weight).sum() / total
-    offset = ((maps.offset - wanted[:, 4:6]).abs().sum(1) * weight).sum() / total
+    extent = ((maps.extent[:, 0] - required[:, 1]).abs() * weight).sum() / total
+    direction = ((maps.direction - required[:, 2:4]).square().sum(1) * weight).sum() / total
+    offset = ((maps.offset - required[:, 4:6]).abs().sum(1) * weight).sum() / total
     return {"centre": focal.sum() / number, "extent": extent, "direction": 0.3 * direction, "offset": 2 * offset}

@@ -1,6 +1,6 @@
 """Stage lifting: canonical pose and viewpoint from 21 score maps and the hand's side.
 
-Needs no images: true poses are turned to new views, projected, and spoilt as PoseNet's answers are.
+Needs no images: true poses are turned to new views, projected, and spoilt as PoseNet's predictions are.
 """
 
 from __future__ import annotations

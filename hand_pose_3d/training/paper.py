@@ -157,7 +157,7 @@ class HandCrops:
     def __call__(
         self, index: Sequence[int], rng: np.random.Generator, images: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (N, 3, S, S) in -0.5..0.5 (of no hands if they are not wanted), uv (N, 21, 2), visible (N, 21)."""
+        """Images (N, 3, S, S) in -0.5..0.5 (none where they are not required), uv (N, 21, 2), visible (N, 21)."""
         from scipy.stats import truncnorm
 
         pixels, labels, shown = [], [], []
@@ -251,7 +251,7 @@ class PaperLiftingStage(Stage):
             return self.pose.to(images.device)(images)[-1]
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
-        """Squared errors of what the approach is taught; for the paper's, canonical pose and rotation, weight 1 : 1."""
+        """Squared errors of the approach's own target; for the paper's, canonical pose and rotation, weight 1 : 1."""
         *inputs, side, canonical, rotation = batch
         maps, relative = self.maps(*inputs), canonical @ rotation.transpose(1, 2)
         if isinstance(self.network, LocalLifting):

@@ -1,4 +1,4 @@
-"""Photographs without labels: a teacher looks at each from several sides, and what its answers agree on is learned.
+"""Photographs without labels: a teacher reads several views of each, and what its predictions agree on is learned.
 
 The teacher is MediaPipe Hands (Apache-2.0). A folder of photographs holds `index.csv` with the columns slug (source, a
 folder), file and, where a person has looked, hands: yes, no or unknown; without that column all photographs show hands.
@@ -40,7 +40,7 @@ from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, Sce
 VIEW_PX = 512
 """Longer side of a view as the teacher gets it."""
 _SAME = 0.45
-"""Keypoint similarity from which on two answers are of one hand."""
+"""Keypoint similarity from which on two predictions are of one hand."""
 _LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
 """A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more
 than this share of its extent in the mean."""
@@ -97,11 +97,12 @@ def label(folder: Path, out: Path) -> None:
                 matrix = np.array([[step, 0, -x * step], [0, step, -y * step]])
                 if mirrored:
                     matrix = np.array([[-step, 0, size[0] + x * step], [0, step, -y * step]])
-                way = cv2.INTER_AREA if step < 1 else cv2.INTER_LINEAR
-                answer = hands.process(cv2.warpAffine(image, matrix, size, flags=way, borderValue=(114,) * 3))
+                interpolation = cv2.INTER_AREA if step < 1 else cv2.INTER_LINEAR
+                view = cv2.warpAffine(image, matrix, size, flags=interpolation, borderValue=(114,) * 3)
+                prediction = hands.process(view)
                 back = cv2.invertAffineTransform(matrix)
                 found = []
-                for marks, side in zip(answer.multi_hand_landmarks or (), answer.multi_handedness or ()):
+                for marks, side in zip(prediction.multi_hand_landmarks or (), prediction.multi_handedness or ()):
                     uv = np.array([[p.x * size[0], p.y * size[1]] for p in marks.landmark]) @ back[:, :2].T + back[:, 2]
                     # Its sides are for mirrored images, so that its left is a person's right.
                     right = (side.classification[0].label == "Left") != mirrored
@@ -115,9 +116,9 @@ def label(folder: Path, out: Path) -> None:
 
 def agree(record: dict[str, Any]) -> list[TeacherHand]:
     """Hands of a photograph by falling number of views that see them."""
-    answers = [(view, hand) for view, seen in enumerate(record["views"]) for hand in seen["hands"]]
+    predictions = [(view, hand) for view, seen in enumerate(record["views"]) for hand in seen["hands"]]
     groups: list[list[tuple[int, dict]]] = []
-    for view, hand in sorted(answers, key=lambda a: -a[1]["score"]):
+    for view, hand in sorted(predictions, key=lambda a: -a[1]["score"]):
         uv = np.array(hand["uv"])
         near = [(similarity(np.median([h["uv"] for _, h in group], axis=0), uv), group) for group in groups]
         best = max(near, key=lambda n: n[0], default=(0.0, []))

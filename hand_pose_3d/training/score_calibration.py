@@ -86,7 +86,7 @@ def calibrate(network: LitePoseNet, samples: Sequence[CropSample]) -> dict[str, 
 
 
 def calibration_error(score: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error over ten bins of scores (N,) for answers that are right or not (N,)."""
+    """Expected calibration error over ten bins of scores (N,) for predictions that are right or not (N,)."""
     bins = np.minimum((score * 10).astype(int), 9)
     return float(sum(abs((score - right)[bins == k].sum()) for k in range(10)) / len(score))
 

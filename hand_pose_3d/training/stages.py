@@ -18,7 +18,6 @@ from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
-from hand_pose_3d.training.answers import AnswerSampler, posenet_answers
 from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
@@ -26,6 +25,7 @@ from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingSt
 from hand_pose_3d.training.loop import Stage
 from hand_pose_3d.training.paper import PaperLiftingStage, PaperPoseStage, PaperSegmentationStage
 from hand_pose_3d.training.posenet import CROP_MARGIN, CROP_SIZE, LitePoseStage, PoseSampler
+from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions
 from hand_pose_3d.training.scenes import ScenePack
 from hand_pose_3d.training.score_calibration import calibrate
 from hand_pose_3d.weights import load_weights, save_weights
@@ -33,8 +33,8 @@ from hand_pose_3d.weights import load_weights, save_weights
 LICENCE = "Apache-2.0"
 """Of weights that are trained here, on renders and on photographs whose licences allow it."""
 
-ANSWERS = 32_000
-"""Crops of the training renders that PoseNet answers for the lifting stage."""
+PREDICTIONS = 32_000
+"""Crops of the training renders whose predictions by PoseNet the lifting stage learns from."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
     "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
@@ -57,7 +57,8 @@ def build_lite_stage(
     """A stage of the lite family, ready for the loop.
 
     trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
-    stage's own; posenet: weights of a LitePoseNet whose answers lifting learns from too, None for simulated noise only.
+    stage's own; posenet: weights of a LitePoseNet whose predictions lifting learns from too, None for simulated
+    noise only.
     photographs: packs of `training.photographs` that are learned from too; photograph_share: of the hands that
     HandSegNet and PoseNet are shown.
     """
@@ -95,9 +96,9 @@ def build_lite_stage(
     pose = LitePoseNet()
     load_weights(pose, posenet)
     crops = [crop_pack(root, "training") for root in roots]
-    answers = posenet_answers(pose, crops, ANSWERS, seed=1)
-    held = posenet_answers(pose, [crop_pack(roots[0], "evaluation")], 2000, seed=2)
-    return LiftingStage(LiteLifting(), [*samplers, AnswerSampler(answers)], AnswerSampler(held))
+    predictions = posenet_predictions(pose, crops, PREDICTIONS, seed=1)
+    held = posenet_predictions(pose, [crop_pack(roots[0], "evaluation")], 2000, seed=2)
+    return LiftingStage(LiteLifting(), [*samplers, PredictionSampler(predictions)], PredictionSampler(held))
 
 
 def _shares(renders: Sequence[int], photographs: Sequence[int], share: float) -> list[float]:
@@ -149,10 +150,10 @@ class TrueCrops:
         errors, right = [], []
         for start in range(0, len(self.images), 50):
             x = image_to_input(torch.from_numpy(self.images[start : start + 50]))
-            answer = network(x.to(device))
-            maps = answer.score_maps[-1].float()
+            prediction = network(x.to(device))
+            maps = prediction.score_maps[-1].float()
             uv = rescale_pixels(soft_argmax(maps)[0].cpu(), CROP_SIZE / maps.shape[-1]).numpy()
-            right.append(answer.side_logit.cpu() > 0)
+            right.append(prediction.side_logit.cpu() > 0)
             for i, found in enumerate(uv, start):
                 errors.append(np.linalg.norm(self.crops[i].to_image(found) - self.truth[i], axis=1))
         e = np.concatenate(errors)
@@ -178,7 +179,7 @@ def save_stage(
     stage: str,
     run: Path,
     folder: Path,
-    figures: dict[str, float],
+    metrics: dict[str, float],
     family: str = "lite",
     held_out: Path | None = None,
     mean_with: Path | None = None,
@@ -186,7 +187,7 @@ def save_stage(
     """Write the averaged network of a run as float16 safetensors, with what it was measured at.
 
     held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first. mean_with: weights
-    whose mean with the run's is written instead, without figures (Wortsman et al., Model soups, ICML 2022).
+    whose mean with the run's is written instead, without metrics (Wortsman et al., Model soups, ICML 2022).
     """
     network = NETWORKS[family][stage]()
     state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
@@ -197,11 +198,11 @@ def save_stage(
         with torch.no_grad():
             for one, another in zip(network.state_dict().values(), other.state_dict().values()):
                 one.copy_((one + another) / 2)
-        figures = {}
+        metrics = {}
     if isinstance(network, LitePoseNet) and held_out is not None:
         sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
-        figures = figures | calibrate(network, [sampler(rng) for _ in range(1000)])
+        metrics = metrics | calibrate(network, [sampler(rng) for _ in range(1000)])
     metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
-    save_weights(path, network, {**metadata, "figures": json.dumps(figures)}, half=True)
+    save_weights(path, network, {**metadata, "figures": json.dumps(metrics)}, half=True)
     return [path]

@@ -63,9 +63,9 @@ def test_what_is_missing_is_said(light, tmp_path):
 
 
 def test_family_that_was_asked_for_must_be_there(light):
-    result = run("--part", "stages", "--family", "paper")
+    result = run("--part", "stages", "--model", "paper")
     assert result.exit_code == 1 and "paper-posenet" in result.output
-    result = run("--part", "stages", "--family", "mediapipe")
+    result = run("--part", "stages", "--model", "mediapipe")
     assert result.exit_code == 1 and "MediaPipe Hands is not installed" in result.output
 
 

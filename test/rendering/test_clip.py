@@ -8,6 +8,7 @@ import numpy as np
 
 import hand_pose_3d
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.rendering.clip import write_clip
 
 CLIP = Path(hand_pose_3d.__file__).parent / "data" / "clip.mp4"
 
@@ -40,3 +41,21 @@ def test_hands_move_smoothly():
             pair = [h["keypoints"] for f in (before, after) for h in f["hands"] if h["side"] == side]
             if len(pair) == 2:
                 assert np.abs(np.subtract(*pair)).max() < 0.06
+
+
+def test_a_clip_is_made_of_the_stated_motion(maker, tmp_path):
+    write_clip(tmp_path, seconds=0.1)
+    truth = json.loads((tmp_path / "clip.json").read_text(encoding="utf-8"))
+    shipped = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))
+    assert truth["camera"] == shipped["camera"] and truth["fps"] == shipped["fps"]
+    camera, capture = Camera(**truth["camera"]), cv2.VideoCapture(str(tmp_path / "clip.mp4"))
+    for entry in truth["frames"]:
+        (hand,) = entry["hands"]  # the left one is still outside
+        assert hand["side"] == "right"
+        np.testing.assert_allclose(hand["keypoints"][0], [0.05, 0.10, 0.52], atol=0.002)  # where it begins
+        np.testing.assert_allclose(camera.project(np.array(hand["keypoints"])), hand["keypoints_2d"], atol=0.05)
+        picture = capture.read()[1].astype(int)
+        palm = np.mean([hand["keypoints_2d"][k] for k in (0, 5, 9, 13, 17)], axis=0).round().astype(int)
+        blue, _, red = picture[palm[1] - 2 : palm[1] + 3, palm[0] - 2 : palm[0] + 3].mean(axis=(0, 1))
+        assert red > blue + 10  # skin
+    assert len(truth["frames"]) == 3 and not capture.read()[0]

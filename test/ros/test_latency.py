@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from hand_pose_3d.ros.latency import latencies, stage_times
+from hand_pose_3d.ros.latency import latencies
 
 HERE = Path(__file__).resolve().parent
 
@@ -27,12 +27,6 @@ def test_no_answer_has_no_latency():
     row = latencies([0, 2_000_000_000], {})
     assert row["dropped"] == 1 and row["p50_ms"] is None
     assert latencies([], {})["published"] == 0
-
-
-def test_stages_are_read_from_diagnostics():
-    assert stage_times({"publishing p50 / p95 (ms)": "0.5 / 1.5", "device": "cpu"}) == {
-        "publishing": {"p50_ms": 0.5, "p95_ms": 1.5}
-    }
 
 
 def test_one_run_between_processes():

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
-from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Health, Situation
+from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Diagnosis, Health, Situation, parse, status_message
 from hand_pose_3d.ros.inputs import StampGate
 from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.messages import check_finite, quaternion
@@ -155,6 +155,20 @@ def test_diagnosis_is_of_the_time_since_the_last_report():
     level, _, values = health.report(2.0, Situation())
     assert level == OK and values["image messages rejected"] == "1"
     assert values["total p50 / p95 (ms)"] == "4.0 / 4.0" and values["image age on arrival (ms)"] == "20.0"
+
+
+def test_diagnostics_can_be_read_back():
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    health = Health(0.0)
+    health.count("replaced")
+    health.answered({"publishing": 0.5, "total": 4.0}, 1)
+    situation = Situation(device="cpu", model="lite", metric="depth")
+    entries = status_message("hand_pose_3d: hands", "", *health.report(1.0, situation))
+    message = DiagnosticArray(status=[status_message("other: hands", "", 0, "", {}), entries])
+    stages = {"publishing": (0.5, 0.5), "total": (4.0, 4.0)}
+    assert parse(message, "/hand_pose_3d") == Diagnosis("active", "cpu", "lite", "depth", 1, stages)
+    assert parse(message, "/hand_pose_3d_2") is None
 
 
 def test_the_demo_takes_away_only_what_it_made(tmp_path):

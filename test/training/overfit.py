@@ -1,4 +1,4 @@
-"""Learning one batch by heart."""
+"""Overfitting one batch."""
 
 from __future__ import annotations
 

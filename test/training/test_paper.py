@@ -1,4 +1,4 @@
-"""The paper's recipe: its maps and losses by hand, and each stage learning a batch by heart at a reduced size."""
+"""The paper's recipe: its maps and losses by hand, and each stage overfitting one batch at a reduced size."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     return made
 
 
-def test_handsegnet_learns_a_batch_by_heart(tmp_path: Path) -> None:
+def test_handsegnet_overfits_one_batch(tmp_path: Path) -> None:
     half = scene(background=(30, 60, 40))
     half.rgbc[160:] = [220, 160, 130, HAND]
     pack = packed(tmp_path, half, half)
@@ -76,7 +76,7 @@ def test_posenet_learns(samples: list[Sample]) -> None:
 
 
 @pytest.mark.parametrize("approach", [name for name in LIFTINGS if name != "nearest-neighbour"])
-def test_lifting_learns_a_batch_by_heart(samples: list[Sample], approach: str) -> None:
+def test_lifting_overfits_one_batch(samples: list[Sample], approach: str) -> None:
     torch.manual_seed(0)
     stage = PaperLiftingStage(LIFTINGS[approach](), samples, samples)
     before = stage.evaluate(stage.network)
@@ -150,7 +150,7 @@ def test_rates_fall_in_the_papers_steps() -> None:
 def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Path, monkeypatch) -> None:
     assert set(train.APPROACHES) == set(LIFTINGS)
     monkeypatch.setattr(stages, "dominant_hands", lambda roots, split: samples)
-    arguments = ["lifting", "--family", "paper", "--data", str(tmp_path), "--out", str(tmp_path), "--device", "cpu"]
+    arguments = ["lifting", "--model", "paper", "--data", str(tmp_path), "--out", str(tmp_path), "--device", "cpu"]
     result = CliRunner().invoke(train.command, [*arguments, "--approach", "all", "--images", "16"])
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line.split()[1:] for line in result.output.splitlines() if line.split()[:1]}
@@ -192,4 +192,4 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
 def test_an_approach_is_for_the_papers_lifting_only(tmp_path: Path) -> None:
     arguments = ["lifting", "--data", str(tmp_path), "--out", str(tmp_path), "--approach", "direct"]
     result = CliRunner().invoke(train.command, arguments)
-    assert result.exit_code == 2 and "--family paper" in result.output
+    assert result.exit_code == 2 and "--model paper" in result.output

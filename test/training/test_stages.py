@@ -1,4 +1,4 @@
-"""Each stage learns a handful of examples by heart, and a run goes on where it stopped."""
+"""Each stage overfits one batch, and a run goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from hand_pose_3d.networks.lite import (
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import data, score_calibration
-from hand_pose_3d.training.answers import AnswerSampler, posenet_answers, target
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, Mixture, rate_factor, run
@@ -38,6 +37,7 @@ from hand_pose_3d.training.posenet import (
     mix_style,
     target_maps,
 )
+from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions, target
 from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands
 
 
@@ -70,7 +70,7 @@ def crops() -> CropPack:
     return CropPack(np.stack(rgba), backgrounds, np.stack(uv), np.stack(xyz), np.ones((6, 21), bool), sides)
 
 
-def test_posenet_learns_a_batch_by_heart(crops: CropPack) -> None:
+def test_posenet_overfits_one_batch(crops: CropPack) -> None:
     torch.manual_seed(0)
     stage = LitePoseStage(LitePoseNet(), [crops], crops, frozen_blocks=3)
     found = losses(stage, 32, 4, 2e-3)
@@ -92,7 +92,7 @@ def test_mix_style_exchanges_statistics_and_keeps_what_is_where() -> None:
 
 
 @pytest.mark.parametrize("network", [LiteLifting, Lifting, DirectLifting])
-def test_lifting_learns_a_batch_by_heart(crops: CropPack, network: type) -> None:
+def test_lifting_overfits_one_batch(crops: CropPack, network: type) -> None:
     sampler = LiftingSampler(crops.xyz_m, crops.side)
     torch.manual_seed(0)
     stage = LiftingStage(network(), [sampler], sampler)
@@ -223,11 +223,11 @@ def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> N
         assert sampler(np.random.default_rng(seed)).presence == 0
 
 
-def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
+def test_predictions_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
     """Seen from straight ahead, the target is the labels' own shape in the crop, turned as the crop is."""
 
     class Truthful(LitePoseNet):
-        """Answers with the coloured squares: keypoint k is where the colour of square k is."""
+        """Predicts the coloured squares: keypoint k is where the colour of square k is."""
 
         def forward(self, crop: torch.Tensor) -> LitePose:
             colours = torch.stack([torch.tensor([40.0 + 10 * k, 255 - 10 * k, 128]) / 255 - 0.5 for k in range(21)])
@@ -236,10 +236,10 @@ def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
 
     plain = PoseAugmentation(any_turn=0.0, swap=0.0, occlude=0.0, empty=0.0)
     sample, crop, xyz = PoseSampler([crops], plain).draw(np.random.default_rng(2))
-    answers = posenet_answers(Truthful(), [crops], 12, seed=5)
-    assert answers.uv.shape == (12, 21, 2) and np.isfinite(answers.uv).all()
-    assert np.allclose(answers.rotation @ answers.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-5)
-    assert set(answers.side.tolist()) == {0, 1}
+    predictions = posenet_predictions(Truthful(), [crops], 12, seed=5)
+    assert predictions.uv.shape == (12, 21, 2) and np.isfinite(predictions.uv).all()
+    assert np.allclose(predictions.rotation @ predictions.rotation.transpose(0, 2, 1), np.eye(3), atol=1e-5)
+    assert set(predictions.side.tolist()) == {0, 1}
     canonical, rotation, _ = target(sample, crop, xyz)
     shape = (canonical @ rotation.T)[:, :2]
     seen = sample.uv - sample.uv.mean(0)
@@ -247,7 +247,7 @@ def test_answers_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
     scale = (shape * seen).sum() / (shape**2).sum()
     assert scale > 0
     assert np.abs(scale * shape - seen).max() < 0.04 * np.ptp(seen)
-    batch = AnswerSampler(answers)(np.random.default_rng(0), 5)
+    batch = PredictionSampler(predictions)(np.random.default_rng(0), 5)
     assert batch.uv.shape == (5, 21, 2) and batch.canonical.shape == (5, 21, 3)
 
 

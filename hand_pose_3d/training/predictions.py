@@ -1,4 +1,4 @@
-"""PoseNet's own answers as the lifting networks' input: its noise, its misses and its doubt, as they really come."""
+"""PoseNet's own predictions as the lifting networks' input: its noise, its misses and its uncertainty."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
 
 
 @torch.inference_mode()
-def posenet_answers(network: LitePoseNet, packs: Sequence[CropPack], count: int, seed: int) -> LiftingBatch:
+def posenet_predictions(network: LitePoseNet, packs: Sequence[CropPack], count: int, seed: int) -> LiftingBatch:
     """What a trained PoseNet says of `count` augmented crops of packs, with the true poses beside it."""
     from tqdm import tqdm
 
     network.eval()
     sampler, rng = PoseSampler(packs), np.random.default_rng(seed)
     rows: list[LiftingBatch] = []
-    with tqdm(total=count, desc="PoseNet's answers", unit="hand", delay=2, leave=False) as progress:
+    with tqdm(total=count, desc="PoseNet's predictions", unit="hand", delay=2, leave=False) as progress:
         while sum(len(row.side) for row in rows) < count:
             drawn = [sampler.draw(rng) for _ in range(32)]
             drawn = [d for d in drawn if d[0].presence]
@@ -51,13 +51,13 @@ def target(sample: CropSample, crop: Crop, xyz_m: np.ndarray) -> tuple[np.ndarra
     return canonical, rotation, scale
 
 
-class AnswerSampler:
-    """Draws batches from stored answers."""
+class PredictionSampler:
+    """Draws batches from stored predictions."""
 
-    def __init__(self, answers: LiftingBatch) -> None:
-        self.answers = answers
+    def __init__(self, predictions: LiftingBatch) -> None:
+        self.predictions = predictions
 
     def __call__(self, rng: np.random.Generator, count: int) -> LiftingBatch:
         """A batch, with replacement."""
-        index = rng.integers(len(self.answers.side), size=count)
-        return LiftingBatch(*(column[index] for column in self.answers))
+        index = rng.integers(len(self.predictions.side), size=count)
+        return LiftingBatch(*(column[index] for column in self.predictions))

@@ -1,0 +1,75 @@
+"""What the command line and the node's parameters offer is what the library's dataclasses have."""
+
+import dataclasses
+
+import click
+import pytest
+
+from hand_pose_3d.cli import benchmark, convert_weights, evaluate, export, live, predict, render, train
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.evaluation.benchmark.timing import Plan
+from hand_pose_3d.families import FAMILIES
+from hand_pose_3d.rendering.dataset import ENGINES, RenderOptions
+from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.training.loop import LoopConfig
+from hand_pose_3d.training.stages import NETWORKS
+
+COMMANDS = [module.command for module in (benchmark, convert_weights, evaluate, export, live, predict, render, train)]
+NODE_ALONE = {"weights", "tracking"}
+"""Parameters whose meaning or default is the node's own."""
+
+
+def choices(command: click.Command, name: str) -> tuple[str, ...]:
+    (option,) = (p for p in command.params if f"--{name}" in p.opts)
+    return tuple(option.type.choices)
+
+
+def defaults(command: click.Command) -> dict[str, object]:
+    return command.make_context("", [], resilient_parsing=True).params
+
+
+def test_parameters_of_the_node_are_settings_of_the_estimator():
+    ours = {f.name: f for f in dataclasses.fields(EstimatorConfig)}
+    shared = [f for f in dataclasses.fields(NodeParameters) if f.name in ours and f.name not in NODE_ALONE]
+    assert len(shared) >= 8
+    for parameter in shared:
+        assert parameter.default == ours[parameter.name].default, parameter.name
+        for choice in parameter.metadata["choices"]:
+            if parameter.name != "precision":  # depends on the device
+                EstimatorConfig(**{parameter.name: choice})
+        for bound in (parameter.metadata["low"], parameter.metadata["high"]):
+            if bound is not None:
+                EstimatorConfig(**{parameter.name: type(parameter.default)(bound)})
+    with pytest.raises(InvalidInputError):
+        EstimatorConfig(max_hands=17)
+
+
+def test_one_option_names_the_networks():
+    assert not [command.name for command in COMMANDS for p in command.params if "--family" in p.opts]
+    assert choices(predict.command, "model") == ("auto", *FAMILIES)
+    assert choices(export.command, "model") == choices(train.command, "model") == tuple(FAMILIES) == tuple(NETWORKS)
+    assert set(choices(benchmark.command, "model")) - set(FAMILIES) == {"mediapipe"}
+    assert all(tuple(stages) == train.STAGES for stages in NETWORKS.values())
+
+
+def test_sides_are_those_of_the_skeleton():
+    for command in (predict.command, live.command, evaluate.command):
+        assert choices(command, "side") == ("auto", Side.LEFT.label, Side.RIGHT.label)
+
+
+def test_rendering_offers_what_render_options_have(tmp_path):
+    fields = {f.name: f.default for f in dataclasses.fields(RenderOptions)}
+    for name, value in defaults(render.command).items():
+        if name in fields and name not in ("out", "count"):
+            assert value == fields[name], name
+    assert choices(render.command, "engine") == ENGINES
+    for split in choices(render.command, "split"):
+        RenderOptions(tmp_path, 1, split)
+
+
+def test_training_and_benchmark_offer_their_configurations():
+    assert choices(train.command, "precision")[0] == LoopConfig(images=1).precision
+    given = defaults(benchmark.command)
+    assert (given["rounds"], given["warm_up"], given["limit"]) == (Plan.rounds, Plan.warm_up, Plan.limit_s)
