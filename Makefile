@@ -10,6 +10,8 @@ TORCH_ARGS ?=
 EXTRAS ?= dev
 INPUT ?=
 OUT ?= demo_output
+GPU_OUT ?= gpu_output
+MINUTES ?= 60
 
 BIN := $(VENV)/bin
 # A ROS 2 that is sourced in this shell stays out: .venv brings its own, and two would mix their libraries.
@@ -22,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
-.PHONY: test test-oldest fuzz lint demo install clean
+.PHONY: test test-oldest fuzz lint demo gpu install clean
 
 test: lint
 	$(BIN)/python -m pytest
@@ -44,6 +46,12 @@ lint: install
 
 demo: install
 	$(BIN)/python -m hand_pose_3d.ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+
+# On a machine with a GPU: the paper's networks from renders to report and weights, then the time of every stage.
+gpu: install
+	$(BIN)/hand_pose_3d reproduce --device cuda --minutes $(MINUTES) --out "$(GPU_OUT)"
+	$(BIN)/hand_pose_3d benchmark --device cuda --model paper --weights "$(GPU_OUT)/weights" --json "$(GPU_OUT)/paper.json"
+	$(BIN)/hand_pose_3d benchmark --device cuda --model lite --json "$(GPU_OUT)/lite.json"
 
 install: $(VENV)/.installed
 

@@ -14,10 +14,12 @@ SHELLS = {"cli", "ros"}
 
 
 def rank(component):
-    """0 foundation, 1 everything between, 2 what joins it together, 3 the shells."""
+    """0 foundation, 1 everything between, 2 what joins it together, 3 what uses all of that, 4 the shells."""
     if component in FOUNDATION:
         return 0
-    return 3 if component in SHELLS else 2 if component in TOP else 1
+    if component == "reproduction":
+        return 3
+    return 4 if component in SHELLS else 2 if component in TOP else 1
 
 
 def component_of(path):

@@ -42,7 +42,7 @@ def test_parameters_of_the_node_are_settings_of_the_estimator():
                 EstimatorConfig(**{parameter.name: choice})
         for bound in (parameter.metadata["low"], parameter.metadata["high"]):
             if bound is not None:
-                EstimatorConfig(**{parameter.name: bound})
+                EstimatorConfig(**{parameter.name: type(parameter.default)(bound)})
     with pytest.raises(InvalidInputError):
         EstimatorConfig(max_hands=17)
 

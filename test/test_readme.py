@@ -59,8 +59,10 @@ def commands(*start):
 
 
 def command_lines():
-    """Command lines of `hand_pose_3d`, also those that torchrun starts."""
+    """Command lines of `hand_pose_3d`, also those that torchrun and make start."""
     both = [*commands("hand_pose_3d"), *commands("torchrun", "-m", "hand_pose_3d.cli")]
+    recipes = re.findall(r"^\t\$\(BIN\)/hand_pose_3d (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    both += [("Makefile", tuple(shlex.split(re.sub(r"\$\(\w+\)", "1", line)))) for line in recipes]
     return [(page, words) for page, words in both if words and words[0] not in ("COMMAND", "--help")]
 
 

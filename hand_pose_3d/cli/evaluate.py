@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -21,11 +21,6 @@ _OURS = rb'\{"dataset": "[a-z]+", "root": '
 """What results begin with."""
 
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes")
-
-T = TypeVar("T")
-
-POSE_SCORE = 0.1
-"""Least score of hands that are compared with labelled poses, unless the user names another."""
 
 POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 """Parameters that have no meaning for boxes."""
@@ -110,8 +105,8 @@ def command(
         raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of other data sets")
     context = click.get_current_context()
     if context.get_parameter_source("score_threshold") != ParameterSource.COMMANDLINE:
-        options["score_threshold"] = POSE_SCORE
-    samples = _spread(_read(dataset, root, split), limit)
+        options["score_threshold"] = matching.POSE_SCORE
+    samples = matching.evenly_spread(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")
     estimator = _estimator(peer, options)
@@ -119,18 +114,11 @@ def command(
     name = str(estimator.model) if peer else f"this work, {estimator.model}"
     if dataset == "keypoints":
         result = report.photographs(matches, root.resolve().name, name)
-    else:
-        crops = {}
-        told = None
-        if not peer and options["hand_side"] == "auto":
-            told = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
-        if dataset == "rhd" and not peer:
-            family = estimator.family  # the pose network alone, without the search for hands
-            crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
-            if family.upright:
-                crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
+    elif peer:
         height, width = samples[0].image().shape[:2]
-        result = report.paper(dataset, matches, keypoint0, crops, told, (width, height), name)
+        result = report.paper(dataset, matches, keypoint0, image_size=(width, height), name=name)
+    else:
+        result = report.measure(estimator, dataset, matches, keypoint0, upscale_px, name)
 
     click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}\n")
     click.echo(result.text())
@@ -178,12 +166,6 @@ def _read(dataset: str, root: Path, split: str) -> list[Sample]:
     return [sample for sample in keypoints.read_keypoints(root) if sample.visible.any()]
 
 
-def _spread(samples: list[T], limit: int | None) -> list[T]:
-    if limit is None or limit >= len(samples):
-        return samples
-    return [samples[index * len(samples) // limit] for index in range(limit)]
-
-
 def _boxes(
     root: Path,
     limit: int | None,
@@ -196,13 +178,13 @@ def _boxes(
     """Prediction on a folder with boxes.json."""
     from hand_pose_3d.datasets.boxes import read_boxes
     from hand_pose_3d.errors import InvalidInputError
-    from hand_pose_3d.evaluation import boxes, plots, report
+    from hand_pose_3d.evaluation import boxes, matching, plots, report
 
     context = click.get_current_context()
     for option in context.command.params:
         if option.name in POSES_ONLY and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
             raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset boxes")
-    images = _spread(read_boxes(root), limit)
+    images = matching.evenly_spread(read_boxes(root), limit)
     threshold = options["score_threshold"]
     # The estimator keeps low scores for the curve; the metrics are those at the threshold.
     estimator = _estimator(None, {**options, "score_threshold": min(threshold, boxes.CURVE_SCORE)})

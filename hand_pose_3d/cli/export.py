@@ -11,8 +11,17 @@ import click
 @click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.")
 @click.option("--model", type=click.Choice(["lite", "paper"]), default="lite", show_default=True, help="Which family.")
-@click.option("--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights.")
-def command(form: str, out: Path, model: str, weights: Path | None) -> None:
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What the graph computes in; inputs and outputs are float32.",
+)
+@click.option(
+    "--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights; paper needs one."
+)
+def command(form: str, out: Path, model: str, precision: str, weights: Path | None) -> None:
     """Write the networks of a family as ONNX files with a dynamic batch, each checked under onnxruntime.
 
     \b
@@ -24,15 +33,20 @@ def command(form: str, out: Path, model: str, weights: Path | None) -> None:
                 hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
     pose-prior, viewpoint: the two streams of the paper's lifting by themselves
 
-    Images are RGB, value / 255 - 0.5. TensorRT builds an engine from each file, here for one to four hands:
+    Images are RGB, value / 255 - 0.5. The files of lite are of the weights that ship; none of paper's do, so that
+    --model paper takes those of `reproduce`, `train` or `convert-weights`, as --weights.
+
+    TensorRT builds an engine from each file, here in float16 for one to four hands; TensorRT 10 also wants
+    --stronglyTyped:
 
     \b
-    trtexec --onnx=lite-posenet.onnx --saveEngine=lite-posenet.plan --fp16 \\
+    hand_pose_3d export --precision float16 --out onnx
+    trtexec --onnx=onnx/lite-posenet.onnx --saveEngine=lite-posenet.plan \\
         --minShapes=crop:1x3x160x160 --optShapes=crop:2x3x160x160 --maxShapes=crop:4x3x160x160
 
     onnxruntime takes the files as they are, with its TensorrtExecutionProvider too.
     """
     from hand_pose_3d.networks.onnx_export import export_family
 
-    for path, difference in export_family(model, out, weights):
+    for path, difference in export_family(model, out, weights, half=precision == "float16"):
         click.echo(f"{path}  {path.stat().st_size / 1e6:.1f} MB, equal to PyTorch to {difference:.0e}")

@@ -40,6 +40,7 @@ import click
     type=click.FloatRange(0, 1),
     help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
 )
+@click.option("--characters", type=click.IntRange(1), help="Use so many of the split's characters; all by default.")
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
 def command(
     out: Path,
@@ -50,13 +51,14 @@ def command(
     assets: Path | None,
     engine: str,
     people: float,
+    characters: int | None,
     preview: bool,
 ) -> None:
     """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
     from hand_pose_3d.rendering.dataset import RenderOptions, flexion_table, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
 
-    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine, people))
+    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine, people, characters))
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
     for name, value in statistics.items():

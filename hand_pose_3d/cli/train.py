@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +105,7 @@ def command(
     import cv2
     import torch
 
+    from hand_pose_3d.evaluation import report
     from hand_pose_3d.runtime import choose_device
     from hand_pose_3d.training.loop import LoopConfig, Stage, run
     from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
@@ -150,7 +150,7 @@ def command(
         rows = {name: train(name, out / name) for name in APPROACHES}
         out.mkdir(parents=True, exist_ok=True)
         (out / "approaches.json").write_text(json.dumps(rows, indent=1))
-        click.echo(comparison(rows))
+        click.echo(report.liftings(rows).text())
         return
     metrics = train(approach, out)
     for name, value in metrics.items():
@@ -158,23 +158,3 @@ def command(
     if save_weights is not None:
         for path in save_stage(stage, out, save_weights, metrics, family, roots[0], mean_with):
             click.echo(f"wrote {path}")
-
-
-def comparison(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """The paper's Table 2 of lifting approaches: median error, and what it is of the proposed one's, beside its own.
-
-    rows: by approach its figures on held-out renders, millimetres.
-    """
-    from hand_pose_3d.evaluation.references import LIFTING_MEDIAN_MM
-    from hand_pose_3d.evaluation.report import Table
-
-    table = Table("lifting approach", ("median mm", "of proposed", "mean mm", "paper, RHD", "of proposed"))
-
-    def cells(median: float | None, proposed: float) -> tuple[str, str]:
-        return ("-", "-") if median is None else (f"{median:.1f}", f"{median / proposed:.0%}")
-
-    for name, row in rows.items():
-        median, relative = cells(row["renders_median_mm"], rows["proposed"]["renders_median_mm"])
-        published = cells(LIFTING_MEDIAN_MM.get(name), LIFTING_MEDIAN_MM["proposed"])
-        table.rows.append((name, median, relative, f"{row['renders_mean_mm']:.1f}", *published))
-    return table.text()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.families import Family
 
+T = TypeVar("T")
+
 Keypoint0 = Literal["label", "palm", "mistake"]
 """What keypoint 0 is compared as. 'label': as the data set labels it (our wrist is moved to the palm's centre where
 that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm against
 labelled wrist, as in the paper's Table 1 by mistake."""
+
+POSE_SCORE = 0.1
+"""Least score of hands that are compared with labelled poses, unless the user names another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,13 @@ class Match:
     def others(self) -> int:
         """Number of further predictions."""
         return max(len(self.hands) - 1, 0)
+
+
+def evenly_spread(items: list[T], most: int | None) -> list[T]:
+    """At most so many of a list, evenly spread over it; all of them for None."""
+    if most is None or most >= len(items):
+        return items
+    return [items[index * len(items) // most] for index in range(most)]
 
 
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:

@@ -6,16 +6,19 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hand_pose_3d.evaluation import protocols
+from hand_pose_3d.evaluation import matching, protocols
 from hand_pose_3d.evaluation.matching import Keypoint0, Match
 from hand_pose_3d.evaluation.metrics import auc
 from hand_pose_3d.evaluation.plots import Curve
-from hand_pose_3d.evaluation.references import MEDIAPIPE_GE, REFERENCES, Reference
+from hand_pose_3d.evaluation.references import LIFTING_MEDIAN_MM, MEDIAPIPE_GE, REFERENCES, Reference
 from hand_pose_3d.hands import ScaleSource
+
+if TYPE_CHECKING:
+    from hand_pose_3d.estimator import HandPoseEstimator
 
 _DISTANCES_M = (0.0, 0.3, 0.5, 0.8, math.inf)
 """Bounds of the distances for which the error of the absolute position is told apart."""
@@ -44,6 +47,12 @@ class Table:
             for row in [head, *self.rows]
         ]
         return "\n".join([lines[0], "-" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        head = (self.title, *self.columns)
+        rows = [head, ("---", *("---:" for _ in self.columns)), *self.rows]
+        return "\n".join("| " + " | ".join(cell.strip() for cell in row) + " |" for row in rows)
 
 
 @dataclass(eq=False)
@@ -158,6 +167,47 @@ def _detection_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     rows.append(("average precision", _text(metrics["average_precision"], "{:.3f}")))
     rows.append(("side correct, found hands", share(metrics["side"])))
     return rows
+
+
+def measure(
+    estimator: HandPoseEstimator,
+    dataset: str,
+    matches: Sequence[Match],
+    keypoint0: Keypoint0 = "label",
+    upscale_px: int = 0,
+    name: str = "this work",
+) -> Report:
+    """:func:`paper` of an estimator of ours: with the sides told, unless one is set, and, on RHD, on true crops too.
+
+    matches: what :func:`matching.run` gives of the estimator, at least one.
+    """
+    crops, told, samples = {}, None, [item.sample for item in matches]
+    if estimator.config.hand_side == "auto":
+        told = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
+    if dataset == "rhd":
+        family = estimator.family  # the pose network alone, without the search for hands
+        crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
+        if family.upright:
+            crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
+    height, width = samples[0].image().shape[:2]
+    return paper(dataset, matches, keypoint0, crops, told, (width, height), name)
+
+
+def liftings(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """The paper's Table 2 of lifting approaches: median error, and what it is of the proposed one's, beside its own.
+
+    rows: by approach its figures on held-out renders, millimetres.
+    """
+    table = Table("lifting approach", ("median mm", "of proposed", "mean mm", "paper, RHD", "of proposed"))
+
+    def cells(median: float | None, proposed: float) -> tuple[str, str]:
+        return ("-", "-") if median is None else (f"{median:.1f}", f"{median / proposed:.0%}")
+
+    for name, row in rows.items():
+        median, relative = cells(row["renders_median_mm"], rows["proposed"]["renders_median_mm"])
+        published = cells(LIFTING_MEDIAN_MM.get(name), LIFTING_MEDIAN_MM["proposed"])
+        table.rows.append((name, median, relative, f"{row['renders_mean_mm']:.1f}", *published))
+    return table
 
 
 def paper(

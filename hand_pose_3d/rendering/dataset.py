@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ class RenderOptions:
     """What to render.
 
     assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES. people: share 0..1 of frames
-    with whole people.
+    with whole people. characters: how many of the split's are used, None for all. seconds: when they are over, what is
+    rendered by then is the data set.
     """
 
     out: Path
@@ -49,6 +52,8 @@ class RenderOptions:
     assets: Path | None = None
     engine: str = ENGINES[0]
     people: float = PEOPLE_SHARE
+    characters: int | None = None
+    seconds: float = math.inf
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -62,6 +67,8 @@ class RenderOptions:
             )
         if not 0 <= self.people <= 1:
             raise InvalidInputError(f"people must be a share from 0 to 1, not {self.people}")
+        if self.characters is not None and self.characters < 1:
+            raise InvalidInputError(f"characters must be at least 1, not {self.characters}")
         if self.assets is not None and not self.assets.is_dir():
             raise InvalidInputError(f"asset folder {self.assets} does not exist; leave the option out to do without")
 
@@ -75,17 +82,20 @@ class FrameMaker:
         from hand_pose_3d.rendering.source import Source
 
         self.source = Source(Characters(), People(), assets)
+        self._few = self.source  # with fewer characters
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
     def frame(
-        self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE
+        self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE, characters: int | None = None
     ) -> tuple[Scene, Pictures, np.ndarray, dict[str, Any]]:
-        """(scene, pictures, developed colour, annotation) of one frame. people: as in :class:`RenderOptions`."""
+        """(scene, pictures, developed colour, annotation) of one frame. people, characters: see RenderOptions."""
         from hand_pose_3d.rendering.assemble import assemble
         from hand_pose_3d.rendering.camera_effects import apply_camera_effects
         from hand_pose_3d.rendering.sampling import sample_scene
 
-        scene = sample_scene(self.source, split, seed, index, people)
+        if self._few.most != characters:
+            self._few = replace(self.source, most=characters)
+        scene = sample_scene(self._few, split, seed, index, people)
         assembly = assemble(scene, self.source)
         pictures = self.engine.render(assembly)
         effects_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
@@ -113,9 +123,12 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     missing = [c for c in chunks if not _part_path(parts, c).exists()]
     check_disk(options.out, sum(len(c) for c in missing))
     if missing:
+        begin = time.monotonic()
         _cache_characters()
         for _ in _progress(_run(options, missing), sum(len(c) for c in missing), progress):
-            pass
+            if time.monotonic() - begin > options.seconds:
+                break
+        chunks = [c for c in chunks if _part_path(parts, c).exists()]
     records: dict[int, dict[str, Any]] = {}
     facts: list[dict[str, Any]] = []
     for chunk in chunks:
@@ -130,12 +143,13 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     return statistics
 
 
-def check_disk(folder: Path, frames: int) -> None:
-    """Raise HandPoseError if `frames` frames would not fit on the disk of `folder`."""
-    need, free = frames * _BYTES_PER_FRAME + _SPARE_BYTES, shutil.disk_usage(folder).free
-    if frames and free < need:
+def check_disk(folder: Path, frames: int, more: int = 0) -> None:
+    """Raise HandPoseError if `frames` frames, and `more` bytes beside them, would not fit on the disk of `folder`."""
+    need, free = frames * _BYTES_PER_FRAME + more + _SPARE_BYTES, shutil.disk_usage(folder).free
+    if frames + more and free < need:
+        what = f"{frames} frames and what is made of them" if more else f"{frames} frames"
         raise HandPoseError(
-            f"{frames} frames need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
+            f"{what} need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
             "free some space or lower the count"
         )
 
@@ -163,6 +177,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "assets": bool(options.assets),
         "engine": options.engine,
         "people": options.people,
+        **({} if options.characters is None else {"characters": options.characters}),
     }
     path = folder / _IDENTITY
     if path.exists():
@@ -195,7 +210,9 @@ def _render_chunk(task: tuple[RenderOptions, range]) -> int:
     folder, maker = options.out / options.split, _maker(options.assets, options.engine)
     records, facts = {}, []
     for index in chunk:
-        scene, pictures, colour, record = maker.frame(options.split, options.seed, index, options.people)
+        scene, pictures, colour, record = maker.frame(
+            options.split, options.seed, index, options.people, options.characters
+        )
         rhd_writer.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
         records[index] = record
         facts.append(frame_facts(scene, pictures, record))
@@ -375,6 +392,7 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     )
     arguments = f"--count {options.count} --split {options.split} --seed {options.seed} --engine {options.engine}"
     arguments += f" --people {options.people}"
+    arguments += "" if options.characters is None else f" --characters {options.characters}"
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.

@@ -157,7 +157,7 @@ def _similar_arm(frame: FrameSource, body: Body) -> Arm:
     """The arm of a character whose upper arm is about as long as the body's."""
     characters, identities = frame.source.characters, np.array(frame.source.identities(frame.split))
     order = np.argsort(np.abs(np.log(characters.upper_arms_m[identities] / body.upper_arm_m)))
-    return characters.arm(int(identities[order[frame.rng.integers(_SIMILAR)]]))
+    return characters.arm(int(identities[order[frame.rng.integers(min(_SIMILAR, len(order)))]]))
 
 
 def _turn(axis: int, angle: float) -> np.ndarray:

@@ -19,15 +19,20 @@ _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What scenes are sampled from: characters and, where there is one, a folder of assets."""
+    """What scenes are sampled from: characters and, where there is one, a folder of assets.
+
+    most: how many of a split's characters are used, None for all.
+    """
 
     characters: Characters
     people: People
     assets: Path | None = None
+    most: int | None = None
 
     def identities(self, split: str) -> range:
         """Indices of a split's characters; the splits share none."""
-        return range(NUM_TRAINING) if split == "training" else range(NUM_TRAINING, NUM_TRAINING + NUM_EVALUATION)
+        everyone = range(NUM_TRAINING + NUM_EVALUATION)
+        return (everyone[:NUM_TRAINING] if split == "training" else everyone[NUM_TRAINING:])[: self.most]
 
     def environments(self, split: str) -> list[Path]:
         """A split's environment maps; the splits share none."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
+from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -38,29 +40,40 @@ def _crops(root: Path, split: str) -> Iterator[tuple]:
         yield samples[0].image(), parts > 0, hand_mask(parts), hands
 
 
-def _scenes(root: Path, split: str, limit: int) -> Iterator[tuple[str, LabelledScene]]:
-    groups = groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path)
-    for _, group in islice(groups, limit):
-        samples = list(group)
+class StoredScenes:
+    """The images of one split with all their hands; each is read from the disk when it is indexed.
+
+    most: how many of them, evenly spread; None for all.
+    """
+
+    def __init__(self, root: Path, split: str, most: int | None = None) -> None:
+        groups = groupby(read_rhd(root, split, "all"), key=lambda sample: sample.image_path)
+        images = [list(group) for _, group in groups]
+        self._images = images if most is None else images[:: max(1, -(-len(images) // most))]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> LabelledScene:
+        samples = self._images[index]
         classes = np.minimum(_parts(samples[0]), HAND).astype(np.uint8)
-        count = len(samples)
-        yield (
-            root.name,
-            LabelledScene(
-                np.dstack([samples[0].image(), classes]),
-                np.stack([s.keypoints_px for s in samples]),
-                np.array([s.visible.sum() >= _LEAST_VISIBLE for s in samples]),
-                np.array([float(s.side == Side.RIGHT) for s in samples]),
-                np.zeros((count, NUM_KEYPOINTS)),
-            ),
+        return LabelledScene(
+            np.dstack([samples[0].image(), classes]),
+            np.stack([s.keypoints_px for s in samples]),
+            np.array([s.visible.sum() >= _LEAST_VISIBLE for s in samples]),
+            np.array([float(s.side == Side.RIGHT) for s in samples]),
+            np.zeros((len(samples), NUM_KEYPOINTS)),
         )
 
 
-def hand_like_windows() -> Callable[[np.ndarray], list[Crop]]:
-    """Where the shipped HandSegNet sees hands."""
+def hand_like_windows(most: int | None = None) -> Callable[[np.ndarray], list[Crop]]:
+    """Where the shipped HandSegNet sees hands, in the first `most` images that it is shown; None for all."""
+    left = itertools.count() if most is None else iter(range(most))
     family = load_family("lite", None, "cpu", "float32")
 
     def windows(image: np.ndarray) -> list[Crop]:
+        if next(left, None) is None:
+            return []
         looks = family.looks(image.shape[1], image.shape[0], "thorough", 0)
         return [d.crop(family.crop_size, 1.0) for d in family.detect(image, looks)[:_MOST_WINDOWS]]
 
@@ -78,13 +91,13 @@ def _one_process(root: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def crop_pack(root: Path, split: str) -> CropPack:
-    """The hands of one split, from its pack; made if it is not there yet."""
+def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
+    """The hands of one split, from its pack; made if it is not there yet, with hard negatives of `mined` images."""
     folder = root / "packs" / f"crops_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
             count = len(read_rhd(root, split, "all"))
-            pack(_crops(root, split), folder, count, windows=hand_like_windows())
+            pack(_crops(root, split), folder, count, windows=hand_like_windows(mined))
     return load_pack(folder)
 
 
@@ -93,7 +106,8 @@ def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
     folder = root / "packs" / f"scenes_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
-            pack_scenes(_scenes(root, split, limit), folder)
+            scenes = StoredScenes(root, split)
+            pack_scenes(((root.name, scenes[i]) for i in range(min(limit, len(scenes)))), folder)
     return ScenePack(folder)
 
 
@@ -105,4 +119,10 @@ def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 def dominant_hands(roots: Sequence[Path], split: str) -> list[Sample]:
     """The hand of each image that shows more of itself, as the authors choose it."""
-    return [sample for root in roots for sample in read_rhd(root, split, "dominant")]
+    return [sample for root in roots for sample in _dominant(root, split)]
+
+
+@lru_cache(maxsize=8)
+def _dominant(root: Path, split: str) -> list[Sample]:
+    """Kept for the next stage, as RHD itself says only in its masks which hand it is."""
+    return read_rhd(root, split, "dominant")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hand_pose_3d.errors import InvalidInputError
 
@@ -28,6 +31,8 @@ class LoopConfig:
     """What the loop needs besides a stage. Counts are of training images over all processes."""
 
     images: int  # length of the whole schedule
+    seconds: float = math.inf  # longest training time, all runs together; the schedule is shortened to it
+    largest_rate: float = 0.0  # to which the learning rate is raised, by as much as time shortens the schedule
     batch: int = 32  # images a step and process
     learning_rate: float = 1e-3
     warm_up: int = 3_000  # images of linear warm-up
@@ -40,6 +45,7 @@ class LoopConfig:
     save_every_s: float = 180.0
     precision: str = "float32"  # or bfloat16, float16 (a GPU's mixed precision)
     device: str = "cpu"
+    workers: int = 0  # further processes that make batches
 
 
 class Mixture(Generic[T]):
@@ -95,13 +101,79 @@ class Stage(ABC):
         """Metrics on held-out data."""
 
 
-def rate_factor(seen: int, config: LoopConfig) -> float:
-    """Share of the learning rate after `seen` images: warm-up, plateau, linear decay to 2 %; or the given steps."""
-    progress = seen / config.images
+_RATE_IS_KNOWN = 0.01
+"""Share of the schedule after which it is known how many images there will be time for."""
+
+_LONGEST_WAIT = timedelta(hours=6)
+"""For a process that renders, packs or evaluates while the others wait."""
+
+
+def progress_of(seen: int, seconds: float, config: LoopConfig) -> float:
+    """Share of the schedule that is done, by images or by time, whichever is further; from 1 on training ends."""
+    return max(seen / config.images, seconds / max(config.seconds, 1e-9))
+
+
+def rate_factor(seen: int, config: LoopConfig, seconds: float = 0.0) -> float:
+    """Share of the learning rate after `seen` images and `seconds` of training.
+
+    Warm-up, plateau, linear decay to 2 %, or the given steps; over 1 where LoopConfig.largest_rate raises it.
+    """
+    progress = progress_of(seen, seconds, config)
     if config.steps:
-        return next((factor for share, factor in reversed(config.steps) if progress >= share), 1.0)
-    fall = min(1.0, max(0.02, (1 - progress) / max(config.decay, 1e-9)))
-    return min(1.0, (seen + 1) / max(config.warm_up, 1)) * fall
+        fall = next((factor for share, factor in reversed(config.steps) if progress >= share), 1.0)
+    else:
+        fall = min(1.0, max(0.02, (1 - progress) / max(config.decay, 1e-9)))
+    rise = 1.0
+    if seen and progress > _RATE_IS_KNOWN:
+        rise = max(1.0, min(progress * config.images / seen, config.largest_rate / config.learning_rate))
+    return min(1.0, (seen + 1) / max(config.warm_up, 1)) * fall * rise
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[int]:
+    """Joins the processes that `torchrun` started, unless they are joined already; yields this one's rank."""
+    import torch.distributed as dist
+
+    rank = int(os.environ.get("RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield rank
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield rank
+    finally:
+        dist.destroy_process_group()
+
+
+class _Batches(IterableDataset):
+    """A stage's batches for a DataLoader, each of whose workers draws others."""
+
+    def __init__(self, stage: Stage, size: int, rank: int, start: int) -> None:
+        self.stage, self.size, self.rank, self.start = stage, size, rank, start
+
+    def __iter__(self) -> Iterator[tuple]:
+        worker = get_worker_info()
+        rank = self.rank if worker is None else self.rank * worker.num_workers + worker.id
+        return self.stage.batches(self.size, rank, self.start)
+
+
+class Progress(NamedTuple):
+    """How far a run is: images seen, seconds of training, and whether it came to the end of its schedule."""
+
+    images: int
+    seconds: float
+    finished: bool
+
+
+def read_progress(out: Path) -> Progress:
+    """That of the run in a folder; of none if it holds no checkpoint."""
+    path = out / "checkpoint.pt"
+    if not path.exists():
+        return Progress(0, 0.0, False)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return Progress(int(state["seen"]), float(state.get("seconds", 0.0)), bool(state.get("finished", False)))
 
 
 class Trainer:
@@ -125,7 +197,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self.parameters = [p for group in groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self.images_seen = 0
+        self.images_seen, self.seconds = 0, 0.0
         self.recent: dict[str, float] = {}  # moving averages of the loss's terms
         self.checkpoint = out / "checkpoint.pt"
         out.mkdir(parents=True, exist_ok=True)
@@ -139,7 +211,7 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.images_seen = int(state["seen"])
+            self.images_seen, self.seconds = int(state["seen"]), float(state.get("seconds", 0.0))
         except (KeyError, RuntimeError, ValueError) as error:
             raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
         for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate holds for an old run
@@ -147,47 +219,58 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         """Train to the end of the schedule, or until SIGTERM or Ctrl-C, and return the last metrics."""
+        with process_group(self.device):
+            return self._run()
+
+    def _run(self) -> dict[str, float]:
         import torch.distributed as dist
         from tqdm import tqdm
 
-        config = self.config
-        metrics: dict[str, float] = {}
-        if self.world > 1:
-            if not dist.is_initialized():
-                dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        if self.world > 1:  # whoever began later, all end together
+            self.config = replace(self.config, seconds=_largest([self.config.seconds], self.world)[0])
             for tensor in self.network.state_dict().values():
                 dist.broadcast(tensor, 0)
+        config = self.config
         name = type(self.stage).__name__
         bar = tqdm(total=config.images, initial=self.images_seen, unit="image", desc=name, disable=self.rank != 0)
         saved = evaluated = time.monotonic()
-        try:
-            with bar, _stop_signals() as stopped:
-                for batch in self.stage.batches(config.batch, self.rank, self.images_seen):
-                    if self.images_seen >= config.images:
-                        break
-                    self.step(batch)
-                    bar.update(config.batch * self.world)
-                    bar.set_postfix({k: f"{v:.3f}" for k, v in self.recent.items()}, refresh=False)
-                    if time.monotonic() - saved > config.save_every_s:
-                        self.save()
-                        saved = time.monotonic()
-                    if time.monotonic() - evaluated > config.evaluate_every_s:
-                        metrics = self.evaluate()
-                        evaluated = time.monotonic()
-                    if _any_process(bool(stopped), self.world):
-                        break
-                self.save()
-                metrics = self.evaluate()
-        finally:
-            if self.world > 1:
-                dist.destroy_process_group()
-        return metrics
+        begin = saved - self.seconds
+        with bar, _stop_signals() as stopped:
+            for batch in self._batches():
+                if self.images_seen and self.finished:
+                    break
+                self.step(batch)
+                bar.update(config.batch * self.world)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in self.recent.items()}, refresh=False)
+                if time.monotonic() - saved > config.save_every_s:
+                    self.save()
+                    saved = time.monotonic()
+                if time.monotonic() - evaluated > config.evaluate_every_s:
+                    self.evaluate()
+                    evaluated = time.monotonic()
+                stop, self.seconds = _largest([float(bool(stopped)), time.monotonic() - begin], self.world)
+                if stop:
+                    break
+            self.save()
+            return self.evaluate()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule, or the time for it, is at its end."""
+        return progress_of(self.images_seen, self.seconds, self.config) >= 1
+
+    def _batches(self) -> Iterable[tuple]:
+        config, source = self.config, _Batches(self.stage, self.config.batch, self.rank, self.images_seen)
+        if config.workers == 0:
+            return source
+        on_gpu = self.device.type == "cuda"
+        return DataLoader(source, batch_size=None, num_workers=config.workers, prefetch_factor=8, pin_memory=on_gpu)
 
     def step(self, batch: tuple) -> None:
         """Learn from one batch of CPU tensors."""
         config = self.config
         self.network.train()
-        factor = rate_factor(self.images_seen, config)
+        factor = rate_factor(self.images_seen, config, self.seconds)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         batch = tuple(x.to(self.device, non_blocking=True) for x in batch)
@@ -218,9 +301,11 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, in the first process; a reader, or a power cut, never meets half of it."""
         if self.rank == 0:
-            state = {"network": self.network.state_dict(), "average": self.average.state_dict()}
+            state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
+            state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}
+            state |= {"seconds": self.seconds, "finished": self.finished}
             temporary = self.checkpoint.with_suffix(".tmp")
-            torch.save({**state, "optimiser": self.optimiser.state_dict(), "seen": self.images_seen}, temporary)
+            torch.save(state, temporary)
             temporary.replace(self.checkpoint)
 
     def evaluate(self) -> dict[str, float]:
@@ -268,17 +353,17 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
         p.grad = piece.view_as(p).clone()
 
 
-def _any_process(stop: bool, world: int) -> bool:
-    """Whether any process was asked to stop, the same in all."""
+def _largest(values: list[float], world: int) -> list[float]:
+    """The largest of each value over the processes, the same in all."""
     if world == 1:
-        return stop
+        return values
     import torch.distributed as dist
 
-    flag = torch.tensor([float(stop)])
+    largest = torch.tensor(values, dtype=torch.float64)
     if dist.get_backend() == "nccl":
-        flag = flag.cuda()
-    dist.all_reduce(flag)
-    return bool(flag.item())
+        largest = largest.cuda()
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return largest.tolist()
 
 
 def plot_curves(out: Path) -> None:

@@ -25,7 +25,7 @@ from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
 from hand_pose_3d.training.loop import Mixture, Stage
-from hand_pose_3d.training.scenes import HAND, ScenePack
+from hand_pose_3d.training.scenes import HAND, Scenes
 
 CROP_PX = 256
 SIGMA_SHARE = 25 / CROP_PX
@@ -101,9 +101,7 @@ class PaperSegmentationStage(Stage):
     }
     seed = 17
 
-    def __init__(
-        self, network: HandSegNet, train: Sequence[ScenePack], held_out: ScenePack, window: int = CROP_PX
-    ) -> None:
+    def __init__(self, network: HandSegNet, train: Sequence[Scenes], held_out: Scenes, window: int = CROP_PX) -> None:
         self.network, self.window = network, window
         self.packs = Mixture(train, [len(p) for p in train])
         self.held_out = [

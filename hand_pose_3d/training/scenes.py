@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class LabelledScene:
     right: np.ndarray
     spread: np.ndarray
     complete: bool = True
+
+
+class Scenes(Protocol):
+    """A collection of scenes: a :class:`ScenePack`, or images that are read when they are indexed."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> LabelledScene: ...
 
 
 class ScenePack:

@@ -19,7 +19,7 @@ from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.crops import load_pack
-from hand_pose_3d.training.data import crop_pack, dominant_hands, poses, scene_pack
+from hand_pose_3d.training.data import StoredScenes, crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingStage, Sampler
 from hand_pose_3d.training.loop import Stage
@@ -53,6 +53,8 @@ def build_lite_stage(
     real: Path | None = None,
     photographs: Sequence[Path] = (),
     photograph_share: float = 0.4,
+    mined: int | None = None,
+    most_predictions: int = PREDICTIONS,
 ) -> Stage:
     """A stage of the lite family, ready for the loop.
 
@@ -60,7 +62,8 @@ def build_lite_stage(
     stage's own; posenet: weights of a LitePoseNet whose predictions lifting learns from too, None for simulated
     noise only.
     photographs: packs of `training.photographs` that are learned from too; photograph_share: of the hands that
-    HandSegNet and PoseNet are shown.
+    HandSegNet and PoseNet are shown. mined: images of each data set in which hard negatives are looked for when it is
+    packed, None for all. most_predictions: crops of the training renders that PoseNet reads for lifting.
     """
     rate: dict[str, Any] = {} if trunk_rate is None else {"trunk_rate": trunk_rate}
     if stage == "handsegnet":
@@ -79,10 +82,10 @@ def build_lite_stage(
         if trunk is not None:
             pretrained.start_pose_net(pose, trunk)
         extra = TrueCrops(real) if real is not None else None
-        crops = [crop_pack(root, "training") for root in roots]
+        crops = [crop_pack(root, "training", mined) for root in roots]
         real_crops = [load_pack(folder / "crops") for folder in photographs]
         shares = _shares([len(p) for p in crops], [len(p) for p in real_crops], photograph_share)
-        held_out = crop_pack(roots[0], "evaluation")
+        held_out = crop_pack(roots[0], "evaluation", mined)
         return LitePoseStage(pose, [*crops, *real_crops], held_out, extra, frozen_blocks, shares=shares, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
@@ -95,9 +98,10 @@ def build_lite_stage(
         return LiftingStage(LiteLifting(), samplers, held_out_poses)
     pose = LitePoseNet()
     load_weights(pose, posenet)
-    crops = [crop_pack(root, "training") for root in roots]
-    predictions = posenet_predictions(pose, crops, PREDICTIONS, seed=1)
-    held = posenet_predictions(pose, [crop_pack(roots[0], "evaluation")], 2000, seed=2)
+    crops = [crop_pack(root, "training", mined) for root in roots]
+    predictions = posenet_predictions(pose, crops, most_predictions, seed=1)
+    unseen = [crop_pack(roots[0], "evaluation", mined)]
+    held = posenet_predictions(pose, unseen, min(2000, most_predictions), seed=2)
     return LiftingStage(LiteLifting(), [*samplers, PredictionSampler(predictions)], PredictionSampler(held))
 
 
@@ -110,17 +114,25 @@ def _shares(renders: Sequence[int], photographs: Sequence[int], share: float) ->
 
 
 def build_paper_stage(
-    stage: str, roots: Sequence[Path], *, approach: str = "proposed", posenet: Path | None = None
+    stage: str,
+    roots: Sequence[Path],
+    *,
+    approach: str = "proposed",
+    posenet: Path | None = None,
+    most_held_out: int | None = None,
 ) -> Stage:
     """A stage of the paper's family, ready for the loop.
 
     approach: of lifting, one of networks.lifting.LIFTINGS; posenet: weights of a PoseNet whose maps lifting learns
-    from, None for maps of the labels.
+    from, None for maps of the labels. most_held_out: images that HandSegNet and PoseNet are measured on during
+    training, None for the stage's own number.
     """
     if stage == "handsegnet":
-        scenes = [scene_pack(root, "training") for root in roots]
-        return PaperSegmentationStage(HandSegNet(), scenes, scene_pack(roots[0], "evaluation"))
+        scenes = [StoredScenes(root, "training") for root in roots]
+        return PaperSegmentationStage(HandSegNet(), scenes, StoredScenes(roots[0], "evaluation", most_held_out))
     train, held_out = dominant_hands(roots, "training"), dominant_hands(roots[:1], "evaluation")
+    if stage == "posenet" and most_held_out is not None:
+        held_out = held_out[:: max(1, -(-len(held_out) // most_held_out))]
     if stage == "posenet":
         return PaperPoseStage(PoseNet(), train, held_out)
     pose = None

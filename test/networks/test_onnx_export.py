@@ -1,6 +1,8 @@
 """ONNX files give what PyTorch gives, for any number of hands."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hand_pose_3d.weights import save_weights
 onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"image": (3, 32, 64), "crop": (3, 32, 32)}
 
 
@@ -81,18 +84,80 @@ def test_command_writes_a_family_with_its_metadata(tmp_path, monkeypatch):
     assert [value.name for value in model.graph.output] == ["relative", "canonical", "rotation"]
 
 
-def test_what_ships_is_exported_as_the_readme_shows(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(command, ["--format", "onnx", "--out", "onnx"], catch_exceptions=False)
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def shipped(request, tmp_path_factory):
+    """What ships as the README and --help export it, in both precisions: the folder."""
+    folder = tmp_path_factory.mktemp(request.param) / "onnx"
+    arguments = ["--format", "onnx", "--out", str(folder), "--precision", request.param]
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0 and result.output.count("equal to PyTorch") == 3
-    files = sorted(path.name for path in (tmp_path / "onnx").iterdir())
-    assert files == ["lite-handsegnet.onnx", "lite-lifting.onnx", "lite-posenet.onnx"]
+    return folder
+
+
+def test_what_ships_is_exported(shipped):
+    assert sorted(path.name for path in shipped.iterdir()) == [
+        f"lite-{name}.onnx" for name in sorted(DEPLOYABLES["lite"])
+    ]
+    for path in shipped.iterdir():
+        model = onnx.load(str(path))
+        half = "float16" in str(shipped)
+        stored = {i.data_type for i in model.graph.initializer if i.data_type != onnx.TensorProto.INT64}
+        assert stored == {onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT}
+        assert {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)} == {
+            onnx.TensorProto.FLOAT
+        }
+
+
+# https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md; opsets 9 to 17 since TensorRT 8.6.
+TENSORRT_OPERATORS = """
+Add Cast Clip Concat Constant ConstantOfShape Conv Div Expand EyeLike Flatten Gather Gemm Identity LayerNormalization
+MatMul MaxPool Mul Pad Pow PRelu Range ReduceL2 ReduceMean ReduceSum Relu Reshape Resize Shape Sign Slice Softmax Split
+Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+"""
+
+
+def tensorrt_line(page):
+    """Options of the documented trtexec line."""
+    (line,) = re.findall(r"^ *trtexec ((?:.*\\\n)*.*)$", page, re.MULTILINE)
+    return dict(option.lstrip("-").split("=") for option in line.replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize("page", ["docs/python.md", "hand_pose_3d/cli/export.py"])
+def test_the_line_for_tensorrt_fits_the_files(shipped, page):
+    """As far as that can be known without TensorRT: operators and opset, dynamic shapes and static ones."""
+    options = tensorrt_line((ROOT / page).read_text().replace("\\\\", "\\"))
+    assert set(options) == {"onnx", "saveEngine", "minShapes", "optShapes", "maxShapes"}
+    path = shipped.parent / options["onnx"]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    model = onnx.load(str(path))
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 17
+    assert {node.op_type for node in model.graph.node} <= set(TENSORRT_OPERATORS.split())
+    (wanted,) = session.get_inputs()
+    for name in ("minShapes", "optShapes", "maxShapes"):
+        key, _, text = options[name].partition(":")
+        shape = [int(edge) for edge in text.split("x")]
+        assert key == wanted.name and shape[1:] == wanted.shape[1:] and wanted.shape[0] == "batch"
+        maps, *_ = session.run(None, {key: np.zeros(shape, np.float32)})
+        assert maps.shape[0] == shape[0]
+        settings = onnxruntime.SessionOptions()
+        settings.add_free_dimension_override_by_name("batch", shape[0])  # as an engine of this shape alone
+        static = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        assert static.get_inputs()[0].shape == shape
+        assert static.run(None, {key: np.zeros(shape, np.float32)})[0].shape == maps.shape
+
+
+def test_all_that_ship_use_what_tensorrt_has(shipped):
+    for path in shipped.iterdir():
+        assert {node.op_type for node in onnx.load(str(path)).graph.node} <= set(TENSORRT_OPERATORS.split())
 
 
 def test_command_without_weights_says_what_is_missing(tmp_path):
     result = CliRunner().invoke(command, ["--out", str(tmp_path), "--weights", str(tmp_path), "--model", "paper"])
     assert isinstance(result.exception, WeightsError)
     assert "paper-handsegnet.safetensors" in str(result.exception)
+    result = CliRunner().invoke(command, ["--out", str(tmp_path), "--model", "paper"])
+    assert isinstance(result.exception, WeightsError)
+    assert "'paper-handsegnet' are shipped" in str(result.exception) and "reproduce" in str(result.exception)
 
 
 def test_an_answer_that_differs_is_not_accepted(tmp_path):

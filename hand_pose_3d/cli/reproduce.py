@@ -1,0 +1,58 @@
+"""hand_pose_3d reproduce: the whole paper in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("reproduce")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Renders, checkpoints, weights and the report; what is found there is gone on with.",
+)
+@click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", show_default=True, help="Which family.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Time for all of it, to which schedules are shortened; the paper's schedules in full by default.",
+)
+@click.option("--frames", type=click.IntRange(1), help="Training frames to render; the paper's 41,258 by default.")
+@click.option(
+    "--data",
+    multiple=True,
+    type=_FOLDER,
+    help="Folder in RHD's layout, RHD itself or of `render`, to take instead of rendering; may be repeated. "
+    "The first one's evaluation split is held out.",
+)
+@click.option("--assets", type=_FOLDER, help="Environment maps and skins for the renders, as `render` takes them.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def command(
+    out: Path,
+    model: str,
+    minutes: float | None,
+    frames: int | None,
+    data: tuple[Path, ...],
+    assets: Path | None,
+    device: str,
+) -> None:
+    """Render the paper's data, train its networks by its recipe, evaluate them by its protocols, and report.
+
+    \b
+    --model paper: HandSegNet, PoseNet, all lifting approaches and their comparison, from random weights
+    --model lite:  the shipped networks, trained further on renders
+
+    OUT/REPORT.md and OUT/pck.png show the results beside the published ones; OUT/weights is for --weights of the other
+    commands and for the node. An interrupted run goes on where it stopped. With --minutes the time that is left after
+    each step is divided among the others, and a schedule that time shortens still ends with its decay.
+    `torchrun --nproc-per-node N -m hand_pose_3d.cli reproduce ...` trains on N GPUs.
+    """
+    from hand_pose_3d.reproduction import ReproductionConfig, reproduce
+
+    config = ReproductionConfig(out, model, minutes, frames, data, assets, device)
+    click.echo(f"wrote {reproduce(config, click.echo)}")
