@@ -7,7 +7,7 @@ does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` p
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.evaluation.plots import save_figure
-from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.geometry import from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import Side
@@ -30,16 +30,35 @@ _DIRECTIONS_DEG = (48, 17, 3, -11, -25)
 
 @dataclass(frozen=True)
 class Noise:
-    """What a network changes from frame to frame, standard deviations.
+    """What a network changes from frame to frame on a still hand, standard deviations of each coordinate.
 
-    pixels: share of the hand's size in the image; pose: reference bones; viewpoint: radians. Half of it is common to
-    all keypoints (the crop moves), half is each keypoint's own. The defaults are what the lite networks do on a still
-    render with fresh sensor noise of 3 grey levels, crops following the pose: four images of five have less.
+    pixels: share of the hand's size in the image; pose: reference bones, canonical frame; viewpoint: radians about each
+    axis. Half of it is common to all keypoints (the crop moves), half is each keypoint's own. correlation: with the
+    frame before. The defaults are what `hand_pose_3d evaluate --dataset sequence` measures of the lite networks.
     """
 
     pixels: float = 0.007
     pose: float = 0.025
     viewpoint: float = 0.028
+    correlation: float = 0.0
+
+
+def noise_of(hands: Sequence[HandPose]) -> Noise:
+    """The noise of a still hand in consecutive frames, T of them, not smoothed."""
+    import cv2
+
+    pixels = np.array([hand.keypoints_px for hand in hands])
+    pixels = (pixels - pixels.mean(axis=0)) / np.ptp(pixels.mean(axis=0), axis=0).max()
+    canonical = np.array([hand.keypoints_canonical for hand in hands])
+    rotations = np.array([hand.rotation_camera_canonical for hand in hands])
+    u, _, v = np.linalg.svd(rotations.mean(axis=0))
+    turns = np.array([cv2.Rodrigues(r @ (u @ v).T)[0][:, 0] for r in rotations])
+    return Noise(
+        pixels=float(np.sqrt(np.mean(pixels**2))),
+        pose=float(np.sqrt(np.mean((canonical - canonical.mean(axis=0)) ** 2))),
+        viewpoint=float(np.sqrt(np.mean((turns - turns.mean(axis=0)) ** 2))),
+        correlation=float(np.sum(pixels[1:] * pixels[:-1]) / max(np.sum(pixels[1:] ** 2), 1e-12)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +122,15 @@ def simulate(
     measured_m = float(bone_m) * reference_units(shape)  # by the palm, as a calibration reads it
     stamps = np.arange(int(seconds * rate_hz)) / rate_hz
     truth, raw, smooth = [], [], []
-    half = np.sqrt(0.5)
-    for stamp in stamps:
+    errors = _errors(rng, noise, len(stamps))
+    for stamp, (pixel_error, pose_error, turn) in zip(stamps, errors, strict=True):
         points = motion(float(stamp))
         pixels = CAMERA.project(points)
         size = np.ptp(pixels, axis=0).max()
-        pixels = pixels + half * noise.pixels * size * (rng.normal(size=2) + rng.normal(size=pixels.shape))
-        relative, _ = normalise(points)
-        relative = relative + half * noise.pose * (rng.normal(size=3) + rng.normal(size=relative.shape))
-        turn = Rotation.from_rotvec(rng.normal(0, noise.viewpoint, 3)).as_matrix()
-        relative, _ = normalise(relative @ turn.T)
+        pixels = pixels + size * pixel_error
+        canonical, rotation = to_canonical(normalise(points)[0])
+        rotation = Rotation.from_rotvec(turn).as_matrix() @ rotation
+        relative, _ = normalise(from_canonical(canonical + pose_error, rotation))
         canonical, rotation = to_canonical(relative)
         low, high = pixels.min(axis=0), pixels.max(axis=0)
         seen = HandPose(
@@ -137,6 +155,18 @@ def simulate(
         raw_px=np.array([h.keypoints_px for h in raw]),
         smooth_px=np.array([h.keypoints_px for h in smooth]),
     )
+
+
+def _errors(rng: np.random.Generator, noise: Noise, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Errors of pixels (21, 2) and pose (21, 3), the wrist's 0, and rotation vectors (3,) for `count` frames."""
+    last, kept = [np.zeros(1)] * 3, 0.0
+    for _ in range(count):
+        pixels = np.sqrt(0.5) * (rng.normal(size=2) + rng.normal(size=(21, 2)))
+        pose = rng.normal(size=(21, 3)) * (np.arange(21) > 0)[:, None]
+        fresh = noise.pixels * pixels, noise.pose * pose, noise.viewpoint * rng.normal(size=3)
+        last = [kept * old + np.sqrt(1 - kept**2) * new for old, new in zip(last, fresh, strict=True)]
+        kept = noise.correlation
+        yield last[0], last[1], last[2]
 
 
 def jitter(values: np.ndarray) -> float:
