@@ -88,7 +88,10 @@ class EstimatorConfig:
 
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
-        return replace(self.tracker, max_hands=self.max_hands, start_score=self.score_threshold)
+        least = self.score_threshold
+        sure = max(least, self.tracker.sure_score)
+        scores = {"start_score": least / 2, "confirm_score": (1 + least) / 2, "sure_score": sure}
+        return replace(self.tracker, max_hands=self.max_hands, **scores)
 
 
 class HandPoseEstimator:
@@ -240,7 +243,8 @@ class HandPoseEstimator:
         windows = [crop for crop, _ in again]
         for number, _, hand in self._read(image, windows, mirrored_too=not config.tracking):
             hands.append(family.confirm(hand, again[number][1]))
-        hands = [hand for hand in hands if hand.score >= config.score_threshold]
+        least = self._tracker.config.start_score if config.tracking else config.score_threshold
+        hands = [hand for hand in hands if hand.score >= least]
         found = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
         return [hand for hand in found if not any(hand is k for k in known)][: config.max_hands]
 
@@ -257,7 +261,7 @@ class HandPoseEstimator:
         search = tracker.needs_detection(stamp_s)
         self._took("tracking", start)
         crops = [self._family.crop(window.keypoints_px) for window in windows]
-        hands = [hand for *_, hand in self._read(image, crops) if hand.score >= tracker.config.keep_score]
+        hands = [hand for n, _, hand in self._read(image, crops) if hand.score >= windows[n].least_score]
         if search:
             hands = hands + self._detect(image, hands)
         hands = self._place(hands, depth_m)  # before the tracker, which smooths metres too

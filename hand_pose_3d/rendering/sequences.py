@@ -24,12 +24,16 @@ FPS = 30
 WIDTH, HEIGHT = 640, 480
 IN, STILL, MOVING, OUT = 0.05, 0.2, 0.5, 0.85
 """When hands begin to come in, to keep still, to move and to go, shares of a sequence; at its end they are gone."""
+_REACH_M = 1.0
+"""As far as hands come in sideways; those of a farther group are there, and gone, at once."""
 _SWING_M = np.array([0.1, 0.03, 0.04])
 _SWING_HZ = np.array([1.0, 0.7, 0.5])
 _TURN_RAD, _TURN_HZ = 0.25, 0.8
 _OPENING_HZ = 0.6
 _RAMP_S = 0.3
 """In which motion begins."""
+_LEAST_NOISE = 1.0
+"""Grey levels of any sensor."""
 _LEAST_SEEN, _LEAST_SHARE = 0.4, 0.03
 """Hands with a smaller share of visible keypoints, or smaller than this share of the picture, need not be found."""
 
@@ -119,6 +123,8 @@ def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angl
 
     share = time_s / seconds
     gone = 1 - _gentle((share - IN) / (STILL - IN)) + _gentle((share - OUT) / (1 - OUT))
+    if abs(away_m) > _REACH_M:
+        gone = float(not IN <= share < OUT)
     since = min(time_s, OUT * seconds) - MOVING * seconds
     ramp = _gentle(since / _RAMP_S) * (1 - _gentle((share - OUT) / (1 - OUT)))
     shift = ramp * _SWING_M * np.sin(2 * np.pi * _SWING_HZ * since) + [away_m * gone, 0, 0]
@@ -205,7 +211,8 @@ class SequenceMaker:
                     angles[part] = hand.angles[part]
                 other.append(angles)
         away = _way_out(scene, self.source)
-        noise = 255 * scene.photo.noise  # each frame's own; the rest stays as it is, and the video compresses
+        # Each frame's own; the rest stays as it is, and the video compresses.
+        noise = max(255 * scene.photo.noise, _LEAST_NOISE)
         photo = dataclasses.replace(scene.photo, noise=0.0, jpeg_quality=0, motion_px=0.0)
         scenes = (moved(scene, k / FPS, seconds, away, other) for k in range(round(seconds * FPS)))
 
