@@ -88,9 +88,10 @@ class EstimatorConfig:
 
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
-        least = self.score_threshold
-        sure = max(least, self.tracker.sure_score)
-        scores = {"start_score": least / 2, "confirm_score": (1 + least) / 2, "sure_score": sure}
+        least, sure = self.score_threshold, self.tracker.sure_score
+        scores = {"start_score": least, "confirm_score": least, "sure_score": sure}
+        if least >= sure:  # whoever scores it is reported at once; a second frame helps those that score less
+            scores = {"start_score": least / 2, "confirm_score": (1 + least) / 2, "sure_score": least}
         return replace(self.tracker, max_hands=self.max_hands, **scores)
 
 
