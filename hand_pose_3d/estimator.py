@@ -112,7 +112,13 @@ class EstimatorConfig:
 
     def tracker_config(self) -> TrackerConfig:
         """The tracker's configuration, with what it shares with the estimator."""
-        return replace(self.tracker, max_hands=self.max_hands, start_score=self.score_threshold)
+        least, sure = self.score_threshold, self.tracker.sure_score
+        start, confirm = least, least
+        if least >= sure:  # whoever scores it is reported at once; a second frame helps those that score less
+            start, confirm, sure = least / 2, (1 + least) / 2, least
+        return replace(
+            self.tracker, max_hands=self.max_hands, start_score=start, confirm_score=confirm, sure_score=sure
+        )
 
 
 class HandPoseEstimator:
@@ -246,7 +252,8 @@ class HandPoseEstimator:
         spare = _SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         hands = self._read_detections(frame, places)
-        hands = [hand for hand in hands if hand.score >= config.score_threshold]
+        least = self._tracker.config.start_score if config.tracking else config.score_threshold
+        hands = [hand for hand in hands if hand.score >= least]
         distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
@@ -280,9 +287,10 @@ class HandPoseEstimator:
         if tracker.starts_anew(stamp_s, frame.size):
             self.reset()
         with self._timed("tracking"):
-            crops = [self._family.crop(window.keypoints_px) for window in tracker.predict(stamp_s)]
+            windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s)
-        hands = [hand for *_, hand in self._read(frame, crops) if hand.score >= tracker.config.keep_score]
+        crops = [self._family.crop(window.keypoints_px) for window in windows]
+        hands = [hand for n, _, hand in self._read(frame, crops) if hand.score >= windows[n].least_score]
         if search:
             hands = hands + self._detect(frame, hands)
         hands = self._place(hands, frame)  # before the tracker, which smooths metres too

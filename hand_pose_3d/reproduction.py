@@ -101,8 +101,8 @@ def reproduce(config: ReproductionConfig, say: Callable[[str], None] = print) ->
     torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     torch.backends.cudnn.benchmark = True  # the shapes of a stage's batches are all the same
     cv2.setNumThreads(1)
-    with process_group(device) as rank:
-        run = _Reproduction(config, str(device), rank, say if rank == 0 else lambda line: None)
+    with process_group(torch.device(device)) as rank:
+        run = _Reproduction(config, device, rank, say if rank == 0 else lambda line: None)
         for step in run.steps:
             if step not in run.results:
                 run.do(step)
@@ -329,7 +329,7 @@ def _barrier() -> None:
 def _report(run: _Reproduction) -> str:
     """The report in Markdown."""
     from hand_pose_3d.evaluation.report import Table, liftings
-    from hand_pose_3d.rendering.actions import NUM_EVALUATION, NUM_TRAINING
+    from hand_pose_3d.rendering.actions import EVALUATION, TRAINING
 
     config, results, seconds = run.config, run.results, run.state["seconds"]
     paper, machine, measured = config.model == "paper", results["evaluation"]["machine"], results["evaluation"]
@@ -340,8 +340,8 @@ def _report(run: _Reproduction) -> str:
         data = (
             f"Rendered: {frames['training']} frames for training and {frames['evaluation']} for evaluation (the paper: "
             f"{TRAINING_FRAMES:,} and {EVALUATION_FRAMES:,}), with {CHARACTERS['training']} and "
-            f"{CHARACTERS['evaluation']} characters and {NUM_TRAINING} and {NUM_EVALUATION} actions, as in the paper; "
-            f"the splits share none. {time_of['data']} minutes."
+            f"{CHARACTERS['evaluation']} characters and {len(TRAINING)} and {len(EVALUATION)} actions, as in the "
+            f"paper; the splits share none. {time_of['data']} minutes."
         )
     trained = Table("network", ("images seen", "of the schedule", "minutes", "on held-out images"))
     for step, row in results.items():

@@ -23,12 +23,16 @@ class TrackerConfig:
 
     max_hands: int = 2
     """Hands that are followed at once."""
-    start_score: float = 0.3
+    start_score: float = 0.45
     """A hand below this score starts no track."""
     sure_score: float = 0.9
-    """A new hand below this score is reported from the second frame on in which it scores start_score."""
+    """A new hand from this score on is reported at once."""
+    confirm_score: float = 0.95
+    """Another new hand is reported if it scores this in the next frame, and else forgotten."""
     keep_score: float = 0.1
     """A tracked hand below this score counts as not seen."""
+    report_score: float = 0.3
+    """A tracked hand below this score is followed, but not reported."""
     detect_every: int = 6
     """Frames between two searches of the whole image while fewer than max_hands are followed."""
     hidden_s: float = 0.4
@@ -50,7 +54,7 @@ class TrackerConfig:
             raise InvalidInputError(
                 f"max_hands and detect_every must be at least 1, not {self.max_hands} and {self.detect_every}"
             )
-        for name in ("start_score", "sure_score", "keep_score", "duplicate"):
+        for name in ("start_score", "sure_score", "confirm_score", "keep_score", "report_score", "duplicate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
         names = ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip")
@@ -59,11 +63,15 @@ class TrackerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Where a followed hand is expected. keypoints_px: (21, 2) image pixels; side: a hint for the networks."""
+    """Where a followed hand is expected. keypoints_px: (21, 2) image pixels; side: a hint for the networks.
+
+    least_score: of a reading that is this hand.
+    """
 
     keypoints_px: np.ndarray
     side: Side
     track_id: int
+    least_score: float
 
 
 @dataclass(eq=False)
@@ -118,7 +126,9 @@ class HandTracker:
     def predict(self, stamp_s: float | None = None) -> list[Window]:
         """Windows in which to look for the followed hands at stamp_s, hidden ones included."""
         stamp_s = self._resolve(stamp_s)
-        return [Window(t.at(stamp_s), t.side, t.track_id) for t in self._tracks if self._alive(t, stamp_s)]
+        keep, confirm = self.config.keep_score, self.config.confirm_score
+        alive = [t for t in self._tracks if self._alive(t, stamp_s)]
+        return [Window(t.at(stamp_s), t.side, t.track_id, keep if t.confirmed else confirm) for t in alive]
 
     def needs_detection(self, stamp_s: float | None = None) -> bool:
         """Whether to search the whole image: at the start, after a loss, every N frames while a hand is missing.
@@ -126,7 +136,7 @@ class HandTracker:
         The search is taken to be made when the answer is yes.
         """
         stamp_s = self._resolve(stamp_s)
-        following = sum(t.visible and self._alive(t, stamp_s) for t in self._tracks)
+        following = sum(t.visible and t.confirmed and self._alive(t, stamp_s) for t in self._tracks)
         due = self._lost or self._since_detection >= self.config.detect_every - 1
         self._detecting = following == 0 or (due and following < self.config.max_hands)
         return self._detecting
@@ -138,7 +148,7 @@ class HandTracker:
 
         stamp_s: acquisition time in seconds, None for a thirtieth after the last. image_size: (width, height).
         A stamp that goes back, a gap longer than max_gap_s and another image size end all tracks. Hands with values
-        that are not finite are dropped. Hands that are unseen, or not confirmed yet, are not in the answer.
+        that are not finite are dropped. Hands that are unseen, not confirmed yet or below report_score are left out.
         """
         stamp_s = self._resolve(stamp_s)
         detecting = self._detecting
@@ -154,7 +164,7 @@ class HandTracker:
         seen = self._distinct([h for h in hands if _is_sound(h) and h.score >= self.config.keep_score])
         matches = self._match(seen, stamp_s)
         for track in self._tracks:
-            self._lost |= track.visible and track not in matches.values()
+            self._lost |= track.visible and track.confirmed and track not in matches.values()
             track.visible = False
         followed = [(track, self._follow(track, seen[i], stamp_s)) for i, track in matches.items()]
         for i, hand in enumerate(seen):
@@ -163,7 +173,8 @@ class HandTracker:
                 followed.append((track, self._follow(track, hand, stamp_s)))
         # What was a hand only once may have been a face: it leaves no trace.
         self._tracks = [t for t in self._tracks if t.confirmed or t.started_s == stamp_s]
-        out = [hand for track, hand in followed if track.confirmed]
+        least = min(self.config.report_score, self.config.start_score)
+        out = [hand for track, hand in followed if track.confirmed and hand.score >= least]
         # Hidden hands give way to new ones, so that the number of windows stays bounded.
         hidden = [t for t in self._tracks if not t.visible]
         for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
@@ -224,7 +235,7 @@ class HandTracker:
 
     def _follow(self, track: _Track, hand: HandPose, stamp_s: float) -> HandPose:
         dt = stamp_s - track.stamp_s
-        seen_again = dt > 0 and hand.score >= self.config.start_score
+        seen_again = dt > 0 and hand.score >= self.config.confirm_score
         track.confirmed |= seen_again or hand.score >= self.config.sure_score
         if dt > 0:
             velocity = (hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)) / dt

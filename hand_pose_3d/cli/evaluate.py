@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _OURS = rb'\{"dataset": "[a-z]+", "root": '
 """What results begin with."""
 
-DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes")
+DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes", "sequence")
 
 POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
-"""Parameters that have no meaning for boxes."""
+"""Parameters that have no meaning for boxes and sequences."""
 
 
 @click.command("evaluate")
@@ -34,7 +34,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the PCK curves, for boxes precision over recall, here (PNG, PDF).",
+    help="Write the PCK curves, for boxes precision over recall, for sequences tracking, here (PNG, PDF).",
 )
 @click.option(
     "--sheet",
@@ -42,7 +42,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
     help="Write a contact sheet of missed and false hands here (PNG); boxes only.",
 )
 @click.option("--worst", type=click.Path(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
-@click.option("--limit", type=click.IntRange(1), help="Use this many images, evenly spread.")
+@click.option("--limit", type=click.IntRange(1), help="Use this many images or sequences, evenly spread.")
 @click.option(
     "--upscale", "upscale_px", type=click.IntRange(0), default=0, help="Enlarge smaller images to this longer side."
 )
@@ -57,7 +57,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.option(
     "--peer",
     type=click.Choice(["mediapipe"]),
-    help="Measure this peer, at its own settings but for --max-hands, in place of our networks; boxes: beside them.",
+    help="Measure this peer, at its own settings but for --max-hands, in our place; boxes, sequence: beside us.",
 )
 @estimator_options
 def command(
@@ -87,6 +87,14 @@ def command(
                  "holding": false, "touching": false, "gloved": false}]}]}
     Only "box" is required of a hand; an ignored one need not be found.
     A prediction, the box of its keypoints, is right from IoU 0.4 on.
+
+    \b
+    With --dataset sequence, tracking in videos: jitter of still hands, lag of moving ones, false hands, switches
+    of identity and side, and the time until a hand that comes in is followed. `render --seconds` makes such folders.
+    ROOT/NAME.mp4 and ROOT/NAME.json: {"fps": 30, "camera": {"fx", "fy", "cx", "cy", "width", "height"},
+      "frames": [{"hands": [{"id": 1, "side": "left", "keypoints_2d": 21 x [u, v],
+                             "keypoints": 21 x [x, y, z], "ignore": false}]}]}
+    "camera", "id", "keypoints" (metres) and "ignore" are optional; a "box" may stand for "keypoints_2d".
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
@@ -100,6 +108,9 @@ def command(
         check_target(json_path, _OURS)
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
+        return
+    if dataset == "sequence" and not sheet:
+        _sequences(root, limit, peer, options, json_path, plot)
         return
     if sheet:
         raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of other data sets")
@@ -142,14 +153,14 @@ def command(
         _write_worst(worst, matches)
 
 
-def _estimator(peer: str | None, options: dict[str, Any]) -> Any:
+def _estimator(peer: str | None, options: dict[str, Any], tracking: bool = False) -> Any:
     if peer:
         from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
 
-        return MediaPipeHands(options["max_hands"])
+        return MediaPipeHands(options["max_hands"], tracking) if tracking else MediaPipeHands(options["max_hands"])
     from hand_pose_3d.estimator import HandPoseEstimator
 
-    return HandPoseEstimator(tracking=False, **options)
+    return HandPoseEstimator(tracking=tracking, **options)
 
 
 def _read(dataset: str, root: Path, split: str) -> list[Sample]:
@@ -177,13 +188,9 @@ def _boxes(
 ) -> None:
     """Prediction on a folder with boxes.json."""
     from hand_pose_3d.datasets.boxes import read_boxes
-    from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import boxes, matching, plots, report
 
-    context = click.get_current_context()
-    for option in context.command.params:
-        if option.name in POSES_ONLY and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
-            raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset boxes")
+    _refuse_options("boxes")
     images = matching.evenly_spread(read_boxes(root), limit)
     threshold = options["score_threshold"]
     # The estimator keeps low scores for the curve; the metrics are those at the threshold.
@@ -235,6 +242,66 @@ def _boxes(
         from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
 
         click.echo(f"wrote {write_contact_sheet(sheet, images, found, threshold)}")
+
+
+def _refuse_options(dataset: str) -> None:
+    """Raise InvalidInputError for an option that the user has named and that is for poses only."""
+    from hand_pose_3d.errors import InvalidInputError
+
+    context = click.get_current_context()
+    for option in context.command.params:
+        if option.name in POSES_ONLY and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
+            raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset {dataset}")
+
+
+def _sequences(
+    root: Path,
+    limit: int | None,
+    peer: str | None,
+    options: dict[str, Any],
+    json_path: Path | None,
+    plot: Path | None,
+) -> None:
+    """Tracking in a folder with labelled videos."""
+    from hand_pose_3d.datasets.sequence import read_sequences
+    from hand_pose_3d.evaluation import matching, plots, report, sequences
+    from hand_pose_3d.smoothing import SmoothingConfig
+    from hand_pose_3d.tracking import TrackerConfig
+
+    _refuse_options("sequence")
+    videos = matching.evenly_spread(read_sequences(root), limit)
+    # Smoothing comes after tracking and is done where both are measured, without and with it.
+    tracker = TrackerConfig(smoothing=SmoothingConfig(enabled=False))
+    estimator = _estimator(None, {**options, "tracker": tracker}, tracking=True)
+    other = _estimator(peer, options, tracking=True) if peer else None  # missing, it is named before the long work
+    names = [f"this work, {estimator.model}", *([str(other.model)] if other else [])]
+    measured = {
+        name: sequences.metrics(videos, sequences.run(each, videos, name))
+        for name, each in zip(names, (estimator, other), strict=False)
+    }
+    result = report.sequences(measured)
+    hands, frames = result.figures["hands"], sum(len(video.frames) for video in videos)
+    click.echo(
+        f"sequence {root}: {len(videos)} videos, {frames} frames, hands appear {hands} times, {estimator.model} on "
+        f"{estimator.device}, at most {options['max_hands']} hands an image\n"
+    )
+    click.echo(result.text())
+    if json_path:
+        content = {
+            "dataset": "sequence",
+            "root": root.name,
+            "videos": len(videos),
+            "frames": frames,
+            "model": str(estimator.model),
+            "device": str(estimator.device),
+            "max_hands": options["max_hands"],
+            "figures": result.figures,
+            "peer": {"name": names[1], "figures": measured[names[1]]} if other else None,
+        }
+        _write_json(json_path, content)
+    if plot:
+        title = f"{root.resolve().name}: {len(videos)} videos, hands appear {hands} times"
+        plots.plot_sequences(plot, measured, title)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

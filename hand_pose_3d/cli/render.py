@@ -41,6 +41,11 @@ import click
     help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
 )
 @click.option("--characters", type=click.IntRange(1), help="Use so many of the split's characters; all by default.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 60),
+    help="Make COUNT videos of this length with truth, 640x480, in place of images: for evaluate --dataset sequence.",
+)
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
 def command(
     out: Path,
@@ -52,13 +57,23 @@ def command(
     engine: str,
     people: float,
     characters: int | None,
+    seconds: float | None,
     preview: bool,
 ) -> None:
-    """Render a labelled data set in RHD's layout; run it again to go on where it stopped."""
+    """Render a labelled data set in RHD's layout, or labelled videos; run it again to go on where it stopped."""
     from hand_pose_3d.rendering.dataset import RenderOptions, flexion_table, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
 
-    statistics = render_dataset(RenderOptions(out, count, split, seed, workers, assets, engine, people, characters))
+    options = RenderOptions(out, count, split, seed, workers, assets, engine, people, characters)
+    if seconds is not None:
+        from hand_pose_3d.errors import InvalidInputError
+        from hand_pose_3d.rendering.sequences import render_sequences
+
+        if preview or engine != "rasteriser":
+            raise InvalidInputError("--seconds makes videos with the rasteriser and has no --preview")
+        click.echo(f"wrote {len(render_sequences(options, seconds))} videos to {out}")
+        return
+    statistics = render_dataset(options)
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
     for name, value in statistics.items():

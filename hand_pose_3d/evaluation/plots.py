@@ -1,11 +1,11 @@
-"""Pictures of PCK curves and AUCs, and of precision over recall."""
+"""Pictures of PCK curves and AUCs, of precision over recall, and of tracking."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -96,6 +96,51 @@ def plot_precision_recall(
     axis.grid(alpha=0.3)
     axis.legend(loc="lower left", fontsize=8)
     save_figure(figure, path)
+
+
+def plot_sequences(path: str | Path, measured: Mapping[str, dict[str, Any]], title: str) -> None:
+    """Write a picture of tracking: time until hands are followed, jitter when still and lag in motion, as shares.
+
+    measured: name and metrics of each tracker. Format by the file's suffix.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    for (name, metrics), colour in zip(measured.items(), (_OURS, _PEER), strict=False):
+        until = metrics["until_followed_s"]
+        for some, style in ((until, "-"), ([entry for entry in until if entry["small"]], ":")):
+            times = [np.inf if entry["seconds"] is None else entry["seconds"] for entry in some]
+            label = name if style == "-" else f"{name}, small hands"
+            _shares(left, times, label, color=colour, linestyle=style)
+        for key, text, style in (("raw", "as estimated", "--"), ("smooth", "smoothed", "-")):
+            label = f"{name}, {text}"
+            jitter = [100 * entry[f"{key}_px"] / entry["size_px"] for entry in metrics["jitter"]]
+            _shares(middle, jitter, label, color=colour, linestyle=style)
+            _shares(right, [1e3 * entry[key] for entry in metrics["lag_s"]], label, color=colour, linestyle=style)
+    left.axvline(0.5, color=_OTHERS, linewidth=1)
+    left.set(title="hands that come in", xlabel="time until followed [s]", xlim=(0, 1.5))
+    middle.set(title="hands that keep still", xlabel="jitter [% of the hand]", xlim=(0, None))
+    right.set(title="hands that move", xlabel="lag [ms]")
+    for axis in (left, middle, right):
+        axis.set(ylabel="share of them", ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8, loc="lower right")
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def _shares(axis: Any, values: Sequence[float], label: str, **style: Any) -> None:
+    """Draw which share of values is at most as large."""
+    if values:
+        ordered = np.sort(values)
+        shares = np.arange(1, len(ordered) + 1) / len(ordered)
+        known = np.isfinite(ordered)
+        x, y = [ordered[0], *ordered[known]], [0.0, *shares[known]]
+        axis.step(x, y, where="post", label=f"{label} ({len(ordered)})", **style)
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:

@@ -210,6 +210,64 @@ def liftings(rows: Mapping[str, Mapping[str, float]]) -> Table:
     return table
 
 
+def sequences(measured: Mapping[str, dict[str, Any]]) -> Report:
+    """Report on labelled videos: a column for each tracker. measured: its name and its metrics."""
+    name, *_ = measured
+    report = Report(name, dict(measured[name]))
+    columns = [_tracking_rows(metrics) for metrics in measured.values()]
+    rows = [(rows[0][0], *(cell for _, cell in rows)) for rows in zip(*columns, strict=True)]
+    report.tables.append(Table("", tuple(measured), rows))
+    return report
+
+
+def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    def share(entry: dict[str, Any]) -> str:
+        return "-" if entry["share"] is None else f"{entry['share']:.1%} ({entry['count']}/{entry['of']})"
+
+    def rate(count: int | None, minutes: float) -> str:
+        return "-" if count is None or not minutes else f"{count / minutes:.1f} ({count})"
+
+    def middle(values: Sequence[float | None], pattern: str) -> str:
+        known = [math.inf if value is None else value for value in values]
+        return "-" if not known else pattern.format(float(np.median(known)))
+
+    false, minutes, followed = metrics["false_hands"], metrics["minutes"], metrics["followed_minutes"]
+    rows = [
+        ("frames in which a hand is found", share(metrics["recall"])),
+        ("precision", share(metrics["precision"])),
+        ("false hands a minute", rate(false["times"], minutes)),
+        ("   of them on no hand", rate(false["on_no_hand"], minutes)),
+    ]
+    until = metrics["until_followed_s"]
+    for text, entries in (
+        ("followed within 0.5 s, all", until),
+        ("   small hands, under 7.5 %", [entry for entry in until if entry["small"]]),
+    ):
+        seconds = [math.inf if entry["seconds"] is None else entry["seconds"] for entry in entries]
+        count = sum(value <= 0.5 for value in seconds)
+        rows.append(
+            (text, share({"share": count / len(seconds) if seconds else None, "count": count, "of": len(seconds)}))
+        )
+        rows.append(("      time until then, median s", middle(seconds, "{:.2f}")))
+    rows += [
+        ("identity switches a minute", rate(metrics["identity_switches"], followed)),
+        ("side switches a minute", rate(metrics["side_switches"], followed)),
+        ("side correct, found hands", share(metrics["side"])),
+    ]
+    jitter, lags, noise = metrics["jitter"], metrics["lag_s"], metrics["noise"]
+    rows.append(("times in which a hand keeps still, moves", f"{len(jitter)}, {len(lags)}"))
+    for key, text in (("raw", "as estimated"), ("smooth", "smoothed")):
+        rows.append((f"jitter when still, {text}, px", middle([entry[f"{key}_px"] for entry in jitter], "{:.2f}")))
+        of_hand = [entry[f"{key}_px"] / entry["size_px"] for entry in jitter]
+        rows.append(("   share of the hand", middle(of_hand, "{:.2%}")))
+        known = [entry[f"{key}_mm"] for entry in jitter if entry[f"{key}_mm"] is not None]
+        rows.append(("   in space, mm", middle(known, "{:.1f}")))
+        rows.append((f"lag in motion, {text}, ms", middle([1e3 * entry[key] for entry in lags], "{:.0f}")))
+    text = "-" if noise is None else "{pixels:.2%}, {pose:.3f}, {viewpoint:.3f}, {correlation:.2f}".format(**noise)
+    rows.append(("noise: share of hand, bones, radians, correlation", text))
+    return rows
+
+
 def paper(
     dataset: str,
     matches: Sequence[Match],

@@ -7,7 +7,7 @@ does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` p
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.evaluation.plots import save_figure
-from hand_pose_3d.geometry import normalise
+from hand_pose_3d.geometry import from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.placement import place, reference_units
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import LITTLE_MCP, MIDDLE_MCP, REFERENCE_BONE, WRIST, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
 CAMERA = Camera(600, 600, 320, 240, 640, 480)
@@ -30,16 +30,41 @@ _DIRECTIONS_DEG = (48, 17, 3, -11, -25)
 
 @dataclass(frozen=True)
 class Noise:
-    """What a network changes from frame to frame, standard deviations.
+    """What a network changes from frame to frame on a still hand, standard deviations of each coordinate.
 
-    pixels: share of the hand's size in the image; pose: reference bones; viewpoint: radians. Half of it is common to
-    all keypoints (the crop moves), half is each keypoint's own. The defaults are what the lite networks do on a still
-    render with fresh sensor noise of 3 grey levels, crops following the pose: four images of five have less.
+    pixels: share of the hand's size in the image; pose: reference bones, canonical frame; viewpoint: radians about each
+    axis; correlation: with the frame before. The defaults are medians of five still hands with sensor noise in rendered
+    videos, as `hand_pose_3d evaluate --dataset sequence` measures them of the lite networks.
     """
 
-    pixels: float = 0.007
-    pose: float = 0.025
-    viewpoint: float = 0.028
+    pixels: float = 0.0116
+    pose: float = 0.0358
+    viewpoint: float = 0.0248
+    correlation: float = 0.53
+
+
+_COMMON = 0.17
+"""Share of the pixels' variance that is common to all keypoints, since the crop moves; measured with the noise."""
+_NOISY = np.setdiff1d(np.arange(21), [WRIST, *REFERENCE_BONE, MIDDLE_MCP, LITTLE_MCP])
+"""Keypoints with noise of their own in the canonical frame: the others define it."""
+
+
+def noise_of(hands: Sequence[HandPose]) -> Noise:
+    """The noise of a still hand in consecutive frames, T of them, not smoothed."""
+    import cv2
+
+    pixels = np.array([hand.keypoints_px for hand in hands])
+    pixels = (pixels - pixels.mean(axis=0)) / np.ptp(pixels.mean(axis=0), axis=0).max()
+    canonical = np.array([hand.keypoints_canonical for hand in hands])
+    rotations = np.array([hand.rotation_camera_canonical for hand in hands])
+    u, _, v = np.linalg.svd(rotations.mean(axis=0))
+    turns = np.array([cv2.Rodrigues(r @ (u @ v).T)[0][:, 0] for r in rotations])
+    return Noise(
+        pixels=float(np.sqrt(np.mean(pixels**2))),
+        pose=float(np.sqrt(np.mean((canonical - canonical.mean(axis=0)) ** 2))),
+        viewpoint=float(np.sqrt(np.mean((turns - turns.mean(axis=0)) ** 2))),
+        correlation=float(np.sum(pixels[1:] * pixels[:-1]) / max(np.sum(pixels[1:] ** 2), 1e-12)),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,16 +128,15 @@ def simulate(
     measured_m = float(bone_m) * reference_units(shape)  # by the palm, as a calibration reads it
     stamps = np.arange(int(seconds * rate_hz)) / rate_hz
     truth, raw, smooth = [], [], []
-    half = np.sqrt(0.5)
-    for stamp in stamps:
+    errors = _errors(rng, noise, len(stamps))
+    for stamp, (pixel_error, pose_error, turn) in zip(stamps, errors, strict=True):
         points = motion(float(stamp))
         pixels = CAMERA.project(points)
         size = np.ptp(pixels, axis=0).max()
-        pixels = pixels + half * noise.pixels * size * (rng.normal(size=2) + rng.normal(size=pixels.shape))
-        relative, _ = normalise(points)
-        relative = relative + half * noise.pose * (rng.normal(size=3) + rng.normal(size=relative.shape))
-        turn = Rotation.from_rotvec(rng.normal(0, noise.viewpoint, 3)).as_matrix()
-        relative = relative @ turn.T
+        pixels = pixels + size * pixel_error
+        canonical, rotation = to_canonical(normalise(points)[0])
+        rotation = Rotation.from_rotvec(turn).as_matrix() @ rotation
+        relative, _ = normalise(from_canonical(canonical + pose_error, rotation))
         seen = HandPose.from_keypoints(Side.LEFT, pixels, relative)
         truth.append(points)
         raw.append(place(seen, CAMERA, reference_length_m=measured_m))
@@ -125,6 +149,19 @@ def simulate(
         raw_px=np.array([h.keypoints_px for h in raw]),
         smooth_px=np.array([h.keypoints_px for h in smooth]),
     )
+
+
+def _errors(rng: np.random.Generator, noise: Noise, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Errors of pixels (21, 2), canonical pose (21, 3) and viewpoint (3,), a rotation vector, for `count` frames."""
+    last, kept = [np.zeros(1)] * 3, 0.0
+    for _ in range(count):
+        pixels = np.sqrt(_COMMON) * rng.normal(size=2) + np.sqrt(1 - _COMMON) * rng.normal(size=(21, 2))
+        pose = np.zeros((21, 3))
+        pose[_NOISY] = np.sqrt(21 / len(_NOISY)) * rng.normal(size=(len(_NOISY), 3))
+        fresh = noise.pixels * pixels, noise.pose * pose, noise.viewpoint * rng.normal(size=3)
+        last = [kept * old + np.sqrt(1 - kept**2) * new for old, new in zip(last, fresh, strict=True)]
+        kept = noise.correlation
+        yield last[0], last[1], last[2]
 
 
 def jitter(values: np.ndarray) -> float:

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering.actions import action_angles
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import HandInstance, Scene
+from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, camera_of, film, write_sequence
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
-FPS = 30
 SECONDS = 5.0
-WIDTH, HEIGHT = 640, 480
 FOCAL_PX = 560.0
 _SEED, _SCENE = 2017, 24
 _SLEEVES = (0.03, 0.06, 0.16)
@@ -100,68 +96,26 @@ def _scenery(source: Source) -> Scene:
     )
 
 
-def _in_view(points_px: np.ndarray) -> bool:
-    """Whether at least half of the keypoints lie in the picture."""
-    inside = (points_px >= 0).all(-1) & (points_px[:, 0] < WIDTH) & (points_px[:, 1] < HEIGHT)
-    return bool(inside.mean() >= 0.5)
-
-
-def frames(times: Sequence[float]) -> Any:
-    """(RGB picture (HEIGHT, WIDTH, 3) uint8, truth) for each time in seconds."""
-    import cv2
-
-    from hand_pose_3d.rendering.assemble import assemble
-    from hand_pose_3d.rendering.character import Characters
-    from hand_pose_3d.rendering.people import People
-    from hand_pose_3d.rendering.rasteriser import Rasteriser
-
-    source = Source(Characters(), People(), None)
-    size = max(WIDTH, HEIGHT)
-    engine = Rasteriser(size)
+def scenes(times: Sequence[float], source: Source) -> Iterator[Scene]:
+    """The scene of each time in seconds."""
     scenery = _scenery(source)
-    cut = (size - HEIGHT) // 2
     like = scenery.hands[0]
     sleeves = dataclasses.replace(like.clothing, colours=np.broadcast_to(_SLEEVES, like.clothing.colours.shape))
     like = dataclasses.replace(like, skin=dataclasses.replace(like.skin, texture=None), clothing=sleeves)
     for time_s in times:
         hands = tuple(hand_at(time_s, side, like) for side in (Side.LEFT, Side.RIGHT))
-        assembly = assemble(dataclasses.replace(scenery, hands=hands), source)
-        assembly.background = cv2.resize(assembly.background, (size, size), interpolation=cv2.INTER_CUBIC)
-        picture = engine.render(assembly).colour[cut : cut + HEIGHT]
-        truth = []
-        for side, points in assembly.keypoints_m:
-            projected = points @ scenery.intrinsics.T
-            pixels = projected[:, :2] / projected[:, 2:] - [0, cut]
-            if _in_view(pixels):
-                truth.append({
-                    "side": side.label,
-                    "keypoints_2d": np.round(pixels, 2).tolist(),
-                    "keypoints": np.round(points, 5).tolist(),
-                })  # fmt: skip
-        yield picture, truth
+        yield dataclasses.replace(scenery, hands=hands)
 
 
 def write_clip(folder: Path, seconds: float = SECONDS) -> None:
     """Write clip.mp4 and clip.json into a folder."""
     from tqdm import tqdm
 
-    video = VideoWriter(folder / "clip.mp4", FPS)
+    maker = SequenceMaker(None)
     times = [k / FPS for k in range(round(seconds * FPS))]
-    record = []
-    for time_s, (picture, truth) in zip(times, tqdm(frames(times), total=len(times), unit="frame")):
-        video.add(picture, time_s)
-        record.append({"hands": truth})
-    written = video.close()
-    camera = {
-        "fx": FOCAL_PX,
-        "fy": FOCAL_PX,
-        "cx": (WIDTH - 1) / 2,
-        "cy": (HEIGHT - 1) / 2,
-        "width": WIDTH,
-        "height": HEIGHT,
-    }
-    text = json.dumps({"camera": camera, "fps": FPS, "frames": record}, separators=(",", ":"))
-    print(written, write_beside(folder / "clip.json", text.encode()))
+    frames = film(scenes(times, maker.source), maker.source, maker.rasteriser)
+    camera = camera_of(_scenery(maker.source).intrinsics)
+    print(write_sequence(folder / "clip", tqdm(frames, total=len(times), unit="frame"), camera))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from hand_pose_3d.skeleton import Side
 
 
 def image(*hands, size=(1000, 500), path="a.png"):
-    return BoxImage("a.png", Path(path), *size, hands)
+    width, height = size
+    return BoxImage("a.png", Path(path), width, height, hands)
 
 
 def label(x, y=0.0, size=100.0, **fields):

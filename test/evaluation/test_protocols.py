@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -263,7 +264,7 @@ def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
             points = labelled().keypoints_m * [1, 1, -1 if wrong else 1]
             return [answer(samples[0], side=Side.RIGHT if asked[-1] == "right" else Side.LEFT, points=points)]
 
-    estimator = AllLeft()
+    estimator: Any = AllLeft()
     matches = matching.run(estimator, samples)
     told = matching.run_with_sides(estimator, matches)
     assert asked == ["auto", "auto", "right"] and estimator.config.hand_side == "auto"

@@ -177,7 +177,12 @@ def test_images_cameras_and_depth_of_any_content(make_node, transport):
     node.trigger_activate()
     health, reasons = node._health, []
     count = health.count
-    health.count = lambda what, reason="": (reasons.append(reason), count(what, reason))
+
+    def counted(what, reason=""):
+        reasons.append(reason)
+        count(what, reason)
+
+    health.count = counted
     told, topic = listen(node), "/image" if transport == "raw" else "/image/compressed"
     try:
         for number in range(CASES):

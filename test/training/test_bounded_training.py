@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_an_interrupted_run_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_rates_follow_the_time_and_rise_as_it_shortens_the_schedule() -> None:
-    paper = {"images": 1000, "learning_rate": 1e-4, "warm_up": 0, "steps": ((0.5, 0.1),)}
+    paper: dict[str, Any] = {"images": 1000, "learning_rate": 1e-4, "warm_up": 0, "steps": ((0.5, 0.1),)}
     config = LoopConfig(**paper, seconds=100, largest_rate=3e-4)
     assert rate_factor(100, config, 10) == 1  # images and time go together
     assert rate_factor(100, config, 20) == pytest.approx(2)  # time for half of the images

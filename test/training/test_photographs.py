@@ -21,6 +21,7 @@ from hand_pose_3d.training.crops import PACK_SIZE
 from hand_pose_3d.training.photographs import agree, label, pack_photographs, read_photographs, views
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
 
+Folder = Callable[..., tuple[Path, Path]]
 WIDTH, HEIGHT = 640, 480
 DEPTH = np.linspace(3, 9, 21)
 """Pixels, of every answer."""
@@ -139,7 +140,9 @@ def folder(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
 AGREED = dict.fromkeys(EVERYWHERE, HAND)
 
 
-def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(folder: Callable) -> None:
+def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(
+    folder: Folder,
+) -> None:
     rows = [{"slug": "s", "file": f"{eye}.png", "hands": eye} for eye in ("no", "yes", "unknown")]
     rows += [{"slug": "s", "file": "unlabelled.png", "hands": "yes"}]
     records = [record((AGREED, True), file=f"s/{eye}.png") for eye in ("no", "yes", "unknown")]
@@ -148,7 +151,9 @@ def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(folder
     assert all(image.shape == (HEIGHT, WIDTH, 3) for _, image, *_ in read)
 
 
-def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(folder: Callable) -> None:
+def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(
+    folder: Folder,
+) -> None:
     rows = [{"slug": "s", "file": name} for name in ("sure.png", "vague.png", "none.png", "unlabelled.png")]
     records = [
         record((AGREED, True), file="s/sure.png"),
@@ -159,7 +164,7 @@ def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(
     assert [complete for *_, complete in read] == [True, False, False]
 
 
-def test_sources_are_taken_or_left_out_and_may_be_mirrored(folder: Callable) -> None:
+def test_sources_are_taken_or_left_out_and_may_be_mirrored(folder: Folder) -> None:
     rows = [{"slug": slug, "file": "a.png"} for slug in ("ann", "ben", "eve")]
     root, labels = folder(rows, [record((AGREED, True), file=f"{slug}/a.png") for slug in ("ann", "ben", "eve")])
     assert [source for source, *_ in read_photographs(root, labels, ["ben"], True)] == ["ann", "eve"]
@@ -174,7 +179,7 @@ def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
         list(read_photographs(tmp_path, tmp_path / "labels.jsonl", (), True))
 
 
-def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(folder: Callable, tmp_path: Path) -> None:
+def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(folder: Folder, tmp_path: Path) -> None:
     rows = [{"slug": "s", "file": f"{k}.png", "hands": eye} for k, eye in enumerate(("yes", "yes", "no"))]
     split = dict.fromkeys(EVERYWHERE[:8], HAND), dict.fromkeys(EVERYWHERE[8:], HAND)
     records = [record((AGREED, False), file="s/0.png"), record((split[0], True), (split[1], False), file="s/1.png")]
@@ -197,7 +202,7 @@ def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(fold
     assert crops.backgrounds.shape[1:] == (PACK_SIZE, PACK_SIZE, 3) and len(crops.backgrounds) == 1
 
 
-def test_pixels_far_from_the_hands_of_a_complete_photograph_are_background(folder: Callable, tmp_path: Path) -> None:
+def test_pixels_far_from_the_hands_of_a_complete_photograph_are_background(folder: Folder, tmp_path: Path) -> None:
     made = pack_photographs(
         *folder([{"slug": "s", "file": "a.png"}], [record((AGREED, True), file="s/a.png")]), tmp_path / "out"
     )
@@ -208,7 +213,7 @@ def test_pixels_far_from_the_hands_of_a_complete_photograph_are_background(folde
 
 
 def test_the_teacher_sees_every_view_and_its_answers_are_in_the_photographs_pixels(
-    folder: Callable, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A teacher that finds the dots, and calls a hand by the side of its thumb as MediaPipe does in a mirror."""
 
@@ -252,7 +257,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
     runpy.run_module(photographs.__name__, run_name="__main__")
 
 
-def test_command_line(folder: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_command_line(folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, "--help")
     text = capsys.readouterr().out
