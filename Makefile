@@ -1,5 +1,6 @@
 # `make test` and `make demo` need Python 3.10 or newer, a C++ compiler and CMake; they install the rest into .venv.
 #
+#   make teleop-demo             the hand drives a simulated robot (INPUT=video.mp4 | /dev/video0 for your own)
 #   make demo INPUT=photo.jpg | video.mp4 | /dev/video0    instead of the built-in clip
 #   make TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" ...   torch without CUDA, a far smaller download
 
@@ -8,7 +9,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 INPUT ?=
-OUT ?= demo_output
+OUT ?=
 
 BIN := $(VENV)/bin
 # A ROS 2 that is sourced in this shell stays out: .venv brings its own, and two would mix their libraries.
@@ -21,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
-.PHONY: test fuzz lint demo install clean
+.PHONY: test fuzz lint demo teleop-demo install clean
 
 test: lint
 	$(BIN)/python -m pytest
@@ -36,9 +37,16 @@ lint: install
 	$(BIN)/mypy
 
 demo: install
-	$(BIN)/python -m hand_pose_3d.ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+	$(BIN)/python -m hand_pose_3d.ros.demo $(if $(OUT),--out "$(OUT)") $(if $(INPUT),--input "$(INPUT)")
+
+teleop-demo: $(VENV)/.teleop
+	$(BIN)/python -m hand_pose_3d.ros.teleop_demo $(if $(OUT),--out "$(OUT)") $(if $(INPUT),--input "$(INPUT)")
 
 install: $(VENV)/.installed
+
+$(VENV)/.teleop: $(VENV)/.installed
+	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[teleop-demo]"
+	touch $@
 
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_FILES)
 	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[dev]"

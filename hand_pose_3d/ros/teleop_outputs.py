@@ -83,6 +83,12 @@ class TeleopOutputs:
             self._was_engaged = engaged
             self._engaged.publish(Bool(data=engaged))
 
+    @property
+    def grasps_are_wanted(self) -> bool:
+        """Whether anybody listens to the pinch: its messages cost more than the target's."""
+        publishers = (self._pinch, self._pinch_base, self._pinch_opening, self._pinch_stddev)
+        return any(publisher.get_subscription_count() for publisher in publishers)
+
     def grasp(self, camera: Grasp, base: Grasp | None, header: Any) -> None:
         """The followed hand's pinch, whether the clutch is closed or not."""
         from geometry_msgs.msg import PoseWithCovarianceStamped

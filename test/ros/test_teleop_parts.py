@@ -40,7 +40,7 @@ def test_the_launch_file_takes_what_the_trackers_takes_and_more():
     assert set(ARGUMENTS) < set(TELEOP_ARGUMENTS) >= {"robot_hand", "target"}
     assert all(text.endswith(".") for _, text in TELEOP_ARGUMENTS.values())
     launch = (ROOT / "launch" / "teleop.launch.py").read_text(encoding="utf-8")
-    assert "plan_teleop(values" in launch
+    assert "description(TELEOP_ARGUMENTS, plan_teleop)" in launch
 
 
 def test_tracker_and_teleoperation_are_started():
