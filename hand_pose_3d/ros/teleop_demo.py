@@ -370,7 +370,7 @@ class TeleopDemo:
 
         times = [moment.time_s for moment in self.moments]
         arm = View(self.arm, (720, 720), (0.36, 0.0, 0.24), 1.35, (155, -24))
-        hand = View(self.hand, (640, 240), (0.0, 0.0, 0.39), 0.42, (90, -5))
+        hand = View(self.hand, (640, 240), (0.0, 0.0, 0.4), 0.34, (90, -5))
         video = VideoWriter(self.options.out / "teleop.mp4", self.pictures.rate_hz)
         best: tuple[float, np.ndarray | None] = (-1.0, None)
         for stamp_s, coded in tqdm(self.images, desc="drawing", unit="frame", disable=None):
