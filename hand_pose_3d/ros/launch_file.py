@@ -15,7 +15,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from hand_pose_3d.ros.launching import Plan, Program
-from launch import LaunchDescription
+from launch import LaunchDescription  # type: ignore[attr-defined]  # mypy takes the folder launch/ for it
 
 
 def description(arguments: Mapping[str, tuple[str, str]], plan: Callable[..., Plan]) -> Any:

@@ -213,7 +213,7 @@ class TeleopDemo:
         make(JointTrajectory, "/hand_teleop/robot_hand/trajectory", self._on_trajectory, 1)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         make(Bool, "/hand_teleop/engaged", self._on_engaged, latched)
-        self._engage = self.ros.create_client(SetBool, "/hand_teleop/engage")
+        self._engage: Any = self.ros.create_client(SetBool, "/hand_teleop/engage")
         kind = tf.message_type()
         if kind is None:
             raise HandPoseError("tf2_msgs is not installed, so nobody can be told where the robot is")
@@ -376,7 +376,7 @@ class TeleopDemo:
         for stamp_s, coded in tqdm(self.images, desc="drawing", unit="frame", disable=None):
             k = max(bisect_right(times, stamp_s) - 1, 0)
             moment = self.moments[k]
-            image = cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+            image = np.asarray(cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
             camera = self._camera_picture(image, stamp_s)
             left = np.vstack([cv2.resize(camera, (640, 480)), hand.picture(moment.hand)])
             frame = np.hstack([left, arm.picture(moment.arm)])
