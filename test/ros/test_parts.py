@@ -182,4 +182,4 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
     (tmp_path / "recording" / "notes.txt").unlink()
     with pytest.raises(HandPoseError, match="input"):
         demo.prepare(tmp_path, [str(tmp_path / "overlay.png")])
-    assert demo.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo._as_parameter("0") == "0"
+    assert demo.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo.as_parameter("0") == "0"
