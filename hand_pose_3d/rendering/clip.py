@@ -110,11 +110,11 @@ def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, n
     return respect_anatomy(angles), wrist, np.radians(turns)
 
 
-def hand_at(keys: Sequence[_Key], time_s: float, side: Side, like: HandInstance, arm: Arm) -> HandInstance:
+def hand_at(keys: Sequence[_Key], time_s: float, side: Side, like: HandInstance) -> HandInstance:
     """One hand at a time, palm to the camera and fingers up, with the looks of another."""
     from scipy.spatial.transform import Rotation
 
-    angles, wrist, turns = moment(keys, time_s, arm)
+    angles, wrist, turns = moment(keys, time_s, like.arm)
     upright = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]) @ np.diag([-1.0, 1, -1])
     rotation = Rotation.from_euler("xyz", turns).as_matrix() @ upright
     return dataclasses.replace(
@@ -161,9 +161,8 @@ def frames(times: Sequence[float], motion: str = "clip") -> Any:
     like = scenery.hands[0]
     sleeves = dataclasses.replace(like.clothing, colours=np.broadcast_to(_SLEEVES, like.clothing.colours.shape))
     like = dataclasses.replace(like, skin=dataclasses.replace(like.skin, texture=None), clothing=sleeves)
-    arm = source.characters.arm(like.character)
     for time_s in times:
-        hands = tuple(hand_at(MOTIONS[motion][side], time_s, side, like, arm) for side in (Side.LEFT, Side.RIGHT))
+        hands = tuple(hand_at(MOTIONS[motion][side], time_s, side, like) for side in (Side.LEFT, Side.RIGHT))
         assembly = assemble(dataclasses.replace(scenery, hands=hands), source)
         assembly.background = cv2.resize(assembly.background, (size, size), interpolation=cv2.INTER_CUBIC)
         picture = engine.render(assembly).colour[cut : cut + HEIGHT]
