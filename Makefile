@@ -1,5 +1,6 @@
 # `make test` and `make demo` need Python 3.10 or newer, a C++ compiler and CMake; they install the rest into .venv.
 #
+#   make teleop-demo             the hand drives a simulated robot (INPUT=video.mp4 | /dev/video0 for your own)
 #   make demo INPUT=photo.jpg | video.mp4 | /dev/video0    instead of the built-in clip
 #   make TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" ...   torch without CUDA, a far smaller download
 
@@ -9,7 +10,7 @@ TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 EXTRAS ?= dev
 INPUT ?=
-OUT ?= demo_output
+OUT ?=
 GPU_OUT ?= gpu_output
 MINUTES ?= 60
 
@@ -24,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 	$(wildcard msg/*.msg config/cmake/*.cmake config/cmake/tf2_msgs/* config/cmake/tf2_msgs/msg/* hand_pose_3d/ros/bin/* launch/* config/*)
 
-.PHONY: test test-oldest fuzz lint demo gpu install clean
+.PHONY: test test-oldest fuzz lint demo teleop-demo gpu install clean
 
 test: lint
 	$(BIN)/python -m pytest
@@ -45,7 +46,10 @@ lint: install
 	$(BIN)/mypy
 
 demo: install
-	$(BIN)/python -m hand_pose_3d.ros.demo --out "$(OUT)" $(if $(INPUT),--input "$(INPUT)")
+	$(BIN)/python -m hand_pose_3d.ros.demo $(if $(OUT),--out "$(OUT)") $(if $(INPUT),--input "$(INPUT)")
+
+teleop-demo: $(VENV)/.teleop
+	$(BIN)/python -m hand_pose_3d.ros.teleop_demo $(if $(OUT),--out "$(OUT)") $(if $(INPUT),--input "$(INPUT)")
 
 # On a machine with a GPU: the paper's networks from renders to report and weights, then the time of every stage.
 gpu: install
@@ -54,6 +58,10 @@ gpu: install
 	$(BIN)/hand_pose_3d benchmark --device cuda --model lite --json "$(GPU_OUT)/lite.json"
 
 install: $(VENV)/.installed
+
+$(VENV)/.teleop: $(VENV)/.installed
+	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[teleop-demo]"
+	touch $@
 
 $(VENV)/.installed: $(VENV)/.torch $(BUILD_FILES)
 	$(BIN)/pip install -q -c $(VENV)/.torch -e ".[$(EXTRAS)]"

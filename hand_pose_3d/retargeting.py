@@ -133,6 +133,10 @@ class HandRetargeter:
                 self._solver = RetargetingConfig.from_dict(plain_hand_config(str(path))).build()
         self._indices = np.asarray(self._solver.optimizer.target_link_human_indices)
         self._vectors = self._solver.optimizer.retargeting_type != "POSITION"
+        # The first solution takes a hundred times as long as the others, which a robot that moves must not wait for.
+        rest = self._solver.last_qpos.copy()
+        self._solver.retarget(np.full((self._indices.shape[-1], 3), 0.1))
+        self._solver.last_qpos = rest
 
     def __call__(self, keypoints_canonical: np.ndarray) -> dict[str, float]:
         """Radians by the robot's joint names. keypoints_canonical: (21, 3) of a hand of this side."""

@@ -119,6 +119,7 @@ def test_no_component_depends_on_itself_by_a_detour():
         ({"rclpy", "launch", "launch_ros", "cv_bridge", "rosbags", "tf2_ros", "tf_transformations"}, "ros"),
         ({"moderngl", "anny", "bpy"}, "rendering"),
         ({"click"}, "cli"),
+        ({"mujoco", "mink"}, "simulation"),
     ],
 )
 def test_special_imports_stay_in_their_folder(modules, home):

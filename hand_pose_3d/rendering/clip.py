@@ -1,7 +1,8 @@
-"""The built-in clip: two rendered hands that come, move and go, with the truth about every frame.
+"""The built-in clips: two rendered hands that move as stated, with the truth about every frame.
 
-``python -m hand_pose_3d.rendering.clip --out hand_pose_3d/data`` writes clip.mp4 and clip.json. Nothing but the
-project's own renders is in it: no environment map, no texture.
+``python -m hand_pose_3d.rendering.clip --out hand_pose_3d/data`` writes clip.mp4 and clip.json, hands that come, move
+and go; with ``--motion teleop_clip`` hands that drive a robot: the left one's pinch is the clutch, the right one leads.
+Nothing but the project's own renders is in them: no environment map, no texture.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.rendering.actions import action_angles
+from hand_pose_3d.rendering.actions import ACTIONS, action_angles, touch
+from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import HandInstance, Scene
@@ -21,7 +23,6 @@ from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, 
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
-SECONDS = 5.0
 FOCAL_PX = 560.0
 _SEED, _SCENE = 2017, 24
 _SLEEVES = (0.03, 0.06, 0.16)
@@ -51,9 +52,46 @@ LEFT: tuple[_Key, ...] = (
     (4.6, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
     (5.0, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
 )
+# Reach over an object, down, grasp, lift, carry to the side, put down, let go, up: as somebody does who sees the robot.
+LEAD: tuple[_Key, ...] = (
+    (0.0, "open", (-0.12, -0.05, 0.66), (0, -34, -4)),
+    (1.6, "open", (-0.12, -0.05, 0.66), (0, -34, -4)),
+    (3.2, "open", (0.00, -0.04, 0.58), (0, -34, -4)),
+    (3.5, "open", (0.00, -0.04, 0.58), (0, -34, -4)),
+    (5.2, "open", (0.00, 0.16, 0.58), (0, -34, -4)),
+    (5.5, "open", (0.00, 0.16, 0.58), (0, -34, -4)),
+    (6.3, "pinch, touching", (0.00, 0.16, 0.58), (0, -34, -4)),
+    (6.8, "pinch, touching", (0.00, 0.16, 0.58), (0, -34, -4)),
+    (8.3, "pinch, touching", (0.00, -0.02, 0.58), (0, -34, -4)),
+    (10.2, "pinch, touching", (-0.20, -0.02, 0.60), (0, -34, -4)),
+    (11.6, "pinch, touching", (-0.20, 0.15, 0.60), (0, -34, -4)),
+    (11.9, "pinch, touching", (-0.20, 0.15, 0.60), (0, -34, -4)),
+    (12.7, "open", (-0.20, 0.15, 0.60), (0, -34, -4)),
+    (13.0, "open", (-0.20, 0.15, 0.60), (0, -34, -4)),
+    (14.2, "open", (-0.18, -0.02, 0.62), (0, -34, -4)),
+    (15.0, "open", (-0.18, -0.02, 0.62), (0, -34, -4)),
+)
+CLUTCH: tuple[_Key, ...] = (
+    (0.0, "open", (0.20, 0.06, 0.62), (0, 34, 6)),
+    (0.8, "open", (0.20, 0.06, 0.62), (0, 34, 6)),
+    (1.1, "pinch, touching", (0.20, 0.06, 0.62), (0, 34, 6)),
+    (14.3, "pinch, touching", (0.20, 0.06, 0.62), (0, 34, 6)),
+    (14.6, "open", (0.20, 0.06, 0.62), (0, 34, 6)),
+    (15.0, "open", (0.20, 0.06, 0.62), (0, 34, 6)),
+)
+MOTIONS = {"clip": {Side.RIGHT: RIGHT, Side.LEFT: LEFT}, "teleop_clip": {Side.RIGHT: LEAD, Side.LEFT: CLUTCH}}
+"""By the file's name. A clip is as long as its motion."""
 
 
-def moment(keys: Sequence[_Key], time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _angles(name: str, arm: Arm) -> np.ndarray:
+    """The pose vector of an action; with ", touching" behind it, the thumb is brought to what it touches."""
+    action, _, touching = name.partition(", ")
+    contact = ACTIONS[action][0].contact
+    plain = action_angles(action)
+    return touch(arm, plain, contact) if touching and contact is not None else plain
+
+
+def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(angles, wrist (3,) metres, turns (3,) radians) between two keys, starting and ending gently."""
     after = next((k for k, key in enumerate(keys) if key[0] > time_s), len(keys) - 1)
     (start, first, *a), (end, second, *b) = keys[after - 1], keys[after]
@@ -61,18 +99,18 @@ def moment(keys: Sequence[_Key], time_s: float) -> tuple[np.ndarray, np.ndarray,
     share = share * share * (3 - 2 * share)
     angles, wrist, turns = (
         (1 - share) * np.asarray(p, float) + share * np.asarray(q, float)
-        for p, q in zip((action_angles(first), *a), (action_angles(second), *b), strict=True)
+        for p, q in zip((_angles(first, arm), *a), (_angles(second, arm), *b), strict=True)
     )
     angles[WRIST] = 0.08 * np.sin(2.1 * time_s), 0.05 * np.sin(1.7 * time_s)
     angles[ELBOW] = 0.9
     return respect_anatomy(angles), wrist, np.radians(turns)
 
 
-def hand_at(time_s: float, side: Side, like: HandInstance) -> HandInstance:
+def hand_at(keys: Sequence[_Key], time_s: float, side: Side, like: HandInstance) -> HandInstance:
     """One hand at a time, palm to the camera and fingers up, with the looks of another."""
     from scipy.spatial.transform import Rotation
 
-    angles, wrist, turns = moment(RIGHT if side is Side.RIGHT else LEFT, time_s)
+    angles, wrist, turns = moment(keys, time_s, like.arm)
     upright = np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]) @ np.diag([-1.0, 1, -1])
     rotation = Rotation.from_euler("xyz", turns).as_matrix() @ upright
     return dataclasses.replace(
@@ -96,31 +134,33 @@ def _scenery(source: Source) -> Scene:
     )
 
 
-def scenes(times: Sequence[float], source: Source) -> Iterator[Scene]:
-    """The scene of each time in seconds."""
+def scenes(times: Sequence[float], source: Source, motion: str = "clip") -> Iterator[Scene]:
+    """The scene of each time in seconds of a motion."""
     scenery = _scenery(source)
     like = scenery.hands[0]
     sleeves = dataclasses.replace(like.clothing, colours=np.broadcast_to(_SLEEVES, like.clothing.colours.shape))
     like = dataclasses.replace(like, skin=dataclasses.replace(like.skin, texture=None), clothing=sleeves)
     for time_s in times:
-        hands = tuple(hand_at(time_s, side, like) for side in (Side.LEFT, Side.RIGHT))
+        hands = tuple(hand_at(MOTIONS[motion][side], time_s, side, like) for side in (Side.LEFT, Side.RIGHT))
         yield dataclasses.replace(scenery, hands=hands)
 
 
-def write_clip(folder: Path, seconds: float = SECONDS) -> None:
-    """Write clip.mp4 and clip.json into a folder."""
+def write_clip(folder: Path, motion: str = "clip", seconds: float | None = None) -> None:
+    """Write a motion's MP4 and JSON into a folder."""
     from tqdm import tqdm
 
     maker = SequenceMaker(None)
+    seconds = MOTIONS[motion][Side.RIGHT][-1][0] if seconds is None else seconds
     times = [k / FPS for k in range(round(seconds * FPS))]
-    frames = film(scenes(times, maker.source), maker.source, maker.rasteriser)
+    frames = film(scenes(times, maker.source, motion), maker.source, maker.rasteriser)
     camera = camera_of(_scenery(maker.source).intrinsics)
-    print(write_sequence(folder / "clip", tqdm(frames, total=len(times), unit="frame"), camera))
+    print(write_sequence(folder / motion, tqdm(frames, total=len(times), unit="frame"), camera))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--motion", choices=MOTIONS, default="clip")
+    parser.add_argument("--seconds", type=float)
     chosen = parser.parse_args()
-    write_clip(chosen.out, chosen.seconds)
+    write_clip(chosen.out, chosen.motion, chosen.seconds)

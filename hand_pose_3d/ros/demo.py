@@ -11,9 +11,6 @@ import argparse
 import json
 import os
 import queue
-import random
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,9 +21,10 @@ from typing import Any
 
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
+from hand_pose_3d.ros.children import Children, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import find_share, log_somewhere, own_arguments, profile_environment
+from hand_pose_3d.ros.share import own_arguments
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 _NODE = "/hand_pose_3d"
@@ -60,7 +58,7 @@ class Demo:
         from hand_pose_3d.ros.recording import Figures, OverlayVideo, Recorder
 
         self.options, self.pictures, self.node_command = options, pictures, node_command
-        self.processes: list[subprocess.Popen[str]] = []
+        self.children = Children()
         self.figures = Figures()
         self.video = OverlayVideo(options.out / "overlay.mp4", options.out / "overlay.png", pictures.rate_hz)
         self.recorder = Recorder(options.out / "recording")
@@ -76,7 +74,7 @@ class Demo:
     def run(self) -> None:
         """Play the input through the node. Raises HandPoseError when the node does not start or does not answer."""
         options, kind = self.options, self.pictures.kind
-        node = self._start(self.node_command, model=options.model, device=options.device)
+        node = self.children.start(self.node_command, model=options.model, device=options.device)
         self._listen()
         end = time.monotonic() + _START_TIMEOUT_S
         while not self._is_active():
@@ -85,10 +83,10 @@ class Demo:
             if time.monotonic() > end:
                 raise HandPoseError(f"the node was not ready after {_START_TIMEOUT_S:.0f} s")
             self._spin(0.1)
-        source = self._start(
+        source = self.children.start(
             ("-m", "hand_pose_3d.ros.image_source"),
-            input=_as_parameter(options.input),
-            camera_file=_as_parameter(options.camera_file),
+            input=as_parameter(options.input),
+            camera_file=as_parameter(options.camera_file),
             duration=float(options.seconds or _SECONDS[kind]),
             loop=kind != "video" or bool(options.seconds),
             wait_for=2,
@@ -107,14 +105,7 @@ class Demo:
         """Stop the processes and finish the files."""
         import rclpy
 
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        for process in self.processes:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        self.children.stop()
         self._received.put(None)
         self._writer.join()
         self.recorder.close()
@@ -137,15 +128,6 @@ class Demo:
             ]
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-    def _start(self, program: Sequence[str], **parameters: object) -> subprocess.Popen[str]:
-        command = [sys.executable, *program, "--ros-args"]
-        for name, value in parameters.items():
-            if value != "":
-                command += ["-p", f"{name}:={json.dumps(value)}"]
-        # A group of its own, so that Ctrl-C reaches this process alone, which then ends the others in order.
-        self.processes.append(subprocess.Popen(command, text=True, start_new_session=True))
-        return self.processes[-1]
 
     def _listen(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -235,19 +217,19 @@ class Demo:
             rclpy.spin_once(self.ros, timeout_sec=left)
 
 
-def _as_parameter(name: str) -> str:
+def as_parameter(name: str) -> str:
     """A file's name as a ROS parameter, which is UTF-8: as a file: URL where it is anything else than ASCII."""
     return name if name.isascii() else Path(os.path.abspath(os.path.expanduser(name))).as_uri()
 
 
-def _prepare(out: Path, inputs: Sequence[str]) -> None:
+def prepare(out: Path, inputs: Sequence[str], results: Sequence[str] = RESULTS) -> None:
     """Make the folder for the results and take away those of an earlier run, as that listed them.
 
     Raises HandPoseError, and changes nothing, where something else is in their place.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        there = [path for name in RESULTS for path in _tree(out / name)]
+        there = [path for name in results for path in _tree(out / name)]
         earlier = _listed(out)
         for path in there:
             if any(os.path.exists(each) and path.samefile(each) for each in inputs):
@@ -286,18 +268,10 @@ def _listed(out: Path) -> dict[str, list[int]]:
     return listed if isinstance(listed, dict) else {}
 
 
-def _list(out: Path, written: Sequence[Path]) -> None:
+def remember(out: Path, written: Sequence[Path]) -> None:
+    """List the results for the next run, which takes them away."""
     files = [path for each in written for path in _tree(each) if path.is_file()]
     (out / _LIST).write_text(json.dumps({str(path.relative_to(out)): _state(path) for path in files}))
-
-
-def _environment() -> None:
-    """What the processes inherit: shared memory with room for images, and a domain where no other node interferes."""
-    log_somewhere()
-    os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
-    if "ROS_DOMAIN_ID" not in os.environ:
-        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE) -> int:
@@ -308,8 +282,8 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
         pictures = open_pictures(options.input, camera_file=options.camera_file)
         if pictures.live:
             pictures.close()  # for the process that shows it
-        _prepare(options.out, [options.input, options.camera_file])
-        _environment()
+        prepare(options.out, [options.input, options.camera_file])
+        quiet_environment()
         shown = one_line(options.input) or "built-in clip"
         print(f"hand_pose_3d demo: {shown}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
         demo = Demo(options, pictures, node_command)
@@ -317,7 +291,7 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
             demo.run()
         finally:
             demo.close()
-            _list(options.out, demo.written)
+            remember(options.out, demo.written)
     except HandPoseError as error:
         print(f"hand_pose_3d demo: {one_line(error)}", file=sys.stderr)
         return 1
@@ -325,7 +299,7 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
         return 130
     table = demo.table()
     demo.written.append(write_beside(options.out / "figures.txt", f"{table}\n".encode()))
-    _list(options.out, demo.written)
+    remember(options.out, demo.written)
     print(f"\n{table}\n")
     for path in demo.written:
         print(one_line(path))

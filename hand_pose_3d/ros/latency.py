@@ -25,7 +25,8 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
-from hand_pose_3d.ros.demo import NODE, _environment
+from hand_pose_3d.ros.children import quiet_environment
+from hand_pose_3d.ros.demo import NODE
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 from hand_pose_3d.ros.share import own_arguments
@@ -226,7 +227,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
     import rclpy
 
     options = _arguments(arguments)
-    _environment()
+    quiet_environment()
     node = {"model": options.model, "device": options.device, "max_hands": options.max_hands, "tracking": True}
     if options.weights:
         node["weights"] = options.weights

@@ -13,8 +13,12 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import LiveCamera, Video, is_video, local_path, read_image
 
-CLIP = Path(__file__).resolve().parents[1] / "data" / "clip.mp4"
-"""Rendered hands, so that there is something to see on a machine without a camera; truth is in clip.json beside it."""
+_DATA = Path(__file__).resolve().parents[1] / "data"
+CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"
+"""Rendered hands, so that there is something to see on a machine without a camera: some that come, move and go, and
+some that drive a robot. The truth is in a JSON file beside each."""
+CLIPS = {"": CLIP, "clip": CLIP, "teleop_clip": TELEOP_CLIP}
+"""By the name of the input."""
 
 PHOTO_RATE_HZ = 30.0
 
@@ -46,15 +50,15 @@ def open_pictures(
     kind: str = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> Pictures:
-    """Pictures of an input: '' or 'clip' for the built-in clip, a file, or a camera as /dev/videoN, number or URL.
+    """Pictures of an input: built in ('', 'clip', 'teleop_clip'), a file, or a camera as /dev/videoN, number or URL.
 
     size: width and height that a camera is asked for. camera_file: YAML of camera_calibration. kind: 'camera', 'video'
     or 'clip' insist on that; 'auto' takes what the name says. say: is told when a camera is lost and found. Raises
     InvalidInputError with one sentence when it cannot be opened or its first picture cannot be read.
     """
     camera = Camera.from_yaml(local_path(camera_file) or camera_file) if camera_file else None
-    if kind == "clip" or (kind == "auto" and name in ("", "clip")):
-        return _open_clip(camera)
+    if kind == "clip" or (kind == "auto" and name in CLIPS):
+        return _open_clip(CLIPS.get(name, CLIP), camera)
     if kind == "camera" or (kind == "auto" and (name.startswith("/dev/") or name.isdigit())):
         return _open_camera(name or "0", size, camera, say)
     if not name:
@@ -71,13 +75,13 @@ def open_pictures(
     return Pictures("photo", lambda: [image], PHOTO_RATE_HZ, camera)
 
 
-def _open_clip(camera: Camera | None) -> Pictures:
-    truth = CLIP.with_suffix(".json")
-    if not CLIP.is_file() or not truth.is_file():
-        raise InvalidInputError(f"the built-in clip {CLIP} is missing: install the package again, or name a file")
+def _open_clip(clip: Path, camera: Camera | None) -> Pictures:
+    truth = clip.with_suffix(".json")
+    if not clip.is_file() or not truth.is_file():
+        raise InvalidInputError(f"the built-in clip {clip} is missing: install the package again, or name a file")
     fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
     own = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
-    return Pictures("clip", lambda: Video(CLIP), Video(CLIP).fps, camera or own)
+    return Pictures("clip", lambda: Video(clip), Video(clip).fps, camera or own)
 
 
 def _open_camera(

@@ -124,10 +124,10 @@ class HandTeleopNode(Node):
         self._tick()
         self._delays_ms.append(1e3 * (time.monotonic() - arrived))
         followed = [hand for _, hand in read if hand is not None and hand.side == p.side and hand.score >= p.min_score]
-        if followed:
+        if followed and self._outputs.grasps_are_wanted:
             self._for_grasping(followed[0], message.header, base_camera)
-            if self._core.engaged and not self._core.why_not_good:
-                self._outputs.robot_hand(followed[0], arrived, self.get_clock().now().to_msg())
+        if followed and self._core.engaged and not self._core.why_not_good:
+            self._outputs.robot_hand(followed[0], arrived, self.get_clock().now().to_msg())
 
     def _camera_in_base(self, camera_frame: str) -> Pose:
         p = self.parameters

@@ -29,6 +29,10 @@ class TeleopOutputs:
         self._parameters = parameters
         self._pose = node.create_publisher(PoseStamped, "~/target_pose", 10)
         self._twist = node.create_publisher(TwistStamped, "~/target_twist", 10)
+        # Used again and again: making them anew costs more than publishing them.
+        self._pose_message, self._twist_message = PoseStamped(), TwistStamped()
+        for header in (self._pose_message.header, self._twist_message.header):
+            header.frame_id = parameters.base_frame
         self._opening = node.create_publisher(Float64, "~/gripper/opening", 10)
         self._gripper = node.create_publisher(JointTrajectory, "~/gripper/trajectory", 10)
         self._command = None
@@ -54,12 +58,10 @@ class TeleopOutputs:
 
     def target(self, target: Target, stamp: Any) -> None:
         """Pose and twist in the base frame, and the gripper's opening."""
-        from geometry_msgs.msg import PoseStamped, TwistStamped
         from std_msgs.msg import Float64
 
-        posed, twist = PoseStamped(), TwistStamped()
-        for header in (posed.header, twist.header):
-            header.stamp, header.frame_id = stamp, self._parameters.base_frame
+        posed, twist = self._pose_message, self._twist_message
+        posed.header.stamp = twist.header.stamp = stamp
         _fill_pose(posed.pose, target.position_m, target.rotation)
         twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z = target.velocity_m_s.tolist()
         twist.twist.angular.x, twist.twist.angular.y, twist.twist.angular.z = target.turn_rad_s.tolist()
@@ -82,6 +84,12 @@ class TeleopOutputs:
         if again or engaged != self._was_engaged:
             self._was_engaged = engaged
             self._engaged.publish(Bool(data=engaged))
+
+    @property
+    def grasps_are_wanted(self) -> bool:
+        """Whether anybody listens to the pinch: its messages cost more than the target's."""
+        publishers = (self._pinch, self._pinch_base, self._pinch_opening, self._pinch_stddev)
+        return any(publisher.get_subscription_count() for publisher in publishers)
 
     def grasp(self, camera: Grasp, base: Grasp | None, header: Any) -> None:
         """The followed hand's pinch, whether the clutch is closed or not."""

@@ -224,6 +224,7 @@ def stand_in(monkeypatch):
         for key, value in content.items():
             setattr(module, key, value or type(key, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "hand_pose_3d.ros.launch_file", raising=False)  # imports them anew
 
 
 def launched(monkeypatch, **given):

@@ -178,11 +178,11 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
         (tmp_path / "recording").mkdir()
         for name in ("overlay.mp4", "overlay.png", "figures.txt", "recording/a.mcap"):
             (tmp_path / name).write_text(name)
-        demo._list(tmp_path, [tmp_path / name for name in demo.RESULTS])
+        demo.remember(tmp_path, [tmp_path / name for name in demo.RESULTS])
 
     fill()
     (tmp_path / "notes.txt").write_text("mine")
-    demo._prepare(tmp_path, ["", "/dev/video0"])
+    demo.prepare(tmp_path, ["", "/dev/video0"])
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hand_pose_3d_demo.json", "notes.txt"]
     for spoil in ("recording/notes.txt", "overlay.mp4"):  # a new file, and one that was changed
         if not (tmp_path / "overlay.mp4").exists():
@@ -190,10 +190,10 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
         (tmp_path / spoil).write_text("the user's own")
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(HandPoseError, match=spoil):
-            demo._prepare(tmp_path, [])
+            demo.prepare(tmp_path, [])
         assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "overlay.mp4").unlink()
     (tmp_path / "recording" / "notes.txt").unlink()
     with pytest.raises(HandPoseError, match="input"):
-        demo._prepare(tmp_path, [str(tmp_path / "overlay.png")])
-    assert demo._as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo._as_parameter("0") == "0"
+        demo.prepare(tmp_path, [str(tmp_path / "overlay.png")])
+    assert demo.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo.as_parameter("0") == "0"

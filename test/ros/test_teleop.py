@@ -209,6 +209,27 @@ def test_the_other_hands_pinch_is_the_clutch(robot):
     assert not closed()
 
 
+def test_a_robot_hand_gets_trajectories_and_joint_states_while_the_clutch_is_closed(robot):
+    pytest.importorskip("dex_retargeting")
+    from sensor_msgs.msg import JointState
+    from trajectory_msgs.msg import JointTrajectory
+
+    made = robot("-p", "robot_hand:=plain")
+    states = made.client.listen("/hand_teleop/robot_hand/joint_states", JointState)
+    trajectories = made.client.listen("/hand_teleop/robot_hand/trajectory", JointTrajectory)
+    made.stream(0.5, lambda t: [a_hand(0.1 * t)])
+    assert not states and not trajectories  # the clutch is open
+    for _ in range(5):
+        made.follow(0.6, lambda t: [a_hand(0.2 * t)])
+        if len(states) > 3 and len(trajectories) > 3:
+            break
+    state, trajectory = states[-1], trajectories[-1]
+    assert {"index_mcp_flexion", "thumb_cmc_abduction"} <= set(state.name) and np.isfinite(state.position).all()
+    assert trajectory.joint_names == list(state.name) and len(trajectory.points) == 1
+    assert trajectory.points[0].positions == pytest.approx(state.position)
+    assert (trajectory.points[0].time_from_start.sec, trajectory.points[0].time_from_start.nanosec) == (0, 50_000_000)
+
+
 def test_numbers_that_are_none_do_not_end_the_node(robot):
     from hand_pose_3d.msg import HandPose3D, HandPose3DArray
 

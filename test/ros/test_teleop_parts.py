@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import make_dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from hand_pose_3d.ros.launching import ARGUMENTS, TELEOP_ARGUMENTS, plan_teleop
 from hand_pose_3d.ros.parameters import from_mapping, to_mapping
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 from hand_pose_3d.ros.tf_tree import FrameTree, pose
+from hand_pose_3d.teleoperation import Target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +43,7 @@ def test_the_launch_file_takes_what_the_trackers_takes_and_more():
     assert set(ARGUMENTS) < set(TELEOP_ARGUMENTS) >= {"robot_hand", "target"}
     assert all(text.endswith(".") for _, text in TELEOP_ARGUMENTS.values())
     launch = (ROOT / "launch" / "teleop.launch.py").read_text(encoding="utf-8")
-    assert "plan_teleop(values" in launch
+    assert "description(TELEOP_ARGUMENTS, plan_teleop)" in launch
 
 
 def test_tracker_and_teleoperation_are_started():
@@ -114,3 +117,54 @@ def test_frames_that_are_not_joined_or_wrong_are_said():
         tree.find("base", "a")
     with pytest.raises(InvalidInputError, match="no pose"):
         pose((0, 0, 0), (0, 0, 0, 2))
+
+
+class RecordingNode:
+    """A node whose publishers keep what they are given."""
+
+    def __init__(self):
+        self.sent = {}
+
+    def create_publisher(self, kind, topic, quality):
+        self.sent[topic] = []
+        return SimpleNamespace(publish=self.sent[topic].append, get_subscription_count=lambda: 0)
+
+
+def a_target(opening_m):
+    return Target(np.array([0.4, 0.0, 0.3]), np.eye(3), np.zeros(3), np.zeros(3), opening_m, True)
+
+
+def outputs_with_control_msgs(monkeypatch, there):
+    """What teleoperation publishes, with or without control_msgs, whose GripperCommand has these two fields."""
+    pytest.importorskip("rclpy")
+    pytest.importorskip("trajectory_msgs")
+    from hand_pose_3d.ros.teleop_outputs import TeleopOutputs
+
+    messages = ModuleType("control_msgs.msg")
+    if there:
+        messages.GripperCommand = make_dataclass("GripperCommand", [("position", float), ("max_effort", float)])
+    monkeypatch.setitem(sys.modules, "control_msgs", ModuleType("control_msgs"))
+    monkeypatch.setitem(sys.modules, "control_msgs.msg", messages)
+    node = RecordingNode()
+    parameters = from_mapping(TeleopParameters, {"gripper.max_effort": 12.0, "gripper.joint": "finger"})
+    return node.sent, TeleopOutputs(node, parameters)
+
+
+def test_the_gripper_is_commanded_in_every_form_where_control_msgs_is_installed(monkeypatch):
+    from builtin_interfaces.msg import Time
+
+    sent, outputs = outputs_with_control_msgs(monkeypatch, there=True)
+    outputs.target(a_target(None), Time())
+    assert not sent["~/gripper/command"] and not sent["~/gripper/opening"] and len(sent["~/target_pose"]) == 1
+    outputs.target(a_target(0.03), Time())
+    (command,), (opening,), (trajectory,) = (sent[f"~/gripper/{n}"] for n in ("command", "opening", "trajectory"))
+    assert (command.position, command.max_effort, opening.data) == (0.03, 12.0, 0.03)
+    assert trajectory.joint_names == ["finger"] and list(trajectory.points[0].positions) == [0.03]
+
+
+def test_without_control_msgs_the_other_forms_remain(monkeypatch):
+    from builtin_interfaces.msg import Time
+
+    sent, outputs = outputs_with_control_msgs(monkeypatch, there=False)
+    outputs.target(a_target(0.03), Time())
+    assert "~/gripper/command" not in sent and sent["~/gripper/opening"][0].data == 0.03

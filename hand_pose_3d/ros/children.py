@@ -1,0 +1,52 @@
+"""Nodes that a program starts in processes of their own, and the environment that they inherit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from hand_pose_3d.ros.share import find_share, log_somewhere, profile_environment
+
+
+class Children:
+    """Processes that end with this one."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def start(
+        self, program: Sequence[str], parameters: Mapping[str, object] | None = None, **more: object
+    ) -> subprocess.Popen[str]:
+        """Start what Python runs with these ROS parameters; those that are "" keep their defaults."""
+        command = [sys.executable, *program, "--ros-args"]
+        for name, value in {**(parameters or {}), **more}.items():
+            if value != "":
+                command += ["-p", f"{name}:={json.dumps(value)}"]
+        # A group of its own, so that Ctrl-C reaches the parent alone, which then ends the others in order.
+        self._processes.append(subprocess.Popen(command, text=True, start_new_session=True))
+        return self._processes[-1]
+
+    def stop(self) -> None:
+        """End all of them, those that do not listen after five seconds."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in self._processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def quiet_environment() -> None:
+    """Give this process, and those it starts, room for images in shared memory, and a domain without other nodes."""
+    log_somewhere()
+    os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
+    if "ROS_DOMAIN_ID" not in os.environ:
+        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

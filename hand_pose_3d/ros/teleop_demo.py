@@ -1,0 +1,460 @@
+"""Teleoperation end to end without a robot: pictures through the real nodes to a simulated arm and robot hand.
+
+    python -m hand_pose_3d.ros.teleop_demo [--input video.mp4 | /dev/video0] [--out teleop_output]
+
+leaves teleop.mp4 (camera, robot hand and arm side by side), teleop.png, its best moment, and figures.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hand_pose_3d.errors import HandPoseError, one_line
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
+from hand_pose_3d.ros.children import Children, quiet_environment
+from hand_pose_3d.ros.demo import NODE, as_parameter, prepare, remember
+from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
+
+RESULTS = ("teleop.mp4", "teleop.png", "figures.txt")
+RATE_HZ = 100.0
+"""Of the simulated robot's controller."""
+COMMAND_TIMEOUT_S = 0.1
+"""The robot holds when its last command is older."""
+_START_TIMEOUT_S = 300.0
+_BASE, _GRIP = "panda_link0", "panda_grip"
+PARAMETERS: dict[str, object] = {
+    "base_frame": _BASE,
+    "effector_frame": _GRIP,
+    # The camera looks back at a person who sits behind the robot: their right is the robot's right.
+    "camera_from": "stated",
+    "camera.roll": -math.pi / 2,
+    "camera.yaw": math.pi / 2,
+    "workspace.x_min": 0.3,
+    "workspace.y_min": -0.35,
+    "workspace.y_max": 0.35,
+    "workspace.z_min": 0.03,
+    "workspace.z_max": 0.5,
+    "gripper.opening": OPENING_M,
+}
+"""Of hand_teleop."""
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.teleop_demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--input", default="teleop_clip", help="video or /dev/videoN; default: a built-in clip")
+    parser.add_argument("--out", type=Path, default=Path("teleop_output"), help="folder for the results")
+    parser.add_argument("--seconds", type=float, default=0.0, help="how long to run; default: to the end, cameras 30 s")
+    parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
+    parser.add_argument(
+        "--clutch",
+        choices=("auto", "pinch", "service"),
+        default="auto",
+        help="pinch: the left hand's; service: closed whenever it can be; default: service for videos of one's own",
+    )
+    return parser.parse_args(own_arguments(arguments))
+
+
+@dataclass
+class Moment:
+    """The robot at a time in seconds of the clock that stamps images."""
+
+    time_s: float
+    arm: np.ndarray
+    hand: np.ndarray
+    cube_m: np.ndarray
+    error_m: float
+    target_m: np.ndarray | None
+
+
+class TeleopDemo:
+    """One run: starts the nodes, is the robot, keeps what was seen and done, and draws it afterwards."""
+
+    def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str] = NODE) -> None:
+        import rclpy
+
+        self.options, self.pictures, self.node_command = options, pictures, node_command
+        self.by_pinch = options.clutch == "pinch" or (
+            options.clutch == "auto" and (options.input == "teleop_clip" or pictures.live)
+        )
+        self.arm, self.hand = SimulatedArm(), SimulatedHand()
+        self.moments: list[Moment] = []
+        self.images: list[tuple[float, bytes]] = []
+        self.hands: dict[float, list[HandPose]] = {}
+        self.delays_s: list[float] = []
+        self.clutch: list[tuple[float, bool]] = []
+        self.reasons: list[tuple[float, str]] = []
+        self.command_ms: list[tuple[float, float]] = []
+        self.teleop_share = math.nan
+        self._values: dict[str, dict[str, str]] = {}
+        self._target: tuple[np.ndarray, np.ndarray] | None = None
+        self._target_s = -math.inf
+        self._opening_m: float | None = None
+        self._angles: dict[str, float] = {}
+        self._stepped_s = -math.inf
+        self._asked_s = -math.inf
+        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_down, name="reader")
+        self._writer.start()
+        self.children = Children()
+        self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d_")
+        rclpy.init()
+        self.ros = rclpy.create_node("teleop_demo")
+        self._listen()
+
+    # Run
+
+    def run(self) -> None:
+        """Play the input through the nodes. Raises HandPoseError when they do not start or do not answer."""
+        tracker = self.children.start(self.node_command)
+        teleop = self.children.start(
+            ("-m", "hand_pose_3d.ros.teleop"),
+            {**PARAMETERS, "clutch.pinch": self.by_pinch, "robot_hand": self._robot_hand()},
+        )
+        end = time.monotonic() + _START_TIMEOUT_S
+        while not self._ready():
+            if tracker.poll() is not None or teleop.poll() is not None:
+                raise HandPoseError("a node did not start; what it said stands above")
+            if time.monotonic() > end:
+                raise HandPoseError(f"the nodes were not ready after {_START_TIMEOUT_S:.0f} s")
+            self._spin(0.1)
+        self._stepped_s = time.monotonic()
+        source = self.children.start(
+            ("-m", "hand_pose_3d.ros.image_source"),
+            input=as_parameter(self.options.input),
+            camera_file=as_parameter(self.options.camera_file),
+            duration=float(self.options.seconds or (30.0 if self.pictures.live else 0.0)),
+            loop=False,
+            wait_for=2,
+        )
+        begin_s, before_s = time.monotonic(), _processor_s(teleop.pid)
+        while source.poll() is None:
+            if tracker.poll() is not None or teleop.poll() is not None:
+                raise HandPoseError("a node ended before its input did; what it said stands above")
+            self._spin(0.1, robot=True)
+        self.teleop_share = (_processor_s(teleop.pid) - before_s) / (time.monotonic() - begin_s)
+        if source.returncode:
+            raise HandPoseError("the image source failed; what it said stands above")
+        self._spin(1.5, robot=True)
+
+    def close(self) -> None:
+        """Stop the nodes."""
+        import rclpy
+
+        self.children.stop()
+        self._received.put(None)
+        self._writer.join()
+        self.ros.destroy_node()
+        rclpy.try_shutdown()
+        self._folder.cleanup()
+
+    def _robot_hand(self) -> str:
+        """The configuration of dex-retargeting for the simulated hand."""
+        import yaml
+
+        folder = Path(self._folder.name)
+        (folder / "shadow_hand.urdf").write_text(self.hand.urdf(), encoding="utf-8")
+        path = folder / "shadow_hand.yml"
+        path.write_text(yaml.safe_dump(self.hand.retargeting(str(folder / "shadow_hand.urdf"))), encoding="utf-8")
+        return str(path)
+
+    def _ready(self) -> bool:
+        active = next(iter(self._values.get("hand_pose_3d", {}).values()), "") == "active"
+        return active and bool(self.clutch) and self.ros.count_subscribers("/image") >= 2
+
+    def _spin(self, seconds: float, robot: bool = False) -> None:
+        """Take messages for so long, and with a robot take its steps; however late those are, messages get a turn."""
+        import rclpy
+
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            due = self._stepped_s + 1 / RATE_HZ if robot else end
+            for _ in range(1 if now < due else 4):
+                rclpy.spin_once(self.ros, timeout_sec=max(min(due, end) - now, 0.0))
+            if robot and time.monotonic() >= due:
+                self._step()
+
+    # Topics
+
+    def _listen(self) -> None:
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import PoseStamped
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from sensor_msgs.msg import Image
+        from std_msgs.msg import Bool, Float64
+        from std_srvs.srv import SetBool
+        from trajectory_msgs.msg import JointTrajectory
+
+        from hand_pose_3d.msg import HandPose3DArray
+        from hand_pose_3d.ros import tf
+
+        make, quality = self.ros.create_subscription, QoSProfile(depth=50)
+        make(Image, "/image", self._later(self._on_image, Image), quality, raw=True)
+        make(HandPose3DArray, "/hand_pose_3d/hands", self._later(self._on_hands, HandPose3DArray), quality, raw=True)
+        make(DiagnosticArray, "/diagnostics", self._on_diagnostics, quality)
+        make(PoseStamped, "/hand_teleop/target_pose", self._on_target, 1)
+        make(Float64, "/hand_teleop/gripper/opening", self._on_opening, 1)
+        make(JointTrajectory, "/hand_teleop/robot_hand/trajectory", self._on_trajectory, 1)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        make(Bool, "/hand_teleop/engaged", self._on_engaged, latched)
+        self._engage: Any = self.ros.create_client(SetBool, "/hand_teleop/engage")
+        kind = tf.message_type()
+        if kind is None:
+            raise HandPoseError("tf2_msgs is not installed, so nobody can be told where the robot is")
+        self._tf = self.ros.create_publisher(kind, "/tf", 10)
+
+    def _later(self, handler: Any, kind: Any) -> Any:
+        """Only the time is taken at once: what takes longer must not hold up the robot."""
+        from rclpy.serialization import deserialize_message
+
+        def receive(data: bytes) -> None:
+            now = self._now_s()
+            self._received.put(lambda: handler(deserialize_message(data, kind), now))
+
+        return receive
+
+    def _write_down(self) -> None:
+        while (entry := self._received.get()) is not None:
+            entry()
+
+    def _now_s(self) -> float:
+        return self.ros.get_clock().now().nanoseconds * 1e-9
+
+    def _on_image(self, message: Any, received_s: float) -> None:
+        import cv2
+
+        from hand_pose_3d.ros.conversions import image_to_rgb
+
+        coded = cv2.imencode(".jpg", image_to_rgb(message)[..., ::-1])[1]
+        self.images.append((_seconds(message.header.stamp), coded.tobytes()))
+
+    def _on_hands(self, message: Any, received_s: float) -> None:
+        from hand_pose_3d.ros.messages import hand_from_message
+
+        stamp_s = _seconds(message.header.stamp)
+        self.delays_s.append(received_s - stamp_s)
+        self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
+
+    def _on_target(self, message: Any) -> None:
+        from scipy.spatial.transform import Rotation
+
+        p, q = message.pose.position, message.pose.orientation
+        self._target = np.array([p.x, p.y, p.z]), Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
+        self._target_s = time.monotonic()
+
+    def _on_opening(self, message: Any) -> None:
+        self._opening_m = message.data
+
+    def _on_trajectory(self, message: Any) -> None:
+        self._angles = dict(zip(message.joint_names, message.points[0].positions, strict=True))
+
+    def _on_engaged(self, message: Any) -> None:
+        if not self.clutch or self.clutch[-1][1] != message.data:
+            self.clutch.append((self._now_s(), message.data))
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            node = status.name.partition(":")[0]
+            values = self._values[node] = {entry.key: entry.value for entry in status.values}
+            if node == "hand_teleop":
+                self.reasons.append((self._now_s(), values.get("last stop", "")))
+                delays = values.get("hands to command p50 / max (ms)", "")
+                if delays:
+                    median, most = map(float, delays.split(" / "))
+                    self.command_ms.append((median, most))
+
+    # The robot
+
+    def _step(self) -> None:
+        """One step of the robot's controller."""
+        now = time.monotonic()
+        dt, self._stepped_s = min(now - self._stepped_s, 0.05), now
+        fresh = now - self._target_s < COMMAND_TIMEOUT_S
+        target = self._target if fresh else None
+        self.arm.advance(dt, target, self._opening_m)
+        self.hand.advance(dt, self._angles)
+        position, rotation = self.arm.pose
+        self._tell(position, rotation)
+        engaged = bool(self.clutch and self.clutch[-1][1])
+        self.moments.append(
+            Moment(
+                self._now_s(),
+                self.arm.data.qpos.copy(),
+                self.hand.data.qpos.copy(),
+                self.arm.cube_m,
+                math.nan if target is None or not engaged else float(np.linalg.norm(position - target[0])),
+                None if target is None else target[0],
+            )
+        )
+        if not self.by_pinch and not engaged and now - self._asked_s > 0.5 and self._engage.service_is_ready():
+            from std_srvs.srv import SetBool
+
+            self._asked_s = now
+            self._engage.call_async(SetBool.Request(data=True))
+
+    def _tell(self, position: np.ndarray, rotation: np.ndarray) -> None:
+        from geometry_msgs.msg import TransformStamped
+
+        from hand_pose_3d.ros.messages import quaternion
+
+        message = TransformStamped(child_frame_id=_GRIP)
+        message.header.frame_id, message.header.stamp = _BASE, self.ros.get_clock().now().to_msg()
+        t, q = message.transform.translation, message.transform.rotation
+        t.x, t.y, t.z = position.tolist()
+        q.x, q.y, q.z, q.w = quaternion(rotation).tolist()
+        self._tf.publish(self._tf.msg_type(transforms=[message]))
+
+    # Results
+
+    def table(self) -> str:
+        """The figures as text."""
+        errors = 1e3 * np.array([m.error_m for m in self.moments if math.isfinite(m.error_m)])
+        cubes = np.array([m.cube_m for m in self.moments])
+        closed_s, stops = self._clutch_times()
+        span = self.images[-1][0] - self.images[0][0] if len(self.images) > 1 else 0.0
+        rows = [
+            ("images", f"{len(self.images)} in {span:.1f} s"),
+            ("hands messages", f"{len(self.delays_s)}"),
+            ("clutch", f"closed for {closed_s:.1f} s, by {'pinch' if self.by_pinch else 'service'}"),
+            ("stops", "; ".join([str(len(stops)), *stops])),
+        ]
+        if self.delays_s:
+            p50, p95 = np.percentile(1e3 * np.array(self.delays_s), [50, 95])
+            rows.append(("latency, image to hands message", f"p50 {p50:.1f} / p95 {p95:.1f} ms"))
+        if self.command_ms:
+            medians, most = zip(*self.command_ms)
+            rows.append(("latency, hands message to command", f"p50 {np.median(medians):.2f} / max {max(most):.2f} ms"))
+        rows.append(("processor time of hand_teleop", f"{100 * self.teleop_share:.0f} % of a core"))
+        if errors.size:
+            p50, p95 = np.percentile(errors, [50, 95])
+            rows.append(("tracking error, gripper to target", f"p50 {p50:.1f} / p95 {p95:.1f} mm"))
+        if len(cubes):
+            lifted, moved = cubes[:, 2].max() - cubes[0, 2], np.linalg.norm(cubes[-1, :2] - cubes[0, :2])
+            rows.append(("cube", f"lifted by {100 * lifted:.0f} cm, moved by {100 * moved:.0f} cm"))
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def _clutch_times(self) -> tuple[float, list[str]]:
+        """Seconds in which the clutch was closed, and why it opened each time."""
+        closed_s, reasons = 0.0, []
+        for (since, closed), (until, _) in zip(self.clutch, [*self.clutch[1:], (self._end_s(), False)]):
+            if closed:
+                closed_s += until - since
+                if until < self._end_s():
+                    reasons.append(next((why for when, why in self.reasons if when > until), ""))
+        return closed_s, [why for why in reasons if why]
+
+    def _end_s(self) -> float:
+        return self.moments[-1].time_s if self.moments else 0.0
+
+    def film(self) -> list[Path]:
+        """Draw the video and its best moment; returns their files."""
+        import cv2
+        from tqdm import tqdm
+
+        times = [moment.time_s for moment in self.moments]
+        arm = View(self.arm, (720, 720), (0.36, 0.0, 0.24), 1.35, (155, -24))
+        hand = View(self.hand, (640, 240), (0.0, 0.0, 0.4), 0.34, (90, -5))
+        video = VideoWriter(self.options.out / "teleop.mp4", self.pictures.rate_hz)
+        best: tuple[float, np.ndarray | None] = (-1.0, None)
+        for stamp_s, coded in tqdm(self.images, desc="drawing", unit="frame", disable=None):
+            k = max(bisect_right(times, stamp_s) - 1, 0)
+            moment = self.moments[k]
+            image = np.asarray(cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
+            camera = self._camera_picture(image, stamp_s)
+            left = np.vstack([cv2.resize(camera, (640, 480)), hand.picture(moment.hand)])
+            frame = np.hstack([left, arm.picture(moment.arm)])
+            video.add(frame, stamp_s)
+            if moment.cube_m[2] > best[0]:
+                best = float(moment.cube_m[2]), frame
+        arm.close()
+        hand.close()
+        written = [path for path in [video.close()] if path is not None]
+        if best[1] is not None:
+            written.append(write_beside(self.options.out / "teleop.png", encode_image(best[1])))
+        return written
+
+    def _camera_picture(self, image: np.ndarray, stamp_s: float) -> np.ndarray:
+        """The image with its hands and, above, what the clutch was at that time."""
+        import cv2
+
+        from hand_pose_3d.drawing import draw_hands
+
+        drawn = draw_hands(image, self.hands.get(stamp_s, []))
+        k = bisect_right(self.clutch, (stamp_s, True)) - 1
+        closed = k >= 0 and self.clutch[k][1]
+        text, colour = (
+            ("the robot follows", (90, 220, 120)) if closed else ("clutch open: the robot holds", (255, 190, 80))
+        )
+        cv2.putText(drawn, text, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 5, cv2.LINE_AA)
+        cv2.putText(drawn, text, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, 2, cv2.LINE_AA)
+        return drawn
+
+
+def _seconds(stamp: Any) -> float:
+    return stamp.sec + 1e-9 * stamp.nanosec
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time of a process so far; NaN where the system does not say."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE) -> int:
+    """Run the demo. node_command: what Python runs as the tracker. Returns the exit status."""
+    options = _arguments(arguments)
+    if not os.environ.get("DISPLAY"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        pictures = open_pictures(options.input, camera_file=options.camera_file)
+        if pictures.kind == "photo":
+            raise HandPoseError(f"{options.input} is a photograph: nothing moves in it; give a video or a camera")
+        if pictures.live:
+            pictures.close()  # for the process that shows it
+        prepare(options.out, [options.input, options.camera_file], RESULTS)
+        quiet_environment()
+        print(f"teleoperation demo: {one_line(options.input)}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
+        demo = TeleopDemo(options, pictures, node_command)
+        try:
+            demo.run()
+        finally:
+            demo.close()
+        if not demo.images:
+            raise HandPoseError("no image arrived")
+        written = demo.film()
+    except HandPoseError as error:
+        print(f"teleoperation demo: {one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    table = demo.table()
+    written.append(write_beside(options.out / "figures.txt", f"{table}\n".encode()))
+    remember(options.out, written)
+    print(f"\n{table}\n")
+    for path in written:
+        print(one_line(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
