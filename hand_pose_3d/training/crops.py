@@ -33,7 +33,7 @@ class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
     bool; side: (N,) Side values, UNKNOWN where nobody knows. hard_negatives: (K, S, S, 3), in their middle windows
     without a hand in which a detector found one. spread: (N, 21) how far teachers disagree over the hand's extent, 0
-    for renders. Photographs have no xyz_m: zeros."""
+    for renders. xyz_m is zeros where it is unknown, as of most hands of photographs."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray
@@ -46,6 +46,15 @@ class CropPack:
 
     def __len__(self) -> int:
         return len(self.uv)
+
+
+def with_pose(crops: CropPack) -> CropPack:
+    """The crops of a pack whose pose and side are known."""
+    known = crops.xyz_m.any((1, 2)) & (np.asarray(crops.side) != Side.UNKNOWN)
+    if known.all():
+        return crops
+    fields = {name: getattr(crops, name)[known] for name in ("rgba", "uv", "xyz_m", "visible", "side")}
+    return replace(crops, **fields, spread=None if crops.spread is None else crops.spread[known])
 
 
 def load_pack(folder: str | Path) -> CropPack:

@@ -50,6 +50,8 @@ _SIDE_SHARE = 0.8
 """Of the views that must call a hand right, or left, for its side to be learned."""
 _HAND_M = 0.17
 """Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
+_AFAR_M = 3.0
+"""Distance at which such a hand is put: its pixels and depth are to one scale, as seen from afar."""
 _LEAST_FACE_PX = 14
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
@@ -217,30 +219,30 @@ def pack_photographs(
     mine: bool = False,
     faces: bool = False,
 ) -> ScenePack:
-    """Pack the photographs of `slugs`, or all others, as scenes in `out`, their sure hands as crops in `out/crops` and
-    the poses of open ones in `out/poses.npz`, for the training of HandSegNet, PoseNet and lifting. mine, faces: keep
+    """Pack the photographs of `slugs`, or all others, as scenes in `out` and their sure hands as crops in `out/crops`,
+    with the poses of open ones, for the training of HandSegNet, PoseNet and lifting. mine, faces: keep
     :func:`hard_negatives`."""
     crops = _CropWriter(hard_negatives(faces) if mine else None)
-    poses: list[np.ndarray] = []
-    sides: list[int] = []
 
     def scenes() -> Iterator[tuple[str, LabelledScene]]:
         for source, image, hands, complete in read_photographs(folder, labels, slugs, others, no_side):
             scene = _scene(image, hands, complete)
-            crops.add(image, scene)
-            for hand in hands:
-                if hand.sure and hand.depth_px is not None:
-                    xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
-                    xyz = (xyz - xyz[0]) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
-                    if not folded_fingers(xyz).any():  # of other hands its depth is worse than ours
-                        poses.append(xyz)
-                        sides.append(1 + int(hand.right > 0.5))
+            crops.add(image, scene, [open_pose(hand) for hand in hands])
             yield source, scene
 
     pack = pack_scenes(scenes(), out)
     crops.write(out / "crops")
-    np.savez(out / "poses.npz", xyz_m=np.array(poses).reshape(-1, NUM_KEYPOINTS, 3), side=np.array(sides, int))
     return pack
+
+
+def open_pose(hand: TeacherHand) -> np.ndarray:
+    """(21, 3) metres in camera axes, seen from afar, of an open hand whose depth is clear; else zeros: of other hands
+    the teacher's depth is worse than ours."""
+    if hand.depth_px is None:
+        return np.zeros((NUM_KEYPOINTS, 3))
+    xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
+    xyz = (xyz - xyz.mean(axis=0)) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
+    return np.zeros((NUM_KEYPOINTS, 3)) if folded_fingers(xyz).any() else xyz + [0, 0, _AFAR_M]
 
 
 def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:
@@ -283,11 +285,13 @@ class _CropWriter:
         self.backgrounds: list[np.ndarray] = []
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
 
-    def add(self, image: np.ndarray, scene: LabelledScene) -> None:
-        """Take what a photograph holds."""
+    def add(self, image: np.ndarray, scene: LabelledScene, poses: Sequence[np.ndarray]) -> None:
+        """Take what a photograph holds. poses: (21, 3) of each hand, zeros where it is unknown."""
         height, width = image.shape[:2]
         four = np.dstack([image, np.full((height, width), 255, np.uint8)])
-        for uv, sure, right, spread in zip(scene.keypoints_px, scene.sure, scene.right, scene.spread):
+        for uv, sure, right, spread, xyz_m in zip(
+            scene.keypoints_px, scene.sure, scene.right, scene.spread, poses, strict=True
+        ):
             extent = float(np.ptp(uv, axis=0).max())
             if not sure or extent < 24:
                 continue
@@ -295,7 +299,7 @@ class _CropWriter:
             self.rgba.append(crop.extract(four))
             inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
             side = 0 if np.isnan(right) else 1 + int(right > 0.5)
-            values = (crop.to_crop(uv), np.zeros((NUM_KEYPOINTS, 3)), inside, side, spread)
+            values = (crop.to_crop(uv), xyz_m, inside, side, spread)
             for name, value in zip(self.labels, values):
                 self.labels[name].append(value)
         if scene.complete:

@@ -18,7 +18,7 @@ from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
-from hand_pose_3d.training.crops import load_pack
+from hand_pose_3d.training.crops import load_pack, with_pose
 from hand_pose_3d.training.data import StoredScenes, crop_pack, dominant_hands, poses, scene_pack
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingStage, Sampler
@@ -34,7 +34,7 @@ LICENCE = "Apache-2.0"
 """Of weights that are trained here, on renders and on photographs whose licences allow it."""
 
 PREDICTIONS = 32_000
-"""Crops of the training renders whose predictions by PoseNet the lifting stage learns from."""
+"""Crops of renders, and as many of photographs, whose predictions by PoseNet the lifting stage learns from."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
     "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
@@ -89,20 +89,19 @@ def build_lite_stage(
         return LitePoseStage(pose, [*crops, *real_crops], held_out, extra, frozen_blocks, shares=shares, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
-    for folder in photographs:  # open hands as people show them, in about the views in which they do
-        with np.load(folder / "poses.npz") as shown:
-            if len(shown["side"]):
-                samplers.append(LiftingSampler(shown["xyz_m"], shown["side"], SHOWN_HANDS))
+    shown = [pack for folder in photographs if len(pack := with_pose(load_pack(folder / "crops")))]
+    # Open hands as people show them, in about the views in which they do.
+    samplers += [LiftingSampler(pack.xyz_m, pack.side, SHOWN_HANDS) for pack in shown]
     held_out_poses = LiftingSampler(*poses(roots[0], "evaluation"))
     if posenet is None:
         return LiftingStage(LiteLifting(), samplers, held_out_poses)
     pose = LitePoseNet()
     load_weights(pose, posenet)
     crops = [crop_pack(root, "training", mined) for root in roots]
-    predictions = posenet_predictions(pose, crops, most_predictions, seed=1)
+    predictions = [posenet_predictions(pose, packs, most_predictions, seed=1) for packs in (crops, shown) if packs]
     unseen = [crop_pack(roots[0], "evaluation", mined)]
     held = posenet_predictions(pose, unseen, min(2000, most_predictions), seed=2)
-    return LiftingStage(LiteLifting(), [*samplers, PredictionSampler(predictions)], PredictionSampler(held))
+    return LiftingStage(LiteLifting(), [*samplers, *map(PredictionSampler, predictions)], PredictionSampler(held))
 
 
 def _shares(renders: Sequence[int], photographs: Sequence[int], share: float) -> list[float]:
