@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,6 +46,20 @@ class GBuffer(NamedTuple):
     metal: np.ndarray
     skin: np.ndarray
     cloth: np.ndarray
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _in_its_context(method: _Method) -> _Method:
+    """A method that works in its own OpenGL context, whichever others a process has."""
+
+    @wraps(method)
+    def within(self: Rasteriser, *arguments: Any) -> Any:
+        with self._gl:
+            return method(self, *arguments)
+
+    return within  # type: ignore[return-value]
 
 
 class Rasteriser:
@@ -95,6 +110,13 @@ class Rasteriser:
         self._depth_test = moderngl.DEPTH_TEST
         self._triangle_strip = moderngl.TRIANGLE_STRIP
 
+    def __del__(self) -> None:
+        gl = self.__dict__.get("_gl")
+        if gl is not None:
+            with gl:  # what goes with the rasteriser is released where it belongs
+                self.__dict__.clear()
+
+    @_in_its_context
     def render(self, scene: Assembly) -> Pictures:
         """Draw one assembled scene."""
         meshes = [*scene.arms, *scene.props]
@@ -108,6 +130,7 @@ class Rasteriser:
             vertices.release()
         return self._read(scene.background)
 
+    @_in_its_context
     def g_buffer(self, scene: Assembly) -> GBuffer:
         """The materials of one assembled scene, for an engine that lights them itself."""
         meshes = [*scene.arms, *scene.props]

@@ -23,8 +23,8 @@ from hand_pose_3d.rendering.source import Source
 
 FPS = 30
 WIDTH, HEIGHT = 640, 480
-IN, STILL, MOVING, OUT = 0.05, 0.2, 0.5, 0.85
-"""When hands begin to come in, to keep still, to move and to go, shares of a sequence; at its end they are gone."""
+IN, STILL, MOVING, OUT, GONE = 0.05, 0.2, 0.5, 0.8, 0.95
+"""When hands begin to come in, to keep still, to move and to go, and are gone, shares of a sequence."""
 _REACH_M = 1.0
 """As far as hands come in sideways; those of a farther group are there, and gone, at once."""
 _SWING_M = np.array([0.1, 0.03, 0.04])
@@ -123,11 +123,11 @@ def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angl
     from scipy.spatial.transform import Rotation
 
     share = time_s / seconds
-    gone = 1 - _gentle((share - IN) / (STILL - IN)) + _gentle((share - OUT) / (1 - OUT))
+    gone = 1 - _gentle((share - IN) / (STILL - IN)) + _gentle((share - OUT) / (GONE - OUT))
     if abs(away_m) > _REACH_M:
         gone = float(not IN <= share < OUT)
     since = min(time_s, OUT * seconds) - MOVING * seconds
-    ramp = _gentle(since / _RAMP_S) * (1 - _gentle((share - OUT) / (1 - OUT)))
+    ramp = _gentle(since / _RAMP_S) * (1 - _gentle((share - OUT) / (GONE - OUT)))
     shift = ramp * _SWING_M * np.sin(2 * np.pi * _SWING_HZ * since) + [away_m * gone, 0, 0]
     turn = ramp * _TURN_RAD * math.sin(2 * np.pi * _TURN_HZ * since)
     rotation = Rotation.from_euler("z", turn).as_matrix()

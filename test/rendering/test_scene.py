@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from hand_pose_3d.rendering.camera_effects import apply_camera_effects
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
 from hand_pose_3d.rendering.objects import SHAPES, unit_shape
+from hand_pose_3d.rendering.rasteriser import Rasteriser
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.skeleton import Side
 
@@ -92,6 +95,19 @@ def test_camera_effects_keep_the_size_and_is_repeatable(maker):
         first, second = (apply_camera_effects(picture, effects, np.random.default_rng(1)) for _ in range(2))
         assert first.shape == picture.shape and first.dtype == np.uint8
         np.testing.assert_array_equal(first, second)
+
+
+def test_renderers_of_one_process_do_not_disturb_each_other(maker):
+    scene = assemble(sample_scene(maker.source, "training", 6, 1), maker.source)
+    alone = maker.engine.render(scene)
+    other = Rasteriser(maker.engine.size)
+    for rasteriser in (other, maker.engine, other):
+        for one, again in zip(alone, rasteriser.render(scene), strict=True):
+            np.testing.assert_array_equal(one, again)
+    del other, rasteriser
+    gc.collect()
+    for one, again in zip(alone, maker.engine.render(scene), strict=True):
+        np.testing.assert_array_equal(one, again)
 
 
 def test_people_are_clothed_but_for_head_neck_and_forearms(maker):
