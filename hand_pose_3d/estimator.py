@@ -274,7 +274,12 @@ class HandPoseEstimator:
                 n: family.crop(hand.keypoints_px, margin) for n, (_, hand) in readings.items() if hand.score >= rough
             }
             if config.quick:  # in a video the next image will be read in a better window
-                windows = {n: crop for n, crop in windows.items() if not fits(readings[n][0], crop)}
+                width = margins.detected[0]
+                windows = {
+                    n: crop
+                    for n, crop in windows.items()
+                    if not fits(readings[n][0], family.crop(readings[n][1].keypoints_px, width))
+                }
             numbers = list(windows)
             for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.quick):
                 readings[numbers[n]] = crop, family.confirm(hand, places[numbers[n]])

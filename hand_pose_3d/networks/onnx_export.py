@@ -112,8 +112,8 @@ def export_family(
     """Write every network of a family as <family>-<name>.onnx; returns (path, largest difference to PyTorch).
 
     weights: folder of <family>-<role>.safetensors; None takes the shipped files. half: the graph computes in float16,
-    between inputs and outputs that stay float32. Raises WeightsError for
-    weights that are not there or do not fit, ExportError if onnxruntime's answer differs.
+    between inputs and outputs that stay float32. Raises WeightsError for weights that are not there or do not fit,
+    ExportError if onnxruntime's answer differs.
     """
     written = []
     for name, deployable in DEPLOYABLES[family].items():
@@ -140,8 +140,10 @@ def export_onnx(
     if half:
         load_onnxruntime()
         from onnxruntime.transformers.float16 import convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
 
         model = convert_float_to_float16(model, keep_io_types=True)
+        OnnxModel.graph_topological_sort(model.graph)  # its casts stand at the end
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     model.producer_name = PRODUCER

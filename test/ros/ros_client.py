@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 DOMAIN = 1 + os.getpid() % 100
 """Each test process has a domain of its own, so that test runs side by side do not meet."""
 
-PATIENCE_S = 240.0
+PATIENCE_S = 120.0
 """How long something is waited for that has to come: a busy computer takes minutes to start a node."""
 
 os.environ["ROS_DOMAIN_ID"] = str(DOMAIN)

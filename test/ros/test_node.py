@@ -173,8 +173,9 @@ def test_depth_that_comes_after_its_image_is_waited_for(steady):
             assert client.got["~/hands"][-1].header == image.header
             hand = client.got["~/hands"][-1].hands[0]
             assert hand.scale_source == hand.SCALE_DEPTH and hand.keypoints[WRIST].z == pytest.approx(0.7 + 0.01 * k)
-    _, values = client.diagnosis(lambda status, values: values["images with depth used"] != "0")
-    assert values["metric placement"] == "depth"
+    client.diagnosis(
+        lambda status, values: (values["metric placement"], values["images with depth used"] != "0") == ("depth", True)
+    )
 
 
 def test_depth_that_cannot_be_used_is_said(steady):

@@ -282,7 +282,8 @@ def test_images_of_another_type_are_named_with_the_parameter(client, start_node)
     process = start_node("image:=/front/compressed", "depth:=/front/points", image_timeout=0.5)
     status, _ = client.diagnosis(lambda status, values: "image_transport" in status.message)
     assert status.level == b"\1" and "sensor_msgs/msg/CompressedImage" in status.message
-    assert client.set_parameters(image_transport="compressed")[0].successful
+    answers = client.set_parameters(image_transport="compressed", image_timeout=300.0)
+    assert all(answer.successful for answer in answers)
     client.until(publisher.get_subscription_count)
     client.be_found()
     message = CompressedImage(format="png", header=client.make_image().header)
