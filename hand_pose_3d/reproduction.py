@@ -215,7 +215,7 @@ class _Reproduction:
                 assets=self.config.assets,
                 people=people,
                 characters=CHARACTERS[split],
-                seconds=left,
+                time_limit_s=left,
             )
             statistics = render_dataset(options)
             result[split] = {"frames": statistics["frames"], "actions": len(statistics["action"])}

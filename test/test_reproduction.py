@@ -94,12 +94,12 @@ def test_the_lite_family_goes_on_from_the_shipped_weights(tmp_path, monkeypatch)
     for name in ("handsegnet", "posenet", "lifting"):
         trained, metadata = read_weights(out / "weights" / f"lite-{name}.safetensors")
         shipped, _ = read_weights(default_weights(f"lite-{name}"))
-        assert metadata["images_seen"] == "2" and metadata["licence"] == "Apache-2.0"
+        assert int(metadata["images_seen"]) >= 2 and metadata["licence"] == "Apache-2.0"
         assert any(not torch.equal(trained[key], shipped[key]) for key in shipped)
         change = max(
             float((trained[key].float() - shipped[key].float()).abs().max()) for key in shipped if "calib" not in key
         )
-        assert change < 0.1  # one step away
+        assert change < 0.3  # some steps away
 
 
 def test_it_goes_on_where_training_was_interrupted(tmp_path, toy, monkeypatch):

@@ -40,8 +40,8 @@ class RenderOptions:
     """What to render.
 
     assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES. people: share 0..1 of frames
-    with whole people. characters: how many of the split's are used, None for all. seconds: when they are over, what is
-    rendered by then is the data set.
+    with whole people. characters: how many of the split's are used, None for all. time_limit_s: once it is over,
+    the data set is what was rendered by then.
     """
 
     out: Path
@@ -53,7 +53,7 @@ class RenderOptions:
     engine: str = ENGINES[0]
     people: float = PEOPLE_SHARE
     characters: int | None = None
-    seconds: float = math.inf
+    time_limit_s: float = math.inf
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
@@ -126,7 +126,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
         begin = time.monotonic()
         _cache_characters()
         for _ in _progress(_run(options, missing), sum(len(c) for c in missing), progress):
-            if time.monotonic() - begin > options.seconds:
+            if time.monotonic() - begin > options.time_limit_s:
                 break
         chunks = [c for c in chunks if _part_path(parts, c).exists()]
     records: dict[int, dict[str, Any]] = {}
