@@ -94,7 +94,7 @@ class SceneSampler:
             scene = pack[int(with_hands[rng.integers(len(with_hands))])]
             matrix = self._place(scene, rng)
             inside = self._paste(scene, matrix, image, classes, owner, number, rng)
-            ignored[inside] = not scene.complete
+            ignored[inside] = not scene.complete and (classes[inside] == UNKNOWN)
             for uv, sure in zip(scene.keypoints_px, scene.sure):
                 hands.append((number, uv @ matrix[:, :2].T + matrix[:, 2], bool(sure)))
         crops = []

@@ -5,6 +5,9 @@ folder), file and, where a person has looked, hands: yes, no or unknown; without
 
     python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
+
+What the teacher misses the student may see: `pack --looked FILE` adds predictions of the student at which a person has
+looked, one line of JSON a photograph: file; hands and others, keypoints (21, 2) that lie on a hand and that do not.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from hand_pose_3d.training.crops import (
 )
 from hand_pose_3d.training.data import hand_like_windows
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
+from hand_pose_3d.windows import crop_from_pose
 
 VIEW_PX = 512
 """Longer side of a view as the teacher gets it."""
@@ -53,6 +57,10 @@ _HAND_M = 0.17
 _AFAR_M = 3.0
 """Distance at which such a hand is put: its pixels and depth are to one scale, as seen from afar."""
 _LEAST_FACE_PX = 14
+_LOOKED_MARGIN = 1.3
+"""Edge of the window of a prediction on no hand over the extent of its keypoints, as when it was read."""
+_LOOKED_SPREAD = 0.06
+"""Of keypoints that a person found to lie on their hand, over its extent: they are right, not exact."""
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
 
@@ -161,6 +169,35 @@ def _overlap(a: TeacherHand, b: TeacherHand) -> float:
     return float(shared / max(min(aw * ah, bw * bh), 1e-9))
 
 
+@dataclass(frozen=True)
+class Photograph:
+    """source: its folder; image: (H, W, 3); complete: whether there is no other hand; others: (N, 21, 2) where a person
+    saw that a prediction lies on no hand."""
+
+    source: str
+    image: np.ndarray
+    hands: list[TeacherHand]
+    complete: bool
+    others: np.ndarray
+
+
+def _with_looked(hands: Sequence[TeacherHand], looked: Sequence) -> list[TeacherHand]:
+    """The teacher's hands, and before those of which it is not sure what a person has looked at."""
+    spread = np.full(NUM_KEYPOINTS, _LOOKED_SPREAD)
+    kept = [hand for hand in hands if hand.sure]
+    kept += [
+        hand
+        for hand in (TeacherHand(np.array(uv, float), spread, 0.5, True) for uv in looked)
+        if all(_overlap(hand, other) < 0.4 for other in kept)
+    ]
+    return kept + [hand for hand in hands if not hand.sure and all(_overlap(hand, other) < 0.4 for other in kept)]
+
+
+def _records(path: Path | None) -> dict[str, dict]:
+    """Lines of JSON by their photograph."""
+    return {} if path is None else {record["file"]: record for record in map(json.loads, path.open())}
+
+
 def _index(folder: Path) -> list[dict[str, str]]:
     try:
         with (folder / "index.csv").open(newline="") as file:
@@ -170,33 +207,47 @@ def _index(folder: Path) -> list[dict[str, str]]:
 
 
 def read_photographs(
-    folder: Path, labels: Path, slugs: Sequence[str], others: bool, no_side: Sequence[str] = ()
-) -> Iterator[tuple[str, np.ndarray, list[TeacherHand], bool]]:
-    """(source, image, hands, complete) of the photographs of `slugs`, or of all others. no_side: sources that may be
-    mirrored. complete: whether there is no other hand. Photographs whose hands nobody knows are left out."""
-    records = {}
-    for line in labels.open():
-        record = json.loads(line)
-        records[record["file"]] = record
+    folder: Path,
+    labels: Path,
+    slugs: Sequence[str],
+    others: bool,
+    no_side: Sequence[str] = (),
+    looked: Path | None = None,
+) -> Iterator[Photograph]:
+    """The photographs of `slugs`, or of all others. no_side: sources that may be mirrored. Those whose hands nobody
+    knows are left out."""
+    records, seen = _records(labels), _records(looked)
     for row in _index(folder):
         name, eye = f"{row['slug']}/{row['file']}", row.get("hands")
-        if (row["slug"] in slugs) == others or eye == "unknown" or (eye != "no" and name not in records):
+        if (row["slug"] in slugs) == others or (eye != "no" and name not in records):
             continue
-        hands = [] if eye == "no" else agree(records[name])
+        if eye == "unknown" and name not in seen:
+            continue
+        by_eye = seen.get(name, {"hands": [], "others": []})
+        hands = [] if eye == "no" else _with_looked(agree(records[name]), by_eye["hands"])
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
         # Where an eye said only that there are hands, or the teacher found none, there may be others.
         complete = eye == "no" or (eye is None and any(h.sure for h in hands))
-        yield row["slug"], read_image(folder / name), hands, complete
+        no_hands = np.array(by_eye["others"], float).reshape(-1, NUM_KEYPOINTS, 2)
+        yield Photograph(row["slug"], read_image(folder / name), hands, complete, no_hands)
 
 
-def _scene(image: np.ndarray, hands: Sequence[TeacherHand], complete: bool) -> LabelledScene:
+def _box_around(uv: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns near keypoints (21, 2)."""
+    low, high = uv.min(0), uv.max(0)
+    reach = _AROUND * (high - low).max()
+    (x, y), (right, bottom) = np.maximum(low - reach, 0).astype(int), np.maximum(high + reach, 0).astype(int)
+    return slice(y, bottom), slice(x, right)
+
+
+def _scene(photograph: Photograph) -> LabelledScene:
+    image, hands, complete = photograph.image, photograph.hands, photograph.complete
     classes = np.full(image.shape[:2], BACKGROUND if complete else UNKNOWN, np.uint8)
+    for uv in photograph.others:
+        classes[_box_around(uv)] = BACKGROUND
     for hand in hands:
-        low, high = hand.keypoints_px.min(0), hand.keypoints_px.max(0)
-        reach = _AROUND * (high - low).max()
-        (x, y), (right, bottom) = np.maximum(low - reach, 0).astype(int), np.maximum(high + reach, 0).astype(int)
-        classes[y:bottom, x:right] = UNKNOWN
+        classes[_box_around(hand.keypoints_px)] = UNKNOWN
     count = len(hands)
     known = [h.right if abs(h.right - 0.5) >= _SIDE_SHARE - 0.5 else np.nan for h in hands]
     return LabelledScene(
@@ -218,6 +269,7 @@ def pack_photographs(
     no_side: Sequence[str] = (),
     mine: bool = False,
     faces: bool = False,
+    looked: Path | None = None,
 ) -> ScenePack:
     """Pack the photographs of `slugs`, or all others, as scenes in `out` and their sure hands as crops in `out/crops`,
     with the poses of open ones, for the training of HandSegNet, PoseNet and lifting. mine, faces: keep
@@ -225,10 +277,10 @@ def pack_photographs(
     crops = _CropWriter(hard_negatives(faces) if mine else None)
 
     def scenes() -> Iterator[tuple[str, LabelledScene]]:
-        for source, image, hands, complete in read_photographs(folder, labels, slugs, others, no_side):
-            scene = _scene(image, hands, complete)
-            crops.add(image, scene, [open_pose(hand) for hand in hands])
-            yield source, scene
+        for photograph in read_photographs(folder, labels, slugs, others, no_side, looked):
+            scene = _scene(photograph)
+            crops.add(photograph, scene)
+            yield photograph.source, scene
 
     pack = pack_scenes(scenes(), out)
     crops.write(out / "crops")
@@ -285,8 +337,9 @@ class _CropWriter:
         self.backgrounds: list[np.ndarray] = []
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
 
-    def add(self, image: np.ndarray, scene: LabelledScene, poses: Sequence[np.ndarray]) -> None:
-        """Take what a photograph holds. poses: (21, 3) of each hand, zeros where it is unknown."""
+    def add(self, photograph: Photograph, scene: LabelledScene) -> None:
+        """Take what a photograph holds."""
+        image, poses = photograph.image, map(open_pose, photograph.hands)
         height, width = image.shape[:2]
         four = np.dstack([image, np.full((height, width), 255, np.uint8)])
         for uv, sure, right, spread, xyz_m in zip(
@@ -308,10 +361,12 @@ class _CropWriter:
             square = np.array([*corner, edge, edge])
             if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
                 self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
+        windows = [crop_from_pose(uv, PACK_SIZE, _LOOKED_MARGIN) for uv in photograph.others]
         if self.windows and scene.complete and not len(scene.sure):
-            for window in self.windows(image):
-                wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
-                self.hard_negatives.append(wide.extract(image))
+            windows += self.windows(image)
+        for window in windows:
+            wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
+            self.hard_negatives.append(wide.extract(image))
 
     def write(self, folder: Path) -> CropPack:
         """Write the pack."""
@@ -336,13 +391,16 @@ def main() -> None:
     parser.add_argument("--mine", action="store_true", help="keep windows that HandSegNet takes for hands")
     parser.add_argument("--faces", action="store_true", help="with --mine: faces too, needs mediapipe")
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
+    parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions at which a person has looked")
     args = parser.parse_args()
     if args.step == "label":
         label(args.folder, args.labels)
         return
     if args.out is None:
         parser.error("pack needs OUT")
-    pack_photographs(args.folder, args.labels, args.out, args.held_out, True, args.no_side, args.mine, args.faces)
+    pack_photographs(
+        args.folder, args.labels, args.out, args.held_out, True, args.no_side, args.mine, args.faces, args.looked
+    )
     if args.held_out:
         held = args.out.with_name(args.out.name + "-held-out")
         pack_photographs(args.folder, args.labels, held, args.held_out, False, args.no_side)

@@ -18,6 +18,7 @@ from scene_maker import find_dots, keypoints, scene
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.training import photographs
 from hand_pose_3d.training.crops import PACK_SIZE, with_pose
+from hand_pose_3d.training.handsegnet import SceneSampler
 from hand_pose_3d.training.photographs import agree, label, pack_photographs, read_photographs, views
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
 
@@ -147,8 +148,8 @@ def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(
     rows += [{"slug": "s", "file": "unlabelled.png", "hands": "yes"}]
     records = [record((AGREED, True), file=f"s/{eye}.png") for eye in ("no", "yes", "unknown")]
     read = list(read_photographs(*folder(rows, records), (), True))
-    assert [(len(hands), complete) for _, _, hands, complete in read] == [(0, True), (1, False)]
-    assert all(image.shape == (HEIGHT, WIDTH, 3) for _, image, *_ in read)
+    assert [(len(p.hands), p.complete) for p in read] == [(0, True), (1, False)]
+    assert all(p.image.shape == (HEIGHT, WIDTH, 3) for p in read)
 
 
 def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(
@@ -161,16 +162,49 @@ def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(
         record(file="s/none.png"),
     ]
     read = list(read_photographs(*folder(rows, records), (), True))
-    assert [complete for *_, complete in read] == [True, False, False]
+    assert [p.complete for p in read] == [True, False, False]
 
 
 def test_sources_are_taken_or_left_out_and_may_be_mirrored(folder: Folder) -> None:
     rows = [{"slug": slug, "file": "a.png"} for slug in ("ann", "ben", "eve")]
     root, labels = folder(rows, [record((AGREED, True), file=f"{slug}/a.png") for slug in ("ann", "ben", "eve")])
-    assert [source for source, *_ in read_photographs(root, labels, ["ben"], True)] == ["ann", "eve"]
-    assert [source for source, *_ in read_photographs(root, labels, ["ben"], False)] == ["ben"]
-    sides = {source: hands[0].right for source, _, hands, _ in read_photographs(root, labels, (), True, ["eve"])}
+    assert [p.source for p in read_photographs(root, labels, ["ben"], True)] == ["ann", "eve"]
+    assert [p.source for p in read_photographs(root, labels, ["ben"], False)] == ["ben"]
+    sides = {p.source: p.hands[0].right for p in read_photographs(root, labels, (), True, ["eve"])}
     assert sides == {"ann": 1, "ben": 1, "eve": 0.5}
+
+
+def test_a_person_adds_hands_that_the_teacher_misses_and_says_what_is_none(folder: Folder, tmp_path: Path) -> None:
+    rows = [{"slug": "s", "file": f"{eye}.png", "hands": eye} for eye in ("yes", "unknown", "no")]
+    vague = {k: HAND - ASIDE if k % 2 else HAND + ASIDE for k in EVERYWHERE}
+    records = [record((vague, True), file=f"s/{eye}.png") for eye in ("yes", "unknown", "no")]
+    other = keypoints((80, 80), 60)
+    looked = tmp_path / "looked.jsonl"
+    lines = [
+        {"file": f"s/{eye}.png", "hands": [HAND.tolist()], "others": [other.tolist()]} for eye in ("yes", "unknown")
+    ]
+    looked.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    root, labels = folder(rows, records)
+    read = list(read_photographs(root, labels, (), True, looked=looked))
+    assert [([h.sure for h in p.hands], p.complete, len(p.others)) for p in read] == [
+        ([True], False, 1),  # before the teacher's of which it is not sure
+        ([True], False, 1),  # of a photograph whose other hands nobody knows
+        ([], True, 0),
+    ]
+    np.testing.assert_allclose(read[0].hands[0].keypoints_px, HAND)
+    made = pack_photographs(root, labels, tmp_path / "out", looked=looked)
+    assert made.num_sure.tolist() == [1, 1, 0] and np.isnan(made[0].right).all()
+    scale = made[0].rgbc.shape[1] / WIDTH
+    known = made[0].rgbc[..., 3]
+    (x, y), (u, v) = ((p.mean(0) * scale).astype(int) for p in (other, HAND))
+    assert known[y, x] == BACKGROUND and known[v, u] == UNKNOWN and known[-1, 0] == UNKNOWN
+    crops = photographs.load_pack(tmp_path / "out" / "crops")
+    assert len(crops) == 2 and len(crops.hard_negatives) == 2
+
+    sampler, rng = SceneSampler([(made, 1.0)]), np.random.default_rng(0)
+    samples = [sampler(rng) for _ in range(20)]
+    assert any((s.classes == UNKNOWN).any() and s.ignored.any() for s in samples)
+    assert not any((s.ignored[s.classes == BACKGROUND] > 0).any() for s in samples)
 
 
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
