@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,8 +23,8 @@ _QUARTER = 0.58
 """Edge of an overlapping quarter over the image's."""
 _LARGEST_FINE = 110.0
 """Pixels of the network's input; larger hands are left to a coarser look."""
-LEAST_DETECTION = 0.1
-"""Score below which a place is not read."""
+_LEAST_THOROUGH = 0.05
+"""Score of a place that is read in a thorough search."""
 _WHOLE_SCORE = 0.4
 """What is seen as a whole counts more than its pieces if it has this share of their score."""
 _PIECE = 0.45
@@ -49,24 +49,27 @@ class Detection:
 @dataclass(frozen=True)
 class Look:
     """A part of an image as HandSegNet sees it. origin: (x, y) of its corner and size: (w, h), pixels of the image;
-    pixels: about how many the network gets; largest: extents above are left to coarser looks, pixels of the input."""
+    pixels: about how many the network gets; largest: extents above are left to coarser looks, pixels of the input;
+    least: score below which a place is not read."""
 
     origin: tuple[int, int]
     size: tuple[int, int]
     pixels: int
     largest: float = math.inf
+    least: float = 0.1
 
 
 def looks_at(width: int, height: int, pixels: int, search: str, turn: int) -> list[Look]:
     """How an image is searched.
 
-    'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 4 and 16 times as many. 'fast':
+    'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 2, 4 and 8 times as many. 'fast':
     one look of `pixels` a search, in turns at the whole image and at one of four quarters that overlap.
     """
     whole = Look((0, 0), (width, height), pixels)
     if search == "thorough":
-        finer = [f for f in (4, 16) if f * pixels <= 1.3 * width * height]
-        return [whole, *(Look((0, 0), (width, height), f * pixels, _LARGEST_FINE) for f in finer)]
+        whole = replace(whole, least=_LEAST_THOROUGH)
+        finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
+        return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
     if turn % 2 == 0:
         return [whole]
     quarter = turn // 2 % 4

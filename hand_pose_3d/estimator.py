@@ -39,8 +39,9 @@ _ROUGH_SCORE = 0.015
 _ROUGH_SHARE = 0.3
 """The same in a fast search or a video: share of the score that is asked for."""
 
-_SPARE_READS = 2
-"""Places that are read beyond the number of hands that are still missing, since some will hold none."""
+_SPARE_READS, _QUICK_SPARE_READS = 8, 2
+"""Places that are read beyond twice the number of hands, since some will hold none; in a fast search or a video beyond
+the number of hands that are still missing."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ class HandPoseEstimator:
         with self._timed("detection"):
             found = family.detect(frame.image, family.looks(*frame.size, search, turn))
             places = [d for d in found if not on_known(d, taken)]
-        spare = _SPARE_READS if config.quick else config.max_hands + _SPARE_READS
+        spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         places = places[: config.max_hands - len(known) + spare]
         hands = self._read_detections(frame, places)
         least = self._tracker.config.start_score if config.tracking else config.score_threshold

@@ -12,7 +12,6 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import CropReading
 from hand_pose_3d.detection import (
-    LEAST_DETECTION,
     PADDING,
     STRIDE,
     Detection,
@@ -163,7 +162,7 @@ class LiteFamily:
         maps = self._scene(canvas)[0][0]
         maps = maps[1:, : -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
         step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
-        found = decode(maps, step, look.origin, LEAST_DETECTION)
+        found = decode(maps, step, look.origin, look.least)
         return [d for d in found if d.extent <= look.largest / scale]
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:

@@ -160,7 +160,7 @@ def test_a_thorough_search_always_looks_at_the_whole_image_in_more_than_one_scal
     assert all(look.origin == (0, 0) and look.size == (width, height) for look in looks)
     pixels = [look.pixels for look in looks]
     assert pixels == sorted(pixels) and pixels[0] == 20_000
-    assert len(looks) == 1 + (width * height * 1.3 >= 80_000) + (width * height * 1.3 >= 320_000)
+    assert len(looks) == 1 + sum(width * height * 1.3 >= factor * 20_000 for factor in (2, 4, 8))
     # Nothing is enlarged by much, and only the coarsest look keeps the largest hands.
     assert pixels[0] == max(pixels) or pixels[-1] <= 1.3 * width * height
     assert looks[0].largest == math.inf and all(look.largest < math.inf for look in looks[1:])
