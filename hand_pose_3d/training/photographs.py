@@ -398,12 +398,11 @@ def main() -> None:
         return
     if args.out is None:
         parser.error("pack needs OUT")
-    pack_photographs(
-        args.folder, args.labels, args.out, args.held_out, True, args.no_side, args.mine, args.faces, args.looked
-    )
+    common = {"no_side": args.no_side, "looked": args.looked}
+    pack_photographs(args.folder, args.labels, args.out, args.held_out, mine=args.mine, faces=args.faces, **common)
     if args.held_out:
         held = args.out.with_name(args.out.name + "-held-out")
-        pack_photographs(args.folder, args.labels, held, args.held_out, False, args.no_side)
+        pack_photographs(args.folder, args.labels, held, args.held_out, others=False, **common)
 
 
 if __name__ == "__main__":

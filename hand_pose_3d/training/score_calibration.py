@@ -25,7 +25,7 @@ from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
 from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, scene_pack
 from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
-from hand_pose_3d.training.scenes import LabelledScene, ScenePack
+from hand_pose_3d.training.scenes import BACKGROUND, LabelledScene, ScenePack
 from hand_pose_3d.weights import DIGEST, load_weights, save_weights
 from hand_pose_3d.windows import crop_from_pose
 
@@ -97,11 +97,11 @@ def calibrate_hands(
     """Fit and set how the score of a hand is made, by maximum likelihood on predictions of the whole pipeline.
 
     scenes: renders and photographs that no network has been trained on. A prediction is right if its box and that of a
-    labelled hand overlap by more than half of their union; those on hands whose label is unsure, beyond known ones in
-    incomplete scenes, and reaching out of the picture are left out. PoseNet's three numbers are fitted first, those of
-    `LiteHandSegNet.confirmation` on top of them. Returns them, the number of predictions and the expected calibration
-    error, measured on every second prediction after fitting on the others. Without both right and wrong ones it sets
-    and returns nothing.
+    labelled hand overlap by more than half of their union; those on hands whose label is unsure, those of which nothing
+    is known in incomplete scenes, and those that reach out of the picture are left out. PoseNet's three numbers are
+    fitted first, those of `LiteHandSegNet.confirmation` on top of them. Returns them, the number of predictions and the
+    expected calibration error, measured on every second prediction after fitting on the others. Without both right and
+    wrong ones it sets and returns nothing.
     """
     pose.presence_calibration.copy_(torch.tensor([0.0, 1.0, 0.0]))
     segmentation.confirmation.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0]))
@@ -167,18 +167,27 @@ def _predictions(
     recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
     facts, right = [], []
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
-        image = np.ascontiguousarray(scene.rgbc[..., :3])
-        boxes = [box_of(uv) for uv in scene.keypoints_px]
-        for hand in estimator(image):
-            if ((hand.keypoints_px < 0) | (hand.keypoints_px > np.array(image.shape[1::-1]) - 1)).any():
-                continue
-            overlap = np.array([box_iou(box_of(hand.keypoints_px), box) for box in boxes])
-            if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or (overlap > 0).any()):
-                continue
-            known = recorder.facts[hand.keypoints_px.tobytes()]
-            facts.append(np.r_[known[1], hand.keypoint_scores.mean(), known])
-            right.append(float((overlap[scene.sure] > FOUND_IOU).any()))
+        for hand in estimator(np.ascontiguousarray(scene.rgbc[..., :3])):
+            verdict = is_right(scene, hand.keypoints_px)
+            if verdict is not None:
+                known = recorder.facts[hand.keypoints_px.tobytes()]
+                facts.append(np.r_[known[1], hand.keypoint_scores.mean(), known])
+                right.append(float(verdict))
     return np.array(facts).reshape(-1, 8), np.array(right)
+
+
+def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
+    """Whether a prediction (21, 2) lies on a hand of a scene; None where that is not known."""
+    height, width = scene.rgbc.shape[:2]
+    if (keypoints_px < 0).any() or (keypoints_px > [width - 1, height - 1]).any():
+        return None
+    box = box_of(keypoints_px)
+    overlap = np.array([box_iou(box, box_of(uv)) for uv in scene.keypoints_px])
+    x, y, w, h = box.astype(int)
+    nothing = (scene.rgbc[y : y + h + 1, x : x + w + 1, 3] == BACKGROUND).mean() > 0.5
+    if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or nothing or (overlap > 0).any()):
+        return None
+    return bool((overlap[scene.sure] > FOUND_IOU).any())
 
 
 def main() -> None:

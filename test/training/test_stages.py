@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,8 @@ from hand_pose_3d.training.posenet import (
     target_maps,
 )
 from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions, target
-from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands
+from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene
+from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands, is_right
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -304,6 +306,22 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
         weight = network.presence_calibration
         expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
     torch.testing.assert_close(reading.presence[0], expected)
+
+
+def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
+    hand = np.column_stack([np.linspace(60, 100, 21), np.linspace(50, 110, 21)])
+    classes = np.full((240, 320), UNKNOWN, np.uint8)
+    classes[150:, 200:] = BACKGROUND
+    rgbc = np.dstack([np.zeros((240, 320, 3), np.uint8), classes])
+    nan = np.array([np.nan])
+    scene = LabelledScene(rgbc, hand[None], np.array([True]), nan, np.zeros((1, 21)), complete=False)
+    elsewhere, on_background = hand + [120, 0], hand + [150, 115]
+    assert is_right(scene, hand + 4) is True
+    assert is_right(scene, hand + 30) is False  # beside a known hand
+    assert is_right(scene, on_background) is False  # where a person saw none
+    assert is_right(scene, elsewhere) is None and is_right(replace(scene, complete=True), elsewhere) is False
+    assert is_right(replace(scene, sure=np.array([False])), hand + 4) is None
+    assert is_right(scene, hand - [61, 0]) is None  # reaches out of the picture
 
 
 def test_nothing_is_calibrated_on_predictions_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
