@@ -121,6 +121,8 @@ def calibrate_hands(
     return {**numbers, "predictions": float(len(right)), "right": float(right.mean()), "hand_calibration_error": error}
 
 
+_LEAST = 0.005
+"""Score, before calibration, below which a prediction is left out."""
 _ODDS = math.log(1e4)
 """Largest log odds that `detection.evidence` gives."""
 
@@ -163,7 +165,7 @@ def _predictions(
         metadata = {"family": "lite", "version": "0", "licence": "none"}
         save_weights(folder / "lite-handsegnet.safetensors", segmentation, metadata)
         save_weights(folder / "lite-posenet.safetensors", pose, metadata)
-        estimator = HandPoseEstimator(model="lite", device="cpu", weights=folder, score_threshold=0.0, max_hands=8)
+        estimator = HandPoseEstimator(model="lite", device="cpu", weights=folder, score_threshold=_LEAST, max_hands=8)
     recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
     facts, right = [], []
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
