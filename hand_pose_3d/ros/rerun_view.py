@@ -21,6 +21,9 @@ from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
 from hand_pose_3d.ros.share import own_arguments
 
+_KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
+"""What can be shown."""
+
 
 class TopicView:
     """Shows messages in a view: Image, CompressedImage and HandPose3DArray."""
@@ -61,6 +64,12 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
             if not connections:
                 there = ", ".join(sorted({c.topic for c in reader.connections})) or "nothing"
                 raise HandPoseError(f"{bag} has none of {', '.join(topics)}; it has {there}")
+            for connection in connections:
+                kind = connection.msgtype
+                if kind not in _KINDS:
+                    raise HandPoseError(f"{connection.topic} of {bag} is a {kind}, and none of {', '.join(_KINDS)}")
+                if reader.typestore.hash_rihs01(kind) != _types().hash_rihs01(kind):
+                    raise HandPoseError(f"{bag} has another definition of {kind} than this version")
             for connection, _, data in reader.messages(connections):
                 yield reader.deserialize(data, connection.msgtype)
     except HandPoseError:

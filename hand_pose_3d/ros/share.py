@@ -53,7 +53,8 @@ def _split(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 def log_somewhere() -> None:
     """Give ROS a temporary folder for its logs where there is no home, or one that cannot be written; else it ends."""
-    home = os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros")
+    # As rcl reads it: from the variable only, unlike Python, which asks the system as well.
+    home = os.environ.get("ROS_HOME") or os.path.join(os.environ.get("HOME", ""), ".ros")
     folder = os.path.join(home, "log")
     if "ROS_LOG_DIR" in os.environ:
         return
