@@ -38,7 +38,7 @@ test-oldest:
 
 # What `make test` tries a thousand times, ten thousand times.
 fuzz: install
-	FUZZ_CASES=10000 $(BIN)/python -m pytest test/cli/test_fuzz.py test/ros/test_fuzzed_messages.py
+	FUZZ_CASES=10000 $(BIN)/python -m pytest test/cli/test_fuzz.py test/ros/test_fuzzed_messages.py test/ros/test_rerun_topics.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.conventions import rescale_pixels
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import LARGEST, InvalidInputError
 
 MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "none", "")
-"""Names that a distortion may have."""
+"""Names that a distortion has in ROS; others of the same models are taken for these."""
+
+_POLYNOMIAL = r"plumb.?bob|(rational.?)?(polynomial|thin.?prism.*)|(modified.?)?brown.?conrady|rad(ial)?.?tan(gential)?"
+_FISHEYE = r"equidistant|(opencv.?)?fisheye|kannala.?brandt.?4?"
 
 COEFFICIENTS = (4, 5, 8, 12, 14)
 """Numbers of coefficients that OpenCV's polynomial takes; equidistant (fisheye) has 4."""
@@ -33,8 +37,8 @@ class Camera:
 
     The one place that says which calibrations are taken, whether they come from a file, a message or a program.
 
-    distortion: none, or 4, 5, 8, 12 or 14 coefficients of OpenCV's polynomial whatever the model is called, or 4 of
-    equidistant (fisheye). width and height are 0 when unknown. Raises InvalidInputError for anything else.
+    distortion: none, or 4, 5, 8, 12 or 14 coefficients of OpenCV's polynomial by any of its names, or 4 of equidistant
+    (fisheye). width and height are 0 when unknown. Raises InvalidInputError for anything else.
     """
 
     fx: float
@@ -53,12 +57,14 @@ class Camera:
             distortion = () if self.distortion is None else np.asarray(self.distortion, dtype=float).ravel().tolist()
         except (TypeError, ValueError, OverflowError) as error:
             raise InvalidInputError(f"camera intrinsics must be numbers: {error}") from error
-        if not np.all(np.isfinite([*numbers, *distortion])) or min(numbers[:2]) <= 0 or min(size) < 0:
+        # Written so that NaN is refused, too.
+        if not np.all(np.abs([*numbers, *distortion]) <= LARGEST) or not min(numbers[:2]) >= 1 or min(size) < 0:
             raise InvalidInputError(
-                f"camera intrinsics must be finite with positive focal lengths, not fx={self.fx} fy={self.fy} "
-                f"cx={self.cx} cy={self.cy} distortion={self.distortion} of {self.width}x{self.height} pixels"
+                f"camera intrinsics must be numbers up to {LARGEST:g} with focal lengths of a pixel or more, not "
+                f"fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy} distortion={self.distortion} of "
+                f"{self.width}x{self.height} pixels"
             )
-        model = "" if self.model is None else str(self.model)
+        model = _ros_name("" if self.model is None else str(self.model), len(distortion))
         values = dict(zip(("fx", "fy", "cx", "cy"), numbers)) | {"width": size[0], "height": size[1]}
         for name, value in {**values, "distortion": _checked(model, tuple(distortion)), "model": model}.items():
             object.__setattr__(self, name, value)
@@ -70,7 +76,8 @@ class Camera:
             k = np.asarray(matrix, dtype=float).reshape(3, 3)
         except (TypeError, ValueError) as error:
             raise InvalidInputError(f"a camera matrix has 3x3 numbers: {error}") from error
-        if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9):
+        skewed = abs(k[0, 1]) > 0.01 * abs(k[0, 0])
+        if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9) or skewed:
             raise InvalidInputError(f"the camera matrix is not one of a pinhole camera: {k.ravel().tolist()}")
         return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), **fields)
 
@@ -221,6 +228,13 @@ _WIDEST = math.radians(89.5)
 def _numbers(value: Any) -> Any:
     """The numbers of a matrix in YAML: under `data`, or a plain list."""
     return value.get("data") if isinstance(value, Mapping) else value
+
+
+def _ros_name(model: str, count: int) -> str:
+    """One of MODELS for a model that has other names, too; any other name as it is."""
+    if model not in MODELS and re.fullmatch(_POLYNOMIAL, model, re.IGNORECASE):
+        return "plumb_bob" if count <= 5 else "rational_polynomial"
+    return "equidistant" if re.fullmatch(_FISHEYE, model, re.IGNORECASE) else model
 
 
 def _checked(model: str, distortion: tuple[float, ...]) -> tuple[float, ...]:

@@ -96,10 +96,20 @@ def decode_raw(data: bytes, flags: int) -> np.ndarray | None:
     """A picture as OpenCV decodes it with these IMREAD flags; None if it cannot."""
     import cv2
 
+    be_quiet()
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:
         return None
+
+
+def be_quiet() -> None:
+    """OpenCV and FFmpeg would write about every damaged frame or picture; what matters is said in our sentences."""
+    import cv2
+
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if hasattr(cv2.utils, "logging"):  # not in all builds
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

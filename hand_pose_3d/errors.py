@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+LARGEST = 1e6
+"""Pixels, metres and coefficients of real cameras, hands and robots stay below."""
+
 
 class HandPoseError(Exception):
     """Base of every error raised on purpose; its text is one sentence for the person who meets it."""

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import numpy as np
 
 from hand_pose_3d import encoded_images
-from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, decode_image, decode_raw, image_format
+from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, be_quiet, decode_image, decode_raw, image_format
 from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
@@ -304,7 +304,7 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     """
     import cv2
 
-    _be_quiet()
+    be_quiet()
     is_number = camera.isascii() and camera.isdigit()
     device = f"/dev/video{camera}" if is_number else camera
     if "://" in camera and local_path(camera) is None:
@@ -338,15 +338,6 @@ def _check_device(device: str) -> None:
             f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
             "and log in again"
         )
-
-
-def _be_quiet() -> None:
-    """OpenCV and FFmpeg would write about every damaged frame; what matters is said in our sentences."""
-    import cv2
-
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2.utils, "logging"):  # not in all builds
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _read(path: Path, count: int = -1) -> bytes:
@@ -383,7 +374,7 @@ def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
     """A cv2.VideoCapture of a file, open or not. Raises InvalidInputError if Python cannot open it."""
     import cv2
 
-    _be_quiet()
+    be_quiet()
     try:
         with path.open("rb") as stream:
             name = f"/dev/fd/{stream.fileno()}"

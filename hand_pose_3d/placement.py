@@ -65,6 +65,8 @@ _PLAUSIBLE = 1.8
 """A depth that makes a hand this many times larger or smaller than the reference length is not the hand's."""
 _DEPTH_BAND = 0.7
 """Depths of one hand agree within this many reference bones."""
+_FARTHEST_M = 100.0
+"""No camera shows a hand beyond."""
 
 
 def place(
@@ -85,7 +87,7 @@ def place(
 
     Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean
     square error of the wrist's position to expect, in all three directions together. A hand that cannot be placed
-    (no camera, degenerate or non-finite input, behind the camera) has keypoints_m None, NONE, 0 and nan.
+    (no camera, degenerate or non-finite input, behind the camera or beyond 100 m) has keypoints_m None, NONE, 0, nan.
     Raises InvalidInputError for a length that is not positive, a wrong scale_source or depth that is not (H, W).
     """
     if not (math.isfinite(reference_length_m) and reference_length_m > 0):
@@ -118,8 +120,11 @@ def place(
         scale = expected
         variance = scale**2 * np.trace(covariance)
         variance += (spread**2 + (_SIZE_NOISE * noise) ** 2) * scale**2 * (root @ root)
+    keypoints_m = scale * (hand.keypoints_relative + root)
+    if not np.all(np.abs(keypoints_m) < _FARTHEST_M):
+        return hand.unplaced()
     return hand.replace(
-        keypoints_m=scale * (hand.keypoints_relative + root),
+        keypoints_m=keypoints_m,
         scale_source=scale_source,
         scale_m=float(scale),
         position_stddev_m=math.sqrt(variance),

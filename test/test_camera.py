@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hand_pose_3d.camera import Camera, Crop
+from hand_pose_3d.camera import MODELS, Camera, Crop
 from hand_pose_3d.errors import InvalidInputError
 
 PLAIN = Camera(600, 610, 320, 240, 640, 480)
@@ -95,6 +95,11 @@ def test_distortion_matters():
     "fields",
     [
         {"fx": 0},
+        {"fx": 1e-9},
+        {"fy": 1e300},
+        {"cy": -1e9},
+        {"distortion": (1e300, 0, 0, 0)},
+        {"distortion": (0.1,) * 5, "model": "fisheye"},
         {"fx": -1},
         {"fy": float("nan")},
         {"cx": float("inf")},
@@ -129,6 +134,9 @@ def test_impossible_cameras_are_refused(fields):
         ("none", (), 0),
         ("none", (0.0,) * 5, 0),
         ("pinhole", (0.0,) * 3, 0),
+        ("ThinPrism", (0.01,) * 12, 12),
+        ("RATIONAL_POLYNOMIAL", (0.01,) * 8, 8),
+        ("fisheye", (0.01,) * 4, 4),
         (None, None, 0),
         ("plumb_bob", np.full((1, 5), 0.1), 5),
     ],
@@ -138,6 +146,8 @@ def test_distortions_that_are_taken(model, distortion, kept):
     camera = Camera(np.float32(500), 500, 0, 0, *size, distortion=distortion, model=model)
     assert len(camera.distortion) == kept and (camera.width, camera.height) == (640, 0)
     assert camera == Camera(500, 500, 0, 0, 640, 0, camera.distortion, camera.model) and hash(camera)
+    assert camera.model in MODELS or not kept
+    assert (camera.model == "equidistant") == (model in ("equidistant", "fisheye"))
 
 
 def test_a_camera_is_scaled_to_images_of_its_own_shape_only():

@@ -26,7 +26,7 @@ class Children:
         command = [sys.executable, *program, "--ros-args"]
         for name, value in {**(parameters or {}), **more}.items():
             if value != "":
-                command += ["-p", f"{name}:={json.dumps(value)}"]
+                command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
         # A group of its own, so that Ctrl-C reaches the parent alone, which then ends the others in order.
         self._processes.append(subprocess.Popen(command, text=True, start_new_session=True))
         return self._processes[-1]

@@ -136,8 +136,10 @@ def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
     K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for what
     :class:`Camera` refuses.
     """
-    k = np.array(message.p, dtype=float).reshape(3, 4)[:, :3] if rectified else np.array(message.k, dtype=float)
-    k = k.reshape(3, 3)
+    name, numbers, columns = ("P", message.p, 4) if rectified else ("K", message.k, 3)
+    if len(numbers) != 3 * columns:
+        raise InvalidInputError(f"CameraInfo: {name} has {3 * columns} numbers, not {len(numbers)}")
+    k = np.array(numbers, dtype=float).reshape(3, columns)[:, :3]
     distortion = () if rectified else tuple(float(x) for x in message.d)
     if not np.any(k):
         return None

@@ -21,6 +21,7 @@ from typing import Any
 
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
@@ -57,6 +58,8 @@ class Demo:
 
         from hand_pose_3d.ros.recording import Figures, OverlayVideo, Recorder
 
+        start.init()
+        self.ros = rclpy.create_node("hand_pose_3d_demo")
         self.options, self.pictures, self.node_command = options, pictures, node_command
         self.children = Children()
         self.figures = Figures()
@@ -68,8 +71,6 @@ class Demo:
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_down, name="recorder")
         self._writer.start()
-        rclpy.init()
-        self.ros = rclpy.create_node("hand_pose_3d_demo")
 
     def run(self) -> None:
         """Play the input through the node. Raises HandPoseError when the node does not start or does not answer."""

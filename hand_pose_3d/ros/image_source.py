@@ -17,7 +17,6 @@ from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.ros.conversions import rgb_to_image
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
-from hand_pose_3d.ros.share import log_somewhere
 
 _PARAMETERS = {
     "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
@@ -115,7 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.executors import ExternalShutdownException
 
-    log_somewhere()
     try:
         start.init(arguments)
         node = rclpy.create_node("image_source")
@@ -128,9 +126,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, (default, text) in _PARAMETERS.items()
         }
         pictures = open_pictures(
-            settings["input"],
+            start.file_name(settings["input"]),
             size=(settings["width"], settings["height"]),
-            camera_file=settings["camera_file"],
+            camera_file=start.file_name(settings["camera_file"]),
             kind=settings["source"],
             say=say,
         )
@@ -138,9 +136,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.get_logger().info(f"published {count} images")
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except UnicodeError:
-        print("image_source: parameters must be UTF-8: give the file's name as a file: URL", file=sys.stderr)
-        return 1
     except HandPoseError as error:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1

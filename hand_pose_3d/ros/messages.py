@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import LARGEST, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.ros.tf_tree import pose
 from hand_pose_3d.skeleton import Side
 
 
@@ -19,7 +20,7 @@ def stamp_seconds(stamp: Any) -> float | None:
 
 
 def check_finite(hand: HandPose) -> None:
-    """Raise InvalidInputError when a number that the record states as known is not finite."""
+    """Raise InvalidInputError when a number that the record states as known is not finite, or huge."""
     known: dict[str, Any] = {
         "score": hand.score,
         "side_score": hand.side_score,
@@ -33,8 +34,8 @@ def check_finite(hand: HandPose) -> None:
     if hand.keypoints_m is not None:
         known.update(keypoints_m=hand.keypoints_m, scale_m=hand.scale_m, position_stddev_m=hand.position_stddev_m)
     for name, value in known.items():
-        if not np.all(np.isfinite(value)):
-            raise InvalidInputError(f"a hand's {name} is not finite")
+        if not np.all(np.abs(value) <= LARGEST):
+            raise InvalidInputError(f"a hand's {name} is not finite, or huge")
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
@@ -92,19 +93,24 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
 
 
 def hand_from_message(message: Any) -> HandPose:
-    """The record that a HandPose3D states: of ROS, or of a recording that was read without ROS."""
-    from scipy.spatial.transform import Rotation
+    """The record that a HandPose3D states: of ROS, or of a recording that was read without ROS.
+
+    Raises InvalidInputError for a message that states no hand.
+    """
 
     def array(points: Sequence[Any]) -> np.ndarray:
         return np.array([(p.x, p.y, p.z) for p in points], dtype=float)
 
     q, roi = message.viewpoint, message.roi
-    source = ScaleSource(message.scale_source)
-    return HandPose.from_canonical(
-        Side(message.side),
+    try:
+        source, side = ScaleSource(message.scale_source), Side(message.side)
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
+    hand = HandPose.from_canonical(
+        side,
         array(message.keypoints_2d)[:, :2],
         array(message.keypoints_canonical),
-        Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix(),
+        pose((0, 0, 0), (q.x, q.y, q.z, q.w)).rotation,
         side_score=float(message.side_score),
         score=float(message.score),
         keypoint_scores=np.array(message.keypoint_scores, dtype=float),
@@ -115,6 +121,8 @@ def hand_from_message(message: Any) -> HandPose:
         scale_m=float(message.scale),
         position_stddev_m=float("nan") if source == ScaleSource.NONE else float(message.position_stddev),
     )
+    check_finite(hand)
+    return hand
 
 
 def joint_state(angles: Sequence[tuple[str, Mapping[str, float]]], header: Any) -> Any:

@@ -8,16 +8,21 @@ python -m hand_pose_3d.ros.rerun_view --bag demo_output/recording --save hands.r
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
 from hand_pose_3d.rerun_view import RerunView
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
 from hand_pose_3d.ros.share import own_arguments
+
+_KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
+"""What can be shown."""
 
 
 class TopicView:
@@ -27,17 +32,23 @@ class TopicView:
         self._view = view
 
     def show(self, message: Any) -> None:
-        """Show one message at its stamp. A damaged image is left out."""
+        """Show one message at its stamp. A damaged image or hand is left out."""
         stamp_s = stamp_seconds(message.header.stamp) or 0.0
         if hasattr(message, "hands"):
-            self._view.hands([hand_from_message(hand) for hand in message.hands], stamp_s)
+            hands = [self._read(hand_from_message, hand) for hand in message.hands]
+            self._view.hands([hand for hand in hands if hand is not None], stamp_s)
             return
-        try:
-            image = image_to_rgb(message) if hasattr(message, "encoding") else compressed_to_rgb(message)
-        except InvalidInputError as error:
-            print(f"rerun_view: image left out: {error}", file=sys.stderr)
-        else:
+        image = self._read(image_to_rgb if hasattr(message, "encoding") else compressed_to_rgb, message)
+        if image is not None:
             self._view.image(image, stamp_s)
+
+    @staticmethod
+    def _read(convert: Callable[[Any], Any], message: Any) -> Any:
+        try:
+            return convert(message)
+        except InvalidInputError as error:
+            print(f"rerun_view: left out: {one_line(error)}", file=sys.stderr)
+            return None
 
 
 def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
@@ -46,19 +57,19 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
     bag: a folder of rosbag2, or an MCAP file. Raises HandPoseError when it cannot be read or holds none of the topics.
     """
     from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-    from hand_pose_3d.ros.recording import message_definitions
-
-    types = get_typestore(Stores.ROS2_JAZZY)
-    for name, text in message_definitions().items():
-        types.register(get_types_from_msg(text, name))
     try:
-        with AnyReader([bag], default_typestore=types) as reader:
+        with AnyReader([bag], default_typestore=_types()) as reader:
             connections = [c for c in reader.connections if c.topic in topics]
             if not connections:
                 there = ", ".join(sorted({c.topic for c in reader.connections})) or "nothing"
                 raise HandPoseError(f"{bag} has none of {', '.join(topics)}; it has {there}")
+            for connection in connections:
+                kind = connection.msgtype
+                if kind not in _KINDS:
+                    raise HandPoseError(f"{connection.topic} of {bag} is a {kind}, and none of {', '.join(_KINDS)}")
+                if reader.typestore.hash_rihs01(kind) != _types().hash_rihs01(kind):
+                    raise HandPoseError(f"{bag} has another definition of {kind} than this version")
             for connection, _, data in reader.messages(connections):
                 yield reader.deserialize(data, connection.msgtype)
     except HandPoseError:
@@ -68,16 +79,29 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
         raise HandPoseError(f"cannot read {bag}: {why}") from error
 
 
+@functools.cache
+def _types() -> Any:
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    from hand_pose_3d.ros.recording import message_definitions
+
+    types = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in message_definitions().items():
+        types.register(get_types_from_msg(text, name))
+    return types
+
+
 def listen(view: TopicView, image: str, hands: str) -> None:
     """Show topics as they come, until interrupted."""
     import rclpy
+    from rclpy.exceptions import NameValidationException
     from rclpy.executors import ExternalShutdownException
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import CompressedImage, Image
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    rclpy.init(args=None)
+    start.init()
     try:
         node = rclpy.create_node("rerun_view")
         kind = CompressedImage if image.endswith("/compressed") else Image
@@ -87,6 +111,8 @@ def listen(view: TopicView, image: str, hands: str) -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except NameValidationException as error:
+        raise InvalidInputError(str(error).splitlines()[0]) from error
     finally:
         rclpy.try_shutdown()
 

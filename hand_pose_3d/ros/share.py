@@ -32,18 +32,29 @@ def profile_environment(profile: Path | None, environment: Mapping[str, str]) ->
 
 def own_arguments(arguments: Sequence[str] | None) -> list[str]:
     """The arguments (None: this process's) that are not ROS's, which stand between --ros-args and -- or the end."""
-    out, ros = [], False
+    return _split(arguments)[0]
+
+
+def ros_arguments(arguments: Sequence[str] | None) -> list[str]:
+    """The arguments (None: this process's) that are ROS's, with --ros-args and -- about them."""
+    return _split(arguments)[1]
+
+
+def _split(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    own: list[str] = []
+    ros: list[str] = []
+    inside = False
     for argument in sys.argv[1:] if arguments is None else arguments:
-        if argument == "--ros-args" or (ros and argument == "--"):
-            ros = argument == "--ros-args"
-        elif not ros:
-            out.append(argument)
-    return out
+        begins, ends = argument == "--ros-args", inside and argument == "--"
+        (ros if begins or inside else own).append(argument)
+        inside = begins or (inside and not ends)
+    return own, ros
 
 
 def log_somewhere() -> None:
     """Give ROS a temporary folder for its logs where there is no home, or one that cannot be written; else it ends."""
-    home = os.environ.get("ROS_HOME") or os.path.join(os.path.expanduser("~"), ".ros")
+    # As rcl reads it: from the variable only, unlike Python, which asks the system as well.
+    home = os.environ.get("ROS_HOME") or os.path.join(os.environ.get("HOME", ""), ".ros")
     folder = os.path.join(home, "log")
     if "ROS_LOG_DIR" in os.environ:
         return

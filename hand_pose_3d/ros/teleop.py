@@ -154,7 +154,7 @@ class HandTeleopNode(Node):
                 return broken(hand.track_id, hand.side, why), hand
             p = self.parameters
             return observe(hand, camera.rotation, camera.translation_m, p.min_fingertip_score), hand
-        except ValueError as error:  # what NumPy, SciPy and enums say of numbers that are none
+        except InvalidInputError as error:
             self._rejected += 1
             side = Side(message.side) if message.side in set(Side) else Side.UNKNOWN
             return broken(message.track_id, side, f"the message of the hand holds no hand: {error}"), None

@@ -26,6 +26,7 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, quiet_environment
 from hand_pose_3d.ros.demo import NODE, as_parameter, prepare, remember
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
@@ -89,6 +90,8 @@ class TeleopDemo:
     def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str] = NODE) -> None:
         import rclpy
 
+        start.init()
+        self.ros = rclpy.create_node("teleop_demo")
         self.options, self.pictures, self.node_command = options, pictures, node_command
         self.by_pinch = options.clutch == "pinch" or (
             options.clutch == "auto" and (options.input == "teleop_clip" or pictures.live)
@@ -114,8 +117,6 @@ class TeleopDemo:
         self._writer.start()
         self.children = Children()
         self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d_")
-        rclpy.init()
-        self.ros = rclpy.create_node("teleop_demo")
         self._listen()
 
     # Run

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import LARGEST, InvalidInputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +35,13 @@ class Pose:
 
 
 def pose(position: Any, quaternion_xyzw: Any, received_s: float = float("inf")) -> Pose:
-    """A checked pose. Raises InvalidInputError for numbers that are not finite and a quaternion that is none."""
+    """A checked pose. Raises InvalidInputError for numbers that are none or huge and a quaternion that is none."""
     from scipy.spatial.transform import Rotation
 
     numbers = np.array([*position, *quaternion_xyzw], dtype=float)
-    length = float(np.linalg.norm(numbers[3:]))
-    if not np.isfinite(numbers).all() or not 0.9 < length < 1.1:
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(numbers[3:]))
+    if not np.all(np.abs(numbers) <= LARGEST) or not 0.9 < length < 1.1:
         raise InvalidInputError(f"{numbers.tolist()} is no pose: position, then a quaternion of length 1")
     return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), numbers[:3], received_s)
 

@@ -79,6 +79,7 @@ class Client:
         self.info = self.ros.create_publisher(CameraInfo, "camera_info", 10)
         self.depth = self.ros.create_publisher(Image, "depth", 10)
         self.got: dict[str, list] = {}
+        self._services: dict[str, object] = {}
         self._time = 1000
         for topic, kind in (
             ("~/hands", HandPose3DArray),
@@ -114,15 +115,15 @@ class Client:
         self.until(lambda: self.ros.count_publishers("/tf") and self.ros.count_publishers(self.name + "/hands"))
         self.be_found()
 
-    def be_found(self) -> None:
-        """Wait until the node has found what was made here so far.
+    def be_found(self, node: str = "") -> None:
+        """Wait until the node (the tracker if none is named) has found what was made here so far.
 
         It finds publishers and subscriptions in the order in which they were made, and the service's client, which it
         answers, is the last of them.
         """
         from rcl_interfaces.srv import GetParameters
 
-        client = self.ros.create_client(GetParameters, f"{self.name}/get_parameters")
+        client = self.ros.create_client(GetParameters, f"{node or self.name}/get_parameters")
         self.until(client.service_is_ready, what="the node's services")
         answers: list = []
         while not any(answer.done() for answer in answers):
@@ -186,13 +187,24 @@ class Client:
                 return answer
         raise AssertionError(f"did not happen: {condition}")
 
+    def begin_call(self, kind: type, service: str, request):
+        """Call a service of the node; the future of its answer.
+
+        Clients are kept, and the node has found a new one before its first request: what it answers to one that it has
+        not found is lost.
+        """
+        name = service.replace("~", self.name)
+        if name not in self._services:
+            client = self._services[name] = self.ros.create_client(kind, name)
+            self.until(client.service_is_ready, what=f"service {service}")
+            self.be_found(name.rpartition("/")[0])
+        self.until(self._services[name].service_is_ready, what=f"service {service}")
+        return self._services[name].call_async(request)
+
     def call(self, kind: type, service: str, request, timeout: float = PATIENCE_S):
-        """Call a service of the node."""
-        client = self.ros.create_client(kind, service.replace("~", self.name))
-        self.until(client.service_is_ready, what=f"service {service}")
-        future = client.call_async(request)
+        """Call a service of the node and wait for its answer."""
+        future = self.begin_call(kind, service, request)
         self.until(future.done, timeout, f"answer of {service}")
-        self.ros.destroy_client(client)
         return future.result()
 
     def set_parameters(self, **values):

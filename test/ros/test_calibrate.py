@@ -35,10 +35,7 @@ def begin(client):
     """Call the service; the future of its answer."""
     from std_srvs.srv import Trigger
 
-    service = client.ros.create_client(Trigger, "/hand_pose_3d/calibrate")
-    client.until(service.service_is_ready)
-    client.be_found()  # before it can answer
-    return service.call_async(Trigger.Request())
+    return client.begin_call(Trigger, "~/calibrate", Trigger.Request())
 
 
 def show(client, future, value, depth_m=None, seconds=PATIENCE_S + 5):

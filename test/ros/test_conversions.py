@@ -314,6 +314,8 @@ def test_binning_and_region_of_interest():
         {"d": [0.1] * 2, "distortion_model": "equidistant"},
         {"d": [0.1] * 5, "distortion_model": "none"},
         {"distortion_model": "thin_glass"},
+        {"k": [500.0] * 8},
+        {"k": [500.0, 20, 320, 0, 510.0, 240, 0, 0, 1]},
     ],
 )
 def test_bad_camera_info(change):

@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 from fake_estimator import FakeEstimator, make_hand
 from media import damaged, encoded, scene
-from ros_client import DOMAIN
+from ros_client import DOMAIN, HERE
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import LARGEST, InvalidInputError
 from hand_pose_3d.placement import place
 from hand_pose_3d.skeleton import Side
 
 rclpy = pytest.importorskip("rclpy")
+
+# Numbers that overflow have come through a door that should have refused them.
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 CASES = int(os.environ.get("FUZZ_CASES", 1000))
 NUMBERS = (0.0, -0.0, 1.0, -1.0, 0.5, 32.0, 60.0, 1e-9, 1e-300, 1e9, 1e300, math.nan, math.inf, -math.inf)
@@ -249,7 +253,7 @@ def spoiled(message, rng):
     return message
 
 
-def test_hands_frames_and_buttons_of_any_content(make_node, monkeypatch):
+def test_hands_frames_and_buttons_of_any_content(make_node, monkeypatch, capsys):
     """The clutch is closed whenever it can be, so that what is published would move a robot."""
     pytest.importorskip("trajectory_msgs")
     from geometry_msgs.msg import TransformStamped
@@ -261,11 +265,17 @@ def test_hands_frames_and_buttons_of_any_content(make_node, monkeypatch):
 
     from hand_pose_3d.ros import teleop, teleop_outputs
     from hand_pose_3d.ros.messages import hand_message
+    from hand_pose_3d.ros.rerun_view import TopicView
 
     def bend(keypoints):
         assert np.isfinite(keypoints).all()
         return {"finger": float(keypoints[8, 1])}
 
+    class View:
+        def hands(self, hands, stamp_s):
+            shown.extend(hands)
+
+    view, shown = TopicView(View()), []
     rng, now = random.Random("hands"), time.monotonic()
     monkeypatch.setattr(teleop, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now)}))
     monkeypatch.setattr(teleop_outputs, "_robot_hand", lambda parameters: bend)
@@ -286,7 +296,9 @@ def test_hands_frames_and_buttons_of_any_content(make_node, monkeypatch):
         ]
         message = HandPose3DArray(header=header, hands=hands)
         good = rng.random() < 0.7
-        deliver(node, "/hand_pose_3d/hands", message if good else spoiled(message, rng))
+        message = message if good else spoiled(message, rng)
+        deliver(node, "/hand_pose_3d/hands", message)
+        view.show(message)
         joy = Joy(buttons=[rng.choice((0, 1, 1, 1, -1)) for _ in range(rng.randrange(3))])
         deliver(node, "/joy", spoiled(joy, rng))
         frames = [mount] if number % 10 == 0 else [spoiled(TransformStamped(header=header, child_frame_id="tool"), rng)]
@@ -299,7 +311,38 @@ def test_hands_frames_and_buttons_of_any_content(make_node, monkeypatch):
             node._report()
     for name, messages in told.items():
         assert np.isfinite(list(numbers(messages))).all(), name
+    assert len(shown) > CASES / 2 and max(np.abs(hand.keypoints_px).max() for hand in shown) <= LARGEST
+    assert max(len(line) for line in capsys.readouterr().err.splitlines()) < 300
     low, high = node.parameters.box_m
     targets = np.array([(p.x, p.y, p.z) for p in (m.pose.position for m in told["target_pose"])])
     assert engaged > CASES / 10 and np.ptp(targets, axis=0).max() > 0.005
     assert (targets >= low - 1e-9).all() and (targets <= high + 1e-9).all()
+
+
+PARAMETERS = b"""/**:
+  ros__parameters:
+    max_hands: 3
+    reference_length: 0.042
+    smoothing:
+      beta_px: 1
+    device: cpu
+    tf_prefix: 7
+"""
+
+
+def test_parameter_files_of_any_content(tmp_path, monkeypatch):
+    from hand_pose_3d.ros import parameters, start
+
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(DOMAIN))
+    rng, path, read = random.Random(24), tmp_path / "p.yaml", 0
+    whole = (HERE.parents[1] / "config" / "hand_pose_3d.yaml").read_bytes()
+    for number in range(CASES):
+        path.write_bytes(damaged(whole if number % 10 == 0 else PARAMETERS, rng))
+        try:
+            start.init(["--ros-args", "--params-file", str(path)])
+            read += parameters.declare(rclpy.create_node("hand_pose_3d")).max_hands > 0
+        except InvalidInputError as error:
+            assert len(str(error).splitlines()) == 1, (number, error)
+        finally:
+            rclpy.try_shutdown()
+    assert read > CASES / 10

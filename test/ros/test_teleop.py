@@ -73,15 +73,12 @@ class Robot:
     def engage(self, on: bool = True):
         from std_srvs.srv import SetBool
 
-        client = self.ros.create_client(SetBool, "/hand_teleop/engage")
-        self.client.until(client.service_is_ready)
-        future = client.call_async(SetBool.Request(data=on))
+        future = self.client.begin_call(SetBool, "/hand_teleop/engage", SetBool.Request(data=on))
         begin = time.monotonic()
         while not future.done():
             assert time.monotonic() < begin + 30
             self.send(a_hand(0.0))
             self.client.spin(PERIOD_S)
-        self.ros.destroy_client(client)
         return future.result()
 
     def follow(self, seconds: float, hands_at, least_m: float = 0.02) -> None:

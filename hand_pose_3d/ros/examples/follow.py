@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.ros import start
+from hand_pose_3d.ros.messages import hand_from_message
 
 SIDES = ("any", "left", "right")
 """Names by HandPose3D.SIDE_*; 0 for any."""
@@ -18,26 +22,22 @@ def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
     return (same or fitting or [None])[0]
 
 
-def points(message_points: Sequence[Any]) -> np.ndarray:
-    """(N, 3) of geometry_msgs/Point."""
-    return np.array([(p.x, p.y, p.z) for p in message_points])
-
-
 def follow_hand(
-    name: str, hands: str, side: str, kind: type, topic: str, command: Callable[[Any, Any], Any | None]
-) -> None:
+    name: str, hands: str, side: str, kind: type, topic: str, command: Callable[[HandPose, Any], Any]
+) -> int:
     """Run a node until it is interrupted: it publishes `command(hand, header)` on a topic of messages of that kind.
 
-    name: of the node; hands: topic of HandPose3DArray; side: one of SIDES. Without a hand, and where command returns
-    None, nothing is published.
+    name: of the node; hands: topic of HandPose3DArray; side: one of SIDES. Without a hand nothing is published.
+    Returns the exit status.
     """
     import rclpy
+    from rclpy.exceptions import NameValidationException
     from rclpy.executors import ExternalShutdownException
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    rclpy.init(args=None)
     try:
+        start.init()
         node = rclpy.create_node(name)
         publisher: Any = node.create_publisher(kind, topic, 10)
         track_id: int | None = None
@@ -48,14 +48,19 @@ def follow_hand(
             if hand is None:
                 return
             track_id = hand.track_id
-            answer = command(hand, message.header)
-            if answer is not None:
-                publisher.publish(answer)
+            try:
+                publisher.publish(command(hand_from_message(hand), message.header))
+            except InvalidInputError as error:
+                node.get_logger().warning(f"hand left out: {error}", throttle_duration_sec=5.0)
 
         node.create_subscription(HandPose3DArray, hands, follow, 1)
         node.get_logger().info(f"following {side} hands on {hands}")
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except (HandPoseError, NameValidationException) as error:
+        print(f"{name}: {one_line(str(error).splitlines()[0])}", file=sys.stderr)
+        return 1
     finally:
         rclpy.try_shutdown()
+    return 0

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
+from hand_pose_3d.errors import HandPoseError, check_numbers
+from hand_pose_3d.hands import HandPose
+from hand_pose_3d.ros.examples.follow import SIDES, follow_hand
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP
 
@@ -69,15 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from std_msgs.msg import Float64MultiArray
 
+    try:
+        check_numbers({"--max-opening": options.max_opening, "--speed": options.speed}, positive=True)
+    except HandPoseError as error:
+        print(f"pinch_gripper: {error}", file=sys.stderr)
+        return 1
     gripper = PinchGripper(PinchConfig(max_opening_m=options.max_opening, speed_m_s=options.speed))
 
-    def command(hand: Any, header: Any) -> Float64MultiArray:
+    def command(hand: HandPose, header: Any) -> Float64MultiArray:
         stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
-        opening = gripper(points(hand.keypoints_canonical), np.array(hand.keypoint_scores), stamp_s)
+        opening = gripper(hand.keypoints_canonical, hand.keypoint_scores, stamp_s)
         return Float64MultiArray(data=[opening])
 
-    follow_hand("pinch_gripper", options.hands, options.side, Float64MultiArray, options.commands, command)
-    return 0
+    return follow_hand("pinch_gripper", options.hands, options.side, Float64MultiArray, options.commands, command)
 
 
 if __name__ == "__main__":

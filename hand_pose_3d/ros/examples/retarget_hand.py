@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hand_pose_3d.errors import one_line
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.retargeting import HandRetargeter, plain_hand_urdf
-from hand_pose_3d.ros.examples.follow import SIDES, follow_hand, points
+from hand_pose_3d.ros.examples.follow import SIDES, follow_hand
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.skeleton import Side
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
+    import yaml
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--side", choices=SIDES[1:], default="right", help="hand to follow")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
@@ -34,26 +36,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--write-urdf", type=Path, metavar="FILE", help="write the plain model and end")
     options = parser.parse_args(own_arguments(arguments))
     side = Side[options.side.upper()]
-    if options.write_urdf:
-        print(write_beside(options.write_urdf, plain_hand_urdf(side).encode()))
-        return 0
     try:
+        if options.write_urdf:
+            print(write_beside(options.write_urdf, plain_hand_urdf(side).encode()))
+            return 0
         retargeter = HandRetargeter(side, options.config, options.urdf_dir)
     except ImportError as error:
         print(f"retarget_hand: needs dex-retargeting (pip install dex-retargeting six): {error}", file=sys.stderr)
         return 1
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        what = options.write_urdf or options.config or "the plain model"
+        print(f"retarget_hand: {one_line(what)} cannot be used: {one_line(error)}", file=sys.stderr)
+        return 1
 
     from sensor_msgs.msg import JointState
 
-    def command(hand: Any, header: Any) -> JointState | None:
-        canonical = points(hand.keypoints_canonical)
-        if not np.isfinite(canonical).all():
-            return None
-        joints = retargeter(canonical)
+    def command(hand: HandPose, header: Any) -> JointState:
+        joints = retargeter(hand.keypoints_canonical)
         return JointState(header=header, name=list(joints), position=list(joints.values()))
 
-    follow_hand("retarget_hand", options.hands, options.side, JointState, options.joints, command)
-    return 0
+    return follow_hand("retarget_hand", options.hands, options.side, JointState, options.joints, command)
 
 
 if __name__ == "__main__":
