@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
+PINS ?=
 EXTRAS ?= dev
 INPUT ?=
 OUT ?=
@@ -30,10 +31,11 @@ BUILD_FILES := pyproject.toml setup.py package.xml CMakeLists.txt \
 test: lint
 	$(BIN)/python -m pytest
 
-# The oldest versions that setup.py and the extra `test` declare, and no other extra; for Python 3.10 and 3.11.
-OLDEST := $(shell sed -n '/^DEPENDENCIES/,/^]/s/.*"\(.*\)>=\(.*\)",/\1==\2/p' setup.py) pytest==7.4.0
+# The lowest version of everything that setup.py and these extras declare; for Python 3.10 and 3.11.
+OLDEST := $(shell { sed -n '/^DEPENDENCIES/,/^]/p' setup.py; grep -E '^(bag|test|train|viewer) = ' pyproject.toml; } \
+	| grep -oE '[a-z0-9-]+[>~]=[0-9.]+' | sed 's/[>~]=/==/')
 test-oldest:
-	$(MAKE) VENV=.venv-oldest EXTRAS=test TORCH="$(OLDEST)" install
+	$(MAKE) VENV=.venv-oldest EXTRAS=test,train,viewer TORCH="$(filter torch==%,$(OLDEST))" PINS="$(OLDEST)" install
 	AMENT_PREFIX_PATH="$(CURDIR)/.venv-oldest" PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest
 
 # What `make test` tries a thousand times, ten thousand times.
@@ -72,7 +74,7 @@ $(VENV)/.torch:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hand_pose_3d needs Python 3.10 or newer")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
-	printf '%s\n' $(TORCH) > $@
+	printf '%s\n' $(TORCH) $(PINS) > $@
 
 clean:
 	rm -rf $(VENV) .venv-oldest build install log *.egg-info

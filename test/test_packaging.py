@@ -112,8 +112,14 @@ def test_install_script_asks_for_what_pip_asks_for():
 def test_oldest_versions_are_those_that_are_declared():
     done = subprocess.run(["make", "-n", "test-oldest"], cwd=ROOT, capture_output=True, text=True, check=True)
     dependencies = re.search(r"^DEPENDENCIES = (\[.*?\])", (ROOT / "setup.py").read_text(), re.DOTALL | re.MULTILINE)
-    declared = [each.replace(">=", "==") for each in ast.literal_eval(dependencies[1])]
-    assert " ".join(declared) in done.stdout
+    declared = ast.literal_eval(dependencies[1])
+    extras = re.search(r"pip install .*\[(.*)\]", done.stdout)[1].split(",")
+    text = (ROOT / "pyproject.toml").read_text()
+    for extra in (*extras, "bag"):
+        listed = ast.literal_eval(re.search(rf"^{extra} = (\[.*\])$", text, re.MULTILINE)[1])
+        declared += [each for each in listed if "[" not in each]
+    pinned = re.search(r"^printf '%s\\n' (.*) >", done.stdout, re.MULTILINE)[1].split()
+    assert len(declared) > 12 and set(pinned) == {re.sub("[>~]=", "==", each) for each in declared}
 
 
 def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():

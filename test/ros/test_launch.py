@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from importlib.machinery import SourceFileLoader
@@ -174,6 +175,21 @@ def test_without_a_hand_the_view_is_where_hands_are_wont_to_be():
     assert config == rviz_config()
     picture = in_view(config, make_hand(Side.RIGHT, 0.4, Camera(500, 500, 320, 240)).keypoints_m)
     assert (np.abs(picture) < 1).all() and np.ptp(picture, axis=0).max() > 0.4
+
+
+def test_foxglove_shows_hands_in_space_as_the_image_does():
+    layout = json.loads((ROOT / "config" / "foxglove.json").read_text(encoding="utf-8"))
+    camera = layout["configById"]["3D!hands"]["cameraState"]
+    assert camera["perspective"] and camera["thetaOffset"] == 0
+    sine, cosine = np.sin(np.radians(camera["phi"])), np.cos(np.radians(camera["phi"]))
+    # Foxglove's camera at phi = 0 looks along -z, with y up; phi turns it about x.
+    away, up = np.array([0, -sine, cosine]), np.array([0, cosine, sine])
+    points = make_hand(Side.RIGHT, 0.4, Camera(500, 500, 320, 240)).keypoints_m
+    seen = points - (np.array(camera["targetOffset"]) + camera["distance"] * away)
+    depth = seen @ -away
+    picture = np.column_stack([seen[:, 0], seen @ up]) / (depth * np.tan(np.radians(camera["fovy"]) / 2))[:, None]
+    assert (depth > camera["near"]).all() and (np.abs(picture) < 1).all()
+    assert np.corrcoef(picture[:, 1], -points[:, 1])[0, 1] > 0.9 and np.ptp(picture, axis=0).max() > 0.4
 
 
 def test_arguments_of_ros_are_left_to_ros():
