@@ -41,10 +41,10 @@ def options_parser(name: str, text: str, *, inputs: str, default: str = "", out:
 class Player:
     """One run: starts the nodes, plays the input to them and listens. What it writes is named in `written`.
 
-    listeners: how many subscribe to the images; they begin when all are there.
+    listeners: how many subscribe to images and to camera_info; the input begins when all are there.
     """
 
-    listeners = 2
+    listeners = 2, 2
 
     def __init__(self, name: str, options: argparse.Namespace, pictures: Pictures) -> None:
         import rclpy
@@ -73,7 +73,7 @@ class Player:
         """Wait until these nodes are ready for images. Raises HandPoseError when they are not."""
         self._nodes += nodes
         end = time.monotonic() + _START_TIMEOUT_S
-        while not (ready() and self.ros.count_subscribers("/image") >= self.listeners):
+        while not (ready() and self.ros.count_subscribers("/image") >= self.listeners[0]):
             if any(node.poll() is not None for node in nodes):
                 raise HandPoseError("a node did not start; what it said stands above")
             if time.monotonic() > end:
@@ -88,7 +88,8 @@ class Player:
             camera_file=as_parameter(self.options.camera_file),
             duration=float(self.options.seconds or seconds),
             loop=loop,
-            wait_for=self.listeners,
+            wait_for=self.listeners[0],
+            wait_for_info=self.listeners[1],
         )
         while source.poll() is None:
             if any(node.poll() is not None for node in self._nodes):

@@ -89,6 +89,7 @@ class TeleopDemo(play.Player):
         self.coded: list[bytes] = []
         """A camera's images; those of a file are read again."""
         self.hands: dict[float, list[HandPose]] = {}
+        self._hands_received: list[tuple[bytes, float]] = []
         self.delays_s: list[float] = []
         self.clutch: list[tuple[float, bool]] = []
         self.reasons: list[tuple[float, str]] = []
@@ -103,7 +104,7 @@ class TeleopDemo(play.Player):
         self._asked_s = -math.inf
         self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d_")
         super().__init__("teleop_demo", options, pictures)
-        self.listeners = 2 if pictures.live else 1
+        self.listeners = (2, 1) if pictures.live else (1, 2)
 
     def run(self) -> None:
         self._listen()
@@ -167,7 +168,7 @@ class TeleopDemo(play.Player):
             make(Image, "/image", self.later(self._on_image), quality, raw=True)
         else:
             make(CameraInfo, "/camera_info", self._on_info, quality)
-        make(HandPose3DArray, "/hand_pose_3d/hands", self.later(self._on_hands), quality, raw=True)
+        make(HandPose3DArray, "/hand_pose_3d/hands", self._on_hands, quality, raw=True)
         make(DiagnosticArray, "/diagnostics", self._on_diagnostics, quality)
         make(PoseStamped, "/hand_teleop/target_pose", self._on_target, 1)
         make(Float64, "/hand_teleop/gripper/opening", self._on_opening, 1)
@@ -196,16 +197,20 @@ class TeleopDemo(play.Player):
         self.coded.append(encode_image(image_to_rgb(message), ".jpg"))
         self.stamps_s.append(_seconds(message.header.stamp))
 
-    def _on_hands(self, data: bytes, received_ns: int) -> None:
+    def _on_hands(self, data: bytes) -> None:
+        self._hands_received.append((data, self._now_s()))
+
+    def _read_hands(self) -> None:
         from rclpy.serialization import deserialize_message
 
         from hand_pose_3d.msg import HandPose3DArray
         from hand_pose_3d.ros.messages import hand_from_message
 
-        message = deserialize_message(data, HandPose3DArray)
-        stamp_s = _seconds(message.header.stamp)
-        self.delays_s.append(1e-9 * received_ns - stamp_s)
-        self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
+        for data, received_s in self._hands_received:
+            message = deserialize_message(data, HandPose3DArray)
+            stamp_s = _seconds(message.header.stamp)
+            self.delays_s.append(received_s - stamp_s)
+            self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
 
     def _on_target(self, message: Any) -> None:
         from scipy.spatial.transform import Rotation
@@ -279,6 +284,7 @@ class TeleopDemo(play.Player):
     # Results
 
     def finish(self) -> str:
+        self._read_hands()
         self._film()
         errors = 1e3 * np.array([m.error_m for m in self.moments if math.isfinite(m.error_m)])
         cubes = np.array([m.cube_m for m in self.moments])

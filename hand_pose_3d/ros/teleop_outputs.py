@@ -66,7 +66,8 @@ class TeleopOutputs:
         twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z = target.velocity_m_s.tolist()
         twist.twist.angular.x, twist.twist.angular.y, twist.twist.angular.z = target.turn_rad_s.tolist()
         self._pose.publish(posed)
-        self._twist.publish(twist)
+        if self._twist.get_subscription_count():
+            self._twist.publish(twist)
         opening = target.gripper_opening_m
         if opening is None:
             return
