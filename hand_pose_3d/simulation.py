@@ -155,12 +155,9 @@ class SimulatedArm(_Simulated):
 
     def advance(self, dt: float, target: tuple[np.ndarray, np.ndarray] | None, opening_m: float | None) -> None:
         """Simulate `dt` seconds towards a target pose of the gripper and an opening. None holds what there is."""
-        from scipy.spatial.transform import Rotation
-
         velocity = np.zeros(7)
         if target is not None:
-            x, y, z, w = Rotation.from_matrix(target[1]).as_quat()
-            rotation = self._mink.SO3(np.array([w, x, y, z]))
+            rotation = self._mink.SO3.from_matrix(target[1])
             self._reach.set_target(self._mink.SE3.from_rotation_and_translation(rotation, target[0]))
             wanted = self._mink.solve_ik(
                 self._ik, [self._reach, self._posture], dt, solver="daqp", damping=1e-6, limits=self._limits

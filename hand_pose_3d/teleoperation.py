@@ -17,8 +17,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.grasping import grasp_of
@@ -91,7 +91,7 @@ class TeleoperationConfig:
         2.0, "Hz of cutoff gained per radian a second.", name="filter.beta_turn", low=0.0, high=1000.0
     )
 
-    rate_hz: float = setting(100.0, "Rate of the target.", name="rate", unit="Hz", low=60.0, high=500.0, fixed=True)
+    rate_hz: float = setting(100.0, "Rate of the target.", name="rate", unit="Hz", low=60.0, high=500.0)
     slow_after_s: float = setting(
         0.045,
         "Without a good pose for this time the target slows down.",
@@ -273,6 +273,11 @@ _MOST_SCALED_TURN_RAD = 2.8
 _GRIPPER_MATCH_M = 0.004
 
 
+def _turn(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Rotation vector (3,) in radians from one orientation (3, 3) to another, about the axes of their frame."""
+    return cv2.Rodrigues(after @ before.T)[0][:, 0]
+
+
 class Teleoperation:
     """Times `now_s` are steady seconds of this computer; stamps are the images' own."""
 
@@ -373,7 +378,7 @@ class Teleoperation:
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = float(np.linalg.norm(hand.position_m - raw.position_m))
-            turned = float(Rotation.from_matrix(hand.rotation @ raw.rotation.T).magnitude())
+            turned = float(np.linalg.norm(_turn(raw.rotation, hand.rotation)))
             if moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
             elif turned > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
@@ -384,7 +389,7 @@ class Teleoperation:
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m
         if self.engaged and c.turn_scale not in (0, 1):
-            turned = float(Rotation.from_matrix(rotation @ self._from_hand.rotation.T).magnitude())
+            turned = float(np.linalg.norm(_turn(self._from_hand.rotation, rotation)))
             if turned > _MOST_SCALED_TURN_RAD:
                 self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
 
@@ -490,7 +495,7 @@ class Teleoperation:
             self._move_gripper(dt)
         self._target = Target(
             position_m=np.clip(last.position_m + velocity * dt, low, high),
-            rotation=Rotation.from_rotvec(turn * dt).as_matrix() @ last.rotation if turn.any() else last.rotation,
+            rotation=cv2.Rodrigues(turn * dt)[0] @ last.rotation if turn.any() else last.rotation,
             velocity_m_s=velocity,
             turn_rad_s=turn,
             gripper_opening_m=self._gripper_m,
@@ -504,9 +509,8 @@ class Teleoperation:
         assert hand is not None
         position, rotation = self._from_target
         goal = np.clip(position + c.position_scale * (hand.position_m - start.position_m), *c.box_m)
-        turned = Rotation.from_matrix(hand.rotation @ start.rotation.T).as_rotvec() * c.turn_scale
-        goal_rotation = Rotation.from_rotvec(turned).as_matrix() @ rotation
-        rest = Rotation.from_matrix(goal_rotation @ last.rotation.T).as_rotvec()
+        turned = _turn(start.rotation, hand.rotation) * c.turn_scale
+        rest = _turn(last.rotation, cv2.Rodrigues(turned)[0] @ rotation)
         return (
             approach(goal - last.position_m, c.response_s, c.max_speed_m_s, c.max_acceleration_m_s2, dt),
             approach(rest, c.response_s, c.max_turn_rad_s, c.max_turn_acceleration_rad_s2, dt),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from synthetic_hand import keypoints_of
@@ -12,6 +14,8 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.skeleton import Side
 
 DT = 0.01
+if not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported
 
 
 def test_what_is_missing_is_said(monkeypatch):

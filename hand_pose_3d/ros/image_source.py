@@ -28,7 +28,8 @@ _PARAMETERS = {
     "camera_file": ("", "Calibration of the camera, a YAML file as camera_calibration writes it."),
     "width": (640, "Width that a camera is asked for [pixels]."),
     "height": (480, "Height that a camera is asked for [pixels]."),
-    "wait_for": (0, "Begin when `image` has this many subscribers."),
+    "wait_for": (0, "Begin when `image` has this many subscribers,"),
+    "wait_for_info": (0, "and `camera_info` this many."),
 }
 
 
@@ -78,7 +79,10 @@ def publish(node: Any, pictures: Pictures, settings: dict[str, Any], say: Callab
     # Reliable, which suits subscribers of both kinds; deep enough to bridge a slow moment.
     images = node.create_publisher(Image, "image", QoSProfile(depth=5))
     infos = node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
-    while images.get_subscription_count() < settings["wait_for"]:
+    while (
+        images.get_subscription_count() < settings["wait_for"]
+        or infos.get_subscription_count() < settings["wait_for_info"]
+    ):
         rclpy.spin_once(node, timeout_sec=0.05)
     if settings["wait_for"]:
         time.sleep(0.5)  # both ends of a connection have to know of each other

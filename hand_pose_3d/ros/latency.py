@@ -26,9 +26,9 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros.children import quiet_environment
-from hand_pose_3d.ros.demo import NODE
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
+from hand_pose_3d.ros.play import NODE
 from hand_pose_3d.ros.share import own_arguments
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")

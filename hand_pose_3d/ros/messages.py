@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,10 +41,16 @@ def check_finite(hand: HandPose) -> None:
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
     """Unit quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
-    from scipy.spatial.transform import Rotation
-
-    xyzw = Rotation.from_matrix(rotation).as_quat()
-    return -xyzw if xyzw[3] < 0 else xyzw
+    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
+    # 4 q q^T from which the row of the largest component is taken: Shepperd, J. Guidance and Control 1978.
+    rows = (
+        (1 + a - e - i, b + d, c + g, h - f),
+        (b + d, 1 - a + e - i, f + h, c - g),
+        (c + g, f + h, 1 - a - e + i, d - b),
+        (h - f, c - g, d - b, 1 + a + e + i),
+    )
+    xyzw = np.array(max(enumerate(rows), key=lambda row: row[1][row[0]])[1])
+    return math.copysign(1, xyzw[3]) * xyzw / np.linalg.norm(xyzw)
 
 
 def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> Any:

@@ -251,9 +251,10 @@ def declare(node: Any) -> NodeParameters:
     return declare_all(node, NodeParameters)
 
 
-def declare_all(node: Any, kind: type[Kind]) -> Kind:
+def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:
     """Declare a parameter for every field of a dataclass of settings and return the values the node was started with.
 
+    fixed: all of them are only read now, whatever the fields say.
     Raises InvalidInputError for a value that is not allowed, in one sentence.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -263,7 +264,7 @@ def declare_all(node: Any, kind: type[Kind]) -> Kind:
     for entry in entries:
         metadata, name = entry.metadata, ros_name(entry)
         text = f"{metadata['text']} [{metadata['unit']}]" if metadata["unit"] else metadata["text"]
-        descriptor = ParameterDescriptor(description=text, read_only=metadata["fixed"])
+        descriptor = ParameterDescriptor(description=text, read_only=fixed or metadata["fixed"])
         if metadata["choices"]:
             descriptor.additional_constraints = "one of " + ", ".join(metadata["choices"])
         low, high = metadata["low"], metadata["high"]

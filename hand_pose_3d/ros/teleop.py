@@ -25,6 +25,7 @@ from hand_pose_3d.ros import start
 from hand_pose_3d.ros.diagnostics import OK, WARN, status_message
 from hand_pose_3d.ros.messages import hand_from_message
 from hand_pose_3d.ros.parameters import declare_all
+from hand_pose_3d.ros.polling import Poller
 from hand_pose_3d.ros.teleop_outputs import TeleopOutputs
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 from hand_pose_3d.ros.tf_tree import FrameTree, Pose, pose
@@ -50,8 +51,7 @@ class HandTeleopNode(Node):
         from hand_pose_3d.ros import tf
 
         super().__init__("hand_teleop", **node_arguments)
-        self.parameters = p = declare_all(self, TeleopParameters)
-        self.add_on_set_parameters_callback(self._on_parameters)
+        self.parameters = p = declare_all(self, TeleopParameters, fixed=True)
         self._core = Teleoperation(p)
         self._tree = FrameTree()
         self._camera = pose((p.camera_x_m, p.camera_y_m, p.camera_z_m), _quaternion(p, "camera"))
@@ -70,33 +70,36 @@ class HandTeleopNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
         self.create_subscription(HandPose3DArray, "hand_pose_3d/hands", self._on_hands, 5)
-        kind = tf.message_type()
-        if kind is not None:
+        if p.camera_from == "tf" or p.effector_frame:
+            kind = tf.message_type()
+            if kind is None:
+                raise InvalidInputError("tf2_msgs is not installed: state the camera's pose with camera_from:=stated")
             latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             self.create_subscription(kind, "/tf", lambda message: self._on_tf(message, False), 100)
             self.create_subscription(kind, "/tf_static", lambda message: self._on_tf(message, True), latched)
-        elif p.camera_from == "tf" or p.effector_frame:
-            raise InvalidInputError("tf2_msgs is not installed: state the camera's pose with camera_from:=stated")
         if self._button is not None:
             from sensor_msgs.msg import Joy
 
             self.create_subscription(Joy, "joy", self._on_joy, 5)
         self.create_service(SetBool, "~/engage", self._on_engage)
-        # Steady, so that a stop does not wait for simulated time.
-        clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(1 / p.rate_hz, self._tick, clock=clock)
-        self.create_timer(1.0, self._report, clock=clock)
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._step_s = -math.inf
         self.get_logger().info(
             f"off: following {p.hand_side} hands on {self.resolve_topic_name('hand_pose_3d/hands')} "
             "once the clutch is closed"
         )
 
+    def spin(self) -> None:
+        """Take a step at the node's rate, by a clock that simulated time does not stop, until the context ends."""
+        poller = Poller(self)
+        while self.context.ok():
+            if (now := time.monotonic()) >= self._step_s:
+                due_s = self._step_s
+                self._tick()
+                self._step_s = max(due_s + 1 / self.parameters.rate_hz, now)
+            poller.wait(self._step_s)
+
     # Inputs
-
-    def _on_parameters(self, parameters: Any) -> Any:
-        from rcl_interfaces.msg import SetParametersResult
-
-        return SetParametersResult(successful=False, reason="parameters are read at the start: restart hand_teleop")
 
     def _on_tf(self, message: Any, static: bool) -> None:
         wrong = self._tree.add(message.transforms, time.monotonic(), static)
@@ -120,7 +123,6 @@ class HandTeleopNode(Node):
         self._core.see(seen, stamp_s, now - stamp_s, arrived)
         if self._pinch is not None:
             self._clutch("pinch", self._pinch.update(seen, arrived))
-        self._timer.reset()  # the next step one period from now
         self._tick()
         self._delays_ms.append(1e3 * (time.monotonic() - arrived))
         followed = [hand for _, hand in read if hand is not None and hand.side == p.side and hand.score >= p.min_score]
@@ -219,6 +221,7 @@ class HandTeleopNode(Node):
 
     def _tick(self) -> None:
         now = time.monotonic()
+        self._step_s = now + 1 / self.parameters.rate_hz
         if self._button is not None:
             self._clutch("button", self._button.update(None, now))
         if self._pinch is not None:
@@ -297,13 +300,11 @@ def _quaternion(parameters: TeleopParameters, prefix: str) -> np.ndarray:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop. Returns the exit status."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import ExternalShutdownException
 
     try:
         start.init(arguments)
-        executor = SingleThreadedExecutor()
-        executor.add_node(HandTeleopNode())
-        executor.spin()
+        HandTeleopNode().spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except HandPoseError as error:

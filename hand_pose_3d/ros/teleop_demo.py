@@ -10,26 +10,22 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import queue
 import sys
 import tempfile
-import threading
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import HandPoseError, one_line
+from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
-from hand_pose_3d.ros import start
-from hand_pose_3d.ros.children import Children, quiet_environment
-from hand_pose_3d.ros.demo import NODE, as_parameter, prepare, remember
-from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros import play
+from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
 
@@ -38,7 +34,6 @@ RATE_HZ = 100.0
 """Of the simulated robot's controller."""
 COMMAND_TIMEOUT_S = 0.1
 """The robot holds when its last command is older."""
-_START_TIMEOUT_S = 300.0
 _BASE, _GRIP = "panda_link0", "panda_grip"
 PARAMETERS: dict[str, object] = {
     "base_frame": _BASE,
@@ -58,11 +53,7 @@ PARAMETERS: dict[str, object] = {
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.teleop_demo", description=__doc__.splitlines()[0])
-    parser.add_argument("--input", default="teleop_clip", help="video or /dev/videoN; default: a built-in clip")
-    parser.add_argument("--out", type=Path, default=Path("teleop_output"), help="folder for the results")
-    parser.add_argument("--seconds", type=float, default=0.0, help="how long to run; default: to the end, cameras 30 s")
-    parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
+    parser = play.options_parser("teleop_demo", __doc__, inputs="video", default="teleop_clip", out="teleop_output")
     parser.add_argument(
         "--clutch",
         choices=("auto", "pinch", "service"),
@@ -84,22 +75,21 @@ class Moment:
     target_m: np.ndarray | None
 
 
-class TeleopDemo:
-    """One run: starts the nodes, is the robot, keeps what was seen and done, and draws it afterwards."""
+class TeleopDemo(play.Player):
+    """Is the robot, keeps what was seen and done, and draws it afterwards: drawing would take the nodes' time."""
 
-    def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str] = NODE) -> None:
-        import rclpy
-
-        start.init()
-        self.ros = rclpy.create_node("teleop_demo")
-        self.options, self.pictures, self.node_command = options, pictures, node_command
+    def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str]) -> None:
+        self.node_command = node_command
         self.by_pinch = options.clutch == "pinch" or (
             options.clutch == "auto" and (options.input == "teleop_clip" or pictures.live)
         )
         self.arm, self.hand = SimulatedArm(), SimulatedHand()
         self.moments: list[Moment] = []
-        self.images: list[tuple[float, bytes]] = []
+        self.stamps_s: list[float] = []
+        self.coded: list[bytes] = []
+        """A camera's images; those of a file are read again."""
         self.hands: dict[float, list[HandPose]] = {}
+        self._hands_received: list[tuple[bytes, float]] = []
         self.delays_s: list[float] = []
         self.clutch: list[tuple[float, bool]] = []
         self.reasons: list[tuple[float, str]] = []
@@ -112,57 +102,37 @@ class TeleopDemo:
         self._angles: dict[str, float] = {}
         self._stepped_s = -math.inf
         self._asked_s = -math.inf
-        self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write_down, name="reader")
-        self._writer.start()
-        self.children = Children()
         self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d_")
-        self._listen()
-
-    # Run
+        super().__init__("teleop_demo", options, pictures)
+        self.listeners = (2, 1) if pictures.live else (1, 2)
 
     def run(self) -> None:
-        """Play the input through the nodes. Raises HandPoseError when they do not start or do not answer."""
+        self._listen()
         tracker = self.children.start(self.node_command)
         teleop = self.children.start(
             ("-m", "hand_pose_3d.ros.teleop"),
             {**PARAMETERS, "clutch.pinch": self.by_pinch, "robot_hand": self._robot_hand()},
         )
-        end = time.monotonic() + _START_TIMEOUT_S
-        while not self._ready():
-            if tracker.poll() is not None or teleop.poll() is not None:
-                raise HandPoseError("a node did not start; what it said stands above")
-            if time.monotonic() > end:
-                raise HandPoseError(f"the nodes were not ready after {_START_TIMEOUT_S:.0f} s")
-            self._spin(0.1)
-        self._stepped_s = time.monotonic()
-        source = self.children.start(
-            ("-m", "hand_pose_3d.ros.image_source"),
-            input=as_parameter(self.options.input),
-            camera_file=as_parameter(self.options.camera_file),
-            duration=float(self.options.seconds or (30.0 if self.pictures.live else 0.0)),
-            loop=False,
-            wait_for=2,
-        )
-        begin_s, before_s = time.monotonic(), _processor_s(teleop.pid)
-        while source.poll() is None:
-            if tracker.poll() is not None or teleop.poll() is not None:
-                raise HandPoseError("a node ended before its input did; what it said stands above")
-            self._spin(0.1, robot=True)
+        self.start(tracker, teleop, ready=self._ready)
+        self._stepped_s = begin_s = time.monotonic()
+        before_s = _processor_s(teleop.pid)
+        self.play(30.0 if self.pictures.live else 0.0, loop=False)
         self.teleop_share = (_processor_s(teleop.pid) - before_s) / (time.monotonic() - begin_s)
-        if source.returncode:
-            raise HandPoseError("the image source failed; what it said stands above")
-        self._spin(1.5, robot=True)
+        if not self.stamps_s:
+            raise HandPoseError("no image arrived")
+
+    def spin(self, seconds: float) -> None:
+        """Take messages for so long; once the nodes are ready the robot takes its steps meanwhile."""
+        end = time.monotonic() + seconds
+        while (now := time.monotonic()) < end:
+            due = self._stepped_s + 1 / RATE_HZ if math.isfinite(self._stepped_s) else end
+            if now >= due:
+                self._step()
+            else:
+                super().spin(min(due, end) - now)
 
     def close(self) -> None:
-        """Stop the nodes."""
-        import rclpy
-
-        self.children.stop()
-        self._received.put(None)
-        self._writer.join()
-        self.ros.destroy_node()
-        rclpy.try_shutdown()
+        super().close()
         self._folder.cleanup()
 
     def _robot_hand(self) -> str:
@@ -177,19 +147,7 @@ class TeleopDemo:
 
     def _ready(self) -> bool:
         active = next(iter(self._values.get("hand_pose_3d", {}).values()), "") == "active"
-        return active and bool(self.clutch) and self.ros.count_subscribers("/image") >= 2
-
-    def _spin(self, seconds: float, robot: bool = False) -> None:
-        """Take messages for so long, and with a robot take its steps; however late those are, messages get a turn."""
-        import rclpy
-
-        end = time.monotonic() + seconds
-        while (now := time.monotonic()) < end:
-            due = self._stepped_s + 1 / RATE_HZ if robot else end
-            for _ in range(1 if now < due else 4):
-                rclpy.spin_once(self.ros, timeout_sec=max(min(due, end) - now, 0.0))
-            if robot and time.monotonic() >= due:
-                self._step()
+        return active and bool(self.clutch)
 
     # Topics
 
@@ -197,7 +155,7 @@ class TeleopDemo:
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
         from rclpy.qos import DurabilityPolicy, QoSProfile
-        from sensor_msgs.msg import Image
+        from sensor_msgs.msg import CameraInfo, Image
         from std_msgs.msg import Bool, Float64
         from std_srvs.srv import SetBool
         from trajectory_msgs.msg import JointTrajectory
@@ -206,8 +164,11 @@ class TeleopDemo:
         from hand_pose_3d.ros import tf
 
         make, quality = self.ros.create_subscription, QoSProfile(depth=50)
-        make(Image, "/image", self._later(self._on_image, Image), quality, raw=True)
-        make(HandPose3DArray, "/hand_pose_3d/hands", self._later(self._on_hands, HandPose3DArray), quality, raw=True)
+        if self.pictures.live:
+            make(Image, "/image", self.later(self._on_image), quality, raw=True)
+        else:
+            make(CameraInfo, "/camera_info", self._on_info, quality)
+        make(HandPose3DArray, "/hand_pose_3d/hands", self._on_hands, quality, raw=True)
         make(DiagnosticArray, "/diagnostics", self._on_diagnostics, quality)
         make(PoseStamped, "/hand_teleop/target_pose", self._on_target, 1)
         make(Float64, "/hand_teleop/gripper/opening", self._on_opening, 1)
@@ -220,37 +181,36 @@ class TeleopDemo:
             raise HandPoseError("tf2_msgs is not installed, so nobody can be told where the robot is")
         self._tf = self.ros.create_publisher(kind, "/tf", 10)
 
-    def _later(self, handler: Any, kind: Any) -> Any:
-        """Only the time is taken at once: what takes longer must not hold up the robot."""
-        from rclpy.serialization import deserialize_message
-
-        def receive(data: bytes) -> None:
-            now = self._now_s()
-            self._received.put(lambda: handler(deserialize_message(data, kind), now))
-
-        return receive
-
-    def _write_down(self) -> None:
-        while (entry := self._received.get()) is not None:
-            entry()
-
     def _now_s(self) -> float:
         return self.ros.get_clock().now().nanoseconds * 1e-9
 
-    def _on_image(self, message: Any, received_s: float) -> None:
-        import cv2
+    def _on_info(self, message: Any) -> None:
+        self.stamps_s.append(_seconds(message.header.stamp))
+
+    def _on_image(self, data: bytes, received_ns: int) -> None:
+        from rclpy.serialization import deserialize_message
+        from sensor_msgs.msg import Image
 
         from hand_pose_3d.ros.conversions import image_to_rgb
 
-        coded = cv2.imencode(".jpg", image_to_rgb(message)[..., ::-1])[1]
-        self.images.append((_seconds(message.header.stamp), coded.tobytes()))
+        message = deserialize_message(data, Image)
+        self.coded.append(encode_image(image_to_rgb(message), ".jpg"))
+        self.stamps_s.append(_seconds(message.header.stamp))
 
-    def _on_hands(self, message: Any, received_s: float) -> None:
+    def _on_hands(self, data: bytes) -> None:
+        self._hands_received.append((data, self._now_s()))
+
+    def _read_hands(self) -> None:
+        from rclpy.serialization import deserialize_message
+
+        from hand_pose_3d.msg import HandPose3DArray
         from hand_pose_3d.ros.messages import hand_from_message
 
-        stamp_s = _seconds(message.header.stamp)
-        self.delays_s.append(received_s - stamp_s)
-        self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
+        for data, received_s in self._hands_received:
+            message = deserialize_message(data, HandPose3DArray)
+            stamp_s = _seconds(message.header.stamp)
+            self.delays_s.append(received_s - stamp_s)
+            self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
 
     def _on_target(self, message: Any) -> None:
         from scipy.spatial.transform import Rotation
@@ -323,14 +283,15 @@ class TeleopDemo:
 
     # Results
 
-    def table(self) -> str:
-        """The figures as text."""
+    def finish(self) -> str:
+        self._read_hands()
+        self._film()
         errors = 1e3 * np.array([m.error_m for m in self.moments if math.isfinite(m.error_m)])
         cubes = np.array([m.cube_m for m in self.moments])
         closed_s, stops = self._clutch_times()
-        span = self.images[-1][0] - self.images[0][0] if len(self.images) > 1 else 0.0
+        span = self.stamps_s[-1] - self.stamps_s[0]
         rows = [
-            ("images", f"{len(self.images)} in {span:.1f} s"),
+            ("images", f"{len(self.stamps_s)} in {span:.1f} s"),
             ("hands messages", f"{len(self.delays_s)}"),
             ("clutch", f"closed for {closed_s:.1f} s, by {'pinch' if self.by_pinch else 'service'}"),
             ("stops", "; ".join([str(len(stops)), *stops])),
@@ -348,8 +309,7 @@ class TeleopDemo:
         if len(cubes):
             lifted, moved = cubes[:, 2].max() - cubes[0, 2], np.linalg.norm(cubes[-1, :2] - cubes[0, :2])
             rows.append(("cube", f"lifted by {100 * lifted:.0f} cm, moved by {100 * moved:.0f} cm"))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return play.aligned(rows)
 
     def _clutch_times(self) -> tuple[float, list[str]]:
         """Seconds in which the clutch was closed, and why it opened each time."""
@@ -364,8 +324,8 @@ class TeleopDemo:
     def _end_s(self) -> float:
         return self.moments[-1].time_s if self.moments else 0.0
 
-    def film(self) -> list[Path]:
-        """Draw the video and its best moment; returns their files."""
+    def _film(self) -> None:
+        """Draw the video and its best moment."""
         import cv2
         from tqdm import tqdm
 
@@ -374,10 +334,10 @@ class TeleopDemo:
         hand = View(self.hand, (640, 240), (0.0, 0.0, 0.4), 0.34, (90, -5))
         video = VideoWriter(self.options.out / "teleop.mp4", self.pictures.rate_hz)
         best: tuple[float, np.ndarray | None] = (-1.0, None)
-        for stamp_s, coded in tqdm(self.images, desc="drawing", unit="frame", disable=None):
+        images: Iterable[np.ndarray] = map(_decoded, self.coded) if self.pictures.live else self.pictures.start()
+        for stamp_s, image in zip(tqdm(self.stamps_s, desc="drawing", unit="frame", disable=None), images):
             k = max(bisect_right(times, stamp_s) - 1, 0)
             moment = self.moments[k]
-            image = np.asarray(cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
             camera = self._camera_picture(image, stamp_s)
             left = np.vstack([cv2.resize(camera, (640, 480)), hand.picture(moment.hand)])
             frame = np.hstack([left, arm.picture(moment.arm)])
@@ -386,13 +346,12 @@ class TeleopDemo:
                 best = float(moment.cube_m[2]), frame
         arm.close()
         hand.close()
-        written = [path for path in [video.close()] if path is not None]
+        self.written += [path for path in [video.close()] if path is not None]
         if best[1] is not None:
-            written.append(write_beside(self.options.out / "teleop.png", encode_image(best[1])))
-        return written
+            self.written.append(write_beside(self.options.out / "teleop.png", encode_image(best[1])))
 
     def _camera_picture(self, image: np.ndarray, stamp_s: float) -> np.ndarray:
-        """The image with its hands and, above, what the clutch was at that time."""
+        """The image with its hands and, below, what the clutch was at that time."""
         import cv2
 
         from hand_pose_3d.drawing import draw_hands
@@ -403,9 +362,15 @@ class TeleopDemo:
         text, colour = (
             ("the robot follows", (90, 220, 120)) if closed else ("clutch open: the robot holds", (255, 190, 80))
         )
-        cv2.putText(drawn, text, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 5, cv2.LINE_AA)
-        cv2.putText(drawn, text, (12, 28), cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, 2, cv2.LINE_AA)
+        for shade, width in (((0, 0, 0), 5), (colour, 2)):
+            cv2.putText(drawn, text, (12, len(drawn) - 16), cv2.FONT_HERSHEY_SIMPLEX, 0.8, shade, width, cv2.LINE_AA)
         return drawn
+
+
+def _decoded(coded: bytes) -> np.ndarray:
+    import cv2
+
+    return np.asarray(cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
 
 
 def _seconds(stamp: Any) -> float:
@@ -421,40 +386,14 @@ def _processor_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE) -> int:
+def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = play.NODE) -> int:
     """Run the demo. node_command: what Python runs as the tracker. Returns the exit status."""
     options = _arguments(arguments)
     if not os.environ.get("DISPLAY"):
         os.environ.setdefault("MUJOCO_GL", "egl")
-    try:
-        pictures = open_pictures(options.input, camera_file=options.camera_file)
-        if pictures.kind == "photo":
-            raise HandPoseError(f"{options.input} is a photograph: nothing moves in it; give a video or a camera")
-        if pictures.live:
-            pictures.close()  # for the process that shows it
-        prepare(options.out, [options.input, options.camera_file], RESULTS)
-        quiet_environment()
-        print(f"teleoperation demo: {one_line(options.input)}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
-        demo = TeleopDemo(options, pictures, node_command)
-        try:
-            demo.run()
-        finally:
-            demo.close()
-        if not demo.images:
-            raise HandPoseError("no image arrived")
-        written = demo.film()
-    except HandPoseError as error:
-        print(f"teleoperation demo: {one_line(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    table = demo.table()
-    written.append(write_beside(options.out / "figures.txt", f"{table}\n".encode()))
-    remember(options.out, written)
-    print(f"\n{table}\n")
-    for path in written:
-        print(one_line(path))
-    return 0
+    return play.run(
+        "teleoperation demo", options, RESULTS, lambda made: TeleopDemo(options, made, node_command), photographs=False
+    )
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class TeleopOutputs:
             header.frame_id = parameters.base_frame
         self._opening = node.create_publisher(Float64, "~/gripper/opening", 10)
         self._gripper = node.create_publisher(JointTrajectory, "~/gripper/trajectory", 10)
-        self._command = None
+        self._command: Any = None
         try:
             from control_msgs.msg import GripperCommand
         except ImportError:
@@ -66,16 +66,19 @@ class TeleopOutputs:
         twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z = target.velocity_m_s.tolist()
         twist.twist.angular.x, twist.twist.angular.y, twist.twist.angular.z = target.turn_rad_s.tolist()
         self._pose.publish(posed)
-        self._twist.publish(twist)
+        if self._twist.get_subscription_count():
+            self._twist.publish(twist)
         opening = target.gripper_opening_m
         if opening is None:
             return
-        self._opening.publish(Float64(data=opening))
-        self._gripper.publish(_trajectory([self._parameters.gripper_joint], [opening]))
-        if self._command is not None:
-            from control_msgs.msg import GripperCommand
-
-            self._command.publish(GripperCommand(position=opening, max_effort=self._parameters.gripper_max_effort))
+        joint, effort = self._parameters.gripper_joint, self._parameters.gripper_max_effort
+        for publisher, make in (
+            (self._opening, lambda: Float64(data=opening)),
+            (self._gripper, lambda: _trajectory([joint], [opening])),
+            (self._command, lambda: self._command.msg_type(position=opening, max_effort=effort)),
+        ):
+            if publisher is not None and publisher.get_subscription_count():
+                publisher.publish(make())
 
     def state(self, engaged: bool, again: bool = False) -> None:
         """Whether the clutch is closed; published when that changes, or again. The last word is kept for newcomers."""

@@ -172,17 +172,17 @@ def test_diagnostics_can_be_read_back():
 
 
 def test_the_demo_takes_away_only_what_it_made(tmp_path):
-    from hand_pose_3d.ros import demo
+    from hand_pose_3d.ros import demo, play
 
     def fill():
         (tmp_path / "recording").mkdir()
         for name in ("overlay.mp4", "overlay.png", "figures.txt", "recording/a.mcap"):
             (tmp_path / name).write_text(name)
-        demo.remember(tmp_path, [tmp_path / name for name in demo.RESULTS])
+        play.remember(tmp_path, [tmp_path / name for name in demo.RESULTS])
 
     fill()
     (tmp_path / "notes.txt").write_text("mine")
-    demo.prepare(tmp_path, ["", "/dev/video0"])
+    play.prepare(tmp_path, ["", "/dev/video0"], demo.RESULTS)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".hand_pose_3d_demo.json", "notes.txt"]
     for spoil in ("recording/notes.txt", "overlay.mp4"):  # a new file, and one that was changed
         if not (tmp_path / "overlay.mp4").exists():
@@ -190,10 +190,10 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
         (tmp_path / spoil).write_text("the user's own")
         before = sorted(tmp_path.rglob("*"))
         with pytest.raises(HandPoseError, match=spoil):
-            demo.prepare(tmp_path, [])
+            play.prepare(tmp_path, [], demo.RESULTS)
         assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "overlay.mp4").unlink()
     (tmp_path / "recording" / "notes.txt").unlink()
     with pytest.raises(HandPoseError, match="input"):
-        demo.prepare(tmp_path, [str(tmp_path / "overlay.png")])
-    assert demo.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and demo.as_parameter("0") == "0"
+        play.prepare(tmp_path, [str(tmp_path / "overlay.png")], demo.RESULTS)
+    assert play.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and play.as_parameter("0") == "0"

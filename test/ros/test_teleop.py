@@ -202,7 +202,7 @@ def test_the_other_hands_pinch_is_the_clutch(robot):
         if closed():
             break
     assert closed()
-    made.stream(0.3, lambda t: [a_hand(0.05), a_hand(0.2, Side.LEFT)])
+    made.stream(5.0, lambda t: [a_hand(0.05), a_hand(0.2, Side.LEFT)], until=lambda: not closed())
     assert not closed()
 
 

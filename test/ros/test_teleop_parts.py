@@ -127,7 +127,7 @@ class RecordingNode:
 
     def create_publisher(self, kind, topic, quality):
         self.sent[topic] = []
-        return SimpleNamespace(publish=self.sent[topic].append, get_subscription_count=lambda: 0)
+        return SimpleNamespace(publish=self.sent[topic].append, get_subscription_count=lambda: 1, msg_type=kind)
 
 
 def a_target(opening_m):
