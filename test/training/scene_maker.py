@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
-from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
+from hand_pose_3d.training.scenes import BACKGROUND, HAND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
 
 
 def keypoints(center: tuple[float, float], extent: float, angle: float = 0.0) -> np.ndarray:
@@ -35,9 +35,12 @@ def scene(
     radius: int = 5,
     background: tuple[int, int, int] = (90, 90, 200),
 ) -> LabelledScene:
-    """A picture of (width, height) with the dots of hands (21, 2), whose pixels are of class HAND."""
+    """A picture of (width, height) with the dots of hands (21, 2), whose pixels are of class HAND.
+
+    All others are unknown in an incomplete one.
+    """
     rgb = np.full((size[1], size[0], 3), background, np.uint8)
-    classes = np.zeros((size[1], size[0]), np.uint8)
+    classes = np.full((size[1], size[0]), BACKGROUND if complete else UNKNOWN, np.uint8)
     for uv in hands:
         for k, at in enumerate(uv.round().astype(int).tolist()):
             cv2.circle(rgb, at, radius, colour(k), -1)
