@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parent
 DEPENDENCIES = [
     "click>=8.0",
     "numpy>=1.23.2",
-    "onnx>=1.15",
+    "onnx>=1.16",
     "onnxruntime>=1.19",
     "opencv-python-headless>=4.5.5.62",
     "pyyaml>=6.0",
     "safetensors>=0.4",
     "scipy>=1.9.2",
-    "torch>=2.1",
+    "torch>=2.3",
     "tqdm>=4.60",
 ]
 

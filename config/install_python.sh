@@ -78,7 +78,7 @@ yaml pyyaml>=6.0
 click click>=8.0
 tqdm tqdm>=4.60
 safetensors safetensors>=0.4
-onnx onnx>=1.15
+onnx onnx>=1.16
 onnxruntime onnxruntime>=1.19
 LIST
 if [ -n "$missing" ]; then
@@ -89,7 +89,7 @@ fi
 if ! has torch; then
   say "pip: torch"
   # shellcheck disable=SC2086
-  "$python" -m pip install -q -c "$constraints" $torch_index "torch>=2.1"
+  "$python" -m pip install -q -c "$constraints" $torch_index "torch>=2.3"
 fi
 
 cd /

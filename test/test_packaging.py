@@ -104,7 +104,7 @@ def test_install_script_asks_for_what_pip_asks_for():
     assert subprocess.run(["sh", "-n", script]).returncode == 0
     text = script.read_text()
     listed = re.findall(r"^\S+ (\S+)$", text.partition("<<LIST\n")[2].partition("\nLIST\n")[0], re.MULTILINE)
-    assert sorted([*listed, "torch>=2.1"]) == sorted(dependencies) and '"torch>=2.1"' in text
+    assert sorted([*listed, "torch>=2.3"]) == sorted(dependencies) and '"torch>=2.3"' in text
     skipped = re.search(r'--skip-keys "([^"]+)"', text)[1].split()
     assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
 
