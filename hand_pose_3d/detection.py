@@ -24,7 +24,7 @@ _QUARTER = 0.58
 _LARGEST_FINE = 110.0
 """Pixels of the network's input; larger hands are left to a coarser look."""
 _LEAST_THOROUGH = 0.05
-"""Score of a place that is read in a thorough search."""
+"""Score from which on a place is read in a thorough search."""
 _WHOLE_SCORE = 0.4
 """What is seen as a whole counts more than its pieces if it has this share of their score."""
 _PIECE = 0.45

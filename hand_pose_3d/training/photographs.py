@@ -6,8 +6,8 @@ folder), file and, where a person has looked, hands: yes, no or unknown; without
     python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
 
-What the teacher misses the student may see: `pack --looked FILE` adds predictions of the student at which a person has
-looked, one line of JSON a photograph: file; hands and others, keypoints (21, 2) that lie on a hand and that do not.
+What the teacher misses the student may see: `pack --looked FILE` adds predictions of the student that were looked at,
+one line of JSON a photograph: file; hands and others, keypoints (21, 2) that lie on a hand and that do not.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _LEAST_FACE_PX = 14
 _LOOKED_MARGIN = 1.3
 """Edge of the window of a prediction on no hand over the extent of its keypoints, as when it was read."""
 _LOOKED_SPREAD = 0.06
-"""Of keypoints that a person found to lie on their hand, over its extent: they are right, not exact."""
+"""Of keypoints that were seen to lie on their hand, over its extent: they are right, not exact."""
 _AROUND = 0.25
 """Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
 
@@ -171,8 +171,8 @@ def _overlap(a: TeacherHand, b: TeacherHand) -> float:
 
 @dataclass(frozen=True)
 class Photograph:
-    """source: its folder; image: (H, W, 3); complete: whether there is no other hand; others: (N, 21, 2) where a person
-    saw that a prediction lies on no hand."""
+    """source: its folder; image: (H, W, 3); complete: whether there is no other hand; others: (N, 21, 2) predictions
+    that were seen to lie on no hand."""
 
     source: str
     image: np.ndarray
@@ -182,7 +182,7 @@ class Photograph:
 
 
 def _with_looked(hands: Sequence[TeacherHand], looked: Sequence) -> list[TeacherHand]:
-    """The teacher's hands, and before those of which it is not sure what a person has looked at."""
+    """The teacher's hands, and before those of which it is not sure what was looked at."""
     spread = np.full(NUM_KEYPOINTS, _LOOKED_SPREAD)
     kept = [hand for hand in hands if hand.sure]
     kept += [
@@ -391,7 +391,7 @@ def main() -> None:
     parser.add_argument("--mine", action="store_true", help="keep windows that HandSegNet takes for hands")
     parser.add_argument("--faces", action="store_true", help="with --mine: faces too, needs mediapipe")
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
-    parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions at which a person has looked")
+    parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions that were looked at")
     args = parser.parse_args()
     if args.step == "label":
         label(args.folder, args.labels)

@@ -318,7 +318,7 @@ def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
     elsewhere, on_background = hand + [120, 0], hand + [150, 115]
     assert is_right(scene, hand + 4) is True
     assert is_right(scene, hand + 30) is False  # beside a known hand
-    assert is_right(scene, on_background) is False  # where a person saw none
+    assert is_right(scene, on_background) is False  # where none was seen
     assert is_right(scene, elsewhere) is None and is_right(replace(scene, complete=True), elsewhere) is False
     assert is_right(replace(scene, sure=np.array([False])), hand + 4) is None
     assert is_right(scene, hand - [61, 0]) is None  # reaches out of the picture
