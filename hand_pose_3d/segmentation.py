@@ -32,17 +32,23 @@ def hand_regions(
     import cv2
 
     binary = (probability > threshold).astype(np.uint8)
+    left, top, *size = cv2.boundingRect(binary)
+    if not size[0]:
+        return []
+    # Hand pixels fill a part of most images only.
+    inner = np.s_[top : top + size[1], left : left + size[0]]
+    binary = binary[inner]
     # Squares of this edge around two pixels touch exactly if the pixels are within reach of each other.
     square = np.ones((max(int(reach_px), 1),) * 2, np.uint8)
-    labels = cv2.connectedComponents(cv2.dilate(binary, square), connectivity=8)[1] * binary
-    sizes = np.bincount(labels.ravel())
-    weight = np.bincount(labels.ravel(), weights=np.asarray(probability, dtype=float).ravel())
-    sizes[0] = 0
+    points = cv2.findNonZero(binary).reshape(-1, 2)
+    at = points[:, 1], points[:, 0]
+    labels = cv2.connectedComponents(cv2.dilate(binary, square), connectivity=8)[1][at]
+    sizes, weight = np.bincount(labels), np.bincount(labels, weights=np.asarray(probability)[inner][at])
     regions = []
     for label in np.argsort(-weight, kind="stable"):
         if sizes[label] >= max(min_area_px, 1):
-            x, y, width, height = cv2.boundingRect((labels == label).astype(np.uint8))
-            regions.append(HandRegion((x, y, width, height), float(weight[label] / sizes[label])))
+            x, y, width, height = cv2.boundingRect(points[labels == label])
+            regions.append(HandRegion((left + x, top + y, width, height), float(weight[label] / sizes[label])))
     return regions
 
 
@@ -57,11 +63,16 @@ def grow_region(probability: np.ndarray) -> np.ndarray:
 
     binary = (probability > 0.5).astype(np.uint8)
     found = np.zeros_like(binary)
+    x, y, width, height = cv2.boundingRect(binary)
+    if not width:
+        return found.astype(bool)
     found.flat[int(np.argmax(probability))] = 1
+    # It stays among the hand pixels, which fill a part of most images only.
+    inner, pixels = (mask[y : y + height, x : x + width] for mask in (found, binary))
     square = np.ones((2 * REACH_PX + 1, 2 * REACH_PX + 1), np.uint8)
     for _ in range(max(probability.shape) // 10):
-        grown = np.bitwise_and(cv2.dilate(found, square), binary, dtype=np.uint8)
-        if np.array_equal(grown, found):
+        grown = np.bitwise_and(cv2.dilate(inner, square), pixels)
+        if np.array_equal(grown, inner):
             break
-        found = grown
+        inner[...] = grown
     return found.astype(bool)

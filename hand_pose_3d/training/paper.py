@@ -23,7 +23,7 @@ from hand_pose_3d.networks import HandSegNet, PoseNet
 from hand_pose_3d.networks.lifting import LocalLifting, NearestNeighbourLifting, chain_from_keypoints
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
-from hand_pose_3d.skeleton import MIDDLE_MCP, Side
+from hand_pose_3d.skeleton import MIDDLE_MCP, NUM_KEYPOINTS, Side
 from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.training.scenes import HAND, Scenes
 
@@ -159,11 +159,12 @@ class HandCrops:
         from scipy.stats import truncnorm
 
         pixels, labels, shown = [], [], []
-        for i in index:
-            sample, noise = self.samples[i], self.augmentation.keypoint_px
-            uv = sample.keypoints_px
-            if noise:
-                uv = uv + truncnorm.rvs(-2, 2, scale=noise, size=uv.shape, random_state=rng)
+        noise = np.zeros((len(index), NUM_KEYPOINTS, 2))
+        if self.augmentation.keypoint_px:
+            noise = truncnorm.rvs(-2, 2, scale=self.augmentation.keypoint_px, size=noise.shape, random_state=rng)
+        for i, off in zip(index, noise):
+            sample = self.samples[i]
+            uv = sample.keypoints_px + off
             crop = training_crop(uv, sample.visible, self.size, self.augmentation, rng)
             labels.append(crop.to_crop(uv).astype(np.float32))
             shown.append(sample.visible.astype(np.float32))
