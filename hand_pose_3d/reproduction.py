@@ -266,7 +266,6 @@ class _Reproduction:
             largest_rate=LARGEST_RATE if paper else 0.0,
             evaluate_every_s=min(600.0, max(60.0, seconds / 6)),
             precision="bfloat16" if on_gpu else "float32",
-            workers=max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1) if on_gpu else 0,
             device=self.device,
         )
         figures = run(stage, loop, folder)
@@ -380,10 +379,10 @@ def _report(run: _Reproduction) -> str:
 
 
 _PAPER_NOTES = (
-    "Recipe: section 5 of the paper and its code. Differences: the networks start from random weights, where the "
-    "authors' HandSegNet and PoseNet start from those of Convolutional Pose Machines; keypoint 0 is the wrist and the "
-    "unit the index finger's first bone. A schedule that time shortens has the steps of its learning rate at the same "
-    f"shares, and the rate raised by as much as it is shortened, to at most {LARGEST_RATE:g}."
+    "Recipe: section 5 of the paper and its code. Differences: HandSegNet and PoseNet start from random weights (He et "
+    "al., ICCV 2015), where the authors' start from those of Convolutional Pose Machines; keypoint 0 is the wrist and "
+    "the unit the index finger's first bone. A schedule that time shortens has the steps of its learning rate at the "
+    f"same shares, and the rate raised by as much as it is shortened, to at most {LARGEST_RATE:g}."
 )
 
 _LITE_NOTES = "The networks go on from the shipped weights, which photographs had a part in."

@@ -23,7 +23,7 @@ class HandSegNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        build(self, LAYERS, channels=3)
+        build(self, LAYERS, channels=3, long_chain=True)
 
     def scores_low(self, image: torch.Tensor) -> torch.Tensor:
         """Scores before they are upsampled. image: (N, 3, H, W); returns (N, 2, H // 8, W // 8)."""

@@ -63,16 +63,22 @@ def relu(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, LEAK)
 
 
-def build(module: nn.Module, table: Table, channels: int) -> int:
+def build(module: nn.Module, table: Table, channels: int, long_chain: bool = False) -> int:
     """Add a table's convolutions to a module under their names; returns the channels that leave the table.
 
-    channels: channels of the input.
+    channels: channels of the input. long_chain: begin with weights through which a signal keeps its size over many
+    layers (He et al., Delving deep into rectifiers, ICCV 2015), a tenth as large in layers that give scores. Networks
+    with such chains the authors begin from Convolutional Pose Machines; Xavier's weights are for the others.
     """
     for row in table:
         if isinstance(row, Conv):
             padding = row.kernel // 2 if row.stride == 1 else 0
             layer = nn.Conv2d(channels, row.channels, row.kernel, row.stride, padding)
             init_layer(layer)
+            if long_chain:
+                nn.init.kaiming_normal_(layer.weight, a=LEAK)
+                with torch.no_grad():
+                    layer.weight *= 1.0 if row.relu else 0.1
             module.add_module(row.name, layer)
             channels = row.channels
     return channels

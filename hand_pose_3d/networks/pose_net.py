@@ -37,10 +37,10 @@ class PoseNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        encoding = build(self, ENCODING, channels=3)
-        build(self, STAGE_0, encoding)
-        build(self, STAGE_1, encoding + NUM_KEYPOINTS)
-        build(self, STAGE_2, encoding + NUM_KEYPOINTS)
+        encoding = build(self, ENCODING, channels=3, long_chain=True)
+        build(self, STAGE_0, encoding, long_chain=True)
+        build(self, STAGE_1, encoding + NUM_KEYPOINTS, long_chain=True)
+        build(self, STAGE_2, encoding + NUM_KEYPOINTS, long_chain=True)
 
     def forward(self, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Score maps of the three stages; the last is the result, all three are taught.

@@ -45,7 +45,7 @@ class LoopConfig:
     save_every_s: float = 180.0
     precision: str = "float32"  # or bfloat16, float16 (a GPU's mixed precision)
     device: str = "cpu"
-    workers: int = 0  # further processes that make batches
+    workers: int | None = None  # further processes that make batches; None: for a GPU one a core, for a CPU none
 
 
 class Mixture(Generic[T]):
@@ -260,11 +260,15 @@ class Trainer:
         return progress_of(self.images_seen, self.seconds, self.config) >= 1
 
     def _batches(self) -> Iterable[tuple]:
-        config, source = self.config, _Batches(self.stage, self.config.batch, self.rank, self.images_seen)
-        if config.workers == 0:
+        from hand_pose_3d.evaluation.benchmark.machine import cores
+
+        source = _Batches(self.stage, self.config.batch, self.rank, self.images_seen)
+        on_gpu, workers = self.device.type == "cuda", self.config.workers
+        if workers is None:
+            workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1) if on_gpu else 0
+        if workers == 0:
             return source
-        on_gpu = self.device.type == "cuda"
-        return DataLoader(source, batch_size=None, num_workers=config.workers, prefetch_factor=8, pin_memory=on_gpu)
+        return DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=8, pin_memory=on_gpu)
 
     def step(self, batch: tuple) -> None:
         """Learn from one batch of CPU tensors."""

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from hand_pose_3d import geometry, networks
+from hand_pose_3d.networks import pose_net
 from hand_pose_3d.networks.backbones import HandTrunk
-from hand_pose_3d.networks.layers import BIAS_INIT
+from hand_pose_3d.networks.layers import BIAS_INIT, run
 from hand_pose_3d.networks.lifting import LIFTINGS, _peaks, chain_from_keypoints, keypoints_from_chain
 from hand_pose_3d.skeleton import BONES
 
@@ -37,11 +38,21 @@ def test_parameter_counts(name, parameters, tensors):
 
 def test_initial_values_are_xavier_with_a_small_bias():
     torch.manual_seed(0)
-    layer = networks.HandSegNet().conv4_2
+    layer = networks.ViewpointNet().conv_vp_2_2
     assert bool((layer.bias == BIAS_INIT).all())
-    bound = (6 / (9 * 512 + 9 * 512)) ** 0.5
+    bound = (6 / (9 * 256 + 9 * 256)) ** 0.5
     assert layer.weight.abs().max() <= bound
     assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
+
+
+@torch.inference_mode()
+def test_a_signal_keeps_its_size_through_the_long_networks():
+    torch.manual_seed(0)
+    network = networks.PoseNet()
+    x = torch.randn(1, 3, 64, 64)
+    encoding = run(network, pose_net.ENCODING, x)
+    assert 0.2 < encoding.square().mean().sqrt() < 5
+    assert network(x)[-1].abs().max() < 1
 
 
 def test_segmentation_has_the_size_of_the_image_also_when_it_is_no_multiple_of_eight():
