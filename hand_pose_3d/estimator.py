@@ -48,7 +48,7 @@ the number of hands that are still missing."""
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
 
-    model: str = "auto"  # lite, paper, or auto: lite on a CPU and, as no weights of paper are shipped, on a GPU too
+    model: str = "auto"  # lite, paper, or auto: lite, which sees more, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
     precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -213,7 +214,10 @@ class PaperFamily:
         examples = [np.zeros((2, 256, 256, 3), np.uint8), np.full(2, -1, np.float32)]
         crop = Recipe("PaperCropReader", crop_reader, files[1:], examples, [{0: "n"}, {0: "n"}])
         self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
-        self._keypoints, self._pose = (Conventions.from_metadata(read_metadata(path)) for path in files[1:3])
+        about = [read_metadata(path) for path in files[1:3]]
+        self._keypoints, self._pose = (Conventions.from_metadata(metadata) for metadata in about)
+        # Probability that a hand is right = sigmoid(first + second * logit(mean peak)); the authors' files have none.
+        self._presence: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """See :class:`Family`: always the whole image at once."""
@@ -239,7 +243,7 @@ class PaperFamily:
         return crop_upright(keypoints_px, self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
-        """See :class:`Family`: unchanged, as the paper's networks say nothing about it."""
+        """See :class:`Family`: unchanged, as HandSegNet's mask says nothing of which regions are hands."""
         return hand
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
@@ -247,10 +251,18 @@ class PaperFamily:
         return [
             reading._replace(
                 uv=self._keypoints.keypoints_to_public(reading.uv),
+                presence=self._calibrated(reading.presence),
                 canonical=self._pose.pose_to_public(reading.canonical),
             )
             for reading in _read(self._crop, crops, sides)
         ]
+
+    def _calibrated(self, peak: float) -> float:
+        """Probability of a hand from the mean peak of its score maps."""
+        if self._presence is None:
+            return peak
+        peak = min(max(peak, 1e-3), 1 - 1e-3)
+        return float(1 / (1 + np.exp(-self._presence[0] - self._presence[1] * np.log(peak / (1 - peak)))))
 
 
 FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}

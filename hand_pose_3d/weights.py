@@ -251,8 +251,7 @@ def default_weights(name: str) -> Path:
     row = registry().get(name)
     if row is None:
         listed = ", ".join(sorted(registry())) or "none"
-        others = "; `hand_pose_3d reproduce` trains the paper's" if name.startswith("paper") else ""
-        raise WeightsError(f"no weights named {name!r} are shipped; those that are: {listed}{others}")
+        raise WeightsError(f"no weights named {name!r} are shipped; those that are: {listed}")
     path = FOLDER / row["file"]
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} are not installed: {path} does not exist")

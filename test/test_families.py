@@ -12,6 +12,8 @@ from hand_pose_3d.conventions import CropReading
 from hand_pose_3d.detection import EXTENT_UNIT, Detection, Look
 from hand_pose_3d.families import LiteFamily, PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
+from hand_pose_3d.skeleton import Side
+from hand_pose_3d.weights import Conventions
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 CELL = 4
@@ -130,6 +132,25 @@ def test_the_paper_finds_its_object_first_and_says_nothing_of_readings():
     assert (first.angle, first.score) == (0.0, pytest.approx(0.95))
     seen = hand(0.6)
     assert paper.confirm(seen, first) is seen
+
+
+def test_peaks_of_the_papers_maps_become_probabilities_where_the_weights_say_how():
+    paper = object.__new__(PaperFamily)
+    paper._keypoints = paper._pose = Conventions()
+    peaks = [0.0, 0.4, 0.5, 0.7, 1.0]
+    paper._crop = lambda crops, side: tuple(
+        np.stack(rows) for rows in zip(*(reading(0, presence=peak) for peak in peaks))
+    )
+
+    def presences():
+        return [r.presence for r in paper.read(np.zeros((5, 256, 256, 3), np.uint8), [Side.UNKNOWN] * 5)]
+
+    paper._presence = None
+    assert presences() == peaks
+    paper._presence = [1.0, 4.0]
+    found = presences()
+    assert found == sorted(found) and found[2] == pytest.approx(1 / (1 + np.exp(-1)))
+    assert 0 < found[0] < 0.01 and 0.99 < found[-1] < 1
 
 
 def test_settings_of_the_network_and_of_its_training_agree():

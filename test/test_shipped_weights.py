@@ -1,11 +1,14 @@
 """The shipped networks on rendered scenes that they were not trained on: clear hands are found, and nothing else is."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hand_pose_3d.datasets.boxes import read_boxes
 from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
+from hand_pose_3d.evaluation.benchmark.frames import CLIP, read_clip
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 
 SCENES = read_boxes(Path(__file__).parent / "data" / "scenes")
@@ -38,3 +41,16 @@ def test_no_hand_is_found_where_there_is_none(predictions):
 def test_scenes_hold_clear_hands_of_different_sizes():
     sizes = [max(scene.relative_size(hand) for hand in scene.hands) for scene in SCENES if scene.hands]
     assert len(sizes) == 6 and min(sizes) < 0.16 and max(sizes) > 0.4
+
+
+def test_the_papers_networks_put_a_skeleton_on_the_hand():
+    """On the first second of the built-in clip, which shows one open hand."""
+    frames = read_clip(41).frames[::20]
+    truth = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))["frames"][:41:20]
+    estimator = HandPoseEstimator(model="paper", device="cpu", max_hands=1)
+    for frame, record in zip(frames, truth, strict=True):
+        (expected,) = record["hands"]
+        (hand,) = estimator(frame)
+        uv = np.array(expected["keypoints_2d"])
+        assert hand.side.label == expected["side"]
+        assert np.median(np.linalg.norm(hand.keypoints_px - uv, axis=1)) < 0.05 * np.ptp(uv, axis=0).max()
