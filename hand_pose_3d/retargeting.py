@@ -118,10 +118,24 @@ class HandRetargeter:
     """Joint positions of a robot hand from a person's keypoints."""
 
     def __init__(self, side: Side, config: Path | None = None, urdf_folder: Path | None = None) -> None:
-        """config: a configuration file of dex-retargeting, None for the plain model; urdf_folder: where its URDF is."""
-        from dex_retargeting.retargeting_config import RetargetingConfig
+        """config: a configuration file of dex-retargeting, None for the plain model; urdf_folder: where its URDF is.
+
+        Raises InvalidInputError for files that dex-retargeting cannot use, ImportError without dex-retargeting.
+        """
+        import dex_retargeting.retargeting_config  # noqa: F401
 
         self.side = side
+        try:
+            self._prepare(config, urdf_folder)
+        except Exception as error:  # dex-retargeting checks little, and fails in many ways
+            why = " ".join(str(error).split()) or "it is incomplete"
+            kind = type(error).__name__
+            what = f"{config} is no usable configuration of dex-retargeting" if config else "the plain model fails"
+            raise InvalidInputError(f"{what}: {why} ({kind})") from error
+
+    def _prepare(self, config: Path | None, urdf_folder: Path | None) -> None:
+        from dex_retargeting.retargeting_config import RetargetingConfig
+
         if config is not None:
             if urdf_folder is not None:
                 RetargetingConfig.set_default_urdf_dir(str(urdf_folder))
@@ -129,9 +143,11 @@ class HandRetargeter:
         else:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "plain_hand.urdf"
-                path.write_text(plain_hand_urdf(side), encoding="utf-8")
+                path.write_text(plain_hand_urdf(self.side), encoding="utf-8")
                 self._solver = RetargetingConfig.from_dict(plain_hand_config(str(path))).build()
         self._indices = np.asarray(self._solver.optimizer.target_link_human_indices)
+        if self._indices.min() < 0 or self._indices.max() > 20:
+            raise InvalidInputError("target_link_human_indices must be keypoints, 0 to 20")
         self._vectors = self._solver.optimizer.retargeting_type != "POSITION"
         # The first solution takes a hundred times as long as the others, which a robot that moves must not wait for.
         rest = self._solver.last_qpos.copy()

@@ -10,6 +10,8 @@ from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
 
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
 
 def setting(
     default: Any,
@@ -42,20 +44,30 @@ def as_meant(value: Any, default: Any) -> Any:
     return value
 
 
+def in_type_of(default: Any, name: str, value: Any) -> Any:
+    """The value in the default's type. Raises InvalidInputError, by name, if it cannot mean that."""
+    value = as_meant(value, default)
+    if type(value) is not type(default):
+        raise InvalidInputError(f"{name} must be {_IN_WORDS[type(default)]}, not {value!r}")
+    return value
+
+
 def check_settings(record: Any) -> None:
     """Check every field of a frozen dataclass of settings, in place: whole numbers become floats where those are meant.
 
     Raises InvalidInputError, by name, for a value of another type, outside its range or not among its choices.
     """
     for entry in dataclasses.fields(record):
-        object.__setattr__(record, entry.name, _checked(entry, getattr(record, entry.name)))
+        object.__setattr__(record, entry.name, checked(entry, getattr(record, entry.name)))
 
 
-def _checked(entry: dataclasses.Field, value: Any) -> Any:
-    name, kind, metadata = setting_name(entry), type(entry.default), entry.metadata
-    value = as_meant(value, entry.default)
-    if type(value) is not kind:
-        raise InvalidInputError(f"{name} must be a {kind.__name__}, not {value!r}")
+def checked(entry: dataclasses.Field, value: Any) -> Any:
+    """The value of a field in the field's type.
+
+    Raises InvalidInputError, by name, for one of another type, outside its range or not among its choices.
+    """
+    name, metadata = setting_name(entry), entry.metadata
+    value = in_type_of(entry.default, name, value)
     if metadata["choices"] and value not in metadata["choices"]:
         raise InvalidInputError(f"{name} must be one of {', '.join(metadata['choices'])}, not {value!r}")
     low, high = metadata["low"], metadata["high"]

@@ -133,7 +133,7 @@ PROGRAMS = sorted((ROOT / "hand_pose_3d" / "ros" / "bin").iterdir())
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
 def test_programs_for_ros2_run_are_executable_and_start_a_main(program):
     assert program.stat().st_mode & 0o111
-    module = re.search(r"^from (\S+) import main$", program.read_text(), re.MULTILINE)[1]
+    module = re.search(r"^ *from (\S+) import main$", program.read_text(), re.MULTILINE)[1]
     source = (ROOT / Path(*module.split("."))).with_suffix(".py")
     source = source if source.is_file() else source.with_suffix("") / "__init__.py"
     assert "\ndef main(" in source.read_text()

@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 from synthetic_hand import hand_from, keypoints_of
 
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.joints import JOINT_NAMES
-from hand_pose_3d.retargeting import HandRetargeter, in_robot_frame, plain_hand_urdf
+from hand_pose_3d.retargeting import HandRetargeter, in_robot_frame, plain_hand_config, plain_hand_urdf
 from hand_pose_3d.ros.examples.follow import choose
 from hand_pose_3d.ros.examples.pinch_gripper import PinchConfig, PinchGripper
 from hand_pose_3d.skeleton import Side
@@ -91,3 +93,29 @@ def test_the_robot_takes_the_pose_of_the_hand(side):
     assert abs(joints["middle_mcp_flexion"]) < 0.3
     assert joints["thumb_cmc_flexion"] == pytest.approx(-0.6, abs=0.3)
     assert joints["thumb_cmc_abduction"] == pytest.approx(0.4, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- 1",
+        "a: [",
+        "retargeting: 3",
+        "retargeting: {type: 5}",
+        "retargeting: {type: vector, spam: 1}",
+        "keypoints",
+    ],
+)
+def test_a_broken_configuration_is_refused_in_a_sentence(text, tmp_path):
+    pytest.importorskip("pinocchio")
+    pytest.importorskip("dex_retargeting")
+    (tmp_path / "hand.urdf").write_text(plain_hand_urdf(Side.RIGHT))
+    if text == "keypoints":
+        config = plain_hand_config(str(tmp_path / "hand.urdf"))
+        config["target_link_human_indices"] = [[0] * 10, [99] * 10]
+        text = yaml.safe_dump({"retargeting": config})
+    (tmp_path / "hand.yml").write_text(text)
+    with pytest.raises(InvalidInputError, match="no usable configuration of dex-retargeting") as caught:
+        HandRetargeter(Side.RIGHT, tmp_path / "hand.yml")
+    assert len(str(caught.value).splitlines()) == 1

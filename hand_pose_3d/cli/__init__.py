@@ -6,10 +6,13 @@ import os
 import sys
 from importlib import import_module
 
-import click
+from hand_pose_3d import __version__, interrupts
 
-from hand_pose_3d import __version__
-from hand_pose_3d.errors import HandPoseError, one_line
+interrupts.end_quietly()
+
+import click  # noqa: E402
+
+from hand_pose_3d.errors import HandPoseError, one_line  # noqa: E402
 
 COMMANDS = {
     "predict": "Poses of the hands in images and videos.",

@@ -8,29 +8,38 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError, one_line
-from hand_pose_3d.ros import start, typed_parameters
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import rgb_to_image
+from hand_pose_3d.ros.parameters import declare_all
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.settings import check_settings, setting
 
-_PARAMETERS = {
-    "input": ("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip."),
-    "source": ("auto", "What the input is: auto, camera, video or clip."),
-    "rate": (0.0, "Images a second [Hz]; 0 takes the input's own rate."),
-    "loop": (True, "Start over at the end of a photograph, video or clip; else end."),
-    "duration": (0.0, "End after this time [s]; 0 never."),
-    "frame_id": ("camera_optical_frame", "Frame of the images: z forward, x right, y down (REP 103)."),
-    "camera_file": ("", "Calibration of the camera, a YAML file as camera_calibration writes it."),
-    "width": (640, "Width that a camera is asked for [pixels]."),
-    "height": (480, "Height that a camera is asked for [pixels]."),
-    "wait_for": (0, "Begin when `image` has this many subscribers,"),
-    "wait_for_info": (0, "and `camera_info` this many."),
-}
+
+@dataclass(frozen=True)
+class SourceParameters:
+    """Everything that can be set on the node, read once at its start."""
+
+    input: str = setting("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip.")
+    source: str = setting("auto", "What the input is.", choices=("auto", "camera", "video", "clip"))
+    rate: float = setting(0.0, "Images a second; 0 takes the input's own rate.", unit="Hz", low=0.0, high=1000.0)
+    loop: bool = setting(True, "Start over at the end of a photograph, video or clip; else end.")
+    duration: float = setting(0.0, "End after this time; 0 never.", unit="s", low=0.0, high=1e9)
+    frame_id: str = setting("camera_optical_frame", "Frame of the images: z forward, x right, y down (REP 103).")
+    camera_file: str = setting("", "Calibration of the camera, a YAML file as camera_calibration writes it.")
+    width: int = setting(640, "Width that a camera is asked for.", unit="pixels", low=1, high=65535)
+    height: int = setting(480, "Height that a camera is asked for.", unit="pixels", low=1, high=65535)
+    wait_for: int = setting(0, "Begin when `image` has this many subscribers,", low=0, high=1000)
+    wait_for_info: int = setting(0, "and `camera_info` this many.", low=0, high=1000)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def camera_info(camera: Camera | None, shape: tuple[int, ...], header: Any) -> Any:
@@ -70,7 +79,7 @@ def _endless(pictures: Pictures, loop: bool, rate_hz: float, say: Callable[[str]
         begin_s = due_s + period_s
 
 
-def publish(node: Any, pictures: Pictures, settings: dict[str, Any], say: Callable[[str], None]) -> int:
+def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Callable[[str], None]) -> int:
     """Publish until the end of input or time. Returns how many images were published."""
     import rclpy
     from rclpy.qos import QoSProfile
@@ -80,27 +89,26 @@ def publish(node: Any, pictures: Pictures, settings: dict[str, Any], say: Callab
     images = node.create_publisher(Image, "image", QoSProfile(depth=5))
     infos = node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
     while (
-        images.get_subscription_count() < settings["wait_for"]
-        or infos.get_subscription_count() < settings["wait_for_info"]
+        images.get_subscription_count() < settings.wait_for or infos.get_subscription_count() < settings.wait_for_info
     ):
         rclpy.spin_once(node, timeout_sec=0.05)
-    if settings["wait_for"]:
+    if settings.wait_for:
         time.sleep(0.5)  # both ends of a connection have to know of each other
 
     begin = start = time.monotonic()
     count = 0
-    for picture, due_s in _endless(pictures, settings["loop"], settings["rate"], say):
+    for picture, due_s in _endless(pictures, settings.loop, settings.rate, say):
         while not pictures.live and (wait := start + due_s - time.monotonic()) > 0:
             rclpy.spin_once(node, timeout_sec=wait)
         if pictures.live:
             rclpy.spin_once(node, timeout_sec=0)
         # A source that cannot keep up goes on from now instead of hurrying after the plan.
         start = max(start, time.monotonic() - due_s)
-        message = rgb_to_image(picture, _header(node, settings["frame_id"]))
+        message = rgb_to_image(picture, _header(node, settings.frame_id))
         infos.publish(camera_info(pictures.camera, picture.shape, message.header))
         images.publish(message)
         count += 1
-        if settings["duration"] and time.monotonic() - begin >= settings["duration"]:
+        if settings.duration and time.monotonic() - begin >= settings.duration:
             break
     time.sleep(0.3)  # let the last image leave
     return count
@@ -115,7 +123,6 @@ def _header(node: Any, frame_id: str) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
     import rclpy
-    from rcl_interfaces.msg import ParameterDescriptor
     from rclpy.executors import ExternalShutdownException
 
     try:
@@ -125,15 +132,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def say(text: str) -> None:
             node.get_logger().warning(one_line(text))
 
-        settings: dict[str, Any] = {
-            name: typed_parameters.declare(node, name, default, ParameterDescriptor(description=text))
-            for name, (default, text) in _PARAMETERS.items()
-        }
+        settings = declare_all(node, SourceParameters, fixed=True)
         pictures = open_pictures(
-            start.file_name(settings["input"]),
-            size=(settings["width"], settings["height"]),
-            camera_file=start.file_name(settings["camera_file"]),
-            kind=settings["source"],
+            start.file_name(settings.input),
+            size=(settings.width, settings.height),
+            camera_file=start.file_name(settings.camera_file),
+            kind=settings.source,
             say=say,
         )
         count = publish(node, pictures, settings, say)
@@ -144,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1
     finally:
-        rclpy.try_shutdown()
+        start.end()
     return 0
 
 

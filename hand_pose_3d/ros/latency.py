@@ -22,9 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
@@ -142,23 +143,25 @@ def run(
         with ExitStack() as stack:
             worker = stack.enter_context(_process(program, **node))
             while listener.ros.count_subscribers("/image") < 1:
-                if worker.poll() is not None or time.monotonic() - begin > _START_TIMEOUT_S:
+                if worker.poll() is not None:
+                    raise HandPoseError("the node did not start; what it said stands above")
+                if time.monotonic() - begin > _START_TIMEOUT_S:
                     raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
                 listener.spin(0.02)
             ready_s = time.monotonic() - begin
-            before, start = cpu_seconds(worker.pid), time.monotonic()
+            before, began = cpu_seconds(worker.pid), time.monotonic()
             parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True, "wait_for": 1}
             images = stack.enter_context(_process(_SOURCE, **parameters))
             early = memory_mb(worker.pid)
             while images.poll() is None:
-                if time.monotonic() - start < _WARM_UP_S + 0.1 * seconds:
+                if time.monotonic() - began < _WARM_UP_S + 0.1 * seconds:
                     early = memory_mb(worker.pid)
                 if worker.poll() is not None:
                     raise HandPoseError("the node ended before its input did")
                 listener.spin(0.1)
             if images.returncode:
                 raise HandPoseError("the image source failed")
-            after, took = cpu_seconds(worker.pid), time.monotonic() - start
+            after, took = cpu_seconds(worker.pid), time.monotonic() - began
             listener.spin(1.5)
             memory = memory_mb(worker.pid)
     finally:
@@ -207,14 +210,27 @@ def write_input(pictures: Pictures, size: tuple[int, int], folder: Path) -> dict
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and 16 <= min(int(width), int(height)) <= 8192):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, like 640x480")
     return int(width), int(height)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+        check_numbers({"it": value}, positive=True)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number") from None
+    return value
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.latency", description=__doc__.splitlines()[0])
-    parser.add_argument("--rate", dest="rates", type=float, action="append", help="Hz; repeatable; default 30 and 60")
+    parser.add_argument(
+        "--rate", dest="rates", type=_positive, action="append", help="Hz; repeatable; default 30 and 60"
+    )
     parser.add_argument("--size", dest="sizes", type=_size, action="append", help="default 640x480 and 1920x1080")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long each rate and size is measured")
+    parser.add_argument("--seconds", type=_positive, default=20.0, help="how long each rate and size is measured")
     parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--weights", default="", help="folder with other weights")
@@ -225,6 +241,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) -> int:
     """Measure and print. program: what Python runs as the node. Returns the exit status."""
     import rclpy
+    from rclpy.executors import ExternalShutdownException
 
     options = _arguments(arguments)
     quiet_environment()
@@ -241,11 +258,13 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
                 for rate_hz in options.rates or [30.0, 60.0]:
                     row = run(source, node, rate_hz, options.seconds, program)
                     rows.append({"model": options.model, "width": size[0], "height": size[1], **row})
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return 130
     except HandPoseError as error:
         print(f"hand_pose_3d.ros.latency: {error}", file=sys.stderr)
         return 1
     finally:
-        rclpy.try_shutdown()
+        start.end()
     print(json.dumps(rows))
     return 0
 

@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
 from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
@@ -92,7 +92,7 @@ class HandPoseNode(LifecycleNode):
                 self._report()
         self._state = "unconfigured"
         if fault:
-            self.get_logger().error(str(fault[0]))
+            self.get_logger().error(one_line(fault[0]))
             self._stop_worker()
             return TransitionCallbackReturn.FAILURE
         self._outputs = Outputs(self)

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +15,9 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import NETWORK_SETTINGS
 from hand_pose_3d.hands import SCALE_SOURCES
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
-from hand_pose_3d.ros import typed_parameters
+from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.runtime import PRECISIONS
-from hand_pose_3d.settings import check_settings
+from hand_pose_3d.settings import check_settings, checked
 from hand_pose_3d.settings import setting as _parameter
 from hand_pose_3d.settings import setting_name as ros_name
 from hand_pose_3d.smoothing import SmoothingConfig
@@ -175,7 +176,7 @@ class NodeParameters:
             raise InvalidInputError("precision float16 needs a GPU: take auto or float32 with device cpu")
         if self.device.startswith("cuda") and self.precision == "int8":
             raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
-        if self.weights and not Path(self.weights).expanduser().exists():
+        if self.weights and not self.weights_path.exists():
             raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
             raise InvalidInputError(f"tf_prefix may hold letters, digits, _ and /, not {self.tf_prefix!r}")
@@ -192,6 +193,11 @@ class NodeParameters:
         """Values by ROS name."""
         return to_mapping(self)
 
+    @property
+    def weights_path(self) -> Path:
+        """The folder of the networks' weights, as this process's locale names it."""
+        return Path(start.file_name(self.weights)).expanduser()
+
     def networks(self) -> dict[str, Any]:
         """Those parameters whose change needs other networks."""
         return {name: getattr(self, name) for name in NETWORK_SETTINGS}
@@ -206,7 +212,7 @@ class NodeParameters:
         return {
             "model": self.model,
             "device": self.device,
-            "weights": str(Path(self.weights).expanduser()) if self.weights else None,
+            "weights": str(self.weights_path) if self.weights else None,
             "precision": self.precision,
             "threads": self.threads,
             "max_hands": self.max_hands,
@@ -274,6 +280,6 @@ def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:
             ]
         elif low is not None:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-        values[name] = typed_parameters.declare(node, name, entry.default, descriptor)
+        values[name] = typed_parameters.declare(node, name, entry.default, descriptor, partial(checked, entry))
     typed_parameters.convert_what_is_set(node, {ros_name(e): e.default for e in entries})
     return from_mapping(kind, values)

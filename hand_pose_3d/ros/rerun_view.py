@@ -114,7 +114,7 @@ def listen(view: TopicView, image: str, hands: str) -> None:
     except NameValidationException as error:
         raise InvalidInputError(str(error).splitlines()[0]) from error
     finally:
-        rclpy.try_shutdown()
+        start.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

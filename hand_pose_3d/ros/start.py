@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from hand_pose_3d import interrupts
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros.share import log_somewhere, ros_arguments
 
@@ -22,6 +23,14 @@ def init(arguments: Sequence[str] | None = None) -> None:
     except RuntimeError as error:  # what rcl raises for parameter files and rules that it cannot read
         reason = str(error).partition(", at /")[0].splitlines()[0]
         raise InvalidInputError(f"cannot start ROS with these arguments: {reason}") from error
+
+
+def end() -> None:
+    """rclpy.try_shutdown at the end of a program, which a further interrupt does not disturb."""
+    import rclpy
+
+    interrupts.ignore()
+    rclpy.try_shutdown()
 
 
 def file_name(parameter: str) -> str:

@@ -317,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rclpy.ok():
             raise
     finally:
-        rclpy.try_shutdown()
+        start.end()
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.grasping import Grasp
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.ros import start
 from hand_pose_3d.ros.messages import quaternion
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 from hand_pose_3d.teleoperation import Target
@@ -158,13 +159,11 @@ def _robot_hand(parameters: TeleopParameters) -> Any | None:
     name = parameters.robot_hand
     if not name:
         return None
-    folder = Path(parameters.robot_hand_urdf_folder).expanduser() if parameters.robot_hand_urdf_folder else None
+    folder = start.file_name(parameters.robot_hand_urdf_folder)
     try:
-        config = None if name == "plain" else named_config(name, parameters.side)
-        return HandRetargeter(parameters.side, config, folder)
+        config = None if name == "plain" else named_config(start.file_name(name), parameters.side)
+        return HandRetargeter(parameters.side, config, Path(folder).expanduser() if folder else None)
     except ImportError as error:
         raise InvalidInputError(
             f"robot_hand {name!r} needs dex-retargeting (pip install dex-retargeting six): {error}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"robot_hand {name!r} cannot be loaded: {error}") from error

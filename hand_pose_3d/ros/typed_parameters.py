@@ -5,34 +5,29 @@ rclpy itself refuses a whole number for a float, and YAML makes a number of ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.settings import as_meant
+from hand_pose_3d.settings import as_meant, in_type_of
 
 
-def declare(node: Any, name: str, default: Any, descriptor: Any) -> Any:
+def declare(
+    node: Any, name: str, default: Any, descriptor: Any, check: Callable[[Any], Any] = lambda value: value
+) -> Any:
     """Declare a parameter on a node and return the value it was started with, in the default's type.
 
-    Raises InvalidInputError, in one sentence, for a value that the descriptor does not allow.
+    check: raises InvalidInputError for what its descriptor does not allow, which rclpy would say less well. Raises
+    InvalidInputError, in one sentence, for such a value and for one of another type.
     """
     from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
     # Twice, because rclpy checks the type before anybody can convert the value.
     given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
-    value = as_meant(given, default)
-    if type(value) is not type(default):
-        raise InvalidInputError(f"parameter {name} must be a {type(default).__name__}, not {given!r}")
+    value = check(in_type_of(default, f"parameter {name}", given))
     # Humble has no callback that could convert what is set later: its parameters take any type.
     descriptor.dynamic_typing = not hasattr(node, "add_pre_set_parameters_callback")
-    try:
-        return node.declare_parameter(name, value, descriptor, ignore_override=True).value
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-        text = descriptor.description.rstrip(".")
-        raise InvalidInputError(f"parameter {name} ({text}) is not acceptable: {error}") from error
+    return node.declare_parameter(name, value, descriptor, ignore_override=True).value
 
 
 def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:

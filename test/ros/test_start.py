@@ -1,21 +1,29 @@
 """How programs begin: whatever the locale, the arguments and the home are."""
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros import rerun_view, share, start
+from hand_pose_3d.ros import image_source, latency, rerun_view, share, start
 from hand_pose_3d.ros.examples import pinch_gripper, retarget_hand
 
 rclpy = pytest.importorskip("rclpy")
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+    handler = signal.getsignal(signal.SIGINT)
     yield
     rclpy.try_shutdown()
+    signal.signal(signal.SIGINT, handler)  # programs ignore it at their end
 
 
 def test_ros_gets_its_own_arguments_only(monkeypatch):
@@ -62,9 +70,55 @@ def test_logs_stay_at_home(tmp_path, monkeypatch):
         (pinch_gripper.main, ["--hands", "a b"], "Invalid topic name"),
         (retarget_hand.main, ["--write-urdf", "/proc/hand.urdf"], "/proc/hand.urdf cannot be used"),
         (rerun_view.main, ["--bag", "/nowhere"], "there is no recording /nowhere"),
+        (image_source.main, ["--ros-args", "-p", "rate:=-1"], "rate must lie between 0 and 1000 Hz, not -1.0"),
+        (image_source.main, ["--ros-args", "-p", "duration:=.nan"], "duration must lie between 0 and 1e+09 s, not nan"),
+        (image_source.main, ["--ros-args", "-p", "width:=0"], "width must lie between 1 and 65535 pixels, not 0"),
+        (image_source.main, ["--ros-args", "-p", "source:=tv"], "source must be one of auto, camera, video, clip"),
+        (image_source.main, ["--ros-args", "-p", "loop:=1"], "parameter loop must be true or false, not 1"),
+        (image_source.main, ["--ros-args", "-p", "width:=1.5"], "parameter width must be a whole number, not 1.5"),
+        (image_source.main, ["--ros-args", "-p", "frame_id:=true"], "parameter frame_id must be text, not True"),
     ],
 )
 def test_programs_say_what_is_wrong_in_a_sentence(main, arguments, words, capfd):
     assert main(arguments) == 1
     said = [line for line in capfd.readouterr().err.splitlines() if "[rcl]" not in line]
     assert len(said) == 1 and words in said[0]
+
+
+@pytest.mark.parametrize("option", [["--size", "0x0"], ["--size", "64x"], ["--rate", "nan"], ["--seconds", "-1"]])
+def test_latency_refuses_what_it_cannot_measure(option, capfd):
+    with pytest.raises(SystemExit):
+        latency.main(option)
+    assert f"argument {option[0]}: '{option[1]}' is not" in capfd.readouterr().err
+
+
+def test_a_node_that_does_not_start_is_not_waited_for(capfd):
+    assert latency.main(["--model", "7", "--size", "640x480"]) == 1
+    said = capfd.readouterr().err
+    assert "model must be one of" in said and "the node did not start; what it said stands above" in said
+
+
+@pytest.mark.parametrize("locale", ["POSIX", "C.UTF-8"])
+def test_weights_of_any_name_in_any_locale(locale, tmp_path):
+    (tmp_path / "手").mkdir()
+    code = "from hand_pose_3d.ros.parameters import NodeParameters; NodeParameters(weights='{}/\\u624b')"
+    environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code.format(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        (["-m", "hand_pose_3d.ros.node"], "rclpy"),
+        (["-m", "hand_pose_3d.ros.image_source"], "numpy"),
+        ([str(ROOT / "hand_pose_3d/ros/bin/hand_teleop")], "rclpy"),
+        (["-m", "hand_pose_3d.cli"], "click"),
+    ],
+)
+def test_an_interrupt_while_a_program_is_imported_ends_it_quietly(program, module, tmp_path):
+    (tmp_path / f"{module}.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, *program], env=environment, capture_output=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")

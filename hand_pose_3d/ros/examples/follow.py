@@ -62,5 +62,5 @@ def follow_hand(
         print(f"{name}: {one_line(str(error).splitlines()[0])}", file=sys.stderr)
         return 1
     finally:
-        rclpy.try_shutdown()
+        start.end()
     return 0

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hand_pose_3d.errors import one_line
+from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.retargeting import HandRetargeter, plain_hand_urdf
@@ -25,8 +25,6 @@ from hand_pose_3d.skeleton import Side
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
-    import yaml
-
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--side", choices=SIDES[1:], default="right", help="hand to follow")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
@@ -44,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"retarget_hand: needs dex-retargeting (pip install dex-retargeting six): {error}", file=sys.stderr)
         return 1
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        what = options.write_urdf or options.config or "the plain model"
-        print(f"retarget_hand: {one_line(what)} cannot be used: {one_line(error)}", file=sys.stderr)
+    except HandPoseError as error:
+        print(f"retarget_hand: {one_line(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"retarget_hand: {one_line(options.write_urdf)} cannot be used: {one_line(error)}", file=sys.stderr)
         return 1
 
     from sensor_msgs.msg import JointState
