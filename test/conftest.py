@@ -1,7 +1,9 @@
 """Settings of all tests: a slow machine is no failure, and the same examples are drawn in every run."""
 
 import inspect
+import signal
 
+import pytest
 from click.testing import CliRunner, Result
 from hypothesis import settings
 
@@ -11,3 +13,11 @@ settings.load_profile("hand_pose_3d")
 # Before 8.2 click's runner puts stderr into the output, and has none of its own.
 if "mix_stderr" in inspect.signature(CliRunner).parameters:
     Result.stderr = property(lambda result: result.output)  # type: ignore[assignment]
+
+
+@pytest.fixture(autouse=True)
+def interrupts_stay_as_they_are():
+    """Programs that end leave SIGINT ignored, which those that a later test starts would inherit."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
