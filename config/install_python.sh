@@ -79,7 +79,7 @@ click click>=8.0
 tqdm tqdm>=4.60
 safetensors safetensors>=0.4
 onnx onnx>=1.16
-onnxruntime onnxruntime>=1.19
+onnxruntime onnxruntime>=1.21
 LIST
 if [ -n "$missing" ]; then
   say "pip:$missing"
