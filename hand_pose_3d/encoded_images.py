@@ -110,7 +110,9 @@ def be_quiet() -> None:
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2.utils, "logging"):  # not in all builds
+    if hasattr(cv2, "setLogLevel"):  # builds have the one or the other
+        cv2.setLogLevel(0)
+    elif hasattr(cv2.utils, "logging"):
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 

@@ -184,6 +184,7 @@ def test_table_has_a_column_for_each_detector():
 
 
 def test_curve_and_contact_sheet_are_written(tmp_path):
+    pytest.importorskip("matplotlib")
     pixels = np.full((500, 1000, 3), 128, np.uint8)
     pixels[:100, :100] = (255, 0, 0)  # BGR: the missed hand is blue
     cv2.imwrite(str(tmp_path / "a.png"), pixels)

@@ -296,7 +296,8 @@ def test_images_of_another_type_are_named_with_the_parameter(client, start_node)
 
 def test_a_missing_module_says_what_to_install(tmp_path):
     (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
-    code, output = Process(str(HERE / "fake_estimator.py"), env={"PYTHONPATH": str(tmp_path)}).wait()
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    code, output = Process(str(HERE / "fake_estimator.py"), env={"PYTHONPATH": path}).wait()
     assert code == 1 and "module cv2 is missing" in output and "install_python.sh" in output
     assert "Traceback" not in output
 
