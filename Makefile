@@ -6,6 +6,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_OLDEST ?= .venv-oldest
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 PINS ?=
@@ -35,8 +36,9 @@ test: lint
 OLDEST := $(shell { sed -n '/^DEPENDENCIES/,/^]/p' setup.py; grep -E '^(bag|test|train|viewer) = ' pyproject.toml; } \
 	| grep -oE '[a-z0-9-]+[>~]=[0-9.]+' | sed 's/[>~]=/==/')
 test-oldest:
-	$(MAKE) VENV=.venv-oldest EXTRAS=test,train,viewer TORCH="$(filter torch==%,$(OLDEST))" PINS="$(OLDEST)" install
-	AMENT_PREFIX_PATH="$(CURDIR)/.venv-oldest" PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest
+	$(MAKE) VENV=$(VENV_OLDEST) EXTRAS=test,train,viewer TORCH="$(filter torch==%,$(OLDEST))" PINS="$(OLDEST)" install
+	AMENT_PREFIX_PATH="$(abspath $(VENV_OLDEST))" PATH="$(abspath $(VENV_OLDEST))/bin:$$PATH" \
+		$(VENV_OLDEST)/bin/python -m pytest
 
 # What `make test` tries a thousand times, ten thousand times.
 fuzz: install
@@ -76,5 +78,7 @@ $(VENV)/.torch:
 	$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
 	printf '%s\n' $(TORCH) $(PINS) > $@
 
+$(VENV_OLDEST)/.torch: setup.py pyproject.toml  # where a lowest version is raised
+
 clean:
-	rm -rf $(VENV) .venv-oldest build install log *.egg-info
+	rm -rf $(VENV) $(VENV_OLDEST) build install log *.egg-info

@@ -50,8 +50,15 @@ grep -q "include-system-site-packages = true" "$folder/pyvenv.cfg" || {
   exit 1
 }
 
-# Whether a module can be imported, and works together with the NumPy that is there.
-has() { (cd / && "$python" -W ignore -c "import $1") >/dev/null 2>&1; }
+# Whether a module can be imported, and works together with the NumPy that is there. The distribution's own are taken as
+# they are, but for those that it has too old a version of (Debian 12: onnx 1.12, torch 1.13).
+has() {
+  (cd / && "$python" -W ignore -c "
+import re, sys, $1
+numbers = lambda text: [int(number) for number in re.findall('[0-9]+', text)[:2]]
+sys.exit('$1' in ('onnx', 'onnxruntime', 'safetensors', 'torch') and numbers($1.__version__) < numbers('$2'))
+") >/dev/null 2>&1
+}
 full() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
 python=$(full "$python")
 
@@ -59,7 +66,7 @@ constraints=$(mktemp)
 trap 'rm -f "$constraints"' EXIT
 # Extensions that were built for NumPy 1 do not run with 2; the SciPy of Ubuntu 22.04 (1.8) warns from 1.25 on.
 numpy=$(cd / && "$python" -c 'import numpy; print(numpy.__version__)' 2>/dev/null || echo none)
-missing=
+missing= torch="torch>=2.3"
 case $numpy in
   1.1?.* | 1.20.* | 1.21.* | 1.22.*)
     missing="numpy>=1.23.2"
@@ -69,7 +76,7 @@ case $numpy in
 esac
 
 while read -r module requirement; do
-  has "$module" || missing="$missing $requirement"
+  has "$module" "$requirement" || missing="$missing $requirement"
 done <<LIST
 numpy numpy>=1.23.2
 cv2 opencv-python-headless>=4.5.5.62
@@ -79,17 +86,17 @@ click click>=8.0
 tqdm tqdm>=4.60
 safetensors safetensors>=0.4
 onnx onnx>=1.16
-onnxruntime onnxruntime>=1.19
+onnxruntime onnxruntime>=1.21
 LIST
 if [ -n "$missing" ]; then
   say "pip:$missing"
   # shellcheck disable=SC2086
   "$python" -m pip install -q -c "$constraints" $missing
 fi
-if ! has torch; then
+if ! has torch "$torch"; then
   say "pip: torch"
   # shellcheck disable=SC2086
-  "$python" -m pip install -q -c "$constraints" $torch_index "torch>=2.3"
+  "$python" -m pip install -q -c "$constraints" $torch_index "$torch"
 fi
 
 cd /

@@ -74,6 +74,8 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
             raise InvalidInputError(f"a {kind} of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
     # With the channels and bits that are in the data; else as colour.
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR
+    if kind == "TIFF":  # floating-point numbers, as 8 bits, are all white in OpenCV 4
+        flags |= cv2.IMREAD_ANYDEPTH
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
     endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
     image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
@@ -108,7 +110,9 @@ def be_quiet() -> None:
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2.utils, "logging"):  # not in all builds
+    if hasattr(cv2, "setLogLevel"):  # builds have the one or the other
+        cv2.setLogLevel(0)
+    elif hasattr(cv2.utils, "logging"):
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 

@@ -455,14 +455,18 @@ class Teleoperation:
         return self._target
 
     def step(self, now_s: float) -> Target | None:
-        """The target at this time. A step that comes late moves no farther than two and a half steps in time."""
+        """The target at this time.
+
+        A step that comes late moves no farther than two and a half steps in time; what it had to brake, it has braked.
+        """
         c, last = self.config, self._target
         if last is None:
             return None
         if now_s < self._stepped_s:
             self._fault("the computer's clock went back")
             self._stepped_s = now_s
-        dt = min(now_s - self._stepped_s, 2.5 / c.rate_hz)
+        elapsed_s = now_s - self._stepped_s
+        dt = min(elapsed_s, 2.5 / c.rate_hz)
         silence = now_s - self._good_s
         if self.engaged and silence > c.stop_within_s - 0.5 / c.rate_hz:
             self._open(self.why_not_good or "hands stopped coming")
@@ -471,6 +475,7 @@ class Teleoperation:
             return self._target
         self._stepped_s = now_s
         follow = self.engaged and silence <= c.slow_after_s
+        change_s = dt if follow else elapsed_s
         velocity, turn = self._wanted(last, dt) if follow else (np.zeros(3), np.zeros(3))
         brake = c.max_acceleration_m_s2 / math.sqrt(3)
         low, high = c.box_m
@@ -479,7 +484,7 @@ class Teleoperation:
             last.velocity_m_s,
             velocity,
             c.max_acceleration_m_s2 if follow else c.stop_acceleration_m_s2,
-            dt,
+            change_s,
             walls,
             brake,
         )
@@ -489,7 +494,7 @@ class Teleoperation:
             c.max_turn_acceleration_rad_s2
             if follow
             else max(c.max_turn_acceleration_rad_s2, c.stop_turn_acceleration_rad_s2),
-            dt,
+            change_s,
         )
         if follow:
             self._move_gripper(dt)

@@ -48,13 +48,16 @@ PHOTO = cv2.normalize(PHOTO, None, 0, 255, cv2.NORM_MINMAX)
     )
 )
 def test_crops_are_opencvs(device, windows):
-    """OpenCV takes positions to a 32nd of a pixel and rounds to whole levels."""
+    """OpenCV 4 takes positions to a 32nd of a pixel, and all round to whole levels.
+
+    Half of that 32nd is (255 + 61) / 64 levels where the steepest edge, 61 levels a pixel, meets the border.
+    """
     there = DeviceImage(PHOTO, torch.device(device))
     assert there.shape == PHOTO.shape
     expected, found = crops_of(PHOTO, windows).astype(float), crops_of(there, windows)
     assert found.dtype == torch.float32 and found.shape == expected.shape
     difference = np.abs(found.cpu().numpy() - expected)
-    assert difference.mean() < 0.4 and difference.max() < 3
+    assert difference.mean() < 0.4 and difference.max() < 5.5
     np.testing.assert_array_equal(mirrored(found).cpu(), found.cpu().numpy()[:, :, ::-1])
 
 

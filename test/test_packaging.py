@@ -109,8 +109,45 @@ def test_install_script_asks_for_what_pip_asks_for():
     assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
 
 
+UBUNTU = {"numpy": "1.26.4", "cv2": "4.6.0", "scipy": "1.11.4", "yaml": "6.0.1", "click": "8.1.6", "tqdm": "4.66.2"}
+FROM_PIP = {"safetensors": "0.8.0", "onnx": "1.23.2", "onnxruntime": "1.32.0", "torch": "2.13.0"}
+
+
+@pytest.mark.parametrize(
+    ("versions", "installed"),
+    [
+        (UBUNTU | FROM_PIP, []),
+        (UBUNTU, ["numpy<2: safetensors>=0.4 onnx>=1.16 onnxruntime>=1.21", "numpy<2: torch>=2.3"]),
+        (UBUNTU | FROM_PIP | {"onnx": "1.12.0", "torch": "1.13.1"}, ["numpy<2: onnx>=1.16", "numpy<2: torch>=2.3"]),
+        (UBUNTU | FROM_PIP | {"numpy": "1.21.5", "scipy": "1.8.0"}, ["numpy<1.25: numpy>=1.23.2"]),
+        (UBUNTU | FROM_PIP | {"numpy": "2.3.0"}, []),
+    ],
+)
+def test_install_script_asks_pip_for_what_is_missing_or_too_old(versions, installed, tmp_path):
+    """With modules that have only a version, and a Python that writes down what it would install."""
+    for name, version in versions.items():
+        (tmp_path / "modules" / name).mkdir(parents=True)
+        (tmp_path / "modules" / name / "__init__.py").write_text(f"__version__ = '{version}'")
+    (tmp_path / "modules" / "scipy" / "spatial.py").touch()
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *"-m pip"*) shift 5; known=$(cat $1); shift; echo "$known: $*" >>{tmp_path}/pip;; '
+        f'*) PYTHONPATH={tmp_path}/modules exec {sys.executable} -S "$@";; esac\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "venv" / "pyvenv.cfg").write_text("include-system-site-packages = true")
+    command = ["sh", str(ROOT / "config" / "install_python.sh"), "--no-rosdep"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    lines = (tmp_path / "pip").read_text().splitlines() if installed else []
+    assert lines == installed and (tmp_path / "venv" / "COLCON_IGNORE").exists()
+    assert (done.returncode == 0) == (versions.keys() >= FROM_PIP.keys()), done.stderr
+
+
 def test_oldest_versions_are_those_that_are_declared():
-    done = subprocess.run(["make", "-n", "test-oldest"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["make", "-n", "VENV_OLDEST=new", "test-oldest"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     dependencies = re.search(r"^DEPENDENCIES = (\[.*?\])", (ROOT / "setup.py").read_text(), re.DOTALL | re.MULTILINE)
     declared = ast.literal_eval(dependencies[1])
     extras = re.search(r"pip install .*\[(.*)\]", done.stdout)[1].split(",")

@@ -219,6 +219,8 @@ class Trainer:
 
     def run(self) -> dict[str, float]:
         """Train to the end of the schedule, or until SIGTERM or Ctrl-C, and return the last metrics."""
+        import matplotlib  # noqa: F401 - missing, it is named before the long work
+
         with process_group(self.device):
             return self._run()
 

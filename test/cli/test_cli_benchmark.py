@@ -93,6 +93,7 @@ def test_cost_against_hands_and_size_and_the_plot(light, tmp_path):
 
 
 def test_start_and_ros_rows_are_kept(light, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
     monkeypatch.setattr(
         "hand_pose_3d.evaluation.benchmark.process.measure_start",
         lambda family, settings: {"family": family, "start_s": 1.5, "rss_mb": None, "peak_mb": None},

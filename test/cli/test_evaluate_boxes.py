@@ -34,6 +34,7 @@ def root(tmp_path, fake_estimator):
 
 
 def test_metrics_curve_and_sheet(root, fake_estimator):
+    pytest.importorskip("matplotlib")
     out = root / "out"
     result = evaluate(
         *("--root", root, "--score-threshold", 0.3, "--max-hands", 8, "--json", out / "f.json"),
@@ -66,6 +67,8 @@ def test_the_threshold_is_that_of_the_metrics(root):
 
 
 def test_a_peer_has_a_column_beside(root, fake_estimator, monkeypatch):
+    pytest.importorskip("matplotlib")
+
     class Peer:
         model, device = "MediaPipe Hands", "cpu"
 

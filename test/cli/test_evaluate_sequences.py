@@ -31,6 +31,7 @@ def root(tmp_path, fake_estimator):
 
 
 def test_metrics_and_plot(root, fake_estimator):
+    pytest.importorskip("matplotlib")
     result = evaluate("--root", root, "--max-hands", 4, "--json", root / "out/f.json", "--plot", root / "out/p.png")
     assert result.exit_code == 0, result.output
     (estimator,) = fake_estimator.made

@@ -240,7 +240,9 @@ def stand_in(monkeypatch):
         for key, value in content.items():
             setattr(module, key, value or type(key, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "hand_pose_3d.ros.launch_file", raising=False)  # imports them anew
+    importer = "hand_pose_3d.ros.launch_file"  # is imported anew, and is gone afterwards
+    monkeypatch.setitem(sys.modules, importer, module)
+    del sys.modules[importer]
 
 
 def launched(monkeypatch, **given):

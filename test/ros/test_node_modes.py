@@ -214,7 +214,7 @@ def test_rviz_opens_in_the_frame_of_the_images_that_arrive(client, start_node, t
 def test_points_are_all_keypoints_of_placed_hands(client, monkeypatch, start_node):
     from sensor_msgs.msg import PointCloud2
 
-    monkeypatch.setenv("PYTHONPATH", str(HERE / "stand_ins"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE / "stand_ins"), prepend=os.pathsep)
     start_node()
     client.connect()
     client.camera_info()
@@ -294,9 +294,10 @@ def test_images_of_another_type_are_named_with_the_parameter(client, start_node)
     assert output.count("set image_transport to compressed") == 1
 
 
-def test_a_missing_module_says_what_to_install(tmp_path):
+def test_a_missing_module_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
-    code, output = Process(str(HERE / "fake_estimator.py"), env={"PYTHONPATH": str(tmp_path)}).wait()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code, output = Process(str(HERE / "fake_estimator.py")).wait()
     assert code == 1 and "module cv2 is missing" in output and "install_python.sh" in output
     assert "Traceback" not in output
 

@@ -21,6 +21,7 @@ def stage() -> LiftingStage:
 
 
 def test_training_ends_with_its_time_and_a_resumed_run_knows(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     run(stage(), LoopConfig(images=10**9, batch=8, seconds=0.2), tmp_path)
     images, seconds, finished = read_progress(tmp_path)
     assert 8 <= images < 10**9 and seconds >= 0.2 and finished
@@ -31,6 +32,7 @@ def test_training_ends_with_its_time_and_a_resumed_run_knows(tmp_path: Path) -> 
 
 
 def test_without_time_there_is_still_a_step(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     run(stage(), LoopConfig(images=100, batch=8, seconds=0.0), tmp_path)
     assert read_progress(tmp_path)[::2] == (8, True)
 
@@ -55,6 +57,7 @@ def test_rates_follow_the_time_and_rise_as_it_shortens_the_schedule() -> None:
 
 
 def test_batches_come_from_other_processes_too(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     trainer = Trainer(stage(), LoopConfig(images=64, batch=8, workers=2), tmp_path)
     batches = iter(trainer._batches())
     first, second = next(batches), next(batches)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
@@ -33,6 +35,7 @@ print("digests", start, digest(stage.network.state_dict()))
 
 
 def test_two_processes_agree(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -148,6 +148,7 @@ def test_rates_fall_in_the_papers_steps() -> None:
 
 
 def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
     assert set(train.APPROACHES) == set(LIFTINGS)
     monkeypatch.setattr(stages, "dominant_hands", lambda roots, split: samples)
     arguments = ["lifting", "--model", "paper", "--data", str(tmp_path), "--out", str(tmp_path), "--device", "cpu"]

@@ -103,6 +103,8 @@ def test_lifting_overfits_one_batch(crops: CropPack, network: type) -> None:
 
 
 def test_run_resumes_where_it_stopped_and_draws_curves(crops: CropPack, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
     def stage() -> LiftingStage:
         sampler = LiftingSampler(crops.xyz_m, crops.side)
         return LiftingStage(LiteLifting(), [sampler], sampler)
