@@ -176,7 +176,7 @@ def test_faults_stop_within_100_ms_of_the_last_good_hands(robot, fault):
     }[fault]
     made.stream(0.5, lambda t: bad, **how)
     made.check_stop(good_s)
-    assert made.engaged[-1].data is False
+    made.client.until(lambda: not made.engaged[-1].data, what="the word that the clutch is open")
 
 
 def test_a_killed_node_is_silent_and_a_new_one_is_off(robot):
