@@ -289,7 +289,7 @@ class Crop:
     def crop_from_image(self) -> np.ndarray:
         """(2, 3) affine map from image pixels to crop pixels."""
         forward = self.image_from_crop
-        # A turn and a scale. np.linalg.inv would wake the threads of NumPy 1's OpenBLAS, which then spin for 0.1 s.
+        # A turn and a scale. np.linalg.inv would wake the threads of NumPy 1's OpenBLAS, which then spin.
         linear = forward[:, :2].T / (self.side / self.size) ** 2
         return np.column_stack([linear, -linear @ forward[:, 2]])
 

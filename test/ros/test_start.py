@@ -20,10 +20,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
-    handler = signal.getsignal(signal.SIGINT)
     yield
     rclpy.try_shutdown()
-    signal.signal(signal.SIGINT, handler)  # programs ignore it at their end
 
 
 def test_ros_gets_its_own_arguments_only(monkeypatch):
