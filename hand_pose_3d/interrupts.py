@@ -1,10 +1,12 @@
-"""Ctrl-C in a program that is still importing, or that is ending already: no traceback."""
+"""How programs end when they are told to: at a place of their own choice, and without a traceback."""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -23,3 +25,16 @@ def ignore() -> None:
     """A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end of a program."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def noted() -> Iterator[list[int]]:
+    """A list that SIGTERM and Ctrl-C append their number to, instead of ending the process wherever it is."""
+    received: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    handlers = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

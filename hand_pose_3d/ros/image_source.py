@@ -123,32 +123,27 @@ def _header(node: Any, frame_id: str) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the image source. Returns the exit status: 1 with one sentence when the input cannot be read."""
     import rclpy
-    from rclpy.executors import ExternalShutdownException
 
     try:
-        start.init(arguments)
-        node = rclpy.create_node("image_source")
+        with start.process(arguments):
+            node = rclpy.create_node("image_source")
 
-        def say(text: str) -> None:
-            node.get_logger().warning(one_line(text))
+            def say(text: str) -> None:
+                node.get_logger().warning(one_line(text))
 
-        settings = declare_all(node, SourceParameters, fixed=True)
-        pictures = open_pictures(
-            start.file_name(settings.input),
-            size=(settings.width, settings.height),
-            camera_file=start.file_name(settings.camera_file),
-            kind=settings.source,
-            say=say,
-        )
-        count = publish(node, pictures, settings, say)
-        node.get_logger().info(f"published {count} images")
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+            settings = declare_all(node, SourceParameters, fixed=True)
+            pictures = open_pictures(
+                start.file_name(settings.input),
+                size=(settings.width, settings.height),
+                camera_file=start.file_name(settings.camera_file),
+                kind=settings.source,
+                say=say,
+            )
+            count = publish(node, pictures, settings, say)
+            node.get_logger().info(f"published {count} images")
     except HandPoseError as error:
         print(f"image_source: {one_line(error)}", file=sys.stderr)
         return 1
-    finally:
-        start.end()
     return 0
 
 

@@ -240,31 +240,26 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) -> int:
     """Measure and print. program: what Python runs as the node. Returns the exit status."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
-
     options = _arguments(arguments)
     quiet_environment()
     node = {"model": options.model, "device": options.device, "max_hands": options.max_hands, "tracking": True}
     if options.weights:
         node["weights"] = options.weights
     rows = []
-    rclpy.init(args=[])
+    sizes, rates = options.sizes or [(640, 480), (1920, 1080)], options.rates or [30.0, 60.0]
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with start.process([]), tempfile.TemporaryDirectory() as folder:
             pictures = open_pictures("")
-            for size in options.sizes or [(640, 480), (1920, 1080)]:
+            for size in sizes:
                 source = write_input(pictures, size, Path(folder))
-                for rate_hz in options.rates or [30.0, 60.0]:
+                for rate_hz in rates:
                     row = run(source, node, rate_hz, options.seconds, program)
                     rows.append({"model": options.model, "width": size[0], "height": size[1], **row})
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 130
     except HandPoseError as error:
         print(f"hand_pose_3d.ros.latency: {error}", file=sys.stderr)
         return 1
-    finally:
-        start.end()
+    if len(rows) < len(sizes) * len(rates):
+        return 130
     print(json.dumps(rows))
     return 0
 

@@ -8,7 +8,6 @@ fewer images but never old ones. Other networks, if they are asked for later, lo
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import time
@@ -431,35 +430,27 @@ class HandPoseNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFactory = build_estimator) -> int:
     """Run the node until it is told to stop. Returns the exit status."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+    from rclpy.executors import SingleThreadedExecutor
 
     status, stopped = 0, True
     node = None
     try:
-        start.init(arguments)
-        node = HandPoseNode(estimator_factory)
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.parameters.autostart and not _start(node):
-            status = 1
-        else:
-            executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with start.process(arguments):
+            try:
+                node = HandPoseNode(estimator_factory)
+                executor = SingleThreadedExecutor()
+                executor.add_node(node)
+                if node.parameters.autostart and not _start(node):
+                    status = 1
+                else:
+                    executor.spin()
+            finally:
+                start.quiet()
+                if node is not None:
+                    stopped = node.close(wait_s=0.5)
     except HandPoseError as error:
         print(f"hand_pose_3d: {error}", file=sys.stderr)
         status = 1
-    except Exception:
-        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
-        if rclpy.ok():
-            raise
-    finally:
-        # A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if node is not None:
-            stopped = node.close(wait_s=0.5)
-        rclpy.try_shutdown()
     if not stopped:
         # The interpreter cannot end while a thread is inside a network; nothing is left to save.
         sys.stdout.flush()

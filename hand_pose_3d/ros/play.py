@@ -111,6 +111,7 @@ class Player:
         self.children.stop()
         self._received.put(None)
         self._writer.join()
+        start.release_signals()  # a further interrupt ends what is written after this
         self._poller.close()
         self.ros.destroy_node()
         rclpy.try_shutdown()

@@ -94,27 +94,18 @@ def _types() -> Any:
 def listen(view: TopicView, image: str, hands: str) -> None:
     """Show topics as they come, until interrupted."""
     import rclpy
-    from rclpy.exceptions import NameValidationException
-    from rclpy.executors import ExternalShutdownException
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import CompressedImage, Image
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    start.init()
-    try:
+    with start.process():
         node = rclpy.create_node("rerun_view")
         kind = CompressedImage if image.endswith("/compressed") else Image
         node.create_subscription(kind, image, view.show, qos_profile_sensor_data)
         node.create_subscription(HandPose3DArray, hands, view.show, 10)
         node.get_logger().info(f"showing {image} and {hands}")
         rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except NameValidationException as error:
-        raise InvalidInputError(str(error).splitlines()[0]) from error
-    finally:
-        start.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -50,15 +51,14 @@ def _points(message: Any) -> np.ndarray:
     return np.array([(p.x, p.y, p.z) for hand in placed for p in hand.keypoints]).reshape(-1, 3)
 
 
-def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray]:
-    """Frame of the first image that the node answers, and the hands' points in it."""
+def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray] | None:
+    """Frame of the first image that the node answers, and the hands' points in it; None when told to end."""
     import rclpy
     from rclpy.qos import qos_profile_sensor_data
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    start.init(arguments)
-    try:
+    with start.process(arguments):
         node = rclpy.create_node("rviz_hands")
         got: list[Any] = []
         node.create_subscription(HandPose3DArray, _HANDS, got.append, qos_profile_sensor_data)
@@ -76,14 +76,12 @@ def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray]:
         while not len(_points(got[-1])) and time.monotonic() < end:
             rclpy.spin_once(node, timeout_sec=0.1)
         return frame_id, _points(got[-1])
-    finally:
-        rclpy.try_shutdown()
+    return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Wait for an image, then become RViz. Returns the exit status if that is not possible."""
     import yaml
-    from rclpy.executors import ExternalShutdownException
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="rviz_hands", description=(__doc__ or "").splitlines()[0])
@@ -95,16 +93,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InvalidInputError(f"there is no RViz configuration {path or 'config/hand_pose_3d.rviz'}")
         if shutil.which("rviz2") is None:
             raise InvalidInputError("rviz2 is not installed: sudo apt install ros-$ROS_DISTRO-rviz2")
-        frame_id, points_m = _first(arguments)
-        config = framed(yaml.safe_load(path.read_text(encoding="utf-8")), frame_id, points_m)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return 0
+        first = _first(arguments)
+        if first is None:
+            return 0
+        config = framed(yaml.safe_load(path.read_text(encoding="utf-8")), *first)
     except HandPoseError as error:
         print(f"rviz_hands: {error}", file=sys.stderr)
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="hand_pose_3d_", suffix=".rviz", delete=False) as file:
         yaml.safe_dump(config, file)
     ros_arguments = arguments[arguments.index("--ros-args") :] if "--ros-args" in arguments else []
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvp("rviz2", ["rviz2", "-d", file.name, *others, *ros_arguments])
     return 1
 

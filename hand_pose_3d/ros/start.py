@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hand_pose_3d import interrupts
 from hand_pose_3d.errors import InvalidInputError
@@ -25,12 +26,58 @@ def init(arguments: Sequence[str] | None = None) -> None:
         raise InvalidInputError(f"cannot start ROS with these arguments: {reason}") from error
 
 
-def end() -> None:
-    """rclpy.try_shutdown at the end of a program, which a further interrupt does not disturb."""
+@contextmanager
+def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
+    """ROS for the length of a program, which leaves the block in peace when it is told to end.
+
+    arguments: the process's, None for its own. Raises InvalidInputError, in words, for bad ones and for bad names.
+    """
+    from rclpy.exceptions import NameValidationException
+    from rclpy.executors import ExternalShutdownException
+
+    init(arguments)
+    # Each clause ends ROS before it lets go of the exception, whose frames keep the executors.
+    try:
+        yield
+    except (KeyboardInterrupt, ExternalShutdownException):
+        end()
+    except NameValidationException as error:
+        end()
+        raise InvalidInputError(str(error).splitlines()[0]) from error
+    except Exception:
+        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
+        if not end():
+            raise
+    else:
+        end()
+
+
+def release_signals() -> None:
+    """Give signals back to Python, before executors are let go of.
+
+    rclpy's own thread for signals, which wakes them up, must have ended by then: an executor that goes away meanwhile
+    crashes the process.
+    """
+    from rclpy.signals import uninstall_signal_handlers
+
+    uninstall_signal_handlers()  # waits for the thread
+
+
+def quiet() -> None:
+    """From now on no interrupt disturbs what is being taken down."""
+    interrupts.ignore()
+    release_signals()
+    interrupts.ignore()
+
+
+def end() -> bool:
+    """The end of ROS in this process. Whether a signal had ended it before."""
     import rclpy
 
-    interrupts.ignore()
+    quiet()
+    ended = not rclpy.ok()
     rclpy.try_shutdown()
+    return ended
 
 
 def file_name(parameter: str) -> str:

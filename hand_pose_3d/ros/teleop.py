@@ -299,25 +299,12 @@ def _quaternion(parameters: TeleopParameters, prefix: str) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is told to stop. Returns the exit status."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
-
     try:
-        start.init(arguments)
-        HandTeleopNode().spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        with start.process(arguments):
+            HandTeleopNode().spin()
     except HandPoseError as error:
         print(f"hand_teleop: {error}", file=sys.stderr)
         return 1
-    except Exception:
-        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way; the
-        # failure may come a little before the context is gone.
-        time.sleep(0.2)
-        if rclpy.ok():
-            raise
-    finally:
-        start.end()
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hand_pose_3d import interrupts
 from hand_pose_3d.errors import InvalidInputError
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ class Trainer:
         bar = tqdm(total=config.images, initial=self.images_seen, unit="image", desc=name, disable=self.rank != 0)
         saved = evaluated = time.monotonic()
         begin = saved - self.seconds
-        with bar, _stop_signals() as stopped:
+        with bar, interrupts.noted() as stopped:
             for batch in self._batches():
                 if self.images_seen and self.finished:
                     break
@@ -332,19 +332,6 @@ class Trainer:
 def run(stage: Stage, config: LoopConfig, out: Path) -> dict[str, float]:
     """Train a stage as :class:`Trainer` does and return its last metrics."""
     return Trainer(stage, config, out).run()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append their number to, instead of ending the process."""
-    received: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    handlers = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def average_gradients(parameters: list[nn.Parameter], world: int) -> None:

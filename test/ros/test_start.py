@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,35 @@ def test_logs_have_a_place_without_a_home(home, monkeypatch):
     share.log_somewhere()
     assert "ros_log" in os.environ["ROS_LOG_DIR"]
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("told", [KeyboardInterrupt, "ExternalShutdownException", "a failure after a signal"])
+def test_executors_go_away_after_the_thread_that_wakes_them_up(told, monkeypatch):
+    from rclpy import executors, signals
+
+    order: list[str] = []
+    monkeypatch.setattr(signals, "uninstall_signal_handlers", lambda: order.append("signals"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    def spin() -> None:
+        executor = executors.SingleThreadedExecutor()
+        weakref.finalize(executor, order.append, "executor")
+        if told == "a failure after a signal":
+            rclpy.shutdown(uninstall_handlers=False)
+            raise RuntimeError("publisher's context is invalid")
+        raise getattr(executors, str(told), KeyboardInterrupt)
+
+    with start.process([]):
+        spin()
+    assert order[0] == "signals" and order[-1] == "executor" and not rclpy.ok()
+
+
+def test_a_program_fails_in_words_and_a_fault_of_its_own_is_not_hidden():
+    with pytest.raises(InvalidInputError, match="topic name"), start.process([]):
+        rclpy.create_node("test").create_subscription(object, "/a b", print, 1)
+    with pytest.raises(ZeroDivisionError), start.process([]):
+        1 / 0  # noqa: B018
+    assert not rclpy.ok()
 
 
 def test_logs_stay_at_home(tmp_path, monkeypatch):

@@ -31,36 +31,30 @@ def follow_hand(
     Returns the exit status.
     """
     import rclpy
-    from rclpy.exceptions import NameValidationException
-    from rclpy.executors import ExternalShutdownException
 
     from hand_pose_3d.msg import HandPose3DArray
 
     try:
-        start.init()
-        node = rclpy.create_node(name)
-        publisher: Any = node.create_publisher(kind, topic, 10)
-        track_id: int | None = None
+        with start.process():
+            node = rclpy.create_node(name)
+            publisher: Any = node.create_publisher(kind, topic, 10)
+            track_id: int | None = None
 
-        def follow(message: HandPose3DArray) -> None:
-            nonlocal track_id
-            hand = choose(message.hands, SIDES.index(side), track_id)
-            if hand is None:
-                return
-            track_id = hand.track_id
-            try:
-                publisher.publish(command(hand_from_message(hand), message.header))
-            except InvalidInputError as error:
-                node.get_logger().warning(f"hand left out: {error}", throttle_duration_sec=5.0)
+            def follow(message: HandPose3DArray) -> None:
+                nonlocal track_id
+                hand = choose(message.hands, SIDES.index(side), track_id)
+                if hand is None:
+                    return
+                track_id = hand.track_id
+                try:
+                    publisher.publish(command(hand_from_message(hand), message.header))
+                except InvalidInputError as error:
+                    node.get_logger().warning(f"hand left out: {error}", throttle_duration_sec=5.0)
 
-        node.create_subscription(HandPose3DArray, hands, follow, 1)
-        node.get_logger().info(f"following {side} hands on {hands}")
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (HandPoseError, NameValidationException) as error:
+            node.create_subscription(HandPose3DArray, hands, follow, 1)
+            node.get_logger().info(f"following {side} hands on {hands}")
+            rclpy.spin(node)
+    except HandPoseError as error:
         print(f"{name}: {one_line(str(error).splitlines()[0])}", file=sys.stderr)
         return 1
-    finally:
-        start.end()
     return 0
