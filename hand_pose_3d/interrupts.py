@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 
 
 def end_quietly() -> None:
@@ -25,6 +25,23 @@ def ignore() -> None:
     """A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end of a program."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def remembered() -> list[int]:
+    """A list that Ctrl-C appends its number to before it interrupts as always.
+
+    What it interrupts may be written in C and make another exception of a KeyboardInterrupt.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.default_int_handler(number, frame)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    return received
 
 
 @contextmanager

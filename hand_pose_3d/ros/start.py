@@ -35,6 +35,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     from rclpy.exceptions import NameValidationException
     from rclpy.executors import ExternalShutdownException
 
+    told = interrupts.remembered()
     init(arguments)
     # Each clause ends ROS before it lets go of the exception, whose frames keep the executors.
     try:
@@ -46,7 +47,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
         raise InvalidInputError(str(error).splitlines()[0]) from error
     except Exception:
         # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
-        if not end():
+        if not (end() or told):
             raise
     else:
         end()

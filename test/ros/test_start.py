@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import weakref
 from pathlib import Path
 
@@ -21,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+    handler = signal.getsignal(signal.SIGINT)
     yield
+    signal.signal(signal.SIGINT, handler)
     rclpy.try_shutdown()
 
 
@@ -73,6 +76,15 @@ def test_executors_go_away_after_the_thread_that_wakes_them_up(told, monkeypatch
     with start.process([]):
         spin()
     assert order[0] == "signals" and order[-1] == "executor" and not rclpy.ok()
+
+
+def test_an_interrupt_that_came_out_as_something_else_ends_in_peace_too():
+    with start.process([]):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise RuntimeError("unable to convert call argument") from None
 
 
 def test_a_program_fails_in_words_and_a_fault_of_its_own_is_not_hidden():
