@@ -44,6 +44,10 @@ _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 the number of hands that are still missing."""
 
 
+_READS_BESIDE = 2
+"""Places that are read in an image of a video beside hands that are followed; a look's places wait for the next one."""
+
+
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
@@ -145,6 +149,7 @@ class HandPoseEstimator:
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
+        self._waiting: list[Detection] = []
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @property
@@ -156,6 +161,7 @@ class HandPoseEstimator:
         """Forget every hand that was followed."""
         self._tracker.reset()
         self._searches = 0
+        self._waiting = []
 
     def configure(self, **settings: Any) -> None:
         """Change settings between two images; networks stay loaded and hands stay followed where that has a meaning.
@@ -242,21 +248,32 @@ class HandPoseEstimator:
 
     def _detect(self, frame: Frame, known: Sequence[HandPose]) -> list[HandPose]:
         """Hands found in the whole image, without those that are known already."""
-        family, config = self._family, self.config
-        search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
-        turn = self._searches if config.tracking else 0  # a single image is not searched by parts
-        self._searches += 1
-        taken = [hand.keypoints_px for hand in known]
-        with self._timed("detection"):
-            found = family.detect(frame.image, family.looks(*frame.size, search, turn))
-            places = [d for d in found if not on_known(d, taken)]
-        spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
-        places = places[: config.max_hands - len(known) + spare]
+        config = self.config
+        places = self._places(frame, known)
+        if config.tracking:  # an image pays for its hands and a look, or for its hands and some places
+            count = config.max_hands if not known else _READS_BESIDE if self._waiting else 0
+            places, self._waiting = places[:count], places[count:]
         hands = self._read_detections(frame, places)
         least = self._tracker.config.start_score if config.tracking else config.score_threshold
         hands = [hand for hand in hands if hand.score >= least]
         distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
+
+    def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:
+        """Where hands may be beside those that are known: in a video what the last look left to be read, if anything."""
+        family, config = self._family, self.config
+        taken = [hand.keypoints_px for hand in known]
+        self._waiting = [place for place in self._waiting if not on_known(place, taken)]
+        if self._waiting:
+            return self._waiting
+        search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
+        turn = self._searches if config.tracking else 0  # a single image is not searched by parts
+        self._searches += 1
+        with self._timed("detection"):
+            found = family.detect(frame.image, family.looks(*frame.size, search, turn))
+            places = [d for d in found if not on_known(d, taken)]
+        spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
+        return places[: config.max_hands - len(known) + spare]
 
     def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
         """What is read where hands were detected: in windows about the detections, then in those the readings give."""
@@ -294,10 +311,12 @@ class HandPoseEstimator:
             self.reset()
         with self._timed("tracking"):
             windows = tracker.predict(stamp_s)
-            search = tracker.needs_detection(stamp_s)
+            search = tracker.needs_detection(stamp_s) or bool(self._waiting)
         crops = [self._family.crop(window.keypoints_px) for window in windows]
         hands = [hand for n, _, hand in self._read(frame, crops) if hand.score >= windows[n].least_score]
-        if search:
+        if len(hands) >= self.config.max_hands:
+            self._waiting = []
+        elif search:
             hands = hands + self._detect(frame, hands)
         hands = self._place(hands, frame)  # before the tracker, which smooths metres too
         with self._timed("tracking"):

@@ -254,6 +254,23 @@ def test_a_second_hand_is_found_beside_a_followed_one(reader):
     assert reader.searches < 5
 
 
+def test_beside_a_followed_hand_an_image_is_searched_or_places_are_read_but_never_both(reader):
+    estimator = make(tracking=True, max_hands=3)
+    hands = [hand_at((110, 240), 14), hand_at((320, 240), 14), hand_at((530, 240), 14, np.pi)]
+    estimator(picture(hands[0]), stamp_s=0.0)
+    for frame in range(1, 20):
+        reader.batches.clear()
+        before = reader.searches
+        answer = estimator(picture(*hands), stamp_s=frame / 30)
+        searched, reads = reader.searches - before, sum(reader.batches)
+        assert reads == 1 if searched else reads <= 3 + 1  # the one that points down is read twice
+        if len(answer) == 3:
+            break
+    assert searched == 0 and frame < 9
+    estimator(picture(*hands), stamp_s=(frame + 1) / 30)
+    assert sum(reader.batches[-1:]) == 3 and reader.searches == before
+
+
 def test_the_image_may_change_its_size_in_a_stream(reader):
     estimator = make(tracking=True)
     (first,) = estimator(picture(hand_at((320, 240))), stamp_s=0.0)
