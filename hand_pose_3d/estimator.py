@@ -260,7 +260,7 @@ class HandPoseEstimator:
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
     def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:
-        """Where hands may be beside those that are known: in a video what the last look left to be read, if anything."""
+        """Where hands may be beside the known ones: in a video what the last look left to be read, if anything."""
         family, config = self._family, self.config
         taken = [hand.keypoints_px for hand in known]
         self._waiting = [place for place in self._waiting if not on_known(place, taken)]
