@@ -217,7 +217,7 @@ class PaperFamily:
         about = [read_metadata(path) for path in files[1:3]]
         self._keypoints, self._pose = (Conventions.from_metadata(metadata) for metadata in about)
         # Probability that a hand is right = sigmoid(first + second * logit(mean peak)); the authors' files have none.
-        self._presence: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
+        self.presence_calibration: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
 
     def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
         """See :class:`Family`: always the whole image at once."""
@@ -259,10 +259,16 @@ class PaperFamily:
 
     def _calibrated(self, peak: float) -> float:
         """Probability of a hand from the mean peak of its score maps."""
-        if self._presence is None:
+        if self.presence_calibration is None:
             return peak
-        peak = min(max(peak, 1e-3), 1 - 1e-3)
-        return float(1 / (1 + np.exp(-self._presence[0] - self._presence[1] * np.log(peak / (1 - peak)))))
+        first, second = self.presence_calibration
+        return float(1 / (1 + np.exp(-first - second * peak_odds(peak))))
+
+
+def peak_odds(peak: float) -> float:
+    """Log odds of the mean peak of the paper's score maps."""
+    peak = min(max(peak, 1e-3), 1 - 1e-3)
+    return math.log(peak / (1 - peak))
 
 
 FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}

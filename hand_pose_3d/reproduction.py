@@ -40,6 +40,7 @@ SHARES = {
         "lifting/bottleneck": 3.0,
         "lifting/local": 3.0,
         "lifting/nearest-neighbour": 0.5,
+        "scores": 2.0,
         "evaluation": 6.0,
     },
     "lite": {"data": 30.0, "handsegnet": 22.0, "posenet": 28.0, "lifting": 12.0, "evaluation": 8.0},
@@ -50,6 +51,8 @@ LARGEST_RATE = 3e-4
 """To which a learning rate of the paper's recipe is raised where its schedule is shortened."""
 LEAST_HELD_OUT, LEAST_EVALUATED = 16, 4
 """Frames that are rendered for evaluation, and hands of them that are evaluated, however little time there is."""
+_CALIBRATED = 500
+"""Most held-out frames from which the scores of the paper's networks are calibrated: two numbers need no more."""
 _STATE = "reproduction.json"
 _LITE_TRUNK_RATE = 0.15  # of HandSegNet's trunk over the rest, as the shipped weights were trained
 _CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}
@@ -177,6 +180,8 @@ class _Reproduction:
                 result = self._render(seconds) if self.rank == 0 else {}
             elif step == "evaluation":
                 result = self._evaluate(seconds) if self.rank == 0 else {}
+            elif step == "scores":
+                result = self._calibrate(seconds) if self.rank == 0 else {}
             else:
                 result = self._train(step, seconds)
             self.results[step] = result
@@ -279,6 +284,18 @@ class _Reproduction:
             held_out = self.roots[0] if not paper else None
             save_stage(name, folder, self.config.out / "weights", figures, self.config.model, held_out)
         return {"images": progress.images, "of": loop.images, "figures": figures}
+
+    def _calibrate(self, seconds: float) -> dict[str, Any]:
+        import numpy as np
+
+        from hand_pose_3d.training.data import StoredScenes
+        from hand_pose_3d.training.score_calibration import calibrate_peaks
+
+        end = time.monotonic() + seconds
+        held_out = StoredScenes(self.roots[0], "evaluation", most=_CALIBRATED)
+        order = np.random.default_rng(0).permutation(len(held_out))
+        scenes = (held_out[i] for n, i in enumerate(order) if n < LEAST_EVALUATED or time.monotonic() < end)
+        return calibrate_peaks(self.config.out / "weights", scenes, self.device)
 
     def _evaluate(self, seconds: float) -> dict[str, Any]:
         from hand_pose_3d.estimator import HandPoseEstimator

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from hand_pose_3d.detection import Detection, evidence
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.evaluation.protocols import FOUND_IOU
-from hand_pose_3d.families import Family
+from hand_pose_3d.families import Family, PaperFamily, peak_odds
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.networks import PoseNet
 from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
 from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, scene_pack
@@ -121,6 +123,35 @@ def calibrate_hands(
     return {**numbers, "predictions": float(len(right)), "right": float(right.mean()), "hand_calibration_error": error}
 
 
+def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str = "cpu") -> dict[str, float]:
+    """Fit how the score of a hand is made of the peaks of the paper's PoseNet, and write it into the weights' metadata.
+
+    weights: folder with the paper family's three files. scenes and what is returned: as of :func:`calibrate_hands`.
+    """
+    estimator = HandPoseEstimator(model="paper", device=device, weights=weights, score_threshold=0.0, max_hands=6)
+    cast(PaperFamily, estimator.family).presence_calibration = None
+    odds, right = [], []
+    for scene in tqdm(scenes, desc="hand scores", unit="image"):
+        for hand in estimator(np.ascontiguousarray(scene.rgbc[..., :3])):
+            verdict = is_right(scene, hand.keypoints_px)
+            if verdict is not None:
+                odds.append(peak_odds(hand.score))
+                right.append(float(verdict))
+    if len(np.unique(right)) < 2:
+        return {}
+    x, y = np.column_stack([np.ones(len(odds)), odds]), np.array(right)
+    trial, fitted = (_logistic(x[::step], y[::step], [0.0, 1.0]) for step in (2, 1))
+    network, path = PoseNet(), weights / "paper-posenet.safetensors"
+    metadata = load_weights(network, path) | {"presence_calibration": json.dumps([round(float(v), 4) for v in fitted])}
+    _rewrite(path, network, metadata)
+    error = calibration_error(1 / (1 + np.exp(-x[1::2] @ trial)), y[1::2])
+    return {"predictions": float(len(y)), "right": float(y.mean()), "hand_calibration_error": error}
+
+
+def _rewrite(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:
+    save_weights(path, network, {k: v for k, v in metadata.items() if k not in ("network", DIGEST)}, half=True)
+
+
 _LEAST = 0.005
 """Score, before calibration, below which a prediction is left out."""
 _ODDS = math.log(1e4)
@@ -195,24 +226,26 @@ def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
 def main() -> None:
     """Fit the scores of the networks in a folder and write them there."""
     parser = argparse.ArgumentParser(prog="python -m hand_pose_3d.training.score_calibration", description=main.__doc__)
-    parser.add_argument("weights", type=Path, help="folder with the lite family's three files")
+    parser.add_argument("weights", type=Path, help="folder with the three files of one family")
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="renders whose evaluation split is used")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], help="packs that no network has seen")
     args = parser.parse_args()
+    scenes = [scene_pack(root, "evaluation") for root in args.data] + [ScenePack(root) for root in args.photographs]
+    labelled = [pack[i] for pack in scenes for i in range(len(pack))]
+    if (args.weights / "paper-posenet.safetensors").exists():
+        print(calibrate_peaks(args.weights, labelled))
+        return
     segmentation, pose = LiteHandSegNet(), LitePoseNet()
     paths = {network: args.weights / f"lite-{name}.safetensors" for network, name in _named(segmentation, pose)}
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
     crops = [crop_pack(root, "evaluation") for root in args.data]
     crops += [load_pack(root / "crops") for root in args.photographs]
-    scenes = [scene_pack(root, "evaluation") for root in args.data] + [ScenePack(root) for root in args.photographs]
     sampler, rng = PoseSampler(crops), np.random.default_rng(4)
     print(calibrate(pose, [sampler(rng) for _ in range(1500)]))
     lifting = args.weights / "lite-lifting.safetensors"
-    print(calibrate_hands(segmentation, pose, lifting, [pack[i] for pack in scenes for i in range(len(pack))]))
+    print(calibrate_hands(segmentation, pose, lifting, labelled))
     for network, path in paths.items():
-        save_weights(
-            path, network, {k: v for k, v in metadata[network].items() if k not in ("network", DIGEST)}, half=True
-        )
+        _rewrite(path, network, metadata[network])
 
 
 def _named(segmentation: LiteHandSegNet, pose: LitePoseNet) -> list[tuple[nn.Module, str]]:

@@ -7,6 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from overfit import losses
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.networks import DirectLifting, Lifting
+from hand_pose_3d.networks import DirectLifting, Lifting, PoseNet
 from hand_pose_3d.networks.lite import (
     LiteHandSegNet,
     LiteLifting,
@@ -41,6 +43,7 @@ from hand_pose_3d.training.posenet import (
 from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions, target
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene
 from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands, is_right
+from hand_pose_3d.weights import read_metadata, save_weights
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -308,6 +311,34 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
         weight = network.presence_calibration
         expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
     torch.testing.assert_close(reading.presence[0], expected)
+
+
+def test_scores_of_the_papers_hands_are_calibrated_on_peaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hands whose chance to be right is known from their peaks; the weights' metadata then hold it."""
+    rng, hand = np.random.default_rng(0), np.column_stack([np.linspace(60, 100, 21), np.linspace(50, 110, 21)])
+    scene = LabelledScene(
+        np.zeros((240, 320, 4), np.uint8), hand[None], np.array([True]), np.array([np.nan]), np.zeros((1, 21))
+    )
+
+    class Estimator:
+        def __init__(self, **settings: Any) -> None:
+            self.family = SimpleNamespace(presence_calibration=[1.0, 1.0])
+
+        def __call__(self, image: np.ndarray) -> list[SimpleNamespace]:
+            assert self.family.presence_calibration is None
+            peak = rng.uniform(0.05, 0.95)
+            right = rng.random() < 1 / (1 + np.exp(-1 - 2 * np.log(peak / (1 - peak))))
+            return [SimpleNamespace(score=peak, keypoints_px=hand if right else hand + 60)]
+
+    monkeypatch.setattr(score_calibration, "HandPoseEstimator", Estimator)
+    path = tmp_path / "paper-posenet.safetensors"
+    save_weights(path, PoseNet(), {"family": "paper", "version": "0", "licence": "none"}, half=True)
+    figures = score_calibration.calibrate_peaks(tmp_path, [scene] * 4000)
+    written = json.loads(read_metadata(path)["presence_calibration"])
+    np.testing.assert_allclose(written, [1, 2], atol=0.2)
+    assert figures["hand_calibration_error"] < 0.05
+    assert score_calibration.calibrate_peaks(tmp_path, []) == {}
+    assert json.loads(read_metadata(path)["presence_calibration"]) == written
 
 
 def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
