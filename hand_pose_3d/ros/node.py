@@ -251,7 +251,7 @@ class HandPoseNode(LifecycleNode):
         camera, depth, hindrance = None, None, ""
         try:
             camera = self._camera.camera(shape)
-            hindrance = "" if camera else "unknown: no calibrated camera_info"
+            hindrance = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
         except InvalidInputError as error:
             hindrance = self._note = str(error)
         if source == "none":
