@@ -90,7 +90,7 @@ def is_video(path: str | Path) -> bool:
     path = Path(path)
     head = _read(path, HEAD)
     if image_format(head):
-        return False
+        return image_format(head) == "JPEG" and encoded_images.is_motion_jpeg(_read(path))
     if encoded_images.is_video(head):
         return True
     try:
@@ -201,8 +201,10 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
 def local_path(name: str) -> Path | None:
     """The file that a name, which may be a file: URL or begin with ~, means; None for the URL of a stream.
 
-    Raises InvalidInputError for a URL of another scheme.
+    Raises InvalidInputError for a URL of another scheme and for an empty name.
     """
+    if not name:
+        raise InvalidInputError("the name of an input is empty")
     found = re.match("([a-z][a-z0-9+.-]*)://", name, re.IGNORECASE)
     if found is None or os.path.lexists(name):
         return Path(os.path.expanduser(name))
@@ -324,7 +326,10 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if not capture.isOpened():
-        raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
+        reason = "it is not a camera, or another program uses it"
+        if "://" in camera:
+            reason = "nobody answers there, or it is no video that OpenCV can decode"
+        raise InvalidInputError(f"cannot open the camera {camera}: {reason}")
     return capture
 
 
