@@ -107,7 +107,7 @@ class Camera:
             if len(text) > _LARGEST_FILE:
                 raise TypeError(f"it has more than {_LARGEST_FILE} bytes")
             # OpenCV begins with %YAML:1.0, which no parser takes, and gives matrices a type of their own.
-            loader = type("Loader", (yaml.SafeLoader,), {})
+            loader: Any = type("Loader", (yaml.SafeLoader,), {})
             loader.add_constructor(
                 "tag:yaml.org,2002:opencv-matrix", lambda reader, node: reader.construct_mapping(node, deep=True)
             )
