@@ -312,7 +312,10 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     if "://" in camera and local_path(camera) is None:
         if not camera.isascii() or not camera.isprintable():
             raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
-        capture = cv2.VideoCapture(camera)
+        # Half a minute, FFmpeg's own patience with a silent server, is too long for who wants to end.
+        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
+        if not capture.isOpened():
+            capture = cv2.VideoCapture(camera)
     elif is_number or device.startswith("/dev/"):
         if sys.platform.startswith("linux"):
             _check_device(device)
@@ -326,10 +329,8 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if not capture.isOpened():
-        reason = "it is not a camera, or another program uses it"
-        if "://" in camera:
-            reason = "nobody answers there, or it is no video that OpenCV can decode"
-        raise InvalidInputError(f"cannot open the camera {camera}: {reason}")
+        stream, device = "nobody answers there, or with no video", "it is not a camera, or another program uses it"
+        raise InvalidInputError(f"cannot open the camera {camera}: {stream if '://' in camera else device}")
     return capture
 
 
