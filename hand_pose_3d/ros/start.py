@@ -49,7 +49,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     except (KeyboardInterrupt, ExternalShutdownException):
         end()
     except (NameValidationException, ParameterException, rclpy_implementation.RCLError) as error:
-        if not end():
+        if not (end() or told):
             raise InvalidInputError(reason(error)) from error
     except Exception:
         # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
