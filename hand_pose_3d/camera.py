@@ -27,6 +27,9 @@ _FISHEYE = r"equidistant|(opencv.?)?fisheye|kannala.?brandt.?4?"
 COEFFICIENTS = (4, 5, 8, 12, 14)
 """Numbers of coefficients that OpenCV's polynomial takes; equidistant (fisheye) has 4."""
 
+_SHORTEST = 0.02
+"""Least focal length over the longer side: lenses of 170 degrees have twice that, and millimetres are no pixels."""
+
 _LARGEST_FILE = 1 << 20
 """Bytes beyond which a file is no calibration."""
 
@@ -38,7 +41,7 @@ class Camera:
     The one place that says which calibrations are taken, whether they come from a file, a message or a program.
 
     distortion: none, or 4, 5, 8, 12 or 14 coefficients of OpenCV's polynomial by any of its names, or 4 of equidistant
-    (fisheye). width and height are 0 when unknown. Raises InvalidInputError for anything else.
+    (fisheye). width and height are both 0 when unknown. Raises InvalidInputError for anything else.
     """
 
     fx: float
@@ -64,6 +67,13 @@ class Camera:
                 f"fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy} distortion={self.distortion} of "
                 f"{self.width}x{self.height} pixels"
             )
+        if bool(size[0]) != bool(size[1]):
+            raise InvalidInputError(f"a camera has both width and height, or none of them, not {size[0]}x{size[1]}")
+        if min(numbers[:2]) < _SHORTEST * max(size):
+            raise InvalidInputError(
+                f"a focal length of {min(numbers[:2]):g} is too short for images of {size[0]}x{size[1]} pixels: "
+                "intrinsics are in pixels"
+            )
         model = _ros_name("" if self.model is None else str(self.model), len(distortion))
         values = dict(zip(("fx", "fy", "cx", "cy"), numbers)) | {"width": size[0], "height": size[1]}
         for name, value in {**values, "distortion": _checked(model, tuple(distortion)), "model": model}.items():
@@ -85,7 +95,8 @@ class Camera:
     def from_yaml(cls, path: str | Path) -> Camera:
         """From the YAML file that ROS's camera_calibration writes. Raises InvalidInputError with the file's name.
 
-        Matrix and coefficients may be plain lists; a path may begin with ~.
+        OpenCV's YAML and a CameraInfo of `ros2 topic echo` are taken, too. Matrix and coefficients may be plain lists;
+        a path may begin with ~.
         """
         import yaml
 
@@ -95,16 +106,23 @@ class Camera:
                 text = stream.read(_LARGEST_FILE + 1)
             if len(text) > _LARGEST_FILE:
                 raise TypeError(f"it has more than {_LARGEST_FILE} bytes")
-            data = yaml.safe_load(text)
+            # OpenCV begins with %YAML:1.0, which no parser takes, and gives matrices a type of their own.
+            loader: Any = type("Loader", (yaml.SafeLoader,), {})
+            loader.add_constructor(
+                "tag:yaml.org,2002:opencv-matrix", lambda reader, node: reader.construct_mapping(node, deep=True)
+            )
+            data = next(yaml.load_all(re.sub(rb"\A%YAML.*", b"", text), loader), None)
             if not isinstance(data, Mapping):
                 raise TypeError("it holds no mapping")
-            if data.get("camera_matrix") is None:
-                raise KeyError("camera_matrix")
+            data = {str(name).lower(): value for name, value in data.items()}
+            matrix = data.get("camera_matrix", data.get("k"))
+            if matrix is None:
+                raise TypeError("it has no camera_matrix")
             return cls.from_matrix(
-                _numbers(data["camera_matrix"]),
-                width=data.get("image_width"),
-                height=data.get("image_height"),
-                distortion=_numbers(data.get("distortion_coefficients")),
+                _numbers(matrix),
+                width=data.get("image_width", data.get("width")),
+                height=data.get("image_height", data.get("height")),
+                distortion=_numbers(data.get("distortion_coefficients", data.get("d"))),
                 model=data.get("distortion_model"),
             )
         except OSError as error:
@@ -112,7 +130,7 @@ class Camera:
         except InvalidInputError as error:
             raise InvalidInputError(f"camera file {path}: {error}") from error
         except (yaml.YAMLError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0]
             raise InvalidInputError(
                 f"{path} is not a camera calibration file (camera_matrix with 9 numbers in data): {reason}"
             ) from error
@@ -125,10 +143,18 @@ class Camera:
     def fitted_to(self, width: int, height: int) -> Camera:
         """This camera for images of a size in pixels: scaled if that has the same shape as the calibration's.
 
-        A camera of unknown size is taken as it is. Raises InvalidInputError for images of another shape.
+        A camera of unknown size is taken as it is if its principal point lies in the image. Raises InvalidInputError
+        for images of another shape.
         """
-        if not (self.width and self.height) or (self.width, self.height) == (width, height):
+        if (self.width, self.height) == (width, height):
             return self
+        if not self.width:
+            if not (0 <= self.cx < width and 0 <= self.cy < height):
+                raise InvalidInputError(
+                    f"the camera's principal point ({self.cx:g}, {self.cy:g}) lies outside of images of "
+                    f"{width}x{height}: state the width and height that it was calibrated for"
+                )
+            return replace(self, width=width, height=height)
         # Sides are whole pixels, so the same shape at another size may be one pixel off.
         x, y = width / self.width, height / self.height
         if min(abs(self.width * y - width), abs(self.height * x - height)) > 1:
@@ -227,7 +253,9 @@ _WIDEST = math.radians(89.5)
 
 def _numbers(value: Any) -> Any:
     """The numbers of a matrix in YAML: under `data`, or a plain list."""
-    return value.get("data") if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping) and "data" not in value:
+        raise TypeError("a matrix has no data")
+    return value["data"] if isinstance(value, Mapping) else value
 
 
 def _ros_name(model: str, count: int) -> str:

@@ -53,6 +53,18 @@ def is_video(head: bytes) -> bool:
     return not image_format(head) and re.match(_VIDEOS, head, re.DOTALL) is not None
 
 
+def is_motion_jpeg(data: bytes) -> bool:
+    """Whether a JPEG is a video: pictures of one size, one behind another, that do not call themselves one photograph.
+
+    Photographs carry thumbnails, depth, and second views (MPF).
+    """
+    end = data.find(_END_OF_JPEG + b"\xff\xd8\xff")
+    try:
+        return end > 0 and b"MPF\0" not in data[:end] and _jpeg_size(data) == _jpeg_size(data[end + 2 :])
+    except InvalidInputError:
+        return False
+
+
 def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False) -> np.ndarray:
     """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
 

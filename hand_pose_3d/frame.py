@@ -40,7 +40,7 @@ class Frame:
         height, width = image.shape[:2]
         if min(height, width) < 16:
             raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {width} x {height}")
-        _check_depth(depth_m, (height, width))
+        depth_m = _checked_depth(depth_m, (height, width))
         if camera is not None:
             if not isinstance(camera, Camera):
                 raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
@@ -59,15 +59,20 @@ class Frame:
         return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m)
 
 
-def _check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
-    """Raise InvalidInputError unless depth is None or metres for an image of this shape (H, W)."""
+def _checked_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray | None:
+    """Depth (H, W), with NaN for what is masked, if it is None or metres for an image of this shape (H, W).
+
+    Raises InvalidInputError for anything else.
+    """
     if depth_m is None:
-        return
-    if not isinstance(depth_m, np.ndarray) or depth_m.dtype.kind != "f":
-        what = f"{depth_m.dtype} numbers" if isinstance(depth_m, np.ndarray) else f"a {type(depth_m).__name__}"
-        raise InvalidInputError(
-            f"depth must be a numpy array of floating-point metres, not {what}: divide millimetres by 1000.0"
-        )
+        return None
+    wanted = "depth must be a numpy array of floating-point metres"
+    if not isinstance(depth_m, np.ndarray):
+        raise InvalidInputError(f"{wanted}, not a {type(depth_m).__name__}")
+    if depth_m.dtype.kind != "f":
+        raise InvalidInputError(f"{wanted}, not {depth_m.dtype} numbers: divide millimetres by 1000.0")
+    if isinstance(depth_m, np.ma.MaskedArray):
+        depth_m = depth_m.filled(np.nan)
     if depth_m.shape != shape:
         raise InvalidInputError(
             f"the depth image is {depth_m.shape}, the colour image {shape}; they must be registered"
@@ -78,3 +83,4 @@ def _check_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> None:
         raise InvalidInputError(
             f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
         )
+    return depth_m

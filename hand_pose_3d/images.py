@@ -90,7 +90,7 @@ def is_video(path: str | Path) -> bool:
     path = Path(path)
     head = _read(path, HEAD)
     if image_format(head):
-        return False
+        return image_format(head) == "JPEG" and encoded_images.is_motion_jpeg(_read(path))
     if encoded_images.is_video(head):
         return True
     try:
@@ -201,8 +201,10 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
 def local_path(name: str) -> Path | None:
     """The file that a name, which may be a file: URL or begin with ~, means; None for the URL of a stream.
 
-    Raises InvalidInputError for a URL of another scheme.
+    Raises InvalidInputError for a URL of another scheme and for an empty name.
     """
+    if not name:
+        raise InvalidInputError("the name of an input is empty")
     found = re.match("([a-z][a-z0-9+.-]*)://", name, re.IGNORECASE)
     if found is None or os.path.lexists(name):
         return Path(os.path.expanduser(name))
@@ -310,7 +312,10 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     if "://" in camera and local_path(camera) is None:
         if not camera.isascii() or not camera.isprintable():
             raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
-        capture = cv2.VideoCapture(camera)
+        # Half a minute, FFmpeg's own patience with a silent server, is too long for who wants to end.
+        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
+        if not capture.isOpened():
+            capture = cv2.VideoCapture(camera)
     elif is_number or device.startswith("/dev/"):
         if sys.platform.startswith("linux"):
             _check_device(device)
@@ -324,7 +329,8 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if not capture.isOpened():
-        raise InvalidInputError(f"cannot open the camera {camera}: it is not a camera, or another program uses it")
+        stream, device = "nobody answers there, or with no video", "it is not a camera, or another program uses it"
+        raise InvalidInputError(f"cannot open the camera {camera}: {stream if '://' in camera else device}")
     return capture
 
 

@@ -113,6 +113,8 @@ def test_distortion_matters():
         {"fx": None},
         {"width": "wide"},
         {"height": -480},
+        {"width": 640},
+        {"fx": 3.6, "fy": 3.6, "width": 640, "height": 480},  # millimetres
     ],
 )
 def test_impossible_cameras_are_refused(fields):
@@ -142,10 +144,10 @@ def test_impossible_cameras_are_refused(fields):
     ],
 )
 def test_distortions_that_are_taken(model, distortion, kept):
-    size: list = [640.0, None]
+    size: list = [None, None]
     camera = Camera(np.float32(500), 500, 0, 0, *size, distortion=distortion, model=model)
-    assert len(camera.distortion) == kept and (camera.width, camera.height) == (640, 0)
-    assert camera == Camera(500, 500, 0, 0, 640, 0, camera.distortion, camera.model) and hash(camera)
+    assert len(camera.distortion) == kept and (camera.width, camera.height) == (0, 0)
+    assert camera == Camera(500, 500, 0, 0, 0, 0, camera.distortion, camera.model) and hash(camera)
     assert camera.model in MODELS or not kept
     assert (camera.model == "equidistant") == (model in ("equidistant", "fisheye"))
 
@@ -157,7 +159,12 @@ def test_a_camera_is_scaled_to_images_of_its_own_shape_only():
     np.testing.assert_allclose(half.project(point) + 0.5, (BARREL.project(point) + 0.5) / 2, atol=1e-9)
     assert (half.width, half.height) == (320, 240) and half.fitted_to(640, 480).fx == BARREL.fx
     assert BARREL.fitted_to(640, 480) is BARREL
-    assert RATIONAL.fitted_to(123, 456) is RATIONAL  # of unknown size
+    unknown = RATIONAL.fitted_to(700, 456)
+    assert (unknown.width, unknown.height) == (700, 456) and unknown.matrix.tolist() == RATIONAL.matrix.tolist()
+    with pytest.raises(InvalidInputError, match=r"\(320, 240\) lies outside of images of 123x456"):
+        RATIONAL.fitted_to(123, 456)
+    with pytest.raises(InvalidInputError, match="too short"):
+        Camera(4, 4, 3, 2).fitted_to(640, 480)
     assert Camera(900, 900, 960, 540, 1920, 1080).fitted_to(1366, 768).fx == pytest.approx(640.3, abs=0.1)
     for size in ((1280, 720), (480, 640), (640, 470)):
         with pytest.raises(InvalidInputError, match="640x480"):
@@ -175,6 +182,36 @@ def test_calibration_file_of_plain_lists_and_at_home(tmp_path, monkeypatch):
     assert Camera.from_yaml(tmp_path / "none.yaml").distortion == ()
     (tmp_path / "none.yaml").write_text(YAML[: YAML.index("distortion_model")] + "distortion_coefficients: ~\n")
     assert Camera.from_yaml(tmp_path / "none.yaml").distortion == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%YAML:1.0\n---\n"  # as OpenCV writes it
+        + YAML.replace("camera_matrix:", "camera_matrix: !!opencv-matrix")
+        .replace("coefficients:", "coefficients: !!opencv-matrix")
+        .replace("cols: 3", "cols: 3\n  dt: d"),
+        "header: {frame_id: cam}\nheight: 480\nwidth: 640\ndistortion_model: plumb_bob\n"  # ros2 topic echo
+        "d: [-0.25, 0.08, 0.001, -0.002, 0.01]\nk: [600, 0, 320, 0, 610, 240, 0, 0, 1]\n---\n",
+    ],
+)
+def test_calibrations_of_other_programs(text, tmp_path):
+    (tmp_path / "k.yaml").write_text(text)
+    assert Camera.from_yaml(tmp_path / "k.yaml") == BARREL
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (YAML.replace("  data: [-0.25", "  dato: [-0.25"), "a matrix has no data"),
+        ("cam0: {intrinsics: [600, 600, 320, 240]}", "it has no camera_matrix"),
+        (YAML.replace("  rows: 3", "\trows: 3"), r"'\\t' that cannot start any token"),
+    ],
+)
+def test_what_a_calibration_file_lacks_is_named(text, words, tmp_path):
+    (tmp_path / "k.yaml").write_text(text)
+    with pytest.raises(InvalidInputError, match=words):
+        Camera.from_yaml(tmp_path / "k.yaml")
 
 
 def test_calibration_file(tmp_path):

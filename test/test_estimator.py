@@ -583,13 +583,20 @@ def test_grey_alpha_and_16_bits_are_taken_as_the_same_picture(reader):
         (np.full((480, 640), 500, np.uint16), "millimetres"),
         (np.full((480, 640), 500, np.int32), "millimetres"),
         (np.full((480, 640), 500, np.float32), "millimetres"),
-        ([[0.5]], "numpy"),
+        ([[0.5]], "metres, not a list$"),
         (np.zeros((480, 640, 1)), "registered"),
     ],
 )
 def test_depth_that_is_not_metres_is_refused(reader, depth, words):
     with pytest.raises(InvalidInputError, match=words):
         make()(picture(), Camera(600, 600, 319.5, 239.5), depth_m=depth)
+
+
+def test_masked_depth_is_unknown(reader):
+    image, camera, depth_m = picture(hand_at((320, 240))), Camera(600, 600, 319.5, 239.5), np.full((480, 640), 0.8)
+    for mask, source in ((False, ScaleSource.DEPTH), (True, ScaleSource.ASSUMED)):
+        (hand,) = make()(image, camera, depth_m=np.ma.masked_array(depth_m, mask=mask))
+        assert hand.scale_source == source
 
 
 def test_a_camera_of_another_size_is_scaled_or_refused(reader):

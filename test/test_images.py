@@ -118,10 +118,26 @@ def test_urls_are_files_streams_or_refused(tmp_path):
         local_path("gopher://hands")
     with pytest.raises(InvalidInputError, match="live"):
         find_files(["http://host/a.mp4"])
+    with pytest.raises(InvalidInputError, match="empty"):
+        find_files([""])
+    with pytest.raises(InvalidInputError, match="nobody answers there"):
+        LiveCamera("http://127.0.0.1:1/a.mp4")
     with pytest.raises(InvalidInputError, match="%XX"):
         LiveCamera("rtsp://caf\udce9/1")
     (tmp_path / "a:").mkdir()
     assert local_path(f"{tmp_path}/a://b") == tmp_path / "a:" / "b"
+
+
+def test_jpegs_one_behind_another_are_a_video_and_a_photograph_with_more_in_it_is_none(tmp_path):
+    jpegs = [encoded(np.roll(scene(), number, axis=1), ".jpg") for number in range(4)]
+    path = tmp_path / "camera.mjpeg"
+    path.write_bytes(b"".join(jpegs))
+    assert is_video(path) and sum(1 for _ in Video(path)) == 4
+    views = jpegs[0][:2] + b"\xff\xe2\0\x06MPF\0" + jpegs[0][2:] + jpegs[1]
+    gain_map = jpegs[0] + encoded(scene(24, 32), ".jpg")
+    for data in (jpegs[0], jpegs[0] + bytes(50), views, gain_map, jpegs[0] + b"\xff\xd8\xff"):
+        path.write_bytes(data)
+        assert not is_video(path)
 
 
 def test_videos_have_the_times_of_their_container(tmp_path):

@@ -58,8 +58,10 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> object:
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed, and the next file that is opened would get what is written there
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            if hasattr(stream := getattr(sys, name), "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal does not take
         try:
             return super().invoke(ctx)

@@ -81,7 +81,7 @@ class _Results:
         from hand_pose_3d.outputs import JsonList, check_target
 
         self.failed, self._list = False, None
-        if json_path:
+        if json_path is not None:
             if json_path == "-":
                 self._list = JsonList(Path("/dev/stdout"), sys.stdout.buffer)
             else:
@@ -177,6 +177,9 @@ class _Predictor:
                 yield {**entry, "frame": video.index, "time_s": video.time_s}
                 if writer is not None:
                     writer.add(draw_hands(image, hands), video.time_s)
+            if video.index + 1 < 0.95 * video.count - 1:  # containers without exact counts estimate them
+                found = f"{video.index + 1} of the {video.count} frames that it announces"
+                click.echo(f"Error: {one_line(path)} ends after {found}: it may be cut off", err=True)
         except HandPoseError:
             if writer is not None:
                 writer.discard()

@@ -197,11 +197,11 @@ class Health:
         for name in ("camera_info", "depth", "hand"):
             if counts[f"rejected_{name}"]:
                 return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")
+        if situation.notes:
+            return WARN, situation.notes[0]
         for name in ("unused", "missing"):
             if counts[f"{name}_depth"] > counts["used_depth"]:
                 return WARN, reasons[f"{name}_depth"]
-        if situation.notes:
-            return WARN, situation.notes[0]
         lost, published = situation.lost
         if lost > _LOST_SHARE * published:
             return WARN, f"{lost} of the last {published} images did not arrive: {LOST_REMEDY}"

@@ -173,11 +173,11 @@ class Inputs:
         """Why no image comes although something is published, in words; "" once one came, or when nobody can tell."""
         if self._came:
             return ""
-        topic = self.image_topic
-        compressed = self._parameters.image_transport == "compressed"
-        candidates = {topic, topics.compressed_topic(topic), topic.removesuffix("/compressed")}
-        there = {name: self._types(name) for name in candidates}
-        return topics.why_silent(topic, topics.COMPRESSED if compressed else topics.IMAGE, there)
+        wanted = topics.COMPRESSED if self._parameters.image_transport == "compressed" else topics.IMAGE
+        images = {topics.IMAGE, topics.COMPRESSED}
+        names = {name for name, kinds in self._node.get_topic_names_and_types() if images.intersection(kinds)}
+        there = {name: self._types(name) for name in names - {self.depth_topic} | {self.image_topic}}
+        return topics.why_silent(self.image_topic, wanted, there)
 
     def wrong_types(self) -> list[str]:
         """Which of camera_info and depth have publishers of another type only, in words."""
@@ -187,7 +187,10 @@ class Inputs:
         return [sentence for sentence in found if sentence]
 
     def _types(self, topic: str) -> list[str]:
-        return sorted({info.topic_type for info in self._node.get_publishers_info_by_topic(topic)})
+        """Types that others publish on a topic."""
+        infos = self._node.get_publishers_info_by_topic(topic)
+        own = self._node.get_name(), self._node.get_namespace()
+        return sorted({info.topic_type for info in infos if (info.node_name, info.node_namespace) != own})
 
     def update(self, parameters: NodeParameters) -> None:
         """Follow parameters that changed."""

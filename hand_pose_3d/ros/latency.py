@@ -30,7 +30,7 @@ from hand_pose_3d.ros.children import quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE
-from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.ros.share import own_arguments, ros_arguments
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _NODE = "/hand_pose_3d"
@@ -235,6 +235,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--weights", default="", help="folder with other weights")
     parser.add_argument("--max-hands", type=int, default=1)
+    if ros_arguments(arguments):
+        parser.error("the nodes that are measured take these options and no ROS arguments")
     return parser.parse_args(own_arguments(arguments))
 
 

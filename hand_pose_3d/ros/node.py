@@ -102,11 +102,15 @@ class HandPoseNode(LifecycleNode):
         """Subscribe and begin to answer images."""
         result = super().on_activate(state)
         self._state = "active"
+        if self._enabled:
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
+                self.get_logger().error(f"cannot listen to images: {one_line(start.reason(error))}")
+                return TransitionCallbackReturn.ERROR
         if (estimator := self._engine.estimator) is not None:
             images = self.resolve_topic_name("image")
             self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, images from {images}")
-        if self._enabled:
-            self._listen()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -247,7 +251,7 @@ class HandPoseNode(LifecycleNode):
         camera, depth, hindrance = None, None, ""
         try:
             camera = self._camera.camera(shape)
-            hindrance = "" if camera else "unknown: no calibrated camera_info"
+            hindrance = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
         except InvalidInputError as error:
             hindrance = self._note = str(error)
         if source == "none":

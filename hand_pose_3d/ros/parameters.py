@@ -282,4 +282,5 @@ def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         values[name] = typed_parameters.declare(node, name, entry.default, descriptor, partial(checked, entry))
     typed_parameters.convert_what_is_set(node, {ros_name(e): e.default for e in entries})
+    typed_parameters.warn_of_unknown(node, values)
     return from_mapping(kind, values)

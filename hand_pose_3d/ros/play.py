@@ -21,6 +21,7 @@ from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, quiet_environment
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.polling import Poller
+from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 """What Python runs as the tracker."""
@@ -57,6 +58,7 @@ class Player:
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
         start.init()  # before there is a thread, which a failure would leave waiting
         self.ros = rclpy.create_node(name)
+        warn_of_unknown(self.ros, option_names(options))
         self._poller = Poller(self.ros)
         self._writer = threading.Thread(target=self._write_down, name="writer")
         self._writer.start()

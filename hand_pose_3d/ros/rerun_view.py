@@ -20,6 +20,7 @@ from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
 from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 _KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
 """What can be shown."""
@@ -91,8 +92,8 @@ def _types() -> Any:
     return types
 
 
-def listen(view: TopicView, image: str, hands: str) -> None:
-    """Show topics as they come, until interrupted."""
+def listen(view: TopicView, options: argparse.Namespace) -> None:
+    """Show the topics of options image and hands as they come, until interrupted."""
     import rclpy
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import CompressedImage, Image
@@ -101,10 +102,11 @@ def listen(view: TopicView, image: str, hands: str) -> None:
 
     with start.process():
         node = rclpy.create_node("rerun_view")
-        kind = CompressedImage if image.endswith("/compressed") else Image
-        node.create_subscription(kind, image, view.show, qos_profile_sensor_data)
-        node.create_subscription(HandPose3DArray, hands, view.show, 10)
-        node.get_logger().info(f"showing {image} and {hands}")
+        warn_of_unknown(node, option_names(options))
+        kind = CompressedImage if options.image.endswith("/compressed") else Image
+        node.create_subscription(kind, options.image, view.show, qos_profile_sensor_data)
+        node.create_subscription(HandPose3DArray, options.hands, view.show, 10)
+        node.get_logger().info(f"showing {options.image} and {options.hands}")
         rclpy.spin(node)
 
 
@@ -121,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InvalidInputError(f"there is no recording {options.bag}")
         view = TopicView(RerunView(options.save))
         if options.bag is None:
-            listen(view, options.image, options.hands)
+            listen(view, options)
         else:
             for message in recorded(options.bag, (options.image, options.hands)):
                 view.show(message)

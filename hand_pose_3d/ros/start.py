@@ -22,18 +22,24 @@ def init(arguments: Sequence[str] | None = None) -> None:
     except UnicodeError:
         raise InvalidInputError("parameters must be UTF-8: give the file's name as a file: URL") from None
     except RuntimeError as error:  # what rcl raises for parameter files and rules that it cannot read
-        reason = str(error).partition(", at /")[0].splitlines()[0]
-        raise InvalidInputError(f"cannot start ROS with these arguments: {reason}") from error
+        raise InvalidInputError(f"cannot start ROS with these arguments: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What rclpy or rcl says, without the places in their code."""
+    return (str(error).partition(", at /")[0].splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
 def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     """ROS for the length of a program, which leaves the block in peace when it is told to end.
 
-    arguments: the process's, None for its own. Raises InvalidInputError, in words, for bad ones and for bad names.
+    arguments: the process's, None for its own. Raises InvalidInputError, in words, for bad ones, for bad names and for
+    what else rclpy refuses.
     """
-    from rclpy.exceptions import NameValidationException
+    from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import ExternalShutdownException
+    from rclpy.impl.implementation_singleton import rclpy_implementation
 
     told = interrupts.remembered()
     init(arguments)
@@ -42,9 +48,9 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
         end()
-    except NameValidationException as error:
-        end()
-        raise InvalidInputError(str(error).splitlines()[0]) from error
+    except (NameValidationException, ParameterException, rclpy_implementation.RCLError) as error:
+        if not (end() or told):
+            raise InvalidInputError(reason(error)) from error
     except Exception:
         # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
         if not (end() or told):

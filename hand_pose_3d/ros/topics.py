@@ -15,9 +15,9 @@ def compressed_topic(base: str) -> str:
 
 
 def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> str:
-    """Why no message of a type comes on a topic, with the remedy; "" when the types do not tell.
+    """Why no image of a type comes on a topic, with the remedy; "" when the types do not tell.
 
-    topic: full name; wanted: its type, such as sensor_msgs/msg/Image; there: types that are published, by topic.
+    topic: full name; wanted: its type, such as sensor_msgs/msg/Image; there: types that others publish, by topic.
     """
     types = there.get(topic, ())
     if types:
@@ -27,6 +27,9 @@ def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> s
         return f"nobody publishes {topic}, but {topic + _SUFFIX} is there: set image_transport to compressed"
     if wanted == COMPRESSED and IMAGE in there.get(base, ()):
         return f"nobody publishes {topic}, but {base} is there: set image_transport to raw"
+    others = sorted(name for name, kinds in there.items() if wanted in kinds)
+    if others:
+        return f"nobody publishes {topic}; there are images on {', '.join(others[:4])}: remap image to one of them"
     return ""
 
 

@@ -5,10 +5,14 @@ rclpy itself refuses a whole number for a float, and YAML makes a number of ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
+from hand_pose_3d.errors import one_line
 from hand_pose_3d.settings import as_meant, in_type_of
+
+_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 def declare(
@@ -44,3 +48,20 @@ def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:
         return out
 
     node.add_pre_set_parameters_callback(convert)
+
+
+def warn_of_unknown(node: Any, names: Collection[str]) -> None:
+    """Warn of what a node was given as parameters and nobody reads, by command line or YAML.
+
+    names: of its parameters, or of the options, such as --side, of a program that has these instead.
+    """
+    for name in node._parameter_overrides:  # rclpy has no other way to see what was not declared
+        if name not in names and not name.startswith(_OF_RCLPY):
+            close = get_close_matches(name, names, cutoff=0.5)
+            hint = f": did you mean {' or '.join(close)}?" if close else ""
+            node.get_logger().warning(one_line(f"there is no parameter {name}, and nothing is done with it{hint}"))
+
+
+def option_names(options: Any) -> list[str]:
+    """Names on the command line of what argparse has read."""
+    return [f"--{name.replace('_', '-')}" for name in vars(options)]

@@ -1,7 +1,10 @@
 """The command line's frame: its help, its laziness and how it ends when something is wrong."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import click
@@ -78,6 +81,15 @@ def test_a_mistake_in_the_program_keeps_its_traceback(monkeypatch):
     assert isinstance(with_command(monkeypatch, ZeroDivisionError()).exception, ZeroDivisionError)
     missing = ModuleNotFoundError("No module named 'hand_pose_3d.typo'", name="hand_pose_3d.typo")
     assert isinstance(with_command(monkeypatch, missing).exception, ModuleNotFoundError)
+
+
+def test_streams_that_are_closed_go_nowhere(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    command = f"exec '{sys.executable}' -m hand_pose_3d.cli predict a.png --json o.json >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run(["sh", "-c", command], env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "not an image" in json.loads((tmp_path / "o.json").read_text())[0]["error"]
 
 
 def test_interrupt_is_quiet(monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import cv2
 import numpy as np
@@ -105,7 +106,12 @@ def test_an_empty_folder_and_a_broken_video_are_named(folder):
 
 
 def test_bad_options_end_with_one_sentence(folder):
-    for arguments in (["--device", "cuda:9"], ["--camera", folder / "a.png"], ["--camera", folder / "none.yaml"]):
+    for arguments in (
+        ["--json", ""],
+        ["--device", "cuda:9"],
+        ["--camera", folder / "a.png"],
+        ["--camera", folder / "none.yaml"],
+    ):
         result = predict(folder / "a.png", *arguments)
         assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1, result.output
         assert "Traceback" not in result.output
@@ -205,6 +211,14 @@ def test_a_damaged_frame_is_an_entry_and_the_others_are_answered(folder):
     assert [entry["frame"] for entry in entries] == list(range(8))
     # FFmpeg decodes several frames at once, so that it may notice an error a few frames early.
     assert len([entry for entry in entries if "error" in entry]) == 1
+
+
+def test_a_video_that_ends_early_is_told(folder):
+    starts = mjpeg(folder / "a.avi", 30)
+    (folder / "a.avi").write_bytes((folder / "a.avi").read_bytes()[: starts[20]])
+    result = predict(folder / "a.avi")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"Error: .*a\.avi ends after \d+ of the 30 frames that it announces.*\n", result.stderr)
 
 
 def test_overlays_of_small_images_are_enlarged(folder):

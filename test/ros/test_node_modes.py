@@ -105,7 +105,14 @@ def test_compressed_images(client, start_node, suffix):
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
-    [("device", "gpu", "cuda:N"), ("max_hands", "99", "max_hands"), ("mirrored", "maybe", "mirrored")],
+    [
+        ("device", "gpu", "cuda:N"),
+        ("max_hands", "99", "max_hands"),
+        ("mirrored", "maybe", "mirrored"),
+        ("use_sim_time", "1", "use_sim_time"),
+        ("qos_overrides./image.subscription.depth", "deep", "expecting type 'INTEGER'"),
+        ("qos_overrides./camera_info.subscription.depth", "-3", "queue size"),
+    ],
 )
 def test_bad_parameter_at_the_start_is_one_sentence(start_node, name, value, says):
     code, output = start_node(**{name: value}).wait()

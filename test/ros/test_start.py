@@ -117,12 +117,37 @@ def test_logs_stay_at_home(tmp_path, monkeypatch):
         (image_source.main, ["--ros-args", "-p", "loop:=1"], "parameter loop must be true or false, not 1"),
         (image_source.main, ["--ros-args", "-p", "width:=1.5"], "parameter width must be a whole number, not 1.5"),
         (image_source.main, ["--ros-args", "-p", "frame_id:=true"], "parameter frame_id must be text, not True"),
+        (
+            image_source.main,
+            ["--ros-args", "-p", "use_sim_time:=1"],
+            "parameter 'use_sim_time' to '1' of type 'INTEGER'",
+        ),
     ],
 )
 def test_programs_say_what_is_wrong_in_a_sentence(main, arguments, words, capfd):
     assert main(arguments) == 1
     said = [line for line in capfd.readouterr().err.splitlines() if "[rcl]" not in line]
     assert len(said) == 1 and words in said[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "meant"),
+    [
+        (["hand_pose_3d.ros.examples.pinch_gripper"], "side:=left", "--side"),
+        (["hand_pose_3d.ros.rerun_view", "--save", "hands.rrd"], "imag:=/x", "--image"),
+        (["hand_pose_3d.ros.image_source"], "inputs:=x.mp4", "input"),
+        (["hand_pose_3d.ros.teleop"], "hand_sid:=left", "hand_side"),
+    ],
+)
+def test_a_parameter_that_nobody_reads_is_told(program, given, meant, tmp_path):
+    if "--save" in program:
+        pytest.importorskip("rerun")
+    command = [sys.executable, "-m", *program, "--ros-args", "-p", given]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as started:
+        told = next(line for line in started.stderr if "[rcl]" not in line)
+        started.send_signal(signal.SIGINT)
+    assert f"no parameter {given.partition(':=')[0]}," in told and f"did you mean {meant}" in told
 
 
 @pytest.mark.parametrize("option", [["--size", "0x0"], ["--size", "64x"], ["--rate", "nan"], ["--seconds", "-1"]])

@@ -75,6 +75,20 @@ def test_what_cannot_be_meant_is_refused_by_name(node, given, default):
         declare(node("-p", f"thing:={given}"), "thing", default)
 
 
+def test_names_that_do_not_exist_are_told_with_those_that_are_close(node, tmp_path, capfd):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(
+        "/**:\n  ros__parameters:\n    filter: {cutof: 2}\n    hands: 1\n    qos_overrides./image.depth: 3\n"
+    )
+    made = node("--params-file", str(file), "-p", "hand_sid:=left", "-p", "use_sim_time:=false")
+    capfd.readouterr()
+    typed_parameters.warn_of_unknown(made, ("hand_side", "filter.cutoff", "hands", "rate"))
+    told = capfd.readouterr().err.splitlines()
+    assert len(told) == 2
+    assert any("no parameter hand_sid," in line and "did you mean hand_side" in line for line in told)
+    assert any("no parameter filter.cutof," in line and "did you mean filter.cutoff?" in line for line in told)
+
+
 def test_while_running(node):
     from rclpy.parameter import Parameter
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.messages import hand_from_message
+from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 SIDES = ("any", "left", "right")
 """Names by HandPose3D.SIDE_*; 0 for any."""
@@ -23,12 +25,12 @@ def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
 
 
 def follow_hand(
-    name: str, hands: str, side: str, kind: type, topic: str, command: Callable[[HandPose, Any], Any]
+    name: str, options: argparse.Namespace, kind: type, topic: str, command: Callable[[HandPose, Any], Any]
 ) -> int:
     """Run a node until it is interrupted: it publishes `command(hand, header)` on a topic of messages of that kind.
 
-    name: of the node; hands: topic of HandPose3DArray; side: one of SIDES. Without a hand nothing is published.
-    Returns the exit status.
+    name: of the node; options: hands, the topic of HandPose3DArray, and side, one of SIDES. Without a hand
+    nothing is published. Returns the exit status.
     """
     import rclpy
 
@@ -37,12 +39,13 @@ def follow_hand(
     try:
         with start.process():
             node = rclpy.create_node(name)
+            warn_of_unknown(node, option_names(options))
             publisher: Any = node.create_publisher(kind, topic, 10)
             track_id: int | None = None
 
             def follow(message: HandPose3DArray) -> None:
                 nonlocal track_id
-                hand = choose(message.hands, SIDES.index(side), track_id)
+                hand = choose(message.hands, SIDES.index(options.side), track_id)
                 if hand is None:
                     return
                 track_id = hand.track_id
@@ -51,8 +54,8 @@ def follow_hand(
                 except InvalidInputError as error:
                     node.get_logger().warning(f"hand left out: {error}", throttle_duration_sec=5.0)
 
-            node.create_subscription(HandPose3DArray, hands, follow, 1)
-            node.get_logger().info(f"following {side} hands on {hands}")
+            node.create_subscription(HandPose3DArray, options.hands, follow, 1)
+            node.get_logger().info(f"following {options.side} hands on {options.hands}")
             rclpy.spin(node)
     except HandPoseError as error:
         print(f"{name}: {one_line(str(error).splitlines()[0])}", file=sys.stderr)

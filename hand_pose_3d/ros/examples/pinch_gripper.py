@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         opening = gripper(hand.keypoints_canonical, hand.keypoint_scores, stamp_s)
         return Float64MultiArray(data=[opening])
 
-    return follow_hand("pinch_gripper", options.hands, options.side, Float64MultiArray, options.commands, command)
+    return follow_hand("pinch_gripper", options, Float64MultiArray, options.commands, command)
 
 
 if __name__ == "__main__":

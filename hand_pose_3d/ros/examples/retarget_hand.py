@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         joints = retargeter(hand.keypoints_canonical)
         return JointState(header=header, name=list(joints), position=list(joints.values()))
 
-    return follow_hand("retarget_hand", options.hands, options.side, JointState, options.joints, command)
+    return follow_hand("retarget_hand", options, JointState, options.joints, command)
 
 
 if __name__ == "__main__":
