@@ -145,9 +145,9 @@ def test_peaks_of_the_papers_maps_become_probabilities_where_the_weights_say_how
     def presences():
         return [r.presence for r in paper.read(np.zeros((5, 256, 256, 3), np.uint8), [Side.UNKNOWN] * 5)]
 
-    paper._presence = None
+    paper.presence_calibration = None
     assert presences() == peaks
-    paper._presence = [1.0, 4.0]
+    paper.presence_calibration = [1.0, 4.0]
     found = presences()
     assert found == sorted(found) and found[2] == pytest.approx(1 / (1 + np.exp(-1)))
     assert 0 < found[0] < 0.01 and 0.99 < found[-1] < 1
