@@ -33,8 +33,8 @@ class TrackerConfig:
     """A tracked hand below this score counts as not seen."""
     report_score: float = 0.3
     """A tracked hand below this score is followed, but not reported."""
-    detect_every: int = 6
-    """Frames between two searches of the whole image while fewer than max_hands are followed."""
+    detect_every_s: float = 0.2
+    """Time between two searches of the whole image while some of max_hands are followed, but not all."""
     hidden_s: float = 0.4
     """A hand unseen for longer is lost and comes back with a new identity; unseen it is never reported."""
     max_gap_s: float = 1.0
@@ -50,14 +50,12 @@ class TrackerConfig:
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
 
     def __post_init__(self) -> None:
-        if self.max_hands < 1 or self.detect_every < 1:
-            raise InvalidInputError(
-                f"max_hands and detect_every must be at least 1, not {self.max_hands} and {self.detect_every}"
-            )
+        if self.max_hands < 1:
+            raise InvalidInputError(f"max_hands must be at least 1, not {self.max_hands}")
         for name in ("start_score", "sure_score", "confirm_score", "keep_score", "report_score", "duplicate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInputError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
-        names = ("hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip")
+        names = ("detect_every_s", "hidden_s", "max_gap_s", "gate", "side_penalty", "side_flip")
         check_numbers({name: getattr(self, name) for name in names})
 
 
@@ -111,7 +109,7 @@ class HandTracker:
         self._tracks: list[_Track] = []
         self._stamp_s: float | None = None
         self._image_size: tuple[int, int] | None = None
-        self._since_detection = 0
+        self._searched_s: float | None = None
         self._detecting = False
         self._lost = False
 
@@ -131,13 +129,14 @@ class HandTracker:
         return [Window(t.at(stamp_s), t.side, t.track_id, keep if t.confirmed else confirm) for t in alive]
 
     def needs_detection(self, stamp_s: float | None = None) -> bool:
-        """Whether to search the whole image: at the start, after a loss, every N frames while a hand is missing.
+        """Whether to search the whole image: at the start, after a loss, now and then while one is missing.
 
         The search is taken to be made when the answer is yes.
         """
         stamp_s = self._resolve(stamp_s)
         following = sum(t.visible and t.confirmed and self._alive(t, stamp_s) for t in self._tracks)
-        due = self._lost or self._since_detection >= self.config.detect_every - 1
+        searched_s = stamp_s if self._searched_s is None else self._searched_s
+        due = self._lost or stamp_s - searched_s > self.config.detect_every_s - _FRAME_S / 2
         self._detecting = following == 0 or (due and following < self.config.max_hands)
         return self._detecting
 
@@ -151,11 +150,11 @@ class HandTracker:
         that are not finite are dropped. Hands that are unseen, not confirmed yet or below report_score are left out.
         """
         stamp_s = self._resolve(stamp_s)
-        detecting = self._detecting
         if self._discontinuous(stamp_s, image_size):
             self.reset()
         self._stamp_s, self._image_size = stamp_s, image_size or self._image_size
-        self._since_detection = 0 if detecting else self._since_detection + 1
+        if self._detecting or self._searched_s is None:
+            self._searched_s = stamp_s
         self._detecting = False
 
         before = len(self._tracks)

@@ -236,7 +236,7 @@ def test_hands_without_stamps_are_a_thirtieth_apart():
 
 
 def test_when_the_whole_image_is_searched():
-    tracker = HandTracker(TrackerConfig(max_hands=2, detect_every=10))
+    tracker = HandTracker(TrackerConfig(max_hands=2, detect_every_s=0.33))
     one, two = hand_at(100, 300), hand_at(400, 300)
 
     def searched(hands, frames) -> list[int]:
