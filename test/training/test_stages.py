@@ -341,6 +341,17 @@ def test_scores_of_the_papers_hands_are_calibrated_on_peaks(monkeypatch: pytest.
     assert json.loads(read_metadata(path)["presence_calibration"]) == written
 
 
+def test_a_folder_with_the_papers_weights_has_its_peaks_calibrated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "paper-posenet.safetensors").touch()
+    called: list[Path] = []
+    monkeypatch.setattr(score_calibration, "calibrate_peaks", lambda weights, scenes: called.append(weights))
+    monkeypatch.setattr("sys.argv", ["score_calibration", str(tmp_path)])
+    score_calibration.main()
+    assert called == [tmp_path]
+
+
 def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
     hand = np.column_stack([np.linspace(60, 100, 21), np.linspace(50, 110, 21)])
     classes = np.full((240, 320), UNKNOWN, np.uint8)
