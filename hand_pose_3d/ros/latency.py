@@ -107,8 +107,12 @@ class Listener:
         deep = QoSProfile(depth=100)
         # Every image comes with a camera_info of the same stamp, which costs next to nothing to receive.
         self.ros.create_subscription(CameraInfo, "/camera_info", self._on_camera_info, deep)
-        self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
+        self._hands = self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
         self.ros.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
+
+    def hears_the_node(self) -> bool:
+        """Whether the node takes images and its answers arrive here."""
+        return self.ros.count_subscribers("/image") > 0 and self._hands.get_publisher_count() > 0
 
     def spin(self, seconds: float) -> None:
         """Receive for a time."""
@@ -142,7 +146,7 @@ def run(
     try:
         with ExitStack() as stack:
             worker = stack.enter_context(_process(program, **node))
-            while listener.ros.count_subscribers("/image") < 1:
+            while not listener.hears_the_node():
                 if worker.poll() is not None:
                     raise HandPoseError("the node did not start; what it said stands above")
                 if time.monotonic() - begin > _START_TIMEOUT_S:
@@ -150,7 +154,9 @@ def run(
                 listener.spin(0.02)
             ready_s = time.monotonic() - begin
             before, began = cpu_seconds(worker.pid), time.monotonic()
-            parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True, "wait_for": 1}
+            # The input begins when the node has found its images, and the listener their camera_info.
+            parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
+            parameters |= {"wait_for": 1, "wait_for_info": 2}
             images = stack.enter_context(_process(_SOURCE, **parameters))
             early = memory_mb(worker.pid)
             while images.poll() is None:

@@ -32,7 +32,7 @@ def test_no_answer_has_no_latency():
 def test_one_run_between_processes():
     program = "import sys; from hand_pose_3d.ros.latency import main; "
     program += f"sys.exit(main(sys.argv[1:], ({str(HERE / 'fake_estimator.py')!r},)))"
-    arguments = ["--rate", "10", "--size", "320x240", "--seconds", "2"]
+    arguments = ["--rate", "10", "--size", "320x240", "--seconds", "4"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=240, cwd=HERE.parents[1]
     )
