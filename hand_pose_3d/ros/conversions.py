@@ -165,7 +165,9 @@ def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:
     height, width = image_rgb.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
     # An array.array goes into the message without a copy of each number; bytes or a list take far longer.
-    message.data = array.array("B", image_rgb.tobytes())
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(image_rgb))  # type: ignore[arg-type]  # NumPy's arrays are buffers
+    message.data = data
     return message
 
 

@@ -6,6 +6,7 @@ of its frames.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +39,10 @@ def pose(position: Any, quaternion_xyzw: Any, received_s: float = float("inf")) 
     """A checked pose. Raises InvalidInputError for numbers that are none or huge and a quaternion that is none."""
     from scipy.spatial.transform import Rotation
 
-    numbers = np.array([*position, *quaternion_xyzw], dtype=float)
-    with np.errstate(over="ignore"):
-        length = float(np.linalg.norm(numbers[3:]))
-    if not np.all(np.abs(numbers) <= LARGEST) or not 0.9 < length < 1.1:
-        raise InvalidInputError(f"{numbers.tolist()} is no pose: position, then a quaternion of length 1")
-    return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), numbers[:3], received_s)
+    numbers = [float(number) for number in (*position, *quaternion_xyzw)]
+    if not (all(abs(number) <= LARGEST for number in numbers) and 0.9 < math.hypot(*numbers[3:]) < 1.1):
+        raise InvalidInputError(f"{numbers} is no pose: position, then a quaternion of length 1")
+    return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), np.array(numbers[:3]), received_s)
 
 
 class FrameTree:
