@@ -386,6 +386,12 @@ def _report(run: _Reproduction) -> str:
         rows = {step.partition("/")[2]: row["figures"] for step, row in results.items() if "/" in step}
         parts += ["## Lifting approaches", "From maps of the true keypoints, as in the paper's Table 2."]
         parts += [liftings(rows).markdown()]
+    if scores := results.get("scores"):
+        parts += [
+            "## Scores of hands",
+            f"Calibrated on {scores['predictions']:.0f} predictions on held-out frames, {scores['right']:.0%} of them "
+            f"right; expected calibration error {scores['hand_calibration_error']:.3f} on the half that was not fitted.",
+        ]
     parts += [
         "## Weights",
         f"`weights/` holds the three networks, for `--weights` of every command, `HandPoseEstimator(model="

@@ -79,6 +79,10 @@ def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
     monkeypatch.setattr(reproduction._Reproduction, "do", None)  # everything is done, so that nothing is again
     assert command(*arguments).exit_code == 0
     assert (out / "REPORT.md").read_text() == text
+    state["results"]["scores"] = {"predictions": 412.0, "right": 0.58, "hand_calibration_error": 0.021}
+    (out / "reproduction.json").write_text(json.dumps(state))
+    assert command(*arguments).exit_code == 0
+    assert "412 predictions on held-out frames, 58% of them right" in (out / "REPORT.md").read_text()
     refused = command(*arguments[:4], "--minutes", 5)
     assert refused.exit_code == 1 and "'minutes': 0.2" in refused.output and "--out" in refused.output
 
