@@ -14,7 +14,8 @@ from synthetic_hand import hand_from, keypoints_of
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.teleoperation import Observation, Target, Teleoperation, TeleoperationConfig, observe
+from hand_pose_3d.teleoperation import Observation, Target, Teleoperation, observe
+from hand_pose_3d.teleoperation_config import TeleoperationConfig
 
 CONFIG = TeleoperationConfig()
 START = np.array([0.45, 0.0, 0.3])

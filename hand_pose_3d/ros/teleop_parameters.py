@@ -7,7 +7,7 @@ from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.settings import setting
-from hand_pose_3d.teleoperation import TeleoperationConfig
+from hand_pose_3d.teleoperation_config import TeleoperationConfig
 
 ROBOT_HANDS = ("allegro", "shadow", "svh", "leap", "ability", "inspire", "panda")
 """Names of dex-retargeting."""
