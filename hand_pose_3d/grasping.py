@@ -65,8 +65,8 @@ def keypoint_stddev_m(scores: np.ndarray, size_m: float) -> np.ndarray:
     return 0.1 * size_m / np.sqrt(-2 * np.log(1 - known))
 
 
-def grasp_of(hand: HandPose) -> Grasp:
-    """The pinch of a hand in the camera's frame. Raises InvalidInputError for a hand without plausible metres."""
+def placed_keypoints(hand: HandPose) -> np.ndarray:
+    """Keypoints (21, 3) in metres. Raises InvalidInputError for a hand without plausible ones."""
     if hand.keypoints_m is None or hand.scale_source == ScaleSource.NONE:
         raise InvalidInputError("the hand has no metric scale: is CameraInfo published?")
     points = np.asarray(hand.keypoints_m, dtype=float)
@@ -74,6 +74,17 @@ def grasp_of(hand: HandPose) -> Grasp:
         raise InvalidInputError("a keypoint is not finite")
     if max(np.abs(points).max(), abs(hand.position_stddev_m)) > _FARTHEST_M:
         raise InvalidInputError(f"the hand lies more than {_FARTHEST_M:g} m away")
+    return points
+
+
+def pinch_score(hand: HandPose) -> float:
+    """The lower of both fingertips' scores."""
+    return float(min(hand.keypoint_scores[THUMB_TIP], hand.keypoint_scores[INDEX_TIP]))
+
+
+def grasp_of(hand: HandPose) -> Grasp:
+    """The pinch of a hand in the camera's frame. Raises InvalidInputError for a hand without plausible metres."""
+    points = placed_keypoints(hand)
     thumb, index = points[THUMB_TIP], points[INDEX_TIP]
     middle, opening = 0.5 * (thumb + index), float(np.linalg.norm(index - thumb))
     reach = float(np.linalg.norm(middle - points[WRIST]))
@@ -95,7 +106,7 @@ def grasp_of(hand: HandPose) -> Grasp:
         point_m=middle,
         rotation=np.stack([ahead, across, np.cross(ahead, across)], axis=1),
         opening_m=opening,
-        score=float(min(hand.keypoint_scores[THUMB_TIP], hand.keypoint_scores[INDEX_TIP])),
+        score=pinch_score(hand),
         point_stddev_m=math.hypot(max(position, 0.0), apart / 2),
         opening_stddev_m=math.hypot(apart, scale * opening),
         approach_stddev_rad=min(apart / 2 / reach, math.pi),

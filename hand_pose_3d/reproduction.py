@@ -390,7 +390,7 @@ def _report(run: _Reproduction) -> str:
         parts += [
             "## Scores of hands",
             f"Calibrated on {scores['predictions']:.0f} predictions on held-out frames, {scores['right']:.0%} of them "
-            f"right; expected calibration error {scores['hand_calibration_error']:.3f} on the half that was not fitted.",
+            f"right; expected calibration error {scores['hand_calibration_error']:.3f} on the half not fitted.",
         ]
     parts += [
         "## Weights",

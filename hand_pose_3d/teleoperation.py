@@ -21,10 +21,10 @@ import cv2
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.grasping import grasp_of
+from hand_pose_3d.grasping import pinch_score, placed_keypoints
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.motion_limits import approach, next_velocity, wall_speed
-from hand_pose_3d.skeleton import WRIST, Side
+from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST, Side
 from hand_pose_3d.smoothing import OneEuro, OneEuroRotation
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
 
@@ -58,8 +58,7 @@ def observe(
 ) -> Observation:
     """A hand as teleoperation sees it. rotation_base_camera, translation_m: pose of the camera in the base frame."""
     try:
-        grasp = grasp_of(hand)
-        assert hand.keypoints_m is not None
+        points = placed_keypoints(hand)
         rotation = rotation_base_camera @ hand.rotation_camera_wrist
     except InvalidInputError as error:
         return broken(hand.track_id, hand.side, str(error))
@@ -68,10 +67,10 @@ def observe(
         side_score=float(hand.side_score),
         track_id=hand.track_id,
         score=float(hand.score),
-        position_m=rotation_base_camera @ hand.keypoints_m[WRIST] + translation_m,
+        position_m=rotation_base_camera @ points[WRIST] + translation_m,
         rotation=rotation,
         position_stddev_m=float(hand.position_stddev_m),
-        pinch_m=grasp.opening_m if grasp.score >= min_fingertip_score else None,
+        pinch_m=math.dist(points[THUMB_TIP], points[INDEX_TIP]) if pinch_score(hand) >= min_fingertip_score else None,
     )
 
 
@@ -190,7 +189,7 @@ class Teleoperation:
     def _what_is_wrong(self, hand: Observation, age_s: float) -> str:
         c = self.config
         numbers = (hand.score, hand.side_score, hand.position_stddev_m)
-        finite = np.isfinite(hand.position_m).all() and np.isfinite(hand.rotation).all() and np.isfinite(numbers).all()
+        finite = np.isfinite([*numbers, *hand.position_m, *hand.rotation.flat]).all()
         if hand.fault or not finite:
             return self._fault(hand.fault or "a number of the hand's pose is not finite")
         if age_s > c.max_image_age_s:
@@ -208,7 +207,7 @@ class Teleoperation:
         c, raw = self.config, self._raw
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
-            moved = float(np.linalg.norm(hand.position_m - raw.position_m))
+            moved = math.dist(hand.position_m, raw.position_m)
             turned = float(np.linalg.norm(_turn(raw.rotation, hand.rotation)))
             if moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -154,7 +155,7 @@ class TeleoperationConfig:
                 f"({self.slow_after_s:g} s) and two steps at {self.rate_hz:g} Hz: raise it, or lower slow_after"
             )
 
-    @property
+    @cached_property
     def box_m(self) -> np.ndarray:
         """(2, 3): lowest and highest corner of the workspace."""
         return np.array([[self.x_min_m, self.y_min_m, self.z_min_m], [self.x_max_m, self.y_max_m, self.z_max_m]])
