@@ -100,6 +100,9 @@ class Listener:
         from hand_pose_3d.msg import HandPose3DArray
 
         self.ros = rclpy.create_node("hand_pose_3d_latency")
+        # Joined for the whole run: rclpy.spin_once joins and leaves it at each call, before it hears anything.
+        self._executor = rclpy.get_global_executor()
+        self._executor.add_node(self.ros)
         self.published: list[int] = []
         self.answered: dict[int, int] = {}
         self.with_hand = 0
@@ -116,11 +119,14 @@ class Listener:
 
     def spin(self, seconds: float) -> None:
         """Receive for a time."""
-        import rclpy
-
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            rclpy.spin_once(self.ros, timeout_sec=left)
+            self._executor.spin_once(timeout_sec=left)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._executor.remove_node(self.ros)
+        self.ros.destroy_node()
 
     def _on_camera_info(self, message: Any) -> None:
         self.published.append(_nanoseconds(message.header.stamp))
@@ -171,7 +177,7 @@ def run(
             listener.spin(1.5)
             memory = memory_mb(worker.pid)
     finally:
-        listener.ros.destroy_node()
+        listener.close()
     said = listener.diagnosis
     return {
         "rate_hz": rate_hz,
