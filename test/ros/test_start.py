@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros import image_source, latency, rerun_view, share, start
+from hand_pose_3d.ros import image_source, latency, node, rerun_view, share, start, teleop
 from hand_pose_3d.ros.examples import pinch_gripper, retarget_hand
 
 rclpy = pytest.importorskip("rclpy")
@@ -128,6 +128,15 @@ def test_programs_say_what_is_wrong_in_a_sentence(main, arguments, words, capfd)
     assert main(arguments) == 1
     said = [line for line in capfd.readouterr().err.splitlines() if "[rcl]" not in line]
     assert len(said) == 1 and words in said[0]
+
+
+@pytest.mark.parametrize("main", [node.main, teleop.main, image_source.main])
+def test_arguments_that_are_not_for_ros_are_not_passed_over(main, capfd):
+    assert main(["-p", "limits.speed:=0.05"]) == 1
+    assert "no argument '-p': parameters are given as --ros-args -p NAME:=VALUE" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0 and "usage:" in capfd.readouterr().out and not rclpy.ok()
 
 
 @pytest.mark.parametrize(
