@@ -220,7 +220,7 @@ def test_a_random_stream_of_faults_never_jumps_stops_in_time_and_goes_on_by_the_
 
 
 def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
-    from geometry_msgs.msg import TransformStamped
+    from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
     from rclpy.qos import DurabilityPolicy, QoSProfile
     from sensor_msgs.msg import Joy
 
@@ -243,6 +243,7 @@ def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
         return hands_at
 
     closed = lambda: bool(made.engaged and made.engaged[-1].data)  # noqa: E731
+    in_camera = made.client.listen("/hand_teleop/pinch", PoseWithCovarianceStamped)
     made.stream(0.6, held(1))
     assert not closed()  # it was not seen open
     for _ in range(20):
@@ -257,6 +258,11 @@ def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
     assert made.poses[first][1] == pytest.approx([0.4, 0.0, 0.3], abs=5e-3)
     x, y, z = made.poses[-1][1] - [0.4, 0.0, 0.3]
     assert y > 0.03 and abs(x) < 0.01 and abs(z) < 0.01
+    seen, based = in_camera[-1], made.pinches[-1]
+    assert (seen.header.frame_id, based.header.frame_id) == ("camera_optical", "base_link")
+    (c, b), covariance = (m.pose.pose.position for m in (seen, based)), np.reshape(based.pose.covariance, (6, 6))
+    assert (b.x, b.y, b.z) == pytest.approx((-c.y, c.x, c.z), abs=0.02)
+    assert covariance == pytest.approx(covariance.T) and np.linalg.eigvalsh(covariance).min() > 0
     made.stream(5.0, held(0, 0.09), until=lambda: not closed())
     assert not closed()
 
