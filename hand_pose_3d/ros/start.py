@@ -106,11 +106,3 @@ def end() -> bool:
 def file_name(parameter: str) -> str:
     """The name of a file in this process's locale, as a parameter, which is UTF-8, states it."""
     return os.fsdecode(parameter.encode("utf-8"))
-
-
-def what_to_install(error: ImportError) -> str:
-    """What to do about a Python module that is missing, or that does not go with the NumPy that is there."""
-    remedy = "run `sh config/install_python.sh` of this package in the workspace, and activate its venv"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Python module {error.name} is missing: {remedy}"
-    return f"Python packages do not go together ({error}): {remedy}"
