@@ -181,3 +181,5 @@ def test_documentation_is_linked_from_the_readme():
 
 def test_launch_arguments_are_all_explained():
     assert all(f"`{name}`" in PAGES["docs/ros.md"] for name in ARGUMENTS)
+    text = PAGES["docs/teleoperation.md"]
+    assert all(f"{name}:=" in text or f"`{name}`" in text for name in set(TELEOP_ARGUMENTS) - set(ARGUMENTS))
