@@ -18,6 +18,7 @@ for argument in "$@"; do
   case $argument in
     --cpu) torch_index="--index-url https://download.pytorch.org/whl/cpu" ;;
     --no-rosdep) rosdep=no ;;
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) echo "install_python.sh: unknown option $argument; there are --cpu and --no-rosdep" >&2; exit 2 ;;
     *) folder=$argument ;;
   esac

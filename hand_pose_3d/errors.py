@@ -40,3 +40,19 @@ def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> Non
 def one_line(text: object) -> str:
     """Text for a line of a terminal: what cannot be printed, as in odd file names, is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+
+
+def what_to_install(error: ImportError) -> str:
+    """What to do about a Python module that is missing, or that does not go with the NumPy that is there."""
+    install = (
+        "in a ROS workspace run `sh config/install_python.sh` of this package and activate its venv; elsewhere pip "
+        "install this package"
+    )
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return f"Python packages do not go together ({error}): {install}"
+    package = error.name.partition(".")[0]
+    if package == "hand_pose_3d":
+        install = "build this package with colcon and source install/setup.sh, or pip install it"
+    elif package == "rclpy" or package.endswith(("_msgs", "_interfaces", "_srvs")):
+        install = "source ROS 2's setup file; `rosdep install` brings packages that it lacks"
+    return f"Python module {error.name} is missing: {install}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -9,14 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from hand_pose_3d.errors import what_to_install
+
 
 def end_quietly() -> None:
-    """From now on an interrupt that nobody catches ends the process without a traceback, as SIGINT ends programs."""
+    """From now on an interrupt that nobody catches ends the process without a traceback, as SIGINT ends programs.
+
+    A module that is missing is told in one sentence.
+    """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
+        if not issubclass(kind, KeyboardInterrupt | ModuleNotFoundError):
             before(kind, error, trace)
+        if isinstance(error, ImportError):
+            print(f"{os.path.basename(sys.argv[0])}: {what_to_install(error)}", file=sys.stderr)
 
     sys.excepthook = hook
 

@@ -109,6 +109,15 @@ def test_install_script_asks_for_what_pip_asks_for():
     assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
 
 
+def test_install_script_says_what_it_does():
+    command = ["sh", str(ROOT / "config" / "install_python.sh")]
+    helped = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
+    assert helped.stdout.startswith("Installs what hand_pose_3d needs") and helped.stdout.count("\n") > 8
+    assert {"1.", "2.", "3."} <= set(helped.stdout.split()) and "set -eu" not in helped.stdout
+    refused = subprocess.run([*command, "--gpu"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "unknown option --gpu" in refused.stderr
+
+
 UBUNTU = {"numpy": "1.26.4", "cv2": "4.6.0", "scipy": "1.11.4", "yaml": "6.0.1", "click": "8.1.6", "tqdm": "4.66.2"}
 FROM_PIP = {"safetensors": "0.8.0", "onnx": "1.23.2", "onnxruntime": "1.32.0", "torch": "2.13.0"}
 

@@ -119,6 +119,17 @@ def test_launch_files_and_their_arguments_exist(page, words):
     assert named <= set(allowed), page
 
 
+def test_the_workflow_launches_what_there_is_and_waits_for_topics_by_type():
+    """`ros2 topic echo` without a type ends at once where nobody publishes yet."""
+    text = (ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8")
+    launched = re.findall(r"ros2 launch hand_pose_3d (\S+)((?: \S+:=\S+)*)", text)
+    assert {file for file, _ in launched} == {path.name for path in (ROOT / "launch").glob("*.py")}
+    for _, arguments in launched:
+        assert {word.partition(":=")[0] for word in arguments.split()} <= set(TELEOP_ARGUMENTS)
+    echoes = re.findall(r"ros2 topic echo (.+)", text)
+    assert echoes and all(re.fullmatch(r"--once /\S+ \w+/msg/\w+", words) for words in echoes)
+
+
 def test_options_of_the_install_script_exist():
     script = (ROOT / "config" / "install_python.sh").read_text()
     lines = commands("sh", "src/hand_pose_3d/config/install_python.sh")
@@ -170,3 +181,5 @@ def test_documentation_is_linked_from_the_readme():
 
 def test_launch_arguments_are_all_explained():
     assert all(f"`{name}`" in PAGES["docs/ros.md"] for name in ARGUMENTS)
+    text = PAGES["docs/teleoperation.md"]
+    assert all(f"{name}:=" in text or f"`{name}`" in text for name in set(TELEOP_ARGUMENTS) - set(ARGUMENTS))

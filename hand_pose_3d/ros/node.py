@@ -19,7 +19,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
-from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line, what_to_install
 from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
@@ -186,7 +186,7 @@ class HandPoseNode(LifecycleNode):
             cv2.setNumThreads(self.parameters.threads or 1)  # for converting, too: idle workers of OpenCV spin
             self._engine.load(self.parameters)
         except ImportError as error:
-            fault.append(InvalidInputError(start.what_to_install(error)))
+            fault.append(InvalidInputError(what_to_install(error)))
             return
         except Exception as error:  # noqa: BLE001 - the thread that waits reports it
             fault.append(error)

@@ -19,7 +19,7 @@ from hand_pose_3d.rerun_view import RerunView
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
-from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.ros.share import own_arguments, ros_arguments
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 _KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
@@ -100,7 +100,7 @@ def listen(view: TopicView, options: argparse.Namespace) -> None:
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    with start.process():
+    with start.process(ros_arguments(None)):
         node = rclpy.create_node("rerun_view")
         warn_of_unknown(node, option_names(options))
         kind = CompressedImage if options.image.endswith("/compressed") else Image

@@ -20,7 +20,7 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.share import find_share, own_arguments
+from hand_pose_3d.ros.share import find_share, own_arguments, ros_arguments
 
 _HANDS = "/hand_pose_3d/hands"
 _PATIENCE_S = 3.0
@@ -58,7 +58,7 @@ def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray] | None:
 
     from hand_pose_3d.msg import HandPose3DArray
 
-    with start.process(arguments):
+    with start.process(ros_arguments(arguments)):
         node = rclpy.create_node("rviz_hands")
         got: list[Any] = []
         node.create_subscription(HandPose3DArray, _HANDS, got.append, qos_profile_sensor_data)
@@ -102,9 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="hand_pose_3d_", suffix=".rviz", delete=False) as file:
         yaml.safe_dump(config, file)
-    ros_arguments = arguments[arguments.index("--ros-args") :] if "--ros-args" in arguments else []
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execvp("rviz2", ["rviz2", "-d", file.name, *others, *ros_arguments])
+    os.execvp("rviz2", ["rviz2", "-d", file.name, *others, *ros_arguments(arguments)])
     return 1
 
 

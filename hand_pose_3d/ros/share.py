@@ -23,7 +23,7 @@ def profile_environment(profile: Path | None, environment: Mapping[str, str]) ->
     Its default loses most images when they go best effort: its shared memory segment is too small. LARGE_DATA would
     help as well, but cuts off every process that does not set it, cameras among them.
     """
-    # From Kilted on it reads both, and complains of a profile that it reads twice.
+    # Up to Jazzy only the old one is read. Kilted takes it as well, and warns in every process that it is deprecated.
     new, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
     if profile is None or any(name in environment for name in (new, old, "FASTDDS_BUILTIN_TRANSPORTS")):
         return {}

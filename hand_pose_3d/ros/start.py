@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hand_pose_3d import interrupts
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros.share import log_somewhere, ros_arguments
+from hand_pose_3d.ros.share import log_somewhere, own_arguments, ros_arguments
+
+_PARAMETERS = "--ros-args -p NAME:=VALUE"
+_USAGE = f"""usage: {{}} [{_PARAMETERS} ...] [--ros-args --params-file FILE] [--ros-args -r FROM:=TO ...]
+
+All parameters stand in the package's folder config with default and range, as `ros2 param describe` tells them."""
 
 
 def init(arguments: Sequence[str] | None = None) -> None:
@@ -34,13 +40,14 @@ def reason(error: Exception) -> str:
 def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     """ROS for the length of a program, which leaves the block in peace when it is told to end.
 
-    arguments: the process's, None for its own. Raises InvalidInputError, in words, for bad ones, for bad names and for
-    what else rclpy refuses.
+    arguments: the process's, None for its own; a program with options of its own passes ROS's alone. Raises
+    InvalidInputError, in words, for bad ones, for bad names and for what else rclpy refuses, SystemExit for --help.
     """
     from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import ExternalShutdownException
     from rclpy.impl.implementation_singleton import rclpy_implementation
 
+    _check_own(own_arguments(arguments))
     told = interrupts.remembered()
     init(arguments)
     # Each clause ends ROS before it lets go of the exception, whose frames keep the executors.
@@ -57,6 +64,15 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
             raise
     else:
         end()
+
+
+def _check_own(arguments: Sequence[str]) -> None:
+    """A limit that is given without --ros-args must not be passed over in silence."""
+    if {"-h", "--help"}.intersection(arguments):
+        print(_USAGE.format(os.path.basename(sys.argv[0])))
+        raise SystemExit(0)
+    if arguments:
+        raise InvalidInputError(f"there is no argument {arguments[0]!r}: parameters are given as {_PARAMETERS}")
 
 
 def release_signals() -> None:
@@ -90,11 +106,3 @@ def end() -> bool:
 def file_name(parameter: str) -> str:
     """The name of a file in this process's locale, as a parameter, which is UTF-8, states it."""
     return os.fsdecode(parameter.encode("utf-8"))
-
-
-def what_to_install(error: ImportError) -> str:
-    """What to do about a Python module that is missing, or that does not go with the NumPy that is there."""
-    remedy = "run `sh config/install_python.sh` of this package in the workspace, and activate its venv"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"Python module {error.name} is missing: {remedy}"
-    return f"Python packages do not go together ({error}): {remedy}"

@@ -117,4 +117,4 @@ def build(parameters) -> FakeEstimator:
 if __name__ == "__main__":
     from hand_pose_3d.ros.node import main
 
-    raise SystemExit(main(sys.argv, build))
+    raise SystemExit(main(sys.argv[1:], build))

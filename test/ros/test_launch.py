@@ -24,7 +24,7 @@ from hand_pose_3d.ros.share import own_arguments, profile_environment
 from hand_pose_3d.skeleton import Side
 
 ROOT = Path(__file__).resolve().parents[2]
-FILE = ROOT / "launch" / "hand.launch.py"
+FILE, TELEOP_FILE = (ROOT / "launch" / f"{name}.launch.py" for name in ("hand", "teleop"))
 CONTRACT = {"image", "camera_info", "depth", "params_file", "rviz", "namespace", "source", "device"}
 
 
@@ -245,10 +245,10 @@ def stand_in(monkeypatch):
     del sys.modules[importer]
 
 
-def launched(monkeypatch, **given):
+def launched(monkeypatch, file=FILE, **given):
     """The actions of the launch file with these arguments."""
     stand_in(monkeypatch)
-    loader = SourceFileLoader("hand_launch", str(FILE))
+    loader = SourceFileLoader("hand_launch", str(file))
     module = module_from_spec(spec_from_loader("hand_launch", loader))
     loader.exec_module(module)
     (entities,) = module.generate_launch_description().arguments
@@ -273,22 +273,35 @@ def test_the_launch_file_starts_what_was_planned(monkeypatch):
     assert (number.arguments, number.named) == (("0",), {"value_type": str})
 
 
-def test_the_launch_file_refuses_in_words(monkeypatch):
+def test_the_launch_file_of_teleoperation_starts_what_was_planned(monkeypatch):
+    actions = launched(monkeypatch, TELEOP_FILE, source="clip", namespace="arm", base_frame="7", target="/servo/pose")
+    nodes = {a.named["executable"]: a.named for a in actions if type(a).__name__ == "Node"}
+    assert set(nodes) == {"hand_pose_3d_node", "image_source", "hand_teleop"}
+    teleop = nodes["hand_teleop"]
+    assert teleop["namespace"] == "arm" and ("~/target_pose", "/servo/pose") in teleop["remappings"]
+    assert all(type(node["on_exit"]).__name__ == "Shutdown" for node in nodes.values())
+    file, given = teleop["parameters"]
+    assert Path(file).name == "hand_teleop.yaml" and given["base_frame"].arguments == ("7",)  # stays a text
+
+
+@pytest.mark.parametrize("file", [FILE, TELEOP_FILE], ids=lambda file: file.name)
+def test_the_launch_files_refuse_in_words(file, monkeypatch):
     with pytest.raises(InvalidInputError, match="autostart must be true or false"):
-        launched(monkeypatch, autostart="yes")
+        launched(monkeypatch, file, autostart="yes")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("launch_ros") is None, reason="launch is not installed")
-def test_the_launch_file_with_the_real_launch():
+@pytest.mark.parametrize(("file", "more"), [(FILE, []), (TELEOP_FILE, ["hand_teleop"])], ids=["hand", "teleop"])
+def test_the_launch_files_with_the_real_launch(file, more):
     from launch.launch_description_sources import get_launch_description_from_python_launch_file
 
     from launch import LaunchContext
 
-    description = get_launch_description_from_python_launch_file(str(FILE))
+    description = get_launch_description_from_python_launch_file(str(file))
     context = LaunchContext()
     context.launch_configurations.update({"source": "clip", "image": "/cam/image_raw", "namespace": "arm"})
     made = []
     for entity in description.entities:
         made += entity.execute(context) or []
     nodes = [action for action in made if hasattr(action, "node_executable")]
-    assert [node.node_executable for node in nodes] == ["hand_pose_3d_node", "image_source"]
+    assert [node.node_executable for node in nodes] == ["hand_pose_3d_node", "image_source", *more]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros import image_source, latency, rerun_view, share, start
+from hand_pose_3d.errors import InvalidInputError, what_to_install
+from hand_pose_3d.ros import image_source, latency, node, rerun_view, share, start, teleop
 from hand_pose_3d.ros.examples import pinch_gripper, retarget_hand
 
 rclpy = pytest.importorskip("rclpy")
@@ -130,6 +130,15 @@ def test_programs_say_what_is_wrong_in_a_sentence(main, arguments, words, capfd)
     assert len(said) == 1 and words in said[0]
 
 
+@pytest.mark.parametrize("main", [node.main, teleop.main, image_source.main])
+def test_arguments_that_are_not_for_ros_are_not_passed_over(main, capfd):
+    assert main(["-p", "limits.speed:=0.05"]) == 1
+    assert "no argument '-p': parameters are given as --ros-args -p NAME:=VALUE" in capfd.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0 and "usage:" in capfd.readouterr().out and not rclpy.ok()
+
+
 @pytest.mark.parametrize(
     ("program", "given", "meant"),
     [
@@ -161,6 +170,31 @@ def test_a_node_that_does_not_start_is_not_waited_for(capfd):
     assert latency.main(["--model", "7", "--size", "640x480"]) == 1
     said = capfd.readouterr().err
     assert "model must be one of" in said and "the node did not start; what it said stands above" in said
+
+
+@pytest.mark.parametrize("program", ["hand_teleop", "image_source", "demo", "latency"])
+def test_a_program_without_its_modules_says_what_to_install(program, tmp_path):
+    (tmp_path / "cv2.py").write_text("raise ModuleNotFoundError(\"No module named 'cv2'\", name='cv2')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    command = [sys.executable, str(ROOT / "hand_pose_3d" / "ros" / "bin" / program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{program}: Python module cv2 is missing" in done.stderr and "install_python.sh" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("safetensors.numpy", "install_python.sh"),
+        ("hand_pose_3d.msg", "source install/setup.sh"),
+        ("rclpy", "source ROS 2's setup"),
+        ("trajectory_msgs.msg", "rosdep install"),
+        (None, "do not go together"),
+    ],
+)
+def test_a_missing_module_has_its_own_remedy(module, remedy):
+    error = ModuleNotFoundError("none", name=module) if module else ImportError("numpy.core.multiarray")
+    assert remedy in what_to_install(error)
 
 
 @pytest.mark.parametrize("locale", ["POSIX", "C.UTF-8"])

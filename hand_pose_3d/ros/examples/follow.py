@@ -11,6 +11,7 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.messages import hand_from_message
+from hand_pose_3d.ros.share import ros_arguments
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 SIDES = ("any", "left", "right")
@@ -37,7 +38,7 @@ def follow_hand(
     from hand_pose_3d.msg import HandPose3DArray
 
     try:
-        with start.process():
+        with start.process(ros_arguments(None)):
             node = rclpy.create_node(name)
             warn_of_unknown(node, option_names(options))
             publisher: Any = node.create_publisher(kind, topic, 10)
