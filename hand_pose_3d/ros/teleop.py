@@ -62,6 +62,7 @@ class HandTeleopNode(Node):
         self._button = HeldClutch() if p.clutch_joy_button >= 0 else None
         self._refusal = ""
         self._moved_s = -math.inf
+        self._stops_told = 0
         self._received = self._rejected = 0
         self._delays_ms: list[float] = []
         self._reported_s = time.monotonic()
@@ -226,9 +227,9 @@ class HandTeleopNode(Node):
             self._clutch("button", self._button.update(None, now))
         if self._pinch is not None:
             self._clutch("pinch", self._pinch.update((), now))
-        was = self._core.engaged
         target = self._core.step(now)
-        if was and not self._core.engaged:
+        if self._core.stops != self._stops_told:  # some faults open the clutch when hands are seen, some in a step
+            self._stops_told = self._core.stops
             self.get_logger().warning(f"stopped: {self._core.why_stopped}")
         if target is None:
             return self._outputs.state(False)

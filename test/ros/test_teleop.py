@@ -232,6 +232,9 @@ def test_a_random_stream_of_faults_never_jumps_stops_in_time_and_goes_on_by_the_
     moved = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     assert (moved <= 0.25 * np.maximum(np.diff(times) + 0.005, 0.025) + 1e-9).all()  # 2.5 steps at full speed
     assert ((positions >= [0.2, -0.4, 0.05]) & (positions <= [0.7, 0.4, 0.7])).all()
+    status, output = made.process.stop()
+    stops = [line for line in output.splitlines() if "stopped: " in line]
+    assert status == 0 and not [fault for fault in FAULTS if not any(fault in line for line in stops)], output
 
 
 def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
