@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from hand_pose_3d.rendering import actions, postures
+from hand_pose_3d.rendering import actions, arm_kinematics, postures
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import sample_surface
@@ -41,7 +41,7 @@ class Figure:
     seated: bool
     body: Body
     arm: Arm
-    arms: tuple[postures.ArmPose, postures.ArmPose]
+    arms: tuple[arm_kinematics.ArmPose, arm_kinematics.ArmPose]
     actions: tuple[str, str]
     postures: tuple[str, str]
     skin: SkinLook
@@ -101,7 +101,7 @@ def sample_figure(frame: FrameSource) -> Figure:
     chosen = postures.choose(rng, seated)
     pair = postures.PAIRS.get(chosen[0])
     near = chosen[0] in postures.TOUCHING_PAIRS
-    made: list[postures.ArmPose] = []
+    made: list[arm_kinematics.ArmPose] = []
     hand_actions: list[str] = []
     for k, name in enumerate(chosen):
         posture = pair or postures.POSTURES[name]
@@ -111,7 +111,7 @@ def sample_figure(frame: FrameSource) -> Figure:
             continue
         action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
         obstacle = made[0].outline() @ MIRROR if made else None
-        made.append(postures.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
+        made.append(arm_kinematics.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
         hand_actions.append(action)
     clothing = sample_clothing(rng)
     gloved = clothing.glove or rng.random() < 0.03
@@ -129,7 +129,7 @@ def sample_figure(frame: FrameSource) -> Figure:
     )
 
 
-def _allowed(posture: postures.Posture, frame: FrameSource) -> tuple[str, ...]:
+def _allowed(posture: postures.ArmPosture, frame: FrameSource) -> tuple[str, ...]:
     """Actions of the split that suit a posture, or all of them where none does."""
     return tuple(name for name in posture.actions if name in frame.actions) or frame.actions
 
@@ -143,7 +143,7 @@ def other_hand(
     action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
     right = hand.side is Side.LEFT
     mirror = MIRROR if right else np.eye(3)
-    placed = postures.take(rng, posture, arm, body, angles, keypoints, right)
+    placed = arm_kinematics.take(rng, posture, arm, body, angles, keypoints, right)
     depth = (placed.outline() @ mirror @ rotation.T + origin)[:, 2]
     if depth.min() < _NEAREST_M:
         return None
