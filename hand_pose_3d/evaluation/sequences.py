@@ -25,8 +25,6 @@ from hand_pose_3d.smoothing import HandSmoother
 
 SMALL = 0.075
 """Of the picture's longer side: hands below are small."""
-IN_TIME_S = 0.5
-"""Within which a hand that comes in is to be followed."""
 _LEAST_S = 0.5
 """Appearances, and times of rest and motion, that are shorter say nothing."""
 _STILL = 2e-3

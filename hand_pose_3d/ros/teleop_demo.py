@@ -72,7 +72,6 @@ class Moment:
     hand: np.ndarray
     cube_m: np.ndarray
     error_m: float
-    target_m: np.ndarray | None
 
 
 class TeleopDemo(play.Player):
@@ -260,7 +259,6 @@ class TeleopDemo(play.Player):
                 self.hand.data.qpos.copy(),
                 self.arm.cube_m,
                 math.nan if target is None or not engaged else float(np.linalg.norm(position - target[0])),
-                None if target is None else target[0],
             )
         )
         if not self.by_pinch and not engaged and now - self._asked_s > 0.5 and self._engage.service_is_ready():

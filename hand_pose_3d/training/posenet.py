@@ -47,9 +47,6 @@ class PoseAugmentation:
     any_turn: float = 0.25  # share of crops with any rotation (a first detection knows no direction)
     margin: tuple[float, float] = (1.1, 1.7)
     shift: float = 0.07  # standard deviation, share of the crop's edge
-    rough: float = 0.4  # share of crops as far off as windows about detections
-    rough_margin: tuple[float, float] = (0.85, 2.0)
-    rough_shift: float = 0.13
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     empty: float = 0.13  # share of crops that hold no hand
