@@ -79,8 +79,7 @@ def _open_clip(clip: Path, camera: Camera | None) -> Pictures:
     truth = clip.with_suffix(".json")
     if not clip.is_file() or not truth.is_file():
         raise InvalidInputError(f"the built-in clip {clip} is missing: install the package again, or name a file")
-    fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
-    own = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
+    own = Camera(**json.loads(truth.read_text(encoding="utf-8"))["camera"])
     return Pictures("clip", lambda: Video(clip), Video(clip).fps, camera or own)
 
 

@@ -25,6 +25,7 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros import play
+from hand_pose_3d.ros.diagnostics import Diagnosis, parse, values_of
 from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
@@ -94,7 +95,7 @@ class TeleopDemo(play.Player):
         self.reasons: list[tuple[float, str]] = []
         self.command_ms: list[tuple[float, float]] = []
         self.teleop_share = math.nan
-        self._values: dict[str, dict[str, str]] = {}
+        self._diagnosis: Diagnosis | None = None
         self._target: tuple[np.ndarray, np.ndarray] | None = None
         self._target_s = -math.inf
         self._opening_m: float | None = None
@@ -145,8 +146,7 @@ class TeleopDemo(play.Player):
         return str(path)
 
     def _ready(self) -> bool:
-        active = next(iter(self._values.get("hand_pose_3d", {}).values()), "") == "active"
-        return active and bool(self.clutch)
+        return self._diagnosis is not None and self._diagnosis.state == "active" and bool(self.clutch)
 
     # Topics
 
@@ -229,15 +229,13 @@ class TeleopDemo(play.Player):
             self.clutch.append((self._now_s(), message.data))
 
     def _on_diagnostics(self, message: Any) -> None:
-        for status in message.status:
-            node = status.name.partition(":")[0]
-            values = self._values[node] = {entry.key: entry.value for entry in status.values}
-            if node == "hand_teleop":
-                self.reasons.append((self._now_s(), values.get("last stop", "")))
-                delays = values.get("hands to command p50 / max (ms)", "")
-                if delays:
-                    median, most = map(float, delays.split(" / "))
-                    self.command_ms.append((median, most))
+        self._diagnosis = parse(message, "hand_pose_3d") or self._diagnosis
+        values = values_of(message, "hand_teleop")
+        if values:
+            self.reasons.append((self._now_s(), values["last stop"]))
+        if delays := values.get("hands to command p50 / max (ms)"):
+            median, most = map(float, delays.split(" / "))
+            self.command_ms.append((median, most))
 
     # The robot
 

@@ -35,8 +35,7 @@ def read_clip(count: int, path: Path = CLIP) -> Clip | None:
     truth = path.with_suffix(".json")
     if not path.is_file() or not truth.is_file():
         return None
-    fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
-    camera = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
+    camera = Camera(**json.loads(truth.read_text(encoding="utf-8"))["camera"])
     frames, times = [], []
     start = time.perf_counter()
     for frame in islice(Video(path), count):
