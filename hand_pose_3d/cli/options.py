@@ -20,7 +20,7 @@ _OPTIONS = (
         show_default=True,
         help="Processor threads; 0: one in videos and fast searches, else two.",
     ),
-    click.option("--max-hands", type=click.IntRange(1), default=2, show_default=True),
+    click.option("--max-hands", type=click.IntRange(1, 16), default=2, show_default=True),
     click.option(
         "--side",
         "hand_side",
