@@ -57,7 +57,7 @@ class NodeParameters:
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
     search: str = _parameter(
         "auto",
-        "How hard new hands are looked for: fast, one look an image, coarse and closer in turns, thorough all scales.",
+        "How new hands are searched for: fast, one pass an image, coarse and closer in turns, thorough all scales.",
         choices=("auto", "fast", "thorough"),
     )
 
