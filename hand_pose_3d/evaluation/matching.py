@@ -13,7 +13,7 @@ from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.protocols import ImageEstimator
+from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
 from hand_pose_3d.windows import crop_from_pose
 

@@ -78,7 +78,7 @@ def reach(
     cosine = (distance**2 - fore**2 - upper**2) / (2 * fore * upper)
     bent = np.arccos(np.clip((cosine - tilt) / (1 - tilt), -1, 1))
     angles = np.zeros((len(wrists), pose.NUM_ANGLES))
-    angles[:, pose.WRIST], angles[:, pose.TWIST], angles[:, pose.ELBOW] = flexions, twists, bent
+    angles[:, pose.WRIST_ANGLES], angles[:, pose.TWIST], angles[:, pose.ELBOW] = flexions, twists, bent
     motion = np.zeros((len(wrists), len(t.bones), 3, 4))
     pose.move_forearm(arm, angles, motion)
     own_elbow, own_shoulder = pose.arm_joints(arm, motion)
@@ -134,7 +134,7 @@ def take(
     count = _CANDIDATES
     wrists = anchor + size * (np.array(posture.at) + rng.uniform(-1, 1, (count, 3)) * posture.spread)
     elbows = np.array(posture.elbow) + rng.normal(0, 0.25, (count, 3))
-    low, high = pose.LIMITS[pose.WRIST].T
+    low, high = pose.LIMITS[pose.WRIST_ANGLES].T
     flexions = np.clip(rng.normal(0, [0.4, 0.17], (count, 2)), low, high)
     twists = rng.uniform(pose.LIMITS[pose.TWIST, 0], pose.LIMITS[pose.TWIST, 1], count)
     bent, rotations, wrists, elbow = reach(arm, shoulder, wrists, elbows, flexions, twists)
@@ -173,7 +173,7 @@ def take(
         )
     hand = keypoints @ rotations[best].T + wrists[best]
     out = angles.copy()
-    out[pose.WRIST], out[pose.TWIST], out[pose.ELBOW] = flexions[best], twists[best], bent[best]
+    out[pose.WRIST_ANGLES], out[pose.TWIST], out[pose.ELBOW] = flexions[best], twists[best], bent[best]
     return ArmPose(out, rotations[best], wrists[best], elbow[best], shoulder, hand)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
-from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Pictures, Rasteriser
+from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Rasteriser, RenderedFrame
 
 _SAMPLES = 8
 """A pixel; the denoiser does the rest."""
@@ -67,7 +67,7 @@ class Cycles:
         self._sky = self._set_up_sky()
         self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d-")
 
-    def render(self, scene: Assembly) -> Pictures:
+    def render(self, scene: Assembly) -> RenderedFrame:
         """Draw one assembled scene."""
         exact = self._rasteriser.render(scene)
         traced = self.trace(scene)
@@ -75,7 +75,7 @@ class Cycles:
         light = traced[..., :3] / np.maximum(alpha, 1e-6)
         behind = scene.background / np.float32(255)
         shown = behind + alpha * (tone_curve(light * scene.lighting["exposure"]) - behind)
-        return Pictures(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m, exact.mesh)
+        return RenderedFrame(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m, exact.mesh)
 
     def trace(self, scene: Assembly) -> np.ndarray:
         """(S, S, 4) float32: linear light times coverage, and coverage, of everything but the background."""

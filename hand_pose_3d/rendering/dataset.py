@@ -23,7 +23,7 @@ from hand_pose_3d.datasets.rhd import FOLDERS, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import rhd_writer
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
-from hand_pose_3d.rendering.rasteriser import Pictures, Rasteriser
+from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
 from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
 from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
 
@@ -86,7 +86,7 @@ class FrameMaker:
 
     def frame(
         self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE, characters: int | None = None
-    ) -> tuple[Scene, Pictures, np.ndarray, dict[str, Any]]:
+    ) -> tuple[Scene, RenderedFrame, np.ndarray, dict[str, Any]]:
         """(scene, pictures, developed colour, annotation) of one frame. people, characters: see RenderOptions."""
         from hand_pose_3d.rendering.assemble import assemble
         from hand_pose_3d.rendering.camera_effects import apply_camera_effects

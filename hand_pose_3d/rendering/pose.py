@@ -29,7 +29,7 @@ ANGLES = (
     "elbow",
 )
 NUM_ANGLES = len(ANGLES)
-THUMB, CUP, WRIST, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
+THUMB, CUP, WRIST_ANGLES, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
 
 _FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-19, 95), "pip": (-5, 112), "dip": (-8, 82)}
 _OTHER_LIMITS = {
@@ -112,7 +112,9 @@ _FINGER_MIXING = _angle_mixing(
     {THUMB.start + 1: -1.0},
     {THUMB.start + 4: 1.0},
 )
-_ARM_MIXING = _angle_mixing({WRIST.start: 1.0}, {WRIST.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0})
+_ARM_MIXING = _angle_mixing(
+    {WRIST_ANGLES.start: 1.0}, {WRIST_ANGLES.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0}
+)
 
 
 @cache

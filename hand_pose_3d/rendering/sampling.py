@@ -169,7 +169,7 @@ def _sample_hand(
     mirror = pose.MIRROR if side is Side.RIGHT else np.eye(3)
     motion = np.zeros((len(arm.template.bones), 3, 4))
     for _ in range(8):
-        angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
+        angles[pose.WRIST_ANGLES] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST_ANGLES].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
         angles[pose.ELBOW] = rng.uniform(0.1, 2.1)
         rotation = (

@@ -9,12 +9,12 @@ import numpy as np
 from hand_pose_3d.datasets.rhd import PERSON_CLASS
 from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.rendering import pose
-from hand_pose_3d.rendering.rasteriser import Pictures
+from hand_pose_3d.rendering.rasteriser import RenderedFrame
 from hand_pose_3d.rendering.scene import Scene
 from hand_pose_3d.skeleton import Side
 
 
-def frame_facts(scene: Scene, pictures: Pictures, record: dict[str, Any]) -> dict[str, Any]:
+def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -> dict[str, Any]:
     """What the statistics count of one frame."""
     import cv2
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from hand_pose_3d.calibration import CalibrationResult
-from hand_pose_3d.protocols import NodeEstimator
+from hand_pose_3d.interfaces import NodeEstimator
 from hand_pose_3d.ros.parameters import NodeParameters
 
 EstimatorFactory = Callable[[NodeParameters], NodeEstimator]

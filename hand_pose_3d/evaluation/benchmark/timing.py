@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.protocols import VideoEstimator
+from hand_pose_3d.interfaces import VideoEstimator
 
 END_TO_END = "end_to_end"
 OTHER = "other"
