@@ -15,7 +15,7 @@ from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
-from hand_pose_3d.windows import crop_from_pose
+from hand_pose_3d.windows import crop_authors, crop_from_pose
 
 if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
@@ -121,20 +121,10 @@ def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> Crop:
-    """The authors' crop around a labelled hand.
-
-    Centre: the middle finger's base; half the side: the largest distance along u or v of a visible keypoint, clipped
-    to the image; side 50 to 500 px (200 when nothing is visible), never enlarged more than ten times nor shrunk.
-    """
-    centre = sample.keypoints_px[MIDDLE_MCP]
-    visible = sample.keypoints_px[sample.visible]
-    side = 200.0
-    if len(visible):
-        height, width = image_shape[:2]
-        inside = np.clip(visible, 0, [width - 1, height - 1])
-        side = float(np.clip(2 * np.abs(inside - centre).max(), 50, 500))
-    scale = float(np.clip(size / side, 1, 10))
-    return Crop((float(centre[0]), float(centre[1])), size / scale, size)
+    """The authors' crop around a labelled hand, whose keypoints are clipped to the image."""
+    height, width = image_shape[:2]
+    inside = np.clip(sample.keypoints_px, 0, [width - 1, height - 1])
+    return crop_authors(sample.keypoints_px[MIDDLE_MCP], inside[sample.visible], size)
 
 
 CropRule = Callable[[Sample, tuple[int, ...]], Crop]
