@@ -37,7 +37,7 @@ _ROUGH_SCORE = 0.015
 """Of a first reading in a thorough search, from which on its hand is read again in a better window."""
 
 _ROUGH_SHARE = 0.3
-"""The same in a fast search or a video: share of the score that is asked for."""
+"""The same in a fast search or a video: share of the required score."""
 
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Places that are read beyond twice the number of hands, since some will hold none; in a fast search or a video beyond

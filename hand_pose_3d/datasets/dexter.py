@@ -21,7 +21,7 @@ SEQUENCES = ("Grasp1", "Grasp2", "Occlusion", "Rigid", "Pinch", "Rotate")
 COLOUR_CAMERA = Camera(fx=587.45209, fy=600.67456, cx=325.0, cy=249.0, width=640, height=480)
 ROTATION_COLOUR_DEPTH = np.array([[0.9999, 0.0034, 0.0161], [-0.0033, 1.0, -0.0079], [-0.0162, 0.0079, 0.9998]])
 TRANSLATION_COLOUR_DEPTH_M = np.array([0.0190473, -0.0018514, -0.0047501])
-NOT_LABELLED = 32001
+NOT_LABELLED = 32001  # millimetres
 
 
 def read_dexter(root: str | Path, sequences: tuple[str, ...] = SEQUENCES) -> list[Sample]:

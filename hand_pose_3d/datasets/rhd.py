@@ -29,7 +29,7 @@ SPLITS = ("training", "evaluation")
 FOLDERS = ("color", "mask", "depth")
 PERSON_CLASS, LEFT_CLASSES, RIGHT_CLASSES = 1, range(2, 18), range(18, 34)
 """Classes of a mask; 0 is the background."""
-DEPTH_RANGE_M = 5.0
+DEPTH_RANGE_M = 5.0  # metres at the largest of 16 bits (RHD's README)
 
 
 def read_rhd(

@@ -24,7 +24,7 @@ SEQUENCES = {
 }
 CAMERAS = ("left", "right")
 CAMERA = Camera(fx=822.79041, fy=822.79041, cx=318.47345, cy=250.31296, width=640, height=480)
-BASELINE_M = 0.120054
+BASELINE_M = 0.120054  # between the lenses (STB's README), as the intrinsics above
 
 RING_MCP = 13
 """The base through which the authors' code finds STB's wrist: wrist = ring MCP + 2 (palm - ring MCP)."""

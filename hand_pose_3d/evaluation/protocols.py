@@ -22,7 +22,7 @@ from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, INDEX_MCP, LITTLE_MCP,
 MAX_PX, MAX_MM = 30.0, 50.0
 """Last thresholds of the PCK curves."""
 
-FOUND_IOU = 0.5
+FOUND_IOU = 0.5  # of the boxes of a hand and its prediction
 _FOLDED = "three or four folded"
 _SHOWN = 0.5
 """Cosine between the view and the palm's normal from which on palm or back is shown: within 60 degrees."""

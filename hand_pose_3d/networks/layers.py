@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from hand_pose_3d.networks.tensorflow_ops import pad_same
 
-LEAK = 0.01
-BIAS_INIT = 1e-4
+LEAK = 0.01  # slope of the ReLU below zero, hand3d's
+BIAS_INIT = 1e-4  # hand3d's
 
 
 class Conv(NamedTuple):

@@ -43,7 +43,7 @@ class PoseNet(nn.Module):
         build(self, STAGE_2, encoding + NUM_KEYPOINTS, long_chain=True)
 
     def forward(self, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Score maps of the three stages; the last is the result, all three are taught.
+        """Score maps of the three stages; the last is the result, all three are trained.
 
         crop: (N, 3, 256, 256) RGB in -0.5..0.5. Returns three tensors (N, 21, 32, 32).
         """

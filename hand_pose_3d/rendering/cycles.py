@@ -26,11 +26,11 @@ _SAMPLES = 8
 """A pixel; the denoiser does the rest."""
 _THREADS = 1
 """Of one engine; more frames at once need more workers."""
-_SENSOR_MM = 36.0
-_ENVIRONMENT_SIZE = (512, 256)
+_SENSOR_MM = 36.0  # Blender's own width; the intrinsics say the rest
+_ENVIRONMENT_SIZE = (512, 256)  # (width, height), pixels
 _KEY_ANGLE, _FILL_ANGLE = 0.06, 1.6
 """Radians that the key light, a lamp or the sun behind haze, and the fill light, a bright wall, cover."""
-_SKIN_IOR = 1.4
+_SKIN_IOR = 1.4  # index of refraction
 _SCATTERING_SHARE, _SCATTERING_M, _SCATTERING_RGB = 0.45, 0.003, (1.0, 0.45, 0.28)
 """Of the light in skin, and how far; at a full share the palm of a lit hand turns green."""
 _TO_BLENDER_WORLD = np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]])

@@ -29,9 +29,9 @@ from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summar
 
 ENGINES = ("rasteriser", "cycles")
 _IDENTITY = Path("parts", "identity.json")
-_CHUNK = 64
-_BYTES_PER_FRAME = 290_000
-_SPARE_BYTES = 500_000_000
+_CHUNK = 64  # frames, what a worker process is given at once
+_BYTES_PER_FRAME = 290_000  # on the disk, mean
+_SPARE_BYTES = 500_000_000  # left free on the disk
 
 
 @dataclass(frozen=True)

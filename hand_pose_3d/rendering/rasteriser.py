@@ -15,7 +15,7 @@ from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 
 _EGL: dict[str, Any] = {"backend": "egl"}
 NEAR_M, FAR_M = 0.03, 12.0  # clipping planes, metres from the lens
-_SHADOW_SIZE = 384
+_SHADOW_SIZE = 384  # pixels of the shadow map
 _EDGE = 0.6
 """Standard deviation in pixels of what softens outlines: one sample is shaded a pixel."""
 

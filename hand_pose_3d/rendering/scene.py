@@ -11,7 +11,7 @@ from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import Side
 
-IMAGE_SIZE = 320
+IMAGE_SIZE = 320  # pixels, as RHD's images
 PEOPLE_SHARE = 0.35
 """Share of frames that show whole people, unless another one is given."""
 

@@ -13,7 +13,7 @@ import numpy as np
 OK, WARN, ERROR, STALE = 0, 1, 2, 3
 """Values of diagnostic_msgs/DiagnosticStatus.level."""
 
-_SAMPLES = 300
+_SAMPLES = 300  # images from which percentiles come
 _PERCENTILES = " p50 / p95 (ms)"
 """Behind a stage's name; the value is two numbers with " / " between them."""
 

@@ -2,7 +2,7 @@
 
 One thread runs the executor: it takes messages, answers services and never waits for networks that load. A second one,
 the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
-fewer images but never old ones. Other networks, if they are asked for later, load in a third (:mod:`.engine`).
+fewer images but never old ones. Other networks, if they are requested later, load in a third (:mod:`.engine`).
 """
 
 from __future__ import annotations
@@ -353,7 +353,7 @@ class HandPoseNode(LifecycleNode):
         self._calibration.tick()
         if failure := self._engine.failure():
             error, kept = failure
-            sentence = f"the networks that were asked for cannot be loaded, the old ones go on: {error}"
+            sentence = f"cannot load the requested networks; keeping the current ones: {error}"
             self.get_logger().error(sentence)
             self._health.count("failed_load", sentence)
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in kept.networks().items()])

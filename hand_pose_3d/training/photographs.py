@@ -44,7 +44,7 @@ _HAND_M = 0.17
 """Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
 _AFAR_M = 3.0
 """Distance at which such a hand is put: its pixels and depth are to one scale, as seen from afar."""
-_LEAST_FACE_PX = 14
+_LEAST_FACE_PX = 14  # edge of a face's box
 _LOOKED_MARGIN = 1.3
 """Edge of the window of a prediction on no hand over the extent of its keypoints, as when it was read."""
 _LOOKED_SPREAD = 0.06

@@ -15,9 +15,9 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.images import Video
 
 CLIP = Path(__file__).resolve().parents[2] / "data" / "clip.mp4"
-SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
-HANDS = (1, 2, 3, 4)
-_DISTINCT_NOISE = 16
+SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))  # (width, height), pixels
+HANDS = (1, 2, 3, 4)  # in one image
+_DISTINCT_NOISE = 16  # frames, which come again
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ END_TO_END = "end_to_end"
 OTHER = "other"
 """What an estimator spends outside the stages that it times itself."""
 
-_LEAST_FRAMES = 5
+_LEAST_FRAMES = 5  # of a pass, however long they take
 
 
 @dataclass(frozen=True)
