@@ -21,6 +21,7 @@ import numpy as np
 
 from hand_pose_3d.datasets.rhd import FOLDERS, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import rhd_writer
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
 from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
@@ -215,10 +216,8 @@ def _render_chunk(task: tuple[RenderOptions, range]) -> int:
         rhd_writer.write_frame(folder, index, colour, pictures.label, pictures.depth_m)
         records[index] = record
         facts.append(frame_facts(scene, pictures, record))
-    path = _part_path(folder / "parts", chunk)
-    partial = path.with_suffix(".part")
-    partial.write_bytes(pickle.dumps((records, facts)))
-    partial.replace(path)
+    with replacing(_part_path(folder / "parts", chunk)) as stream:
+        pickle.dump((records, facts), stream)
     return len(chunk)
 
 
