@@ -73,13 +73,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     return Match(sample, hands[best], ious[best], tuple(hands))
 
 
-def run(
-    estimator: ImageEstimator,
-    samples: Iterable[Sample],
-    *,
-    upscale_px: int = 0,
-    use_camera: bool = True,
-) -> list[Match]:
+def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int = 0) -> list[Match]:
     """Give every image, whole, to the estimator and match its answer; shows progress.
 
     upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
@@ -88,7 +82,7 @@ def run(
 
     matches = []
     for sample in tqdm(samples, desc="images", unit="image", delay=2, disable=None, leave=False):
-        image, camera = sample.image(), sample.camera if use_camera else None
+        image, camera = sample.image(), sample.camera
         factor = upscale_px / max(image.shape[:2])
         if factor > 1:
             image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
