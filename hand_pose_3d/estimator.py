@@ -202,12 +202,17 @@ class HandPoseEstimator:
     ) -> list[HandPose]:
         """Hands in one image, by falling score.
 
-        image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
-        keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
-        registered to the image; used as scale_source says. stamp_s: acquisition time, seconds; needed when tracking,
-        the clock is read if None.
-        With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
-        Raises InvalidInputError for anything that is no such image.
+        Args:
+            image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it.
+            camera: needed for metres; one of another size of the same shape is scaled.
+            depth_m: (H, W) metres, floating-point, registered to the image; used as scale_source says.
+            stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
+
+        Returns:
+            The hands. With `mirrored`, their pixels are those of the given image and all 3D is of the real camera.
+
+        Raises:
+            InvalidInputError: for anything that is no such image, camera or depth.
         """
         frame = Frame.checked(image, camera, depth_m, stamp_s)
         if self.config.mirrored:

@@ -80,15 +80,21 @@ def place(
 ) -> HandPose:
     """Put a hand into the camera frame, in metres.
 
-    hand: keypoints_px, keypoint_scores and keypoints_relative are read. camera: None leaves the hand unplaced.
-    depth_m: (H, W) metres along z, registered to the image; 0, nan and inf are holes; used where it
-    shows the hand. reference_length_m: length of the index finger's first bone, its standard deviation None for
-    that of adults (ASSUMED) or of a measured hand (CALIBRATED); scale_source says which of the two it is.
+    Args:
+        hand: keypoints_px, keypoint_scores and keypoints_relative are read.
+        camera: None leaves the hand unplaced.
+        depth_m: (H, W) metres along z, registered to the image; 0, nan and inf are holes; used where it shows the hand.
+        reference_length_m: length of the index finger's first bone.
+        reference_length_stddev_m: None for that of adults (ASSUMED) or of a measured hand (CALIBRATED).
+        scale_source: which of the two the length is.
 
-    Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean
-    square error of the wrist's position to expect, in all three directions together. A hand that cannot be placed
-    (no camera, degenerate or non-finite input, behind the camera or beyond 100 m) has keypoints_m None, NONE, 0, nan.
-    Raises InvalidInputError for a length that is not positive, a wrong scale_source or depth that is not (H, W).
+    Returns:
+        A copy with keypoints_m, scale_source, scale_m and position_stddev_m, the root mean square error of the wrist's
+        position to expect, in all three directions together. A hand that cannot be placed (no camera, degenerate or
+        non-finite input, behind the camera or beyond 100 m) has keypoints_m None, NONE, 0, nan.
+
+    Raises:
+        InvalidInputError: for a length that is not positive, a wrong scale_source or depth that is not (H, W).
     """
     if not (math.isfinite(reference_length_m) and reference_length_m > 0):
         raise InvalidInputError(f"reference_length_m must be a positive length in metres, not {reference_length_m}")

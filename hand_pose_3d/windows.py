@@ -38,9 +38,16 @@ def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
 def crop_from_pose(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
     """Square window around a hand, turned so that the hand points up in it.
 
-    keypoints_px: (21, 2) image pixels; size: the crop's edge in its own pixels; margin: window's edge over the
-    larger extent of the keypoints, both measured along the window's axes. Raises InvalidInputError when a
-    keypoint is not finite.
+    Args:
+        keypoints_px: (21, 2) image pixels.
+        size: the crop's edge in its own pixels.
+        margin: the window's edge over the larger extent of the keypoints, both measured along the window's axes.
+
+    Returns:
+        The window, centred on the keypoints' box along its axes.
+
+    Raises:
+        InvalidInputError: where a keypoint is not finite.
     """
     keypoints_px = np.asarray(keypoints_px, dtype=float)
     if keypoints_px.shape != (21, 2) or not np.all(np.isfinite(keypoints_px)):
