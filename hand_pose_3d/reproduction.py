@@ -326,7 +326,7 @@ class _Reproduction:
         title = f"{self.config.model}: {len(samples)} held-out hands"
         plots.plot_pck(self.config.out / "pck.png", found.curves, title, name)
         tables = [asdict(table) for table in found.tables]
-        return {"hands": len(samples), "figures": found.figures, "tables": tables, "machine": describe_machine()}
+        return {"hands": len(samples), "figures": found.metrics, "tables": tables, "machine": describe_machine()}
 
     def report(self) -> None:
         """Write REPORT.md from what the steps left."""

@@ -64,7 +64,7 @@ class Summary:
     pooled_median: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON; infinite figures (misses) become None."""
+        """Plain numbers and lists, for JSON; infinite values (misses) become None."""
         plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
         return {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
 
