@@ -12,7 +12,7 @@ from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
-from hand_pose_3d.rendering.pose import MIRROR
+from hand_pose_3d.rendering.pose import MIRROR, mirror_of
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, SkinLook
 from hand_pose_3d.rendering.source import FrameSource
 from hand_pose_3d.skeleton import FINGER_BASES, Side
@@ -142,7 +142,7 @@ def other_hand(
     posture = postures.POSTURES[postures.choose_one(rng, False)]
     action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
     right = hand.side is Side.LEFT
-    mirror = MIRROR if right else np.eye(3)
+    mirror = mirror_of(hand.side.other)
     placed = arm_kinematics.take(rng, posture, arm, body, angles, keypoints, right)
     depth = (placed.outline() @ mirror @ rotation.T + origin)[:, 2]
     if depth.min() < _NEAREST_M:
@@ -199,7 +199,7 @@ def stand(
     hands = []
     directions = np.zeros((2, 3))
     for k, (side, arm) in enumerate(zip((Side.LEFT, Side.RIGHT), figure.arms, strict=True)):
-        mirror = MIRROR if k else np.eye(3)
+        mirror = mirror_of(side)
         turned = rotation @ mirror @ arm.rotation @ mirror
         wrist = rotation @ mirror @ arm.wrist + origin
         hands.append(

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from hand_pose_3d.rendering.character import TIP_DEPTH_M, Arm
-from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS
+from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS, Side
 
 ANGLES = (
     *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("spread", "mcp", "pip", "dip")),
@@ -80,6 +80,11 @@ def within(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 """From a left hand, arm or body side to a right one, and back; poses describe left ones."""
 X, Y, Z = np.eye(3)
+
+
+def mirror_of(side: Side) -> np.ndarray:
+    """(3, 3) from the left hand that a pose describes to one of this side, in the hand frame."""
+    return MIRROR if side is Side.RIGHT else np.eye(3)
 
 
 def _axis_matrices(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -166,15 +166,13 @@ def _sample_hand(
     """A hand in some pose, somewhere in the picture; distance_m: about how far away, None for any distance."""
     rng, arm, focal = frame.rng, owner.arm, shot.intrinsics[0, 0]
     action, angles, points = actions.sample_pose(rng, arm, frame.actions)
-    mirror = pose.MIRROR if side is Side.RIGHT else np.eye(3)
+    mirror = pose.mirror_of(side)
     motion = np.zeros((len(arm.template.bones), 3, 4))
     for _ in range(8):
         angles[pose.WRIST_ANGLES] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST_ANGLES].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
         angles[pose.ELBOW] = rng.uniform(0.1, 2.1)
-        rotation = (
-            mirror @ _sample_view(rng, shot.view, action) @ mirror
-        )  # a right hand does the left one's mirror image
+        rotation = mirror @ _sample_view(rng, shot.view, action) @ mirror  # of a right hand the left one's mirror image
         pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
         # An arm across the lens hides everything: its far end stays about as far away, or well below the view.

@@ -78,8 +78,8 @@ class HandInstance:
 
     @property
     def mirror(self) -> np.ndarray:
-        """(3, 3) from the left hand that a pose describes to this hand, in the hand frame."""
-        return pose.MIRROR if self.side is Side.RIGHT else np.eye(3)
+        """See :func:`pose.mirror_of`."""
+        return pose.mirror_of(self.side)
 
     @property
     def rotation_camera_pose(self) -> np.ndarray:

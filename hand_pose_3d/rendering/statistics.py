@@ -11,7 +11,6 @@ from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.rasteriser import RenderedFrame
 from hand_pose_3d.rendering.scene import Scene
-from hand_pose_3d.skeleton import Side
 
 
 def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +21,7 @@ def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -
     for number, (hand, labelled) in enumerate(zip(scene.hands, record["hands"], strict=True), 1):
         own = (pictures.mesh == number) & (pictures.label > PERSON_CLASS)
         box = max(cv2.boundingRect(own.astype(np.uint8))[2:])
-        points = labelled["xyz"].astype(float) * ([-1, 1, 1] if hand.side is Side.RIGHT else 1)
+        points = labelled["xyz"].astype(float) @ hand.mirror
         towards = -hand.rotation_camera_hand[2, 2]
         hands.append(
             {
