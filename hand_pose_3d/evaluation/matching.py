@@ -60,7 +60,7 @@ def evenly_spread(items: list[T], most: int | None) -> list[T]:
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     """The predicted hand whose box overlaps most with the labelled one; without any overlap, the best scored.
 
-    A hand elsewhere counts as the answer, with its large error: only an empty answer is a miss.
+    A hand elsewhere counts as the prediction, with its large error: only an empty list is a miss.
     """
     if not hands:
         return Match(sample, None)
@@ -74,7 +74,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
 
 
 def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int = 0) -> list[Match]:
-    """Give every image, whole, to the estimator and match its answer; shows progress.
+    """Give every image, whole, to the estimator and match its predictions; shows progress.
 
     upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
     """
@@ -94,18 +94,18 @@ def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int
 
 
 def run_with_sides(estimator: HandPoseEstimator, matches: Sequence[Match], *, upscale_px: int = 0) -> list[Match]:
-    """The same matches with the labelled side told to the networks, as the authors' evaluation does.
+    """The same matches with the labelled side given to the networks, as the authors' evaluation does.
 
-    Only hands whose estimated side was wrong are estimated again; the others' answer is the same.
+    Only hands whose estimated side was wrong are estimated again; the others' predictions stay the same.
     """
-    told, own = list(matches), estimator.config.hand_side
+    given, own = list(matches), estimator.config.hand_side
     for side in (Side.LEFT, Side.RIGHT):
         wrong = [i for i, m in enumerate(matches) if m.hand and m.sample.side == side and m.hand.side != side]
         estimator.configure(hand_side=side.label)
         for index, item in zip(wrong, run(estimator, [matches[i].sample for i in wrong], upscale_px=upscale_px)):
-            told[index] = item
+            given[index] = item
     estimator.configure(hand_side=own)
-    return told
+    return given
 
 
 def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:

@@ -120,12 +120,12 @@ def wrist_errors_m(matches: Sequence[Match], source: ScaleSource) -> np.ndarray:
         sample = item.sample
         if item.hand is None or item.iou <= FOUND_IOU or sample.keypoints_m is None:
             continue
-        told: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if source == ScaleSource.CALIBRATED:
-            told = {"reference_length_m": reference_units(sample.keypoints_m), "scale_source": source}
+            given = {"reference_length_m": reference_units(sample.keypoints_m), "scale_source": source}
         elif source == ScaleSource.DEPTH:
-            told = {"depth_m": None if sample.depth_path is None else read_depth(sample.depth_path)}
-        placed = place(item.hand, sample.camera, **told)
+            given = {"depth_m": None if sample.depth_path is None else read_depth(sample.depth_path)}
+        placed = place(item.hand, sample.camera, **given)
         if placed.keypoints_m is not None and placed.scale_source == source:
             truth = sample.keypoints_m[WRIST]
             error = float(np.linalg.norm(placed.keypoints_m[WRIST] - truth))

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
 
 _DISTANCES_M = (0.0, 0.3, 0.5, 0.8, math.inf)
-"""Bounds of the distances for which the error of the absolute position is told apart."""
+"""Bounds of the distances for which the error of the absolute position is reported apart."""
 
 AUTHORS_FRAME = (320, 240)
 """Width and height to which the authors resize RHD's 320x320 images before the full pipeline."""
 
-_SIDE_TOLD = "_side_told"
-"""Ending of protocols for which the networks were told the side, as the authors' were for all their results."""
+_GIVEN_SIDE = "_side_told"
+"""Ending of protocols for which the networks were given the side, as the authors' were for all their results."""
 
 
 @dataclass(eq=False)
@@ -177,20 +177,20 @@ def measure(
     upscale_px: int = 0,
     name: str = "this work",
 ) -> Report:
-    """:func:`paper` of an estimator of ours: with the sides told, unless one is set, and, on RHD, on true crops too.
+    """:func:`paper` of an estimator of ours: with given sides, unless one is set, and, on RHD, on true crops too.
 
     matches: what :func:`matching.run` gives of the estimator, at least one.
     """
-    crops, told, samples = {}, None, [item.sample for item in matches]
+    crops, given, samples = {}, None, [item.sample for item in matches]
     if estimator.config.hand_side == "auto":
-        told = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
+        given = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
     if dataset == "rhd":
         family = estimator.family  # the pose network alone, without the search for hands
         crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
         if family.upright:
             crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
     height, width = samples[0].image().shape[:2]
-    return paper(dataset, matches, keypoint0, crops, told, (width, height), name)
+    return paper(dataset, matches, keypoint0, crops, given, (width, height), name)
 
 
 def liftings(rows: Mapping[str, Mapping[str, float]]) -> Table:
@@ -273,7 +273,7 @@ def paper(
     matches: Sequence[Match],
     keypoint0: Keypoint0 = "label",
     crop_keypoints: Mapping[str, Sequence[np.ndarray]] | None = None,
-    told_sides: Sequence[Match] | None = None,
+    given_sides: Sequence[Match] | None = None,
     image_size: tuple[int, int] | None = None,
     name: str = "this work",
 ) -> Report:
@@ -281,7 +281,7 @@ def paper(
 
     dataset: rhd, stb, dexter or freihand, for the published rows. crop_keypoints: what PoseNet finds in crops
     from the labels, by the crop rule's name ('' for the family's own).
-    told_sides: matches whose sides were told to the networks, as the authors' evaluation does, for the 3D metrics.
+    given_sides: matches whose sides were given to the networks, as the authors' evaluation does, for the 3D metrics.
     image_size: width and height of the images, for RHD's metrics in the authors' 240x320 frame.
     """
     report = Report(name)
@@ -308,11 +308,11 @@ def paper(
         _statistics(report, dataset, "2d_full_240x320", "2D, full pipeline, 240x320 px", "px", errors)
     for protocol, text, items in (
         ("3d_true_scale", "3D, true root and scale", matches),
-        (f"3d_true_scale{_SIDE_TOLD}", "3D, true root and scale, side told", told_sides or ()),
+        (f"3d_true_scale{_GIVEN_SIDE}", "3D, true root and scale, given side", given_sides or ()),
         ("3d_root_scale", "3D, root- and scale-aligned", matches),
         ("3d_procrustes", "3D, Procrustes-aligned", matches),
     ):
-        placement = protocols.PLACEMENTS[protocol.removeprefix("3d_").removesuffix(_SIDE_TOLD)]
+        placement = protocols.PLACEMENTS[protocol.removeprefix("3d_").removesuffix(_GIVEN_SIDE)]
         errors = protocols.errors_mm(items, placement, keypoint0)
         if len(errors):
             _statistics(report, dataset, protocol, text, "mm", errors)
@@ -353,7 +353,7 @@ def _positions(report: Report, matches: Sequence[Match]) -> None:
 def _statistics(report: Report, dataset: str, protocol: str, text: str, unit: str, errors: np.ndarray) -> None:
     summary = protocols.summary_of(errors, protocols.MAX_PX if unit == "px" else protocols.MAX_MM)
     report.metrics[protocol] = summary
-    protocol = protocol.removesuffix(_SIDE_TOLD)
+    protocol = protocol.removesuffix(_GIVEN_SIDE)
     references = REFERENCES.get((dataset, protocol), ())
     columns = (f"AUC 0-{summary['thresholds'][-1]:.0f} {unit}", f"median {unit}", f"mean {unit}, found")
     ours = (summary["auc"], summary["median"], summary.get("found_mean"))

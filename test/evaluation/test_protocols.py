@@ -247,7 +247,7 @@ def test_photographs_report():
     assert report.photographs(matches).metrics["detection"]["answered"] == 0.5
 
 
-def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
+def test_given_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((320, 320, 3), np.uint8))
     samples = [labelled(0, side, image_path=tmp_path / "a.png") for side in (Side.LEFT, Side.RIGHT)]
     asked = []
@@ -269,10 +269,10 @@ def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
     told = matching.run_with_sides(estimator, matches)
     assert asked == ["auto", "auto", "right"] and estimator.config.hand_side == "auto"
     assert told[0] is matches[0] and told[1].hand.side == Side.RIGHT
-    result = report.paper("rhd", matches, told_sides=told)
+    result = report.paper("rhd", matches, given_sides=told)
     assert result.metrics["3d_true_scale_side_told"]["median"] < 1e-6 < 1 < result.metrics["3d_true_scale"]["median"]
-    assert result.text().count("28.69") == 2 and "side told  AUC 20-50 mm" in result.text()
-    assert "side told" not in report.paper("rhd", matches).text()
+    assert result.text().count("28.69") == 2 and "given side  AUC 20-50 mm" in result.text()
+    assert "given side" not in report.paper("rhd", matches).text()
 
 
 def test_paper_report_prints_published_rows():
