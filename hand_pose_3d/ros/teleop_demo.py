@@ -26,6 +26,7 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse, values_of
+from hand_pose_3d.ros.latency import cpu_seconds
 from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
@@ -115,9 +116,9 @@ class TeleopDemo(play.Player):
         )
         self.start(tracker, teleop, ready=self._ready)
         self._stepped_s = begin_s = time.monotonic()
-        before_s = _processor_s(teleop.pid)
+        before_s = cpu_seconds(teleop.pid) or math.nan
         self.play(30.0 if self.pictures.live else 0.0, loop=False)
-        self.teleop_share = (_processor_s(teleop.pid) - before_s) / (time.monotonic() - begin_s)
+        self.teleop_share = ((cpu_seconds(teleop.pid) or math.nan) - before_s) / (time.monotonic() - begin_s)
         if not self.stamps_s:
             raise HandPoseError("no image arrived")
 
@@ -371,15 +372,6 @@ def _decoded(coded: bytes) -> np.ndarray:
 
 def _seconds(stamp: Any) -> float:
     return stamp.sec + 1e-9 * stamp.nanosec
-
-
-def _processor_s(pid: int) -> float:
-    """Processor time of a process so far; NaN where the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return math.nan
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = play.NODE) -> int:

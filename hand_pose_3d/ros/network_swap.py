@@ -19,7 +19,7 @@ def build_estimator(parameters: NodeParameters) -> NodeEstimator:
     return HandPoseEstimator(**parameters.estimator_settings())
 
 
-class Engine:
+class SwappableEstimator:
     """Holds the estimator. Whoever uses it holds `lock`, so that it is not exchanged in the middle of an image."""
 
     def __init__(self, factory: EstimatorFactory) -> None:
