@@ -59,7 +59,7 @@ class SearchPass:
     least: float = 0.1
 
 
-def search_passes(width: int, height: int, pixels: int, search: str, turn: int) -> list[SearchPass]:
+def search_passes(width: int, height: int, pixels: int, search: str, number: int) -> list[SearchPass]:
     """How an image is searched.
 
     'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 2, 4 and 8 times as many. 'fast':
@@ -70,9 +70,9 @@ def search_passes(width: int, height: int, pixels: int, search: str, turn: int) 
         whole = replace(whole, least=_LEAST_THOROUGH)
         finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
         return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
-    if turn % 2 == 0:
+    if number % 2 == 0:
         return [whole]
-    quarter = turn // 2 % 4
+    quarter = number // 2 % 4
     w, h = round(_QUARTER * width), round(_QUARTER * height)
     return [SearchPass(((quarter % 2) * (width - w), (quarter // 2) * (height - h)), (w, h), pixels)]
 

@@ -272,10 +272,10 @@ class HandPoseEstimator:
         if self._waiting:
             return self._waiting
         search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
-        turn = self._searches if config.tracking else 0  # a single image is not searched by parts
+        number = self._searches if config.tracking else 0  # a single image is not searched by parts
         self._searches += 1
         with self._timed("detection"):
-            found = family.detect(frame.image, family.passes(*frame.size, search, turn))
+            found = family.detect(frame.image, family.passes(*frame.size, search, number))
             places = [d for d in found if not on_known(d, taken)]
         spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         return places[: config.max_hands - len(known) + spare]

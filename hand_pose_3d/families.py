@@ -75,8 +75,8 @@ class Family(Protocol):
     upright: bool  # whether crops are turned so that the hand points up
     int8: bool  # whether the networks bear arithmetic in bytes
 
-    def passes(self, width: int, height: int, search: str, turn: int) -> list[SearchPass]:
-        """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
+        """How an image of this size is searched: 'fast' or 'thorough'; number: of the search in a video."""
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """Where hands may be in an image (H, W, 3) RGB, by falling score."""
@@ -143,9 +143,9 @@ class LiteFamily:
         self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
         self._confirmation = read_array(files[0], "confirmation").astype(float)
 
-    def passes(self, width: int, height: int, search: str, turn: int) -> list[SearchPass]:
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """See :class:`Family`."""
-        return search_passes(width, height, self._area, search, turn)
+        return search_passes(width, height, self._area, search, number)
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """See :class:`Family`."""
@@ -219,7 +219,7 @@ class PaperFamily:
         # Probability that a hand is right = sigmoid(first + second * logit(mean peak)); the authors' files have none.
         self.presence_calibration: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
 
-    def passes(self, width: int, height: int, search: str, turn: int) -> list[SearchPass]:
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """See :class:`Family`: always the whole image at once."""
         return [SearchPass((0, 0), (width, height), self._input[0] * self._input[1])]
 

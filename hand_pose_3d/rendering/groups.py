@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from hand_pose_3d.rendering import actions, arm_kinematics, postures
+from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
 from hand_pose_3d.rendering.pose import MIRROR, mirror_of
-from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, SkinLook
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, Skin
 from hand_pose_3d.rendering.source import FrameSource
 from hand_pose_3d.skeleton import FINGER_BASES, Side
 
@@ -44,7 +44,7 @@ class Figure:
     arms: tuple[arm_kinematics.ArmPose, arm_kinematics.ArmPose]
     actions: tuple[str, str]
     postures: tuple[str, str]
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
 
     def points(self) -> np.ndarray:

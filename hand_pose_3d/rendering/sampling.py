@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hand_pose_3d.rendering import actions, groups, pose
+from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.background import environment_or_procedural, rotate_harmonics
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import held_prop, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
@@ -23,7 +23,7 @@ from hand_pose_3d.rendering.scene import (
     Person,
     Prop,
     Scene,
-    SkinLook,
+    Skin,
 )
 from hand_pose_3d.rendering.source import FrameSource, Source
 from hand_pose_3d.skeleton import FINGER_BASES, Side
@@ -33,7 +33,7 @@ class Owner(NamedTuple):
     """Whose hand it is: shape, skin and clothes."""
 
     arm: Arm
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
 
 

@@ -17,7 +17,7 @@ PEOPLE_SHARE = 0.35
 
 
 @dataclass(frozen=True, eq=False)
-class SkinLook:
+class Skin:
     """Albedo (3,) and everything else that makes one person's skin."""
 
     tone: float
@@ -66,7 +66,7 @@ class HandInstance:
     angles: np.ndarray
     rotation_camera_hand: np.ndarray
     wrist_camera_m: np.ndarray
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
     attached: bool = False
     background: bool = False
@@ -98,7 +98,7 @@ class Person:
     body: int
     rotation: np.ndarray
     origin_m: np.ndarray
-    skin: SkinLook
+    skin: Skin
     colours: np.ndarray
     stripes: float
     along: bool

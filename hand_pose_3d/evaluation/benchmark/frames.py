@@ -60,10 +60,10 @@ def resized(clip: Clip, size: tuple[int, int]) -> Clip:
     height, width = clip.frames[0].shape[:2]
     if (width, height) == size:
         return clip
-    way = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
     return replace(
         clip,
-        frames=[cv2.resize(frame, size, interpolation=way) for frame in clip.frames],
+        frames=[cv2.resize(frame, size, interpolation=interpolation) for frame in clip.frames],
         camera=clip.camera.scaled(size[0] / width, size[1] / height),
     )
 
