@@ -15,7 +15,7 @@ from hand_pose_3d.placement import CALIBRATED_SPREAD, place, reference_units
 from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, WRIST
 
 PALM = (WRIST, *FINGER_BASES)
-_MIN_SAMPLES = 8
+_MIN_SAMPLES = 8  # images of an open hand
 _OPEN_RAD = 0.7
 """Most flexion that a finger's middle joint has in an open hand."""
 _FACING_RAD = math.radians(40)

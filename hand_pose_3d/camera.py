@@ -187,10 +187,13 @@ class Camera:
         return self._project(points.reshape(-1, 3))[0].reshape(*points.shape[:-1], 2)
 
     def rays(self, pixels: np.ndarray) -> np.ndarray:
-        """Undistorted viewing rays with z = 1. pixels: (..., 2); returns (..., 3).
+        """Undistorted viewing rays: lenses are inverted by Newton's method on :meth:`project`.
 
-        Lenses are inverted by Newton's method on :meth:`project`. A pixel that no ray reaches gets the nearest one
-        found.
+        Args:
+            pixels: (..., 2); one that no ray reaches gets the nearest ray found.
+
+        Returns:
+            (..., 3) with z = 1, camera axes.
         """
         pixels = np.asarray(pixels, dtype=float)
         flat = pixels.reshape(-1, 2)

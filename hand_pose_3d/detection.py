@@ -22,7 +22,7 @@ by no more than this factor."""
 _QUARTER = 0.58
 """Edge of an overlapping quarter over the image's."""
 _LARGEST_FINE = 110.0
-"""Pixels of the network's input; larger hands are left to a coarser look."""
+"""Pixels of the network's input; larger hands are left to a coarser pass."""
 _LEAST_THOROUGH = 0.05
 """Score from which on a place is read in a thorough search."""
 _WHOLE_SCORE = 0.4
@@ -47,9 +47,9 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Look:
-    """A part of an image as HandSegNet sees it. origin: (x, y) of its corner and size: (w, h), pixels of the image;
-    pixels: about how many the network gets; largest: extents above are left to coarser looks, pixels of the input;
+class SearchPass:
+    """A pass of HandSegNet over a part of an image. origin: (x, y) of its corner and size: (w, h), pixels of the image;
+    pixels: about how many the network gets; largest: extents above are left to coarser passes, pixels of the input;
     least: score below which a place is not read."""
 
     origin: tuple[int, int]
@@ -59,29 +59,29 @@ class Look:
     least: float = 0.1
 
 
-def looks_at(width: int, height: int, pixels: int, search: str, turn: int) -> list[Look]:
+def search_passes(width: int, height: int, pixels: int, search: str, number: int) -> list[SearchPass]:
     """How an image is searched.
 
     'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 2, 4 and 8 times as many. 'fast':
-    one look of `pixels` a search, in turns at the whole image and at one of four quarters that overlap.
+    one pass of `pixels` a search, in alternation over the whole image and over one of four quarters that overlap.
     """
-    whole = Look((0, 0), (width, height), pixels)
+    whole = SearchPass((0, 0), (width, height), pixels)
     if search == "thorough":
         whole = replace(whole, least=_LEAST_THOROUGH)
         finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
         return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
-    if turn % 2 == 0:
+    if number % 2 == 0:
         return [whole]
-    quarter = turn // 2 % 4
+    quarter = number // 2 % 4
     w, h = round(_QUARTER * width), round(_QUARTER * height)
-    return [Look(((quarter % 2) * (width - w), (quarter // 2) * (height - h)), (w, h), pixels)]
+    return [SearchPass(((quarter % 2) * (width - w), (quarter // 2) * (height - h)), (w, h), pixels)]
 
 
 def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:
-    """Detections of one look.
+    """Detections of one pass.
 
     maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image
-    pixels to a cell, (x, y); origin: of the look in the image. least: score below which a peak is none.
+    pixels to a cell, (x, y); origin: of the part in the image. least: score below which a peak is none.
     """
     rows, columns = np.nonzero(maps[0] >= least)
     score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)

@@ -156,8 +156,16 @@ def hand_label(hand: HandPose) -> str:
 def draw_hands(image_rgb: np.ndarray, hands: Sequence[HandPose], *, boxes: bool = True) -> np.ndarray:
     """Copy of an image with the skeleton, box, side and score of each hand.
 
-    image_rgb: (H, W, 3) uint8 RGB. boxes: also the box with its label. Returns the same shape.
-    Raises InvalidInputError for any other kind of image.
+    Args:
+        image_rgb: (H, W, 3) uint8 RGB.
+        hands: each in the image's pixels.
+        boxes: also the box with its label.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        InvalidInputError: for any other kind of image.
     """
     image_rgb = np.asarray(image_rgb)
     if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:

@@ -14,7 +14,7 @@ class HandPoseError(Exception):
 
 
 class InvalidInputError(HandPoseError, ValueError):
-    """An argument, image, file or message does not have the form that is asked for."""
+    """An argument, image, file or message does not have the required form."""
 
 
 class WeightsError(HandPoseError):
@@ -22,7 +22,7 @@ class WeightsError(HandPoseError):
 
 
 class DeviceError(HandPoseError):
-    """The compute device that was asked for cannot be used."""
+    """The requested compute device cannot be used."""
 
 
 class OutOfMemoryError(DeviceError):

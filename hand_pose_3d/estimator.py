@@ -37,7 +37,7 @@ _ROUGH_SCORE = 0.015
 """Of a first reading in a thorough search, from which on its hand is read again in a better window."""
 
 _ROUGH_SHARE = 0.3
-"""The same in a fast search or a video: share of the score that is asked for."""
+"""The same in a fast search or a video: share of the required score."""
 
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Places that are read beyond twice the number of hands, since some will hold none; in a fast search or a video beyond
@@ -45,7 +45,7 @@ the number of hands that are still missing."""
 
 
 _READS_BESIDE = 2
-"""Places that are read in an image of a video beside hands that are followed; a look's places wait for the next one."""
+"""Places that are read in an image of a video beside followed hands; those of one pass wait for the next image."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.9  # hands below are left out, 0..1; about one in fifty is false then
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    search: str = "auto"  # fast: one look an image, coarse or closer; thorough: all scales; auto: fast in video
+    search: str = "auto"  # fast: one pass an image, coarse or closer; thorough: all scales; auto: fast in video
     scale_source: str = "auto"  # where metres come from: one of SCALE_SOURCES, or a ScaleSource, and no other
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     # If given, auto takes the length for calibrated. None: that of people (assumed) or of a measured hand (calibrated).
@@ -188,7 +188,7 @@ class HandPoseEstimator:
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         for count in [*range(1, min(max(self.config.max_hands, 2), 4) + 1)] * 2:
-            self._family.detect(frame.image, self._family.looks(*frame.size, "fast", 0))
+            self._family.detect(frame.image, self._family.passes(*frame.size, "fast", 0))
             hands = [hand for *_, hand in self._read(frame, [crop] * count)]
             placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]
             tracker.update(placed[:1])
@@ -202,12 +202,17 @@ class HandPoseEstimator:
     ) -> list[HandPose]:
         """Hands in one image, by falling score.
 
-        image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it. camera: needed for metres; None leaves
-        keypoints_m unknown; one of another size of the same shape is scaled. depth_m: (H, W) metres, floating-point,
-        registered to the image; used as scale_source says. stamp_s: acquisition time, seconds; needed when tracking,
-        the clock is read if None.
-        With `mirrored`, pixels of the answer are those of the mirrored image and everything 3D is of the real camera.
-        Raises InvalidInputError for anything that is no such image.
+        Args:
+            image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it.
+            camera: needed for metres; one of another size of the same shape is scaled.
+            depth_m: (H, W) metres, floating-point, registered to the image; used as scale_source says.
+            stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
+
+        Returns:
+            The hands. With `mirrored`, their pixels are those of the given image and all 3D is of the real camera.
+
+        Raises:
+            InvalidInputError: for anything that is no such image, camera or depth.
         """
         frame = Frame.checked(image, camera, depth_m, stamp_s)
         if self.config.mirrored:
@@ -250,7 +255,7 @@ class HandPoseEstimator:
         """Hands found in the whole image, without those that are known already."""
         config = self.config
         places = self._places(frame, known)
-        if config.tracking:  # an image pays for its hands and a look, or for its hands and some places
+        if config.tracking:  # an image pays for its hands and a pass, or for its hands and some places
             count = config.max_hands if not known else _READS_BESIDE if self._waiting else 0
             places, self._waiting = places[:count], places[count:]
         hands = self._read_detections(frame, places)
@@ -260,17 +265,17 @@ class HandPoseEstimator:
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
     def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:
-        """Where hands may be beside the known ones: in a video what the last look left to be read, if anything."""
+        """Where hands may be beside the known ones: in a video what the last pass left to be read, if anything."""
         family, config = self._family, self.config
         taken = [hand.keypoints_px for hand in known]
         self._waiting = [place for place in self._waiting if not on_known(place, taken)]
         if self._waiting:
             return self._waiting
         search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
-        turn = self._searches if config.tracking else 0  # a single image is not searched by parts
+        number = self._searches if config.tracking else 0  # a single image is not searched by parts
         self._searches += 1
         with self._timed("detection"):
-            found = family.detect(frame.image, family.looks(*frame.size, search, turn))
+            found = family.detect(frame.image, family.passes(*frame.size, search, number))
             places = [d for d in found if not on_known(d, taken)]
         spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         return places[: config.max_hands - len(known) + spare]

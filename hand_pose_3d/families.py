@@ -16,11 +16,11 @@ from hand_pose_3d.detection import (
     PADDING,
     STRIDE,
     Detection,
-    Look,
+    SearchPass,
     decode,
     distinct_detections,
     evidence,
-    looks_at,
+    search_passes,
 )
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.hands import HandPose
@@ -75,10 +75,10 @@ class Family(Protocol):
     upright: bool  # whether crops are turned so that the hand points up
     int8: bool  # whether the networks bear arithmetic in bytes
 
-    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
-        """How an image of this size is searched: 'fast' or 'thorough'; turn counts the searches of a video."""
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
+        """How an image of this size is searched: 'fast' or 'thorough'; number: of the search in a video."""
 
-    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
+    def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """Where hands may be in an image (H, W, 3) RGB, by falling score."""
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
@@ -143,28 +143,28 @@ class LiteFamily:
         self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
         self._confirmation = read_array(files[0], "confirmation").astype(float)
 
-    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """See :class:`Family`."""
-        return looks_at(width, height, self._area, search, turn)
+        return search_passes(width, height, self._area, search, number)
 
-    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
+    def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """See :class:`Family`."""
-        return distinct_detections(d for look in looks for d in self._look(image, look))
+        return distinct_detections(d for part in passes for d in self._detect(image, part))
 
-    def _look(self, image: Image, look: Look) -> list[Detection]:
-        width, height = look.size
+    def _detect(self, image: Image, part: SearchPass) -> list[Detection]:
+        width, height = part.size
         # The part in its own shape, so that nothing is distorted.
-        scale = (look.pixels / (height * width)) ** 0.5
+        scale = (part.pixels / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
         padded = (-(-inner[0] // self._step) * self._step, -(-inner[1] // self._step) * self._step)
         # Samples at most two pixels apart, averaged: averaging all pixels of a large image takes longer.
         finer = math.ceil(0.5 / scale)
-        canvas = canvas_of(image, look.origin, look.size, inner, padded, PADDING, finer)
+        canvas = canvas_of(image, part.origin, part.size, inner, padded, PADDING, finer)
         maps = self._scene(canvas)[0][0]
         maps = maps[1:, : -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
         step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
-        found = decode(maps, step, look.origin, look.least)
-        return [d for d in found if d.extent <= look.largest / scale]
+        found = decode(maps, step, part.origin, part.least)
+        return [d for d in found if d.extent <= part.largest / scale]
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
         """See :class:`Family`: turned so that the hand points up."""
@@ -219,11 +219,11 @@ class PaperFamily:
         # Probability that a hand is right = sigmoid(first + second * logit(mean peak)); the authors' files have none.
         self.presence_calibration: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
 
-    def looks(self, width: int, height: int, search: str, turn: int) -> list[Look]:
+    def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """See :class:`Family`: always the whole image at once."""
-        return [Look((0, 0), (width, height), self._input[0] * self._input[1])]
+        return [SearchPass((0, 0), (width, height), self._input[0] * self._input[1])]
 
-    def detect(self, image: Image, looks: Sequence[Look]) -> list[Detection]:
+    def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """See :class:`Family`: connected regions of the mask, the paper's object first."""
         height, width = image.shape[:2]
         canvas = canvas_of(image, (0, 0), (width, height), self._input, self._input, PADDING)

@@ -70,10 +70,17 @@ def normalise(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> 
 def canonical_rotation(relative: np.ndarray) -> np.ndarray:
     """Rotation from the canonical frame to the frame of the keypoints: the viewpoint.
 
-    relative: (..., 21, 3) with the wrist at zero. Returns rotation_camera_canonical (..., 3, 3).
     In the canonical frame the middle finger's base lies on the -y axis and the little finger's base
     in the half plane z = 0, x > 0 (paper, section 4.2; signs as in the authors' code).
-    Raises DegenerateHandError when wrist and the two bases are collinear.
+
+    Args:
+        relative: (..., 21, 3) with the wrist at zero.
+
+    Returns:
+        rotation_camera_canonical (..., 3, 3).
+
+    Raises:
+        DegenerateHandError: where the wrist and the two bases are collinear.
     """
     relative = np.asarray(relative, dtype=float)
     y = -_unit(relative[..., MIDDLE_MCP, :], "the line from the wrist to the middle finger's base")
@@ -115,9 +122,13 @@ def from_canonical(canonical: np.ndarray, rotation_camera_canonical: np.ndarray)
 def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
     """Orientation of the wrist frame in the frame of the keypoints.
 
-    relative: (21, 3). Returns rotation_camera_wrist (3, 3): x from the wrist to the middle finger's base,
-    z out of the back of the hand, y completing a right-handed frame (towards the thumb of a right
-    hand, away from the thumb of a left hand). An unknown side is treated as right.
+    Args:
+        relative: (21, 3), any unit.
+        side: of the hand; an unknown one is treated as right.
+
+    Returns:
+        rotation_camera_wrist (3, 3): x from the wrist to the middle finger's base, z out of the back of the hand, y
+        completing a right-handed frame (towards the thumb of a right hand, away from the thumb of a left hand).
     """
     relative = np.asarray(relative, dtype=float) - np.asarray(relative, dtype=float)[WRIST]
     x = _unit(relative[MIDDLE_MCP], "the line from the wrist to the middle finger's base")
@@ -131,8 +142,13 @@ def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
 def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
     """The smallest rotation that turns the optical axis (z) onto a viewing ray.
 
-    ray: (3,) with z > 0. Returns rotation_camera_ray (3, 3), from the axes of a camera that looks along the ray.
     A hand at the edge of the picture looks turned to a network that only sees its crop; this turns it back.
+
+    Args:
+        ray: (3,) with z > 0.
+
+    Returns:
+        rotation_camera_ray (3, 3), from the axes of a camera that looks along the ray.
     """
     x, y, z = _unit(np.asarray(ray, dtype=float), "the viewing ray")
     cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])
@@ -140,9 +156,14 @@ def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
 
 
 def align_rigid(source: np.ndarray, target: np.ndarray, *, scale: bool = False) -> np.ndarray:
-    """Move source onto target by the least-squares rotation and translation, and scale where that is required.
+    """Move source onto target by the least-squares rotation and translation (Umeyama, PAMI 1991; no reflection).
 
-    source, target: (..., N, 3). Returns source aligned, same shape. Umeyama, PAMI 1991; no reflection.
+    Args:
+        source, target: (..., N, 3).
+        scale: whether the size is fitted too.
+
+    Returns:
+        source aligned, same shape.
     """
     source, target = np.asarray(source, dtype=float), np.asarray(target, dtype=float)
     mean_s, mean_t = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)

@@ -32,7 +32,7 @@ STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 _DAMAGED_IN_A_ROW = 300
 """Failed reads of a video after which it is over; behind its end they take no time."""
 
-_FAILURES_BEFORE_REOPENING = 5
+_FAILURES_BEFORE_REOPENING = 5  # failed reads in a row
 _LOST_CAMERA_S = 30.0
 """How long a camera that gives nothing is opened again and again."""
 

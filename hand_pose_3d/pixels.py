@@ -45,8 +45,8 @@ def canvas_of(
     if finer > 1:
         part = cv2.resize(part, (finer * inner[0], finer * inner[1]), interpolation=cv2.INTER_LINEAR)
     canvas = np.full((1, padded[1], padded[0], 3), padding, np.uint8)
-    way = cv2.INTER_AREA if inner[0] < width else cv2.INTER_LINEAR
-    canvas[0, : inner[1], : inner[0]] = cv2.resize(part, inner, interpolation=way)
+    interpolation = cv2.INTER_AREA if inner[0] < width else cv2.INTER_LINEAR
+    canvas[0, : inner[1], : inner[0]] = cv2.resize(part, inner, interpolation=interpolation)
     return canvas
 
 

@@ -26,7 +26,7 @@ metacarpal's head: 0.245 of the hand's length, 45.8 mm for 187 mm (Buchholz et a
 REFERENCE_SPREAD = 0.15
 """Standard deviation of the reference bone among people from school age on, as a share of its length.
 
-Adults alone have 0.12 (the same source); the characters that the networks are taught, children among them, 0.18.
+Adults alone have 0.12 (the same source); the characters of the training renders, children among them, 0.18.
 """
 
 PALM_LENGTH = 7.5
@@ -37,9 +37,9 @@ Networks bend and shorten fingers more than palms, so that a hand's size is read
 """
 
 CALIBRATED_SPREAD = 0.07
-"""The same for one person whose hand was measured: between the root mean square errors of the palm's size that the
-shipped networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints
-and got the right side and 0.085 for all 87, and those of the networks before, 0.064 and 0.081."""
+"""The same for one person whose hand was measured: about the root mean square error of the palm's size that the shipped
+networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints and got
+the right side."""
 
 _MIN_KEYPOINTS = 6
 _MIN_SCORE = 0.2
@@ -53,7 +53,7 @@ _SIZE_NOISE = 1.3
 """Error of the palm's size in the pose over the residual of one keypoint; both in the same unit.
 
 Networks err in common for all keypoints, which no residual shows. This factor makes the stated deviation true for the
-shipped networks on renders that they were not taught.
+shipped networks on held-out renders.
 """
 _POSE_DEPTH_NOISE = (0.3, 5.0)
 """Error of the wrist's depth within the pose, which is what matters beside a depth image: reference bones always, and
@@ -80,15 +80,21 @@ def place(
 ) -> HandPose:
     """Put a hand into the camera frame, in metres.
 
-    hand: keypoints_px, keypoint_scores and keypoints_relative are read. camera: None leaves the hand unplaced.
-    depth_m: (H, W) metres along z, registered to the image; 0, nan and inf are holes; used where it
-    shows the hand. reference_length_m: length of the index finger's first bone, its standard deviation None for
-    that of adults (ASSUMED) or of a measured hand (CALIBRATED); scale_source says which of the two it is.
+    Args:
+        hand: keypoints_px, keypoint_scores and keypoints_relative are read.
+        camera: None leaves the hand unplaced.
+        depth_m: (H, W) metres along z, registered to the image; 0, nan and inf are holes; used where it shows the hand.
+        reference_length_m: length of the index finger's first bone.
+        reference_length_stddev_m: None for that of adults (ASSUMED) or of a measured hand (CALIBRATED).
+        scale_source: which of the two the length is.
 
-    Returns a copy with keypoints_m, scale_source, scale_m, position_stddev_m. position_stddev_m is the root mean
-    square error of the wrist's position to expect, in all three directions together. A hand that cannot be placed
-    (no camera, degenerate or non-finite input, behind the camera or beyond 100 m) has keypoints_m None, NONE, 0, nan.
-    Raises InvalidInputError for a length that is not positive, a wrong scale_source or depth that is not (H, W).
+    Returns:
+        A copy with keypoints_m, scale_source, scale_m and position_stddev_m, the root mean square error of the wrist's
+        position to expect, in all three directions together. A hand that cannot be placed (no camera, degenerate or
+        non-finite input, behind the camera or beyond 100 m) has keypoints_m None, NONE, 0, nan.
+
+    Raises:
+        InvalidInputError: for a length that is not positive, a wrong scale_source or depth that is not (H, W).
     """
     if not (math.isfinite(reference_length_m) and reference_length_m > 0):
         raise InvalidInputError(f"reference_length_m must be a positive length in metres, not {reference_length_m}")

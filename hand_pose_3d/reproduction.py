@@ -55,7 +55,7 @@ _CALIBRATED = 500
 """Most held-out frames from which the scores of the paper's networks are calibrated: two numbers need no more."""
 _STATE = "reproduction.json"
 _LITE_TRUNK_RATE = 0.15  # of HandSegNet's trunk over the rest, as the shipped weights were trained
-_CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}
+_CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}  # of all stages
 _LEAST_SECONDS_A_FRAME = 0.02  # of a core
 _PACKED_BYTES_PER_FRAME = {"paper": 0, "lite": 1_700_000}  # crops and scenes, twice while they are being packed
 
@@ -326,7 +326,7 @@ class _Reproduction:
         title = f"{self.config.model}: {len(samples)} held-out hands"
         plots.plot_pck(self.config.out / "pck.png", found.curves, title, name)
         tables = [asdict(table) for table in found.tables]
-        return {"hands": len(samples), "figures": found.figures, "tables": tables, "machine": describe_machine()}
+        return {"hands": len(samples), "figures": found.metrics, "tables": tables, "machine": describe_machine()}
 
     def report(self) -> None:
         """Write REPORT.md from what the steps left."""

@@ -92,11 +92,11 @@ def choose_device(name: str = "auto") -> str:
     if kind == "cuda":
         if count == 0:
             raise DeviceError(
-                f"device {name!r} was asked for, but this machine has no usable CUDA GPU; use auto or cpu"
+                f"device {name!r} was requested, but this machine has no usable CUDA GPU; use auto or cpu"
             )
         if index and int(index) >= count:
             raise DeviceError(
-                f"device {name!r} was asked for, but this machine has {count} CUDA GPU(s), 0 to {count - 1}"
+                f"device {name!r} was requested, but this machine has {count} CUDA GPU(s), 0 to {count - 1}"
             )
         if _cuda_is_the_parents():
             raise DeviceError(

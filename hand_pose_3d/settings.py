@@ -29,6 +29,11 @@ def setting(
     return dataclasses.field(default=default, metadata={**metadata, **({"name": name} if name else {})})
 
 
+def number(default: float, text: str, name: str, unit: str, low: float, high: float) -> Any:
+    """A field for a number within a range, under a name of its own; unit: "" where it has none."""
+    return setting(default, text, name=name, unit=unit, low=low, high=high)
+
+
 def setting_name(entry: dataclasses.Field) -> str:
     """The public name of a field: its own, or one with a dot."""
     return entry.metadata.get("name", entry.name)

@@ -16,10 +16,10 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 
-STEP_S = 0.002
+STEP_S = 0.002  # MuJoCo's own
 OPENING_M = 0.08
 """Between the gripper's fingers when it is wholly open."""
-CUBE_M = 0.045
+CUBE_M = 0.045  # edge of the cube
 START = (0.0, -0.1284, 0.0, -2.4809, 0.0, 0.7825, 0.0)
 """Joint angles of the arm in which the gripper points down, 0.21 m above the table."""
 _LAG_S = np.array([100 / 870] * 4 + [10 / 120] * 3)

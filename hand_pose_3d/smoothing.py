@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.errors import check_numbers
 from hand_pose_3d.geometry import DegenerateHandError, from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.settings import setting
+
+
+def _cutoff(default: float, text: str) -> Any:
+    return setting(default, text, unit="Hz", low=0.01, high=100.0)
+
+
+def _beta(default: float, text: str) -> Any:
+    return setting(default, text, low=0.0, high=1000.0)
 
 
 @dataclass(frozen=True)
 class SmoothingConfig:
-    """Parameters of the filters. Speeds are in hand sizes (the larger edge of the hand's box) or radians a second."""
+    """Parameters of the filters. A hand's size is the larger edge of its box; a cutoff's lag is 1 / (2 pi cutoff)."""
 
-    enabled: bool = True
-    min_cutoff_hz: float = 1.0
-    """Cut-off for a still hand: lower is steadier and later. The lag is 1 / (2 pi cut-off): 160 ms at 1 Hz."""
-    beta_px: float = 4.0
-    """Hz of cut-off gained at a speed of one hand size a second: higher is less late in motion."""
-    beta_pose: float = 1.0
-    """The same for the finger pose, per reference bone a second."""
-    beta_viewpoint: float = 2.0
-    """The same for the viewpoint, per radian a second."""
-    beta_position: float = 1.5
-    """The same for the distance from the camera in metres, per share of it a second; the direction goes by beta_px."""
-    speed_cutoff_hz: float = 1.5
-    """Cut-off of the speed estimate itself."""
-    max_gap_s: float = 0.3
-    """A filter starts again after a longer time without a value."""
+    enabled: bool = setting(True, "Smooth followed hands with a One Euro filter.")
+    min_cutoff_hz: float = _cutoff(1.0, "Cutoff for a still hand: lower is steadier and later.")
+    beta_px: float = _beta(4.0, "Cutoff gained per hand size a second of motion in the image: higher is less late.")
+    beta_pose: float = _beta(1.0, "The same for the fingers, per reference bone a second.")
+    beta_viewpoint: float = _beta(2.0, "The same for the viewpoint, per radian a second.")
+    beta_position: float = _beta(
+        1.5,
+        "The same for the distance from the camera in metres, per share of it a second; its direction goes by beta_px.",
+    )
+    speed_cutoff_hz: float = _cutoff(1.5, "Cutoff of the estimate of speed.")
+    max_gap_s: float = setting(
+        0.3, "A filter starts again after a longer time without a hand.", unit="s", low=0.01, high=60.0
+    )
 
     def __post_init__(self) -> None:
         values = {f"smoothing {name}": value for name, value in vars(self).items() if name != "enabled"}
@@ -48,11 +56,8 @@ def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:
     return 1.0 / (1.0 + 1.0 / (2 * math.pi * cutoff_hz * dt_s))
 
 
-class OneEuro:
-    """The filter for points: one cut-off for each row, from the speed of that row.
-
-    Values are arrays (..., D); D = 1 for independent scalars. beta is Hz per (unit of value a second).
-    """
+class _Filter:
+    """What both filters hold."""
 
     def __init__(
         self, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float = 1.5, max_gap_s: float = math.inf
@@ -65,6 +70,13 @@ class OneEuro:
         """Forget everything: the next value passes unchanged."""
         self._value: np.ndarray | None = None
         self._stamp_s = 0.0
+
+
+class OneEuro(_Filter):
+    """The filter for points: one cut-off for each row, from the speed of that row.
+
+    Values are arrays (..., D); D = 1 for independent scalars. beta is Hz per (unit of value a second).
+    """
 
     def __call__(self, value: np.ndarray, stamp_s: float, unit: float = 1.0) -> np.ndarray:
         """Filtered value at its stamp; unit: size by which speeds are measured (pixels of a hand, say).
@@ -88,20 +100,8 @@ class OneEuro:
         return self._value.copy()
 
 
-class OneEuroRotation:
+class OneEuroRotation(_Filter):
     """The same filter on SO(3): it moves along the shortest arc. beta is Hz per radian a second."""
-
-    def __init__(
-        self, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float = 1.5, max_gap_s: float = math.inf
-    ) -> None:
-        self.min_cutoff_hz, self.beta = min_cutoff_hz, beta
-        self.speed_cutoff_hz, self.max_gap_s = speed_cutoff_hz, max_gap_s
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything: the next rotation passes unchanged."""
-        self._value: np.ndarray | None = None
-        self._stamp_s = 0.0
 
     def __call__(self, rotation: np.ndarray, stamp_s: float) -> np.ndarray:
         """Filtered rotation (3, 3) at its stamp; resets as :class:`OneEuro` does."""

@@ -99,8 +99,8 @@ _JUMP_SLACK_M, _TURN_SLACK_RAD = 0.04, 0.5
 """Noise of a pose that is no motion: at short intervals it would look like speed."""
 _FUTURE_S = 0.05
 """Clocks of camera and robot may differ by this."""
-_MOST_SCALED_TURN_RAD = 2.8
-_GRIPPER_MATCH_M = 0.004
+_MOST_SCALED_TURN_RAD = 2.8  # at pi a turn has no direction
+_GRIPPER_MATCH_M = 0.004  # opening of fingers and gripper that counts as the same
 
 
 def _turn(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.settings import check_settings, setting
+from hand_pose_3d.settings import check_settings, number, setting
 from hand_pose_3d.skeleton import Side
 
 
@@ -20,123 +20,87 @@ class TeleoperationConfig:
         "right", "The hand that is followed; the other one may be the clutch.", choices=("left", "right")
     )
 
-    position_scale: float = setting(
-        1.0, "How far the target moves for each metre of the hand.", name="scale.position", low=0.01, high=10.0
+    position_scale: float = number(
+        1.0, "How far the target moves for each metre of the hand.", "scale.position", "", 0.01, 10.0
     )
-    turn_scale: float = setting(
+    turn_scale: float = number(
         1.0,
         "How far the target turns for each radian of the hand; 0 keeps its orientation.",
-        name="scale.turn",
-        low=0.0,
-        high=2.0,
+        "scale.turn",
+        "",
+        0.0,
+        2.0,
     )
 
-    x_min_m: float = setting(0.2, "Workspace box, lowest x.", name="workspace.x_min", unit="m", low=-10.0, high=10.0)
-    x_max_m: float = setting(0.7, "Workspace box, highest x.", name="workspace.x_max", unit="m", low=-10.0, high=10.0)
-    y_min_m: float = setting(-0.4, "Workspace box, lowest y.", name="workspace.y_min", unit="m", low=-10.0, high=10.0)
-    y_max_m: float = setting(0.4, "Workspace box, highest y.", name="workspace.y_max", unit="m", low=-10.0, high=10.0)
-    z_min_m: float = setting(0.05, "Workspace box, lowest z.", name="workspace.z_min", unit="m", low=-10.0, high=10.0)
-    z_max_m: float = setting(0.7, "Workspace box, highest z.", name="workspace.z_max", unit="m", low=-10.0, high=10.0)
+    x_min_m: float = number(0.2, "Workspace box, lowest x.", "workspace.x_min", "m", -10.0, 10.0)
+    x_max_m: float = number(0.7, "Workspace box, highest x.", "workspace.x_max", "m", -10.0, 10.0)
+    y_min_m: float = number(-0.4, "Workspace box, lowest y.", "workspace.y_min", "m", -10.0, 10.0)
+    y_max_m: float = number(0.4, "Workspace box, highest y.", "workspace.y_max", "m", -10.0, 10.0)
+    z_min_m: float = number(0.05, "Workspace box, lowest z.", "workspace.z_min", "m", -10.0, 10.0)
+    z_max_m: float = number(0.7, "Workspace box, highest z.", "workspace.z_max", "m", -10.0, 10.0)
 
-    max_speed_m_s: float = setting(
-        0.25, "Most speed of the target.", name="limits.speed", unit="m/s", low=0.001, high=3.0
+    max_speed_m_s: float = number(0.25, "Most speed of the target.", "limits.speed", "m/s", 0.001, 3.0)
+    max_acceleration_m_s2: float = number(
+        2.0, "Most acceleration while it follows.", "limits.acceleration", "m/s^2", 0.01, 30.0
     )
-    max_acceleration_m_s2: float = setting(
-        2.0, "Most acceleration while it follows.", name="limits.acceleration", unit="m/s^2", low=0.01, high=30.0
-    )
-    max_turn_rad_s: float = setting(
-        1.0, "Most angular speed of the target.", name="limits.turn", unit="rad/s", low=0.001, high=10.0
-    )
-    max_turn_acceleration_rad_s2: float = setting(
-        8.0,
-        "Most angular acceleration while it follows.",
-        name="limits.turn_acceleration",
-        unit="rad/s^2",
-        low=0.01,
-        high=100.0,
+    max_turn_rad_s: float = number(1.0, "Most angular speed of the target.", "limits.turn", "rad/s", 0.001, 10.0)
+    max_turn_acceleration_rad_s2: float = number(
+        8.0, "Most angular acceleration while it follows.", "limits.turn_acceleration", "rad/s^2", 0.01, 100.0
     )
 
-    response_s: float = setting(
-        0.06, "Lag of the target behind the filtered hand.", name="filter.response", unit="s", low=0.0, high=1.0
-    )
-    min_cutoff_hz: float = setting(
+    response_s: float = number(0.06, "Lag of the target behind the filtered hand.", "filter.response", "s", 0.0, 1.0)
+    min_cutoff_hz: float = number(
         2.0,
         "Cutoff of the One Euro filter for a still hand, beside the tracker's own smoothing.",
-        name="filter.min_cutoff_hz",
-        unit="Hz",
-        low=0.01,
-        high=100.0,
+        "filter.min_cutoff_hz",
+        "Hz",
+        0.01,
+        100.0,
     )
-    beta_position: float = setting(
-        20.0, "Hz of cutoff gained per metre a second.", name="filter.beta_position", low=0.0, high=1000.0
+    beta_position: float = number(
+        20.0, "Hz of cutoff gained per metre a second.", "filter.beta_position", "", 0.0, 1000.0
     )
-    beta_turn: float = setting(
-        2.0, "Hz of cutoff gained per radian a second.", name="filter.beta_turn", low=0.0, high=1000.0
-    )
+    beta_turn: float = number(2.0, "Hz of cutoff gained per radian a second.", "filter.beta_turn", "", 0.0, 1000.0)
 
-    rate_hz: float = setting(100.0, "Rate of the target.", name="rate", unit="Hz", low=60.0, high=500.0)
-    slow_after_s: float = setting(
-        0.045,
-        "Without a good pose for this time the target slows down.",
-        name="stop.slow_after",
-        unit="s",
-        low=0.01,
-        high=0.08,
+    rate_hz: float = number(100.0, "Rate of the target.", "rate", "Hz", 60.0, 500.0)
+    slow_after_s: float = number(
+        0.045, "Without a good pose for this time the target slows down.", "stop.slow_after", "s", 0.01, 0.08
     )
-    stop_within_s: float = setting(
+    stop_within_s: float = number(
         0.09,
         "This long after the last good pose the target stands and the clutch is open.",
-        name="stop.within",
-        unit="s",
-        low=0.02,
-        high=0.1,
+        "stop.within",
+        "s",
+        0.02,
+        0.1,
     )
-    max_image_age_s: float = setting(
-        0.25,
-        "Images that are older when their hands arrive are stale.",
-        name="stop.max_image_age",
-        unit="s",
-        low=0.01,
-        high=2.0,
+    max_image_age_s: float = number(
+        0.25, "Images that are older when their hands arrive are stale.", "stop.max_image_age", "s", 0.01, 2.0
     )
-    min_score: float = setting(0.5, "Least score of a good pose.", name="stop.min_score", low=0.0, high=1.0)
-    min_side_score: float = setting(
-        0.6, "Least score of the hand's side.", name="stop.min_side_score", low=0.0, high=1.0
+    min_score: float = number(0.5, "Least score of a good pose.", "stop.min_score", "", 0.0, 1.0)
+    min_side_score: float = number(0.6, "Least score of the hand's side.", "stop.min_side_score", "", 0.0, 1.0)
+    max_stddev_m: float = number(
+        0.15, "Most standard deviation of the hand's position.", "stop.max_stddev", "m", 0.001, 1.0
     )
-    max_stddev_m: float = setting(
-        0.15, "Most standard deviation of the hand's position.", name="stop.max_stddev", unit="m", low=0.001, high=1.0
+    max_hand_speed_m_s: float = number(
+        3.0, "A hand that moves faster has jumped.", "stop.max_hand_speed", "m/s", 0.1, 20.0
     )
-    max_hand_speed_m_s: float = setting(
-        3.0, "A hand that moves faster has jumped.", name="stop.max_hand_speed", unit="m/s", low=0.1, high=20.0
-    )
-    max_hand_turn_rad_s: float = setting(
-        15.0, "A hand that turns faster has jumped.", name="stop.max_hand_turn", unit="rad/s", low=0.5, high=100.0
+    max_hand_turn_rad_s: float = number(
+        15.0, "A hand that turns faster has jumped.", "stop.max_hand_turn", "rad/s", 0.5, 100.0
     )
 
-    pinch_closed_m: float = setting(
-        0.025,
-        "Distance of the fingertips' keypoints that closes the gripper.",
-        name="gripper.pinch_closed",
-        unit="m",
-        low=0.0,
-        high=0.2,
+    pinch_closed_m: float = number(
+        0.025, "Distance of the fingertips' keypoints that closes the gripper.", "gripper.pinch_closed", "m", 0.0, 0.2
     )
-    pinch_opened_m: float = setting(
-        0.1,
-        "Distance of the fingertips' keypoints that opens it wholly.",
-        name="gripper.pinch_opened",
-        unit="m",
-        low=0.001,
-        high=0.3,
+    pinch_opened_m: float = number(
+        0.1, "Distance of the fingertips' keypoints that opens it wholly.", "gripper.pinch_opened", "m", 0.001, 0.3
     )
-    gripper_opening_m: float = setting(
-        0.08, "Opening of the gripper when it is wholly open.", name="gripper.opening", unit="m", low=0.001, high=1.0
+    gripper_opening_m: float = number(
+        0.08, "Opening of the gripper when it is wholly open.", "gripper.opening", "m", 0.001, 1.0
     )
-    gripper_speed_m_s: float = setting(
-        0.15, "Most speed of the gripper's opening.", name="gripper.speed", unit="m/s", low=0.001, high=2.0
-    )
-    min_fingertip_score: float = setting(
-        0.3, "Fingertips that score less do not move the gripper.", name="gripper.min_score", low=0.0, high=1.0
+    gripper_speed_m_s: float = number(0.15, "Most speed of the gripper's opening.", "gripper.speed", "m/s", 0.001, 2.0)
+    min_fingertip_score: float = number(
+        0.3, "Fingertips that score less do not move the gripper.", "gripper.min_score", "", 0.0, 1.0
     )
 
     def __post_init__(self) -> None:

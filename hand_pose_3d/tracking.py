@@ -143,11 +143,19 @@ class HandTracker:
     def update(
         self, hands: Sequence[HandPose], stamp_s: float | None = None, image_size: tuple[int, int] | None = None
     ) -> list[HandPose]:
-        """The hands of this frame with identities, voted sides and smoothed poses, by falling score.
+        """Follow the hands of the next frame.
 
-        stamp_s: acquisition time in seconds, None for a thirtieth after the last. image_size: (width, height).
         A stamp that goes back, a gap longer than max_gap_s and another image size end all tracks. Hands with values
-        that are not finite are dropped. Hands that are unseen, not confirmed yet or below report_score are left out.
+        that are not finite are dropped.
+
+        Args:
+            hands: as they were read in the frame.
+            stamp_s: acquisition time in seconds, None for a thirtieth after the last.
+            image_size: (width, height) in pixels.
+
+        Returns:
+            Hands with identities, voted sides and smoothed poses, by falling score, without those that are unseen,
+            not confirmed yet or below report_score.
         """
         stamp_s = self._resolve(stamp_s)
         if self._discontinuous(stamp_s, image_size):
@@ -261,7 +269,7 @@ class HandTracker:
             track.smoother.reset()
 
 
-_SURE = math.log(0.95 / 0.05)
+_SURE = math.log(0.95 / 0.05)  # log odds
 
 
 def _log_odds(hand: HandPose, side: Side) -> float:

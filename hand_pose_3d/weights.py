@@ -34,7 +34,7 @@ DIGEST = "sha256"
 _OURS = rb'.{8}\{"__metadata__":\{.{,20000}?"network":'
 """What files of :func:`save_weights` begin with."""
 
-_LARGEST_HALF = 65504.0
+_LARGEST_HALF = 65504.0  # of float16
 
 
 @dataclass(frozen=True)

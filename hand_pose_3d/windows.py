@@ -38,9 +38,16 @@ def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
 def crop_from_pose(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
     """Square window around a hand, turned so that the hand points up in it.
 
-    keypoints_px: (21, 2) image pixels; size: the crop's edge in its own pixels; margin: window's edge over the
-    larger extent of the keypoints, both measured along the window's axes. Raises InvalidInputError when a
-    keypoint is not finite.
+    Args:
+        keypoints_px: (21, 2) image pixels.
+        size: the crop's edge in its own pixels.
+        margin: the window's edge over the larger extent of the keypoints, both measured along the window's axes.
+
+    Returns:
+        The window, centred on the keypoints' box along its axes.
+
+    Raises:
+        InvalidInputError: where a keypoint is not finite.
     """
     keypoints_px = np.asarray(keypoints_px, dtype=float)
     if keypoints_px.shape != (21, 2) or not np.all(np.isfinite(keypoints_px)):
@@ -60,6 +67,16 @@ def crop_upright(keypoints_px: np.ndarray, size: int, margin: float) -> Crop:
     low, high = keypoints_px.min(0), keypoints_px.max(0)
     center = (low + high) / 2
     return Crop((float(center[0]), float(center[1])), float(max(high - low)) * margin, size)
+
+
+def crop_authors(center: np.ndarray, visible_px: np.ndarray, size: int) -> Crop:
+    """Square window as the authors' code cuts it around a point (2,), here the middle finger's base.
+
+    visible_px: (N, 2) visible keypoints; the largest distance of one along u or v is half the edge, of 50 to 500
+    pixels, 200 without any; never enlarged more than ten times nor shrunk. Source: hand3d, BinaryDbReader.
+    """
+    edge = np.clip(2 * np.abs(visible_px - center).max(), 50, 500) if len(visible_px) else 200.0
+    return Crop((float(center[0]), float(center[1])), float(size / np.clip(size / edge, 1, 10)), size)
 
 
 def fits(crop: Crop, better: Crop) -> bool:

@@ -25,6 +25,21 @@ HINGES = {"thumb": ("mcp", "ip"), **dict.fromkeys(FINGERS[1:], ("pip", "dip"))}
 FIRST = {"thumb": "cmc", **dict.fromkeys(FINGERS[1:], "mcp")}
 
 
+UPRIGHT = np.array(
+    [[0, 0]]
+    + [[-20 - 8 * k, -20 - 12 * k] for k in range(4)]
+    + [[x, -60 - 15 * k] for x in (-15, 0, 12, 24) for k in range(4)],
+    dtype=float,
+)
+"""(21, 2) pixels of a hand whose fingers point up."""
+
+
+def turned(keypoints: np.ndarray, angle: float) -> np.ndarray:
+    """Keypoints turned clockwise (v points down) about the origin."""
+    c, s = np.cos(angle), np.sin(angle)
+    return keypoints @ np.array([[c, -s], [s, c]]).T
+
+
 def rotation_y(angle: float) -> np.ndarray:
     return Rotation.from_euler("y", angle).as_matrix()
 

@@ -1,4 +1,4 @@
-"""From maps whose answer is known to hands, and which looks cover an image."""
+"""From maps whose answer is known to hands, and which passes cover an image."""
 
 import math
 
@@ -15,9 +15,9 @@ from hand_pose_3d.detection import (
     decode,
     distinct_detections,
     evidence,
-    looks_at,
     on_known,
     same_hand,
+    search_passes,
 )
 from hand_pose_3d.training import handsegnet
 
@@ -119,51 +119,51 @@ def test_the_window_of_a_detection_is_the_hand_with_a_margin_pointing_up():
 SIZES = {"width": st.integers(16, 5000), "height": st.integers(16, 5000)}
 
 
-def covered(looks, width, height):
-    """(16, 16) bool of places of the image, its corners among them, that a look holds."""
+def covered(passes, width, height):
+    """(16, 16) bool of places of the image, its corners among them, that a part holds."""
     x, y = np.linspace(0, width - 1, 16)[None], np.linspace(0, height - 1, 16)[:, None]
     inside = [
         (x >= k.origin[0])
         & (x <= k.origin[0] + k.size[0] - 1)
         & (y >= k.origin[1])
         & (y <= k.origin[1] + k.size[1] - 1)
-        for k in looks
+        for k in passes
     ]
     return np.any(inside, axis=0)
 
 
 @given(**SIZES, turn=st.integers(0, 100), search=st.sampled_from(["fast", "thorough"]))
 def test_looks_lie_within_the_image(width, height, turn, search):
-    for look in looks_at(width, height, 20_000, search, turn):
-        (x, y), (w, h) = look.origin, look.size
+    for part in search_passes(width, height, 20_000, search, turn):
+        (x, y), (w, h) = part.origin, part.size
         assert 0 <= x and 0 <= y and w > 0 and h > 0 and x + w <= width and y + h <= height
 
 
 @given(**SIZES, turn=st.integers(0, 100))
 def test_a_fast_search_is_one_look_and_sees_everything_closely_within_eight(width, height, turn):
-    searches = [looks_at(width, height, 20_000, "fast", turn + k) for k in range(8)]
-    assert all(len(looks) == 1 and looks[0].pixels == 20_000 for looks in searches)
-    whole = [looks for (looks,) in searches if looks.size == (width, height)]
-    closer = [looks for (looks,) in searches if looks.size != (width, height)]
+    searches = [search_passes(width, height, 20_000, "fast", turn + k) for k in range(8)]
+    assert all(len(passes) == 1 and passes[0].pixels == 20_000 for passes in searches)
+    whole = [passes for (passes,) in searches if passes.size == (width, height)]
+    closer = [passes for (passes,) in searches if passes.size != (width, height)]
     assert len(whole) == 4 and covered(closer, width, height).all()
     # Every second one is of the whole image, so that a large hand never waits for more than one.
-    assert [looks.size == (width, height) for (looks,) in searches[turn % 2 :: 2]] == [True] * len(
+    assert [passes.size == (width, height) for (passes,) in searches[turn % 2 :: 2]] == [True] * len(
         searches[turn % 2 :: 2]
     )
-    edges = {(look.size[0] / width, look.size[1] / height) for look in closer}
+    edges = {(part.size[0] / width, part.size[1] / height) for part in closer}
     assert all(w < 0.7 + 1 / width and h < 0.7 + 1 / height for w, h in edges)
 
 
 @given(**SIZES, turn=st.integers(0, 100))
 def test_a_thorough_search_always_looks_at_the_whole_image_in_more_than_one_scale(width, height, turn):
-    looks = looks_at(width, height, 20_000, "thorough", turn)
-    assert all(look.origin == (0, 0) and look.size == (width, height) for look in looks)
-    pixels = [look.pixels for look in looks]
+    passes = search_passes(width, height, 20_000, "thorough", turn)
+    assert all(part.origin == (0, 0) and part.size == (width, height) for part in passes)
+    pixels = [part.pixels for part in passes]
     assert pixels == sorted(pixels) and pixels[0] == 20_000
-    assert len(looks) == 1 + sum(width * height * 1.3 >= factor * 20_000 for factor in (2, 4, 8))
-    # Nothing is enlarged by much, and only the coarsest look keeps the largest hands.
+    assert len(passes) == 1 + sum(width * height * 1.3 >= factor * 20_000 for factor in (2, 4, 8))
+    # Nothing is enlarged by much, and only the coarsest part keeps the largest hands.
     assert pixels[0] == max(pixels) or pixels[-1] <= 1.3 * width * height
-    assert looks[0].largest == math.inf and all(look.largest < math.inf for look in looks[1:])
+    assert passes[0].largest == math.inf and all(part.largest < math.inf for part in passes[1:])
 
 
 def test_one_hand_is_one_detection():

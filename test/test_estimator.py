@@ -13,7 +13,7 @@ import torch
 from hand_pose_3d import estimator as module
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.conventions import CropReading, to_unit
-from hand_pose_3d.detection import Detection, Look
+from hand_pose_3d.detection import Detection, SearchPass
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.families import Margins
@@ -71,11 +71,11 @@ class DotReader:
     confirmed: list = field(default_factory=list)
     spoil: str = ""
 
-    def looks(self, width, height, search, turn):
+    def passes(self, width, height, search, turn):
         self.asked.append((search, turn))
-        return [Look((0, 0), (width, height), 1)]
+        return [SearchPass((0, 0), (width, height), 1)]
 
-    def detect(self, image, looks):
+    def detect(self, image, passes):
         self.searches += 1
         dots = (image.max(2) > 0).astype(np.uint8)
         count, labels = cv2.connectedComponents(cv2.dilate(dots, np.ones((41, 41))))
@@ -553,9 +553,9 @@ def test_grey_alpha_and_16_bits_are_taken_as_the_same_picture(reader):
     seen = []
 
     class Spy:
-        def detect(self, image, looks):
+        def detect(self, image, passes):
             seen.append(image)
-            return reader.detect(image, looks)
+            return reader.detect(image, passes)
 
         def __getattr__(self, name):
             return getattr(reader, name)
@@ -688,7 +688,7 @@ class PlaceReader(DotReader):
 
     hands = hand_at((270, 250)), hand_at((380, 260))
 
-    def detect(self, image, looks):
+    def detect(self, image, passes):
         self.searches += 1
         crops = [crop_from_pose(uv, self.crop_size, 1.0) for uv in self.hands]
         return [Detection(crop.center, crop.side, crop.angle, 0.9) for crop in crops]
@@ -734,8 +734,8 @@ def test_networks_from_files_answer_in_every_precision(weights, photo):
     hands = exact(photo, Camera(150, 150, 80, 60, 160, 120))
     assert all(np.isfinite(hand.keypoints_px).all() for hand in hands)
     assert exact.timings_ms["detection"] > 0
-    looks = exact.family.looks(160, 120, "thorough", 0)
-    found, about = (e.family.detect(photo, looks) for e in (exact, rough))
+    passes = exact.family.passes(160, 120, "thorough", 0)
+    found, about = (e.family.detect(photo, passes) for e in (exact, rough))
     assert found and about and found[0].score == pytest.approx(about[0].score, abs=0.05)
     for detection in (*found, *about):
         values = (*detection.center, detection.extent, detection.angle, detection.score)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from synthetic_hand import hand_from, keypoints_of
 
 from hand_pose_3d.conventions import CropReading
-from hand_pose_3d.detection import EXTENT_UNIT, Detection, Look
+from hand_pose_3d.detection import EXTENT_UNIT, Detection, SearchPass
 from hand_pose_3d.families import LiteFamily, PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.skeleton import Side
@@ -44,32 +44,32 @@ class Spots(LiteFamily):
     search=st.sampled_from(["fast", "thorough"]),
     turn=st.integers(0, 7),
 )
-def test_a_detection_is_where_the_image_shows_it_in_every_look(size, at, search, turn):
+def test_a_detection_is_where_the_image_shows_it_in_every_pass(size, at, search, turn):
     width, height = size
     family = Spots()
     image = np.zeros((height, width, 3), np.uint8)
-    for look in family.looks(width, height, search, turn):
-        (x, y), (w, h) = look.origin, look.size
-        cell = CELL * math.sqrt(w * h / look.pixels)  # of the network, in pixels of the image
+    for part in family.passes(width, height, search, turn):
+        (x, y), (w, h) = part.origin, part.size
+        cell = CELL * math.sqrt(w * h / part.pixels)  # of the network, in pixels of the image
         u, v = x + at[0] * (w - 1), y + at[1] * (h - 1)
         reach = cell + 1  # at least one cell is white
         image[:] = 0
         top, left = max(round(v - reach), 0), max(round(u - reach), 0)
         image[top : round(v + reach) + 1, left : round(u + reach) + 1] = 255
-        (found,) = family.detect(image, [look])
+        (found,) = family.detect(image, [part])
         assert math.dist(found.center, (u, v)) < 2 * cell + 1
         assert found.extent == pytest.approx(32 * cell / CELL, rel=0.06)
         assert found.angle == pytest.approx(0.5, abs=1e-5) and found.score == pytest.approx(0.9)
         canvas = family.inputs[-1]
         assert canvas.shape[0] % 32 == canvas.shape[1] % 32 == 0
-        assert canvas.shape[0] * canvas.shape[1] < 1.1 * look.pixels + 32 * (sum(canvas.shape[:2]) + 32)
+        assert canvas.shape[0] * canvas.shape[1] < 1.1 * part.pixels + 32 * (sum(canvas.shape[:2]) + 32)
 
 
 def test_what_lies_beyond_the_image_is_no_place_for_a_hand():
     """Padding is brighter than a black image: a peak there is cut off."""
     family = Spots()
     image = np.zeros((480, 640, 3), np.uint8)
-    assert family.detect(image, family.looks(640, 480, "fast", 0)) == []
+    assert family.detect(image, family.passes(640, 480, "fast", 0)) == []
     canvas = family.inputs[-1]
     assert (canvas[-1, -1] == 114).all()
 
@@ -78,17 +78,17 @@ def test_hands_too_large_for_a_close_look_are_left_to_a_coarse_one():
     family = Spots()
     image = np.zeros((480, 640, 3), np.uint8)
     image[200:240, 300:340] = 255
-    look = Look((0, 0), (640, 480), 4 * 170 * 128, 31.0)
-    assert family.detect(image, [look]) == []
-    assert len(family.detect(image, [Look((0, 0), (640, 480), 4 * 170 * 128, 33.0)])) == 1
+    part = SearchPass((0, 0), (640, 480), 4 * 170 * 128, 31.0)
+    assert family.detect(image, [part]) == []
+    assert len(family.detect(image, [SearchPass((0, 0), (640, 480), 4 * 170 * 128, 33.0)])) == 1
 
 
 def test_one_hand_in_several_looks_is_found_once():
     family = Spots()
     image = np.zeros((240, 320, 3), np.uint8)
     image[100:120, 150:170] = 255
-    whole = Look((0, 0), (320, 240), 170 * 128)
-    assert len(family.detect(image, [whole, whole, Look((80, 60), (200, 150), 170 * 128 * 150 // 384)])) == 1
+    whole = SearchPass((0, 0), (320, 240), 170 * 128)
+    assert len(family.detect(image, [whole, whole, SearchPass((80, 60), (200, 150), 170 * 128 * 150 // 384)])) == 1
 
 
 def hand(score):
@@ -124,9 +124,9 @@ def test_the_paper_finds_its_object_first_and_says_nothing_of_readings():
     mask[0, 50:80, 40:60], mask[0, 150:190, 200:260] = 0.95, 0.8  # the most probable pixel is in the smaller
     paper._scene = lambda image: (mask,)
     image = np.zeros((480, 640, 3), np.uint8)
-    (look,) = paper.looks(640, 480, "fast", 1)
-    assert look.size == (640, 480)
-    first, second = paper.detect(image, [look])
+    (part,) = paper.passes(640, 480, "fast", 1)
+    assert part.size == (640, 480)
+    first, second = paper.detect(image, [part])
     assert first.center == pytest.approx((99.5, 129.5)) and first.extent == 60
     assert second.center == pytest.approx((459.5, 339.5)) and second.extent == 120
     assert (first.angle, first.score) == (0.0, pytest.approx(0.95))
@@ -157,7 +157,7 @@ def test_settings_of_the_network_and_of_its_training_agree():
     from hand_pose_3d.training import handsegnet
 
     family = Spots()
-    canvas_of_black = family.detect(np.zeros((100, 300, 3), np.uint8), [Look((0, 0), (300, 100), 170 * 128)])
+    canvas_of_black = family.detect(np.zeros((100, 300, 3), np.uint8), [SearchPass((0, 0), (300, 100), 170 * 128)])
     assert canvas_of_black == [] and (family.inputs[0][-1, -1] == handsegnet.PADDING).all()
     assert handsegnet.EXTENT_UNIT == EXTENT_UNIT and handsegnet.STRIDE == CELL
 

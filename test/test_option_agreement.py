@@ -1,22 +1,26 @@
 """What the command line and the node's parameters offer is what the library's dataclasses have."""
 
 import dataclasses
+import inspect
 
 import click
 import pytest
 
-from hand_pose_3d.cli import benchmark, convert_weights, evaluate, export, live, predict, render, train
+from hand_pose_3d.cli import benchmark, convert_weights, evaluate, export, live, predict, render, reproduce, train
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.evaluation.benchmark.timing import Plan
 from hand_pose_3d.families import FAMILIES
 from hand_pose_3d.rendering.dataset import ENGINES, RenderOptions
+from hand_pose_3d.reproduction import SHARES, ReproductionConfig
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training.loop import LoopConfig
-from hand_pose_3d.training.stages import NETWORKS
+from hand_pose_3d.training.stages import NETWORKS, build_lite_stage, build_paper_stage
 
-COMMANDS = [module.command for module in (benchmark, convert_weights, evaluate, export, live, predict, render, train)]
+COMMANDS = [
+    module.command for module in (benchmark, convert_weights, evaluate, export, live, predict, render, reproduce, train)
+]
 NODE_ALONE = {"weights", "tracking"}
 """Parameters whose meaning or default is the node's own."""
 
@@ -52,7 +56,8 @@ def test_one_option_names_the_networks():
     assert choices(predict.command, "model") == ("auto", *FAMILIES)
     assert choices(export.command, "model") == choices(train.command, "model") == tuple(FAMILIES) == tuple(NETWORKS)
     assert set(choices(benchmark.command, "model")) - set(FAMILIES) == {"mediapipe"}
-    assert all(tuple(stages) == train.STAGES for stages in NETWORKS.values())
+    assert choices(reproduce.command, "model") == tuple(SHARES)
+    assert all(tuple(stages) == train.TRAINING_STAGES for stages in NETWORKS.values())
 
 
 def test_sides_are_those_of_the_skeleton():
@@ -70,7 +75,17 @@ def test_rendering_offers_what_render_options_have(tmp_path):
         RenderOptions(tmp_path, 1, split)
 
 
+def test_reproduction_offers_its_configuration():
+    fields = {f.name: f.default for f in dataclasses.fields(ReproductionConfig) if f.name != "out"}
+    assert {name: value for name, value in defaults(reproduce.command).items() if name != "out"} == fields
+
+
 def test_training_and_benchmark_offer_their_configurations():
     assert choices(train.command, "precision")[0] == LoopConfig(images=1).precision
+    given = defaults(train.command)
+    for build in (build_lite_stage, build_paper_stage):
+        settings = {p.name: p.default for p in inspect.signature(build).parameters.values() if p.kind == p.KEYWORD_ONLY}
+        offered = settings.keys() & given.keys()
+        assert offered and {name: given[name] for name in offered} == {name: settings[name] for name in offered}
     given = defaults(benchmark.command)
     assert (given["rounds"], given["warm_up"], given["limit"]) == (Plan.rounds, Plan.warm_up, Plan.limit_s)

@@ -4,26 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_hand import hand_from, keypoints_of
+from synthetic_hand import UPRIGHT, hand_from, keypoints_of, turned
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import SmoothingConfig
 from hand_pose_3d.tracking import HandTracker, TrackerConfig
-
-UPRIGHT = np.array(
-    [[0, 0]]
-    + [[-20 - 8 * k, -20 - 12 * k] for k in range(4)]
-    + [[x, -60 - 15 * k] for x in (-15, 0, 12, 24) for k in range(4)],
-    dtype=float,
-)
-
-
-def turned(keypoints: np.ndarray, angle: float) -> np.ndarray:
-    """Keypoints turned clockwise (v points down) about the origin."""
-    c, s = np.cos(angle), np.sin(angle)
-    return keypoints @ np.array([[c, -s], [s, c]]).T
-
 
 FLAT = {side: keypoints_of({}, side) for side in Side}
 

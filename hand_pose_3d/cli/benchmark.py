@@ -53,7 +53,7 @@ MODES = ("detect", "track")
 @click.option("--ros", is_flag=True, help="Measure image to HandPose3DArray between processes, too.")
 @click.option("--ros-only", is_flag=True, help="Measure that alone.")
 @click.option("--ros-seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each rate and size.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
 def command(
     families: tuple[str, ...],
@@ -137,7 +137,7 @@ def available(
 ) -> list[tuple[str, dict[str, Any]]]:
     """(family, settings) of all that can be measured here; `note` is told what cannot, and why.
 
-    What was asked for by name and is not there is an error, apart from the peer.
+    What was requested by name and is not there is an error, apart from the peer.
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.evaluation.benchmark.process import make_estimator

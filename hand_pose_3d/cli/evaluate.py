@@ -30,7 +30,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Layout; our renders have RHD's.")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
 @click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation", show_default=True)
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures here.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -74,7 +74,7 @@ def command(
     peer: str | None,
     **options: Any,
 ) -> None:
-    """Errors of the whole pipeline on a data set, printed beside published figures.
+    """Errors of the whole pipeline on a data set, printed beside published results.
 
     Missed hands count with infinite error in medians, PCK and AUC; means are over the hands that were found.
 
@@ -143,7 +143,7 @@ def command(
             "device": str(estimator.device),
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
-            "figures": result.figures,
+            "figures": result.metrics,
             "images": [_image_entry(item) for item in matches],
         }
         _write_json(json_path, content)
@@ -221,7 +221,7 @@ def _boxes(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "figures": result.figures,
+            "figures": result.metrics,
             "peer": {"name": str(other.model), "figures": measured[str(other.model)]} if other else None,
             "images": [_detections_entry(image, items) for image, items in zip(images, found)],
         }
@@ -230,13 +230,13 @@ def _boxes(
         points = [
             (
                 key if index else f"score {threshold:g}",
-                figures["recall"]["share"] or 0.0,
-                figures["precision"]["share"] or 0.0,
+                metrics["recall"]["share"] or 0.0,
+                metrics["precision"]["share"] or 0.0,
             )
-            for index, (key, figures) in enumerate(measured.items())
+            for index, (key, metrics) in enumerate(measured.items())
         ]
-        curve, title = result.figures["curve"], f"{root.resolve().name}: {len(images)} images, {hands} hands"
-        title += f", average precision {result.figures['average_precision']:.3f}"
+        curve, title = result.metrics["curve"], f"{root.resolve().name}: {len(images)} images, {hands} hands"
+        title += f", average precision {result.metrics['average_precision']:.3f}"
         plots.plot_precision_recall(plot, curve["recall"], curve["precision"], points, title, name)
     if sheet:
         from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
@@ -280,7 +280,7 @@ def _sequences(
         for name, each in zip(names, (estimator, other), strict=False)
     }
     result = report.sequences(measured)
-    hands, frames = result.figures["hands"], sum(len(video.frames) for video in videos)
+    hands, frames = result.metrics["hands"], sum(len(video.frames) for video in videos)
     click.echo(
         f"sequence {root}: {len(videos)} videos, {frames} frames, hands appear {hands} times, {estimator.model} on "
         f"{estimator.device}, at most {options['max_hands']} hands an image\n"
@@ -295,7 +295,7 @@ def _sequences(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "figures": result.figures,
+            "figures": result.metrics,
             "peer": {"name": names[1], "figures": measured[names[1]]} if other else None,
         }
         _write_json(json_path, content)

@@ -20,7 +20,7 @@ _OPTIONS = (
         show_default=True,
         help="Processor threads; 0: one in videos and fast searches, else two.",
     ),
-    click.option("--max-hands", type=click.IntRange(1), default=2, show_default=True),
+    click.option("--max-hands", type=click.IntRange(1, 16), default=2, show_default=True),
     click.option(
         "--side",
         "hand_side",
@@ -35,7 +35,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "fast", "thorough"]),
         default="auto",
         show_default=True,
-        help="Look once an image, coarse and closer in turns, or at all scales; auto: fast in videos.",
+        help="fast: one pass an image, coarse and closer in turns; thorough: all scales; auto: fast in videos.",
     ),
     click.option(
         "--scale-source",

@@ -61,8 +61,9 @@ def command(
     preview: bool,
 ) -> None:
     """Render a labelled data set in RHD's layout, or labelled videos; run it again to go on where it stopped."""
-    from hand_pose_3d.rendering.dataset import RenderOptions, flexion_table, render_dataset
+    from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
+    from hand_pose_3d.rendering.statistics import flexion_table
 
     options = RenderOptions(out, count, split, seed, workers, assets, engine, people, characters)
     if seconds is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-STAGES = ("handsegnet", "posenet", "lifting")
+TRAINING_STAGES = ("handsegnet", "posenet", "lifting")
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -17,7 +17,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("train")
-@click.argument("stage", type=click.Choice(STAGES))
+@click.argument("stage", type=click.Choice(TRAINING_STAGES))
 @click.option(
     "--data",
     "roots",

@@ -9,7 +9,6 @@ Optional, with their defaults: ``side`` left, right or unknown (unknown); ``igno
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.datasets.sample import read_list
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
@@ -67,20 +67,11 @@ def read_boxes(root: str | Path) -> list[BoxImage]:
     """
     root = Path(root)
     path = root / FILE
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
-        ) from error
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("images"), list):
-        raise InvalidInputError(f"{path} has no list named images")
-    if not data["images"]:
+    entries = read_list(path, "images")
+    if not entries:
         raise InvalidInputError(f"{path} lists no images")
     images = []
-    for index, entry in enumerate(data["images"]):
+    for index, entry in enumerate(entries):
         try:
             images.append(_image(root, entry))
         except (KeyError, TypeError, ValueError) as error:

@@ -7,7 +7,6 @@ camera's frame with x and y pointing left and up; a z of 32001 means that the po
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,7 @@ SEQUENCES = ("Grasp1", "Grasp2", "Occlusion", "Rigid", "Pinch", "Rotate")
 COLOUR_CAMERA = Camera(fx=587.45209, fy=600.67456, cx=325.0, cy=249.0, width=640, height=480)
 ROTATION_COLOUR_DEPTH = np.array([[0.9999, 0.0034, 0.0161], [-0.0033, 1.0, -0.0079], [-0.0162, 0.0079, 0.9998]])
 TRANSLATION_COLOUR_DEPTH_M = np.array([0.0190473, -0.0018514, -0.0047501])
-NOT_LABELLED = 32001
-
-
-@dataclass(frozen=True, eq=False)
-class Cuboid:
-    """Labelled corners of the held cuboid. corners_m: (C, 3) metres, colour camera's frame; nan: not labelled."""
-
-    corners_m: np.ndarray
+NOT_LABELLED = 32001  # millimetres
 
 
 def read_dexter(root: str | Path, sequences: tuple[str, ...] = SEQUENCES) -> list[Sample]:
@@ -37,27 +29,22 @@ def read_dexter(root: str | Path, sequences: tuple[str, ...] = SEQUENCES) -> lis
 
     keypoints_m and keypoints_px belong to the colour image. Raises InvalidInputError that names what is missing.
     """
-    return [sample for sample, _ in read_dexter_with_cuboids(root, sequences)]
-
-
-def read_dexter_with_cuboids(root: str | Path, sequences: tuple[str, ...] = SEQUENCES) -> list[tuple[Sample, Cuboid]]:
-    """As :func:`read_dexter`, each sample with the cuboid's corners."""
     root = Path(root)
     labels = [f"data/{name}/annotations/{name}3D.txt" for name in sequences]
     missing = [name for name in labels if not (root / name).is_file()]
     if missing:
         raise missing_data("Dexter+Object", root, missing, SOURCE)
-    return [pair for name, label in zip(sequences, labels, strict=True) for pair in _sequence(root, name, root / label)]
+    return [s for name, label in zip(sequences, labels, strict=True) for s in _sequence(root, name, root / label)]
 
 
-def _sequence(root: Path, name: str, label: Path) -> list[tuple[Sample, Cuboid]]:
+def _sequence(root: Path, name: str, label: Path) -> list[Sample]:
     points_m = _to_colour(_labels(label))
     images = sorted((root / "data" / name / "color").glob("*.png"))
     depths = sorted((root / "data" / name / "depth").glob("*.png"))
     if len(images) != len(points_m):
         what = f"data/{name}/color with {len(points_m)} images, one per line of {label.name} (it has {len(images)})"
         raise missing_data("Dexter+Object", root, [what], SOURCE)
-    pairs = []
+    samples = []
     for index, (image, points) in enumerate(zip(images, points_m, strict=True)):
         keypoints_m = np.full((NUM_KEYPOINTS, 3), np.nan)
         keypoints_m[list(FINGERTIPS)] = points[:5]
@@ -76,8 +63,8 @@ def _sequence(root: Path, name: str, label: Path) -> list[tuple[Sample, Cuboid]]
             camera=COLOUR_CAMERA,
             depth_path=depths[index] if len(depths) == len(images) else None,
         )
-        pairs.append((sample, Cuboid(points[5:])))
-    return pairs
+        samples.append(sample)
+    return samples
 
 
 def _labels(path: Path) -> np.ndarray:

@@ -21,17 +21,15 @@ SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/FreihandData
 SPLITS = ("training", "evaluation")
 
 
-def read_freihand(root: str | Path, split: str = "evaluation", version: int = 0) -> list[Sample]:
+def read_freihand(root: str | Path, split: str = "evaluation") -> list[Sample]:
     """Samples of one split; pixels are the projection of the metric keypoints by K.
 
-    version: 0 to 3, which of the four renderings of the training pictures (green screen first).
+    Of the four versions of a training picture the first, with its green screen, is taken.
     Raises InvalidInputError that names what is missing, and where to get it.
     """
     root = Path(root)
     if split not in SPLITS:
         raise InvalidInputError(f"FreiHAND has the splits training and evaluation, not {split!r}")
-    if not 0 <= version <= (3 if split == "training" else 0):
-        raise InvalidInputError(f"FreiHAND's {split} split has no version {version}: training has 0 to 3, evaluation 0")
     missing = [name for name in (f"{split}_K.json", f"{split}_xyz.json") if not (root / name).is_file()]
     if missing:
         raise missing_data("FreiHAND", root, missing, SOURCE)
@@ -46,7 +44,7 @@ def read_freihand(root: str | Path, split: str = "evaluation", version: int = 0)
         )
     folder = root / split / "rgb"
     files = {path.name for path in folder.glob("*.jpg")} if folder.is_dir() else set()
-    names = [f"{index + version * len(matrices):08d}.jpg" for index in range(len(matrices))]
+    names = [f"{index:08d}.jpg" for index in range(len(matrices))]
     absent = [f"{split}/rgb/{name}" for name in names if name not in files]
     if absent:
         raise missing_data("FreiHAND", root, absent, SOURCE)

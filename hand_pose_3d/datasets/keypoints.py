@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.datasets.sample import Sample, read_list
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 
@@ -22,33 +21,16 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     public order, image paths relative to the folder. Raises InvalidInputError for anything else.
     """
     root = Path(root)
-    data = _load(root)
+    path = root / "keypoints.json"
     samples = []
-    for index, entry in enumerate(data["samples"]):
+    for index, entry in enumerate(read_list(path, "samples")):
         try:
             samples.append(_sample(root, entry))
         except (KeyError, TypeError, ValueError) as error:
             name = entry.get("image", "") if isinstance(entry, dict) else ""
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InvalidInputError(
-                f"sample {index} {name} of {root / 'keypoints.json'} is malformed: {reason}"
-            ) from error
+            raise InvalidInputError(f"sample {index} {name} of {path} is malformed: {reason}") from error
     return samples
-
-
-def _load(root: Path) -> dict[str, Any]:
-    path = root / "keypoints.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
-        ) from error
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not JSON: {error}") from error
-    if not isinstance(data, dict) or not isinstance(data.get("samples"), list):
-        raise InvalidInputError(f"{path} has no list named samples")
-    return data
 
 
 def _sample(root: Path, entry: dict[str, Any]) -> Sample:

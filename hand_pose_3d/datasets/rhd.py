@@ -29,7 +29,7 @@ SPLITS = ("training", "evaluation")
 FOLDERS = ("color", "mask", "depth")
 PERSON_CLASS, LEFT_CLASSES, RIGHT_CLASSES = 1, range(2, 18), range(18, 34)
 """Classes of a mask; 0 is the background."""
-DEPTH_RANGE_M = 5.0
+DEPTH_RANGE_M = 5.0  # metres at the largest of 16 bits (RHD's README)
 
 
 def read_rhd(
@@ -81,11 +81,9 @@ def read_mask(path: str | Path) -> np.ndarray:
     return read_pixels(path, cv2.IMREAD_GRAYSCALE)
 
 
-def hand_mask(mask: np.ndarray, side: Side = Side.UNKNOWN) -> np.ndarray:
-    """Pixels of hands in a mask of part labels, (H, W) bool: of one side, or of both when it is unknown."""
-    if side == Side.UNKNOWN:
-        return mask > PERSON_CLASS
-    return np.isin(mask, LEFT_CLASSES if side == Side.LEFT else RIGHT_CLASSES)
+def hand_mask(mask: np.ndarray) -> np.ndarray:
+    """Pixels of hands in a mask of part labels, (H, W) bool."""
+    return mask > PERSON_CLASS
 
 
 def read_depth(path: str | Path) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,3 +48,18 @@ def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> 
     """The error for an incomplete data set: what is not there, and where to get it."""
     shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     return InvalidInputError(f"{root} is not a complete {name}: it lacks {shown}; get it from {source}")
+
+
+def read_list(path: Path, name: str) -> list[Any]:
+    """The list of this name in a JSON file. Raises InvalidInputError where there is none."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get(name), list):
+        raise InvalidInputError(f"{path} has no list named {name}")
+    return data[name]

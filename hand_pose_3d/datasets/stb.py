@@ -7,7 +7,6 @@ palm centre first, then little finger to thumb, each from base to tip) and ``ima
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample, missing_data
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, WRIST, Side
+from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
 
 SOURCE = "https://github.com/zhjwustc/icip17_stereo_hand_pose_dataset"
 SEQUENCES = {
@@ -24,63 +23,41 @@ SEQUENCES = {
 }
 CAMERAS = ("left", "right")
 CAMERA = Camera(fx=822.79041, fy=822.79041, cx=318.47345, cy=250.31296, width=640, height=480)
-BASELINE_M = 0.120054
-
-RING_MCP = 13
-"""The base through which the authors' code finds STB's wrist: wrist = ring MCP + 2 (palm - ring MCP)."""
+BASELINE_M = 0.120054  # between the lenses (STB's README), as the intrinsics above
 
 _FROM_STB = np.array([0, *range(NUM_KEYPOINTS - 1, 0, -1)])[FROM_PAPER]
 
 
-def read_stb(
-    root: str | Path,
-    split: str = "evaluation",
-    cameras: Sequence[str] = CAMERAS,
-    *,
-    wrist: bool = False,
-) -> list[Sample]:
+def read_stb(root: str | Path, split: str = "evaluation") -> list[Sample]:
     """Samples of both cameras of the stereo pair (BB); evaluation is B1Counting and B1Random, 6000 images.
 
-    wrist: extrapolate keypoint 0 to the wrist as the authors' code does; otherwise it stays the labelled palm
-    centre, which ``Sample.palm`` says. Raises InvalidInputError that names what is missing, and where to get it.
+    Raises InvalidInputError that names what is missing, and where to get it.
     """
     root = Path(root)
     if split not in SEQUENCES:
         raise InvalidInputError(f"STB has the splits evaluation and training, not {split!r}")
-    unknown = [camera for camera in cameras if camera not in CAMERAS]
-    if unknown:
-        raise InvalidInputError(f"STB has the cameras left and right, not {unknown[0]!r}")
     labels = [f"labels/{sequence}_BB.mat" for sequence in SEQUENCES[split]]
     missing = [name for name in labels if not (root / name).is_file()]
     if missing:
         raise missing_data("STB", root, missing, SOURCE)
     samples = []
     for sequence, label in zip(SEQUENCES[split], labels, strict=True):
-        samples += _sequence(root, sequence, root / label, cameras, wrist)
+        samples += _sequence(root, sequence, root / label)
     return samples
 
 
-def wrist_from_stb_palm(keypoints: np.ndarray) -> np.ndarray:
-    """Copy with the palm centre moved to the wrist along the line from the ring finger's base. (..., 21, D)."""
-    out = np.array(keypoints, copy=True)
-    out[..., WRIST, :] = 2 * out[..., WRIST, :] - out[..., RING_MCP, :]
-    return out
-
-
-def _sequence(root: Path, sequence: str, label: Path, cameras: Sequence[str], wrist: bool) -> list[Sample]:
+def _sequence(root: Path, sequence: str, label: Path) -> list[Sample]:
     keypoints_m = _labels(label)
     folder = root / "images" / sequence
     if not folder.is_dir():
         folder = root / sequence
     files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    names = [f"BB_{camera}_{frame}.png" for camera in cameras for frame in range(len(keypoints_m))]
+    names = [f"BB_{camera}_{frame}.png" for camera in CAMERAS for frame in range(len(keypoints_m))]
     missing = [f"images/{sequence}/{name}" for name in names if name not in files]
     if missing:
         raise missing_data("STB", root, missing, SOURCE)
-    if wrist:
-        keypoints_m = wrist_from_stb_palm(keypoints_m)
     samples = []
-    for camera in cameras:
+    for camera in CAMERAS:
         shifted = keypoints_m - [BASELINE_M if camera == "right" else 0.0, 0.0, 0.0]
         pixels = CAMERA.project(shifted)
         for frame in range(len(shifted)):
@@ -94,7 +71,7 @@ def _sequence(root: Path, sequence: str, label: Path, cameras: Sequence[str], wr
                     visible=np.ones(NUM_KEYPOINTS, dtype=bool),
                     keypoints_m=shifted[frame],
                     camera=CAMERA,
-                    palm=not wrist,
+                    palm=True,
                 )
             )
     return samples

@@ -18,7 +18,7 @@ import numpy as np
 from hand_pose_3d.datasets.boxes import KINDS, BoxImage
 from hand_pose_3d.evaluation.metrics import box_iou, box_of, box_share_inside
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.protocols import ImageEstimator
+from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import Side
 
 MATCH_IOU = 0.4

@@ -13,9 +13,9 @@ from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.protocols import ImageEstimator
+from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
-from hand_pose_3d.windows import crop_from_pose
+from hand_pose_3d.windows import crop_authors, crop_from_pose
 
 if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
@@ -60,7 +60,7 @@ def evenly_spread(items: list[T], most: int | None) -> list[T]:
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     """The predicted hand whose box overlaps most with the labelled one; without any overlap, the best scored.
 
-    A hand elsewhere counts as the answer, with its large error: only an empty answer is a miss.
+    A hand elsewhere counts as the prediction, with its large error: only an empty list is a miss.
     """
     if not hands:
         return Match(sample, None)
@@ -73,14 +73,8 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     return Match(sample, hands[best], ious[best], tuple(hands))
 
 
-def run(
-    estimator: ImageEstimator,
-    samples: Iterable[Sample],
-    *,
-    upscale_px: int = 0,
-    use_camera: bool = True,
-) -> list[Match]:
-    """Give every image, whole, to the estimator and match its answer; shows progress.
+def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int = 0) -> list[Match]:
+    """Give every image, whole, to the estimator and match its predictions; shows progress.
 
     upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
     """
@@ -88,7 +82,7 @@ def run(
 
     matches = []
     for sample in tqdm(samples, desc="images", unit="image", delay=2, disable=None, leave=False):
-        image, camera = sample.image(), sample.camera if use_camera else None
+        image, camera = sample.image(), sample.camera
         factor = upscale_px / max(image.shape[:2])
         if factor > 1:
             image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
@@ -100,18 +94,18 @@ def run(
 
 
 def run_with_sides(estimator: HandPoseEstimator, matches: Sequence[Match], *, upscale_px: int = 0) -> list[Match]:
-    """The same matches with the labelled side told to the networks, as the authors' evaluation does.
+    """The same matches with the labelled side given to the networks, as the authors' evaluation does.
 
-    Only hands whose estimated side was wrong are estimated again; the others' answer is the same.
+    Only hands whose estimated side was wrong are estimated again; the others' predictions stay the same.
     """
-    told, own = list(matches), estimator.config.hand_side
+    given, own = list(matches), estimator.config.hand_side
     for side in (Side.LEFT, Side.RIGHT):
         wrong = [i for i, m in enumerate(matches) if m.hand and m.sample.side == side and m.hand.side != side]
         estimator.configure(hand_side=side.label)
         for index, item in zip(wrong, run(estimator, [matches[i].sample for i in wrong], upscale_px=upscale_px)):
-            told[index] = item
+            given[index] = item
     estimator.configure(hand_side=own)
-    return told
+    return given
 
 
 def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
@@ -121,20 +115,10 @@ def _enlarged(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> Crop:
-    """The authors' crop around a labelled hand.
-
-    Centre: the middle finger's base; half the side: the largest distance along u or v of a visible keypoint, clipped
-    to the image; side 50 to 500 px (200 when nothing is visible), never enlarged more than ten times nor shrunk.
-    """
-    centre = sample.keypoints_px[MIDDLE_MCP]
-    visible = sample.keypoints_px[sample.visible]
-    side = 200.0
-    if len(visible):
-        height, width = image_shape[:2]
-        inside = np.clip(visible, 0, [width - 1, height - 1])
-        side = float(np.clip(2 * np.abs(inside - centre).max(), 50, 500))
-    scale = float(np.clip(size / side, 1, 10))
-    return Crop((float(centre[0]), float(centre[1])), size / scale, size)
+    """The authors' crop around a labelled hand, whose keypoints are clipped to the image."""
+    height, width = image_shape[:2]
+    inside = np.clip(sample.keypoints_px, 0, [width - 1, height - 1])
+    return crop_authors(sample.keypoints_px[MIDDLE_MCP], inside[sample.visible], size)
 
 
 CropRule = Callable[[Sample, tuple[int, ...]], Crop]

@@ -46,7 +46,7 @@ class MediaPipeHands:
         ):
             pixels = np.array([[point.x * width, point.y * height] for point in landmarks.landmark])
             points = np.array([[point.x, point.y, point.z] for point in world.landmark])
-            answer = handedness.classification[0]
-            side, score = Side.LEFT if answer.label == "Right" else Side.RIGHT, float(answer.score)
+            side_class = handedness.classification[0]
+            side, score = Side.LEFT if side_class.label == "Right" else Side.RIGHT, float(side_class.score)
             hands.append(HandPose.from_keypoints(side, pixels, points, side_score=score, score=score))
         return sorted(hands, key=lambda hand: -hand.score)

@@ -9,7 +9,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 
-NUM_THRESHOLDS = 20
+NUM_THRESHOLDS = 20  # of a PCK curve, as in hand3d's evaluation
 
 
 def epe(predicted: np.ndarray, true: np.ndarray, visible: np.ndarray | None = None) -> np.ndarray:
@@ -64,7 +64,7 @@ class Summary:
     pooled_median: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON; infinite figures (misses) become None."""
+        """Plain numbers and lists, for JSON; infinite values (misses) become None."""
         plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
         return {key: None if isinstance(v, float) and not np.isfinite(v) else v for key, v in plain.items()}
 

@@ -1,4 +1,4 @@
-"""Figures of matches: the paper's 2D and 3D protocols, and today's alignments.
+"""Metrics of matches: the paper's 2D and 3D protocols, and today's alignments.
 
 A missed hand counts with infinite error in medians, PCK and AUC; means are over the hands that were found, which the
 detection rate beside them tells.
@@ -22,7 +22,7 @@ from hand_pose_3d.skeleton import AUTHORS_REFERENCE_BONE, INDEX_MCP, LITTLE_MCP,
 MAX_PX, MAX_MM = 30.0, 50.0
 """Last thresholds of the PCK curves."""
 
-FOUND_IOU = 0.5
+FOUND_IOU = 0.5  # of the boxes of a hand and its prediction
 _FOLDED = "three or four folded"
 _SHOWN = 0.5
 """Cosine between the view and the palm's normal from which on palm or back is shown: within 60 degrees."""
@@ -33,7 +33,7 @@ def errors_px(
 ) -> np.ndarray:
     """(N, 21) distances in pixels; nan where nothing is labelled, inf for missed hands.
 
-    scale_uv: stretches u and v before measuring, for figures in pixels of a resized image.
+    scale_uv: stretches u and v before measuring, for metrics in pixels of a resized image.
     """
     rows = []
     for item in matches:
@@ -120,12 +120,12 @@ def wrist_errors_m(matches: Sequence[Match], source: ScaleSource) -> np.ndarray:
         sample = item.sample
         if item.hand is None or item.iou <= FOUND_IOU or sample.keypoints_m is None:
             continue
-        told: dict[str, Any] = {}
+        given: dict[str, Any] = {}
         if source == ScaleSource.CALIBRATED:
-            told = {"reference_length_m": reference_units(sample.keypoints_m), "scale_source": source}
+            given = {"reference_length_m": reference_units(sample.keypoints_m), "scale_source": source}
         elif source == ScaleSource.DEPTH:
-            told = {"depth_m": None if sample.depth_path is None else read_depth(sample.depth_path)}
-        placed = place(item.hand, sample.camera, **told)
+            given = {"depth_m": None if sample.depth_path is None else read_depth(sample.depth_path)}
+        placed = place(item.hand, sample.camera, **given)
         if placed.keypoints_m is not None and placed.scale_source == source:
             truth = sample.keypoints_m[WRIST]
             error = float(np.linalg.norm(placed.keypoints_m[WRIST] - truth))
@@ -180,23 +180,23 @@ def side_correct(matches: Sequence[Match]) -> dict[str, float]:
 
 
 def distances(errors: np.ndarray, matches: Sequence[Match]) -> dict[str, float | None]:
-    """Plain figures of 2D errors (N, 21), in pixels and as a share of the hand's size.
+    """Plain metrics of 2D errors (N, 21), in pixels and as a share of the hand's size.
 
     The median is over images of the image's mean distance, the stricter of the two usual ones; the pooled median is
-    over all keypoints of all images. 'found_' figures leave out missed hands.
+    over all keypoints of all images. 'found_' metrics leave out missed hands.
     """
     size = np.array([hand_size(item.sample.keypoints_px[item.sample.visible]) for item in matches])
-    figures: dict[str, float | None] = {}
+    metrics: dict[str, float | None] = {}
     for unit, values in (("px", errors), ("share_of_hand", errors / size[:, None])):
         images = per_image(values)
         images = images[~np.isnan(images)]
         pooled = values[~np.isnan(values)]
         found = images[np.isfinite(images)]
-        figures[f"median_{unit}"] = _finite(np.median(images))
-        figures[f"pooled_median_{unit}"] = _finite(np.median(pooled))
-        figures[f"found_median_{unit}"] = _finite(np.median(found)) if len(found) else None
-        figures[f"found_mean_{unit}"] = _finite(np.mean(found)) if len(found) else None
-    return figures
+        metrics[f"median_{unit}"] = _finite(np.median(images))
+        metrics[f"pooled_median_{unit}"] = _finite(np.median(pooled))
+        metrics[f"found_median_{unit}"] = _finite(np.median(found)) if len(found) else None
+        metrics[f"found_mean_{unit}"] = _finite(np.mean(found)) if len(found) else None
+    return metrics
 
 
 def _finite(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""What is measured on each kind of data set: figures, a table beside published ones, and curves."""
+"""What is measured on each kind of data set: metrics, a table beside published ones, and curves."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
 
 _DISTANCES_M = (0.0, 0.3, 0.5, 0.8, math.inf)
-"""Bounds of the distances for which the error of the absolute position is told apart."""
+"""Bounds of the distances for which the error of the absolute position is reported apart."""
 
 AUTHORS_FRAME = (320, 240)
 """Width and height to which the authors resize RHD's 320x320 images before the full pipeline."""
 
-_SIDE_TOLD = "_side_told"
-"""Ending of protocols for which the networks were told the side, as the authors' were for all their figures."""
+_GIVEN_SIDE = "_side_told"
+"""Ending of protocols for which the networks were given the side, as the authors' were for all their results."""
 
 
 @dataclass(eq=False)
@@ -57,10 +57,10 @@ class Table:
 
 @dataclass(eq=False)
 class Report:
-    """Figures by name for JSON; tables for the terminal; curves for the plot. name: of what is measured."""
+    """Metrics by name for JSON; tables for the terminal; curves for the plot. name: of what is measured."""
 
     name: str
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
 
@@ -76,7 +76,7 @@ def _text(value: float | None, pattern: str) -> str:
 def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this work") -> Report:
     """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D.
 
-    dataset: the folder's name, for the peer's figures on it.
+    dataset: the folder's name, for the peer's results on it.
     """
     peer = MEDIAPIPE_GE if dataset == "ge_dev" else {}
     report = Report(name)
@@ -90,7 +90,7 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
     found, errors = protocols.detection(matches), protocols.errors_px(matches)
     flat, side = protocols.distances(errors, matches), protocols.side_correct(matches)
     summary = protocols.summary_of(errors, protocols.MAX_PX)
-    report.figures = {"detection": found, "2d": flat | {"summary": summary}}
+    report.metrics = {"detection": found, "2d": flat | {"summary": summary}}
     add("hand answered", found["answered"], "{:.1%}", "answered")
     add("hand found (box IoU > 0.5)", found["found"], "{:.1%}", "found")
     add("further hands per image", found["other_hands_per_image"], "{:.2f}", "other_hands_per_image")
@@ -102,7 +102,7 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
     add("median distance, share of hand size", flat["median_share_of_hand"], "{:.2%}", "median_share_of_hand")
     add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}", "found_median_share_of_hand")
     if side:
-        report.figures["side"] = side
+        report.metrics["side"] = side
         add("side correct, answered hands", side["of_answered"], "{:.1%}", "side_of_answered")
         add("side correct, all hands", side["of_all"], "{:.1%}", "side_of_all")
     _curve(report, "2D", "px", summary, ())
@@ -111,7 +111,7 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
         if not len(mm):
             continue
         summary = protocols.summary_of(mm, protocols.MAX_MM)
-        report.figures[f"3d_{placement}"] = summary
+        report.metrics[f"3d_{placement}"] = summary
         add(f"3D {text}, mean mm, found hands", summary.get("found_pooled_mean"), "{:.2f}", f"{placement}_mean_mm")
         add("   AUC 0-50 mm", summary["auc"], "{:.3f}", f"{placement}_auc")
         add("   AUC 0-50 mm, found hands", summary.get("found_auc"), "{:.3f}", f"{placement}_found_auc")
@@ -127,13 +127,13 @@ def _groups(report: Report, matches: Sequence[Match]) -> None:
         return
     table = Table("hands", ("number", "2D median px", "3D root- and scale-aligned, mean mm"))
     report.tables.append(table)
-    report.figures["groups"] = {}
+    report.metrics["groups"] = {}
     for name, members in groups.items():
         flat = protocols.distances(protocols.errors_px(members), members)["median_px"]
         mm = protocols.errors_mm(members, protocols.PLACEMENTS["root_scale"])
         mean = protocols.summary_of(mm, protocols.MAX_MM).get("found_pooled_mean") if len(mm) else None
         table.rows.append((name, str(len(members)), _text(flat, "{:.2f}"), _text(mean, "{:.1f}")))
-        report.figures["groups"][name] = {"hands": len(members), "median_px": flat, "root_scale_mean_mm": mean}
+        report.metrics["groups"][name] = {"hands": len(members), "median_px": flat, "root_scale_mean_mm": mean}
 
 
 def boxes(measured: Mapping[str, dict[str, Any]]) -> Report:
@@ -177,26 +177,26 @@ def measure(
     upscale_px: int = 0,
     name: str = "this work",
 ) -> Report:
-    """:func:`paper` of an estimator of ours: with the sides told, unless one is set, and, on RHD, on true crops too.
+    """:func:`paper` of an estimator of ours: with given sides, unless one is set, and, on RHD, on true crops too.
 
     matches: what :func:`matching.run` gives of the estimator, at least one.
     """
-    crops, told, samples = {}, None, [item.sample for item in matches]
+    crops, given, samples = {}, None, [item.sample for item in matches]
     if estimator.config.hand_side == "auto":
-        told = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
+        given = matching.run_with_sides(estimator, matches, upscale_px=upscale_px)
     if dataset == "rhd":
         family = estimator.family  # the pose network alone, without the search for hands
         crops[""] = matching.run_on_crops(family, samples, matching.own_crop(family))
         if family.upright:
             crops["authors"] = matching.run_on_crops(family, samples, matching.true_crop)
     height, width = samples[0].image().shape[:2]
-    return paper(dataset, matches, keypoint0, crops, told, (width, height), name)
+    return paper(dataset, matches, keypoint0, crops, given, (width, height), name)
 
 
 def liftings(rows: Mapping[str, Mapping[str, float]]) -> Table:
     """The paper's Table 2 of lifting approaches: median error, and what it is of the proposed one's, beside its own.
 
-    rows: by approach its figures on held-out renders, millimetres.
+    rows: by approach its metrics on held-out renders, millimetres.
     """
     table = Table("lifting approach", ("median mm", "of proposed", "mean mm", "paper, RHD", "of proposed"))
 
@@ -273,7 +273,7 @@ def paper(
     matches: Sequence[Match],
     keypoint0: Keypoint0 = "label",
     crop_keypoints: Mapping[str, Sequence[np.ndarray]] | None = None,
-    told_sides: Sequence[Match] | None = None,
+    given_sides: Sequence[Match] | None = None,
     image_size: tuple[int, int] | None = None,
     name: str = "this work",
 ) -> Report:
@@ -281,18 +281,18 @@ def paper(
 
     dataset: rhd, stb, dexter or freihand, for the published rows. crop_keypoints: what PoseNet finds in crops
     from the labels, by the crop rule's name ('' for the family's own).
-    told_sides: matches whose sides were told to the networks, as the authors' evaluation does, for its 3D figures.
-    image_size: width and height of the images, for RHD's figures in the authors' 240x320 frame.
+    given_sides: matches whose sides were given to the networks, as the authors' evaluation does, for the 3D metrics.
+    image_size: width and height of the images, for RHD's metrics in the authors' 240x320 frame.
     """
     report = Report(name)
     found, side = protocols.detection(matches), protocols.side_correct(matches)
-    report.figures = {"detection": found, "side": side}
+    report.metrics = {"detection": found, "side": side}
     rows = [("hand answered", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
     rows += [("side correct, answered hands", side["of_answered"])] if side else []
     texts: list[tuple[str, ...]] = [(what, f"{share:.1%}") for what, share in rows]
     false = protocols.false_hands(matches)
     if false is not None:
-        report.figures["detection"] = {**found, "false_hands_per_image": false}
+        report.metrics["detection"] = {**found, "false_hands_per_image": false}
         texts.append(("false hands per image", f"{false:.3f}"))
     report.tables.append(Table("", (name,), texts))
     for rule, keypoints in (crop_keypoints or {}).items():
@@ -308,11 +308,11 @@ def paper(
         _statistics(report, dataset, "2d_full_240x320", "2D, full pipeline, 240x320 px", "px", errors)
     for protocol, text, items in (
         ("3d_true_scale", "3D, true root and scale", matches),
-        (f"3d_true_scale{_SIDE_TOLD}", "3D, true root and scale, side told", told_sides or ()),
+        (f"3d_true_scale{_GIVEN_SIDE}", "3D, true root and scale, given side", given_sides or ()),
         ("3d_root_scale", "3D, root- and scale-aligned", matches),
         ("3d_procrustes", "3D, Procrustes-aligned", matches),
     ):
-        placement = protocols.PLACEMENTS[protocol.removeprefix("3d_").removesuffix(_SIDE_TOLD)]
+        placement = protocols.PLACEMENTS[protocol.removeprefix("3d_").removesuffix(_GIVEN_SIDE)]
         errors = protocols.errors_mm(items, placement, keypoint0)
         if len(errors):
             _statistics(report, dataset, protocol, text, "mm", errors)
@@ -329,7 +329,7 @@ def _positions(report: Report, matches: Sequence[Match]) -> None:
     table = Table("Wrist in the camera frame", ("hands", "median mm", "of distance", "in 2 sigma"))
     for source in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED, ScaleSource.DEPTH):
         distance, error, stddev = protocols.wrist_errors_m(matches, source).T
-        rows = report.figures[f"wrist_{source.name.lower()}"] = []
+        rows = report.metrics[f"wrist_{source.name.lower()}"] = []
         for low, high in ((0.0, math.inf), *itertools.pairwise(_DISTANCES_M)):
             here = (distance >= low) & (distance < high)
             if not here.any():
@@ -352,8 +352,8 @@ def _positions(report: Report, matches: Sequence[Match]) -> None:
 
 def _statistics(report: Report, dataset: str, protocol: str, text: str, unit: str, errors: np.ndarray) -> None:
     summary = protocols.summary_of(errors, protocols.MAX_PX if unit == "px" else protocols.MAX_MM)
-    report.figures[protocol] = summary
-    protocol = protocol.removesuffix(_SIDE_TOLD)
+    report.metrics[protocol] = summary
+    protocol = protocol.removesuffix(_GIVEN_SIDE)
     references = REFERENCES.get((dataset, protocol), ())
     columns = (f"AUC 0-{summary['thresholds'][-1]:.0f} {unit}", f"median {unit}", f"mean {unit}, found")
     ours = (summary["auc"], summary["median"], summary.get("found_mean"))

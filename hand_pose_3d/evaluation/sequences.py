@@ -20,13 +20,12 @@ from hand_pose_3d.datasets.sequence import Sequence, SequenceHand
 from hand_pose_3d.evaluation.boxes import Outcome, match
 from hand_pose_3d.evaluation.smoothness import Noise, jitter, noise_of
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.interfaces import VideoEstimator
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother
 
 SMALL = 0.075
 """Of the picture's longer side: hands below are small."""
-IN_TIME_S = 0.5
-"""Within which a hand that comes in is to be followed."""
 _LEAST_S = 0.5
 """Appearances, and times of rest and motion, that are shorter say nothing."""
 _STILL = 2e-3
@@ -88,7 +87,7 @@ def _key(sighting: Sighting | None) -> tuple[int, Side] | None:
     return None if sighting is None else (sighting.hand.track_id, sighting.hand.side)
 
 
-def follow(estimator: Any, sequence: Sequence) -> list[list[Sighting]]:
+def follow(estimator: VideoEstimator, sequence: Sequence) -> list[list[Sighting]]:
     """What is reported in each frame.
 
     estimator: follows hands and does not smooth them, which is done here with the default settings, so that both are
@@ -114,7 +113,9 @@ def follow(estimator: Any, sequence: Sequence) -> list[list[Sighting]]:
     return out
 
 
-def run(estimator: Any, sequences: Iterable[Sequence], description: str = "sequences") -> list[list[list[Sighting]]]:
+def run(
+    estimator: VideoEstimator, sequences: Iterable[Sequence], description: str = "sequences"
+) -> list[list[list[Sighting]]]:
     """Sightings of all sequences; shows progress."""
     from tqdm import tqdm
 

@@ -1,7 +1,7 @@
 """Jitter of a still hand and lag of a moving one, without and with smoothing; a plot of both.
 
 A hand with known motion is seen with a network's noise from frame to frame, placed, and smoothed as the estimator
-does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` prints the figures and draws them.
+does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` prints the metrics and draws them.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def lag_s(truth: np.ndarray, values: np.ndarray, stamps_s: np.ndarray, frequency
     return float(np.angle(np.exp(1j * (phases[0] - phases[1]))) / (2 * np.pi * frequency_hz))
 
 
-def figures(config: SmoothingConfig | None = None, noise: Noise | None = None) -> dict[str, float]:
+def jitter_and_lag(config: SmoothingConfig | None = None, noise: Noise | None = None) -> dict[str, float]:
     """Jitter of a still hand without and with smoothing (pixels, millimetres), lag of a moving one."""
     track = simulate(still, config, noise)
     out = {
@@ -234,10 +234,10 @@ def plot(
                 beta_viewpoint=factor * config.beta_viewpoint,
                 beta_position=factor * config.beta_position,
             )
-            found = figures(one, noise)
+            found = jitter_and_lag(one, noise)
             points.append((found["lag at 1 Hz, sideways [ms]"], found["jitter smooth [mm]"]))
         right.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=f"betas x {factor:g}")
-    found = figures(config, noise)
+    found = jitter_and_lag(config, noise)
     right.plot(found["lag at 1 Hz, sideways [ms]"], found["jitter smooth [mm]"], "*", color="#d9480f", markersize=14)
     right.axhline(found["jitter raw [mm]"], color="#b8c0c8", label="not smoothed")
     right.set(
@@ -249,11 +249,11 @@ def plot(
 
 
 def main() -> None:
-    """Print the figures and write the plot."""
+    """Print the metrics and write the plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("smoothness.png"), help="picture to write")
     out = parser.parse_args().out
-    for name, value in figures().items():
+    for name, value in jitter_and_lag().items():
         print(f"{name:32s} {value:7.2f}")
     plot(out)
     print(f"wrote {out}")

@@ -38,7 +38,7 @@ PUBLISHED_SHA256 = {
 """SHA-256 of the files that the authors published, by name."""
 
 CONVENTIONS = Conventions(keypoint0="palm", reference_bone="middle")
-"""What the authors' PoseNet and lifting were taught."""
+"""What the authors' PoseNet and lifting were trained to predict."""
 
 _SCOPES = {"HandSegNet": "", "PoseNet2D": "", "PosePrior": "pose_prior.", "ViewpointNet": "viewpoint."}
 
@@ -129,7 +129,7 @@ def _tensorflow_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 _KEYPOINTS_OUT = ("conv5_2", "conv6_7", "conv7_7")
 _KEYPOINTS_IN = ("conv6_1", "conv7_1", "conv_pose_0_1", "conv_vp_0_1")
 _AFTER_FLATTEN = ("fc_rel0", "fc_vp0")
-_MAP_EDGE = 4
+_MAP_EDGE = 4  # of the maps that the fully connected layers read, cells
 
 
 def _convert(layer: str, array: np.ndarray) -> np.ndarray:

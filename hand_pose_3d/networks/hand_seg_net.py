@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hand_pose_3d.networks.layers import FRONT, Conv, Table, build, run
+from hand_pose_3d.networks.layers import FRONT, Conv, LayerTable, build, run
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 
-LAYERS: Table = (
+LAYERS: LayerTable = (
     *FRONT,
     *(Conv(f"conv4_{i}", 3, 512) for i in range(1, 5)),
     Conv("conv5_1", 3, 512),

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from hand_pose_3d.networks.tensorflow_ops import pad_same
 
-LEAK = 0.01
-BIAS_INIT = 1e-4
+LEAK = 0.01  # slope of the ReLU below zero, hand3d's
+BIAS_INIT = 1e-4  # hand3d's
 
 
 class Conv(NamedTuple):
@@ -28,10 +28,10 @@ class Pool(NamedTuple):
     """A 2x2 max pool with stride 2; an odd last row or column is dropped."""
 
 
-Table = tuple[Conv | Pool, ...]
+LayerTable = tuple[Conv | Pool, ...]
 """Layers in the order in which they run; names are those of the authors' variables."""
 
-FRONT: Table = (
+FRONT: LayerTable = (
     Conv("conv1_1", 3, 64),
     Conv("conv1_2", 3, 64),
     Pool(),
@@ -63,7 +63,7 @@ def relu(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, LEAK)
 
 
-def build(module: nn.Module, table: Table, channels: int, long_chain: bool = False) -> int:
+def build(module: nn.Module, table: LayerTable, channels: int, long_chain: bool = False) -> int:
     """Add a table's convolutions to a module under their names; returns the channels that leave the table.
 
     channels: channels of the input. long_chain: begin with weights through which a signal keeps its size over many
@@ -84,7 +84,7 @@ def build(module: nn.Module, table: Table, channels: int, long_chain: bool = Fal
     return channels
 
 
-def run(module: nn.Module, table: Table, x: torch.Tensor) -> torch.Tensor:
+def run(module: nn.Module, table: LayerTable, x: torch.Tensor) -> torch.Tensor:
     """Send x (N, C, H, W) through the layers that :func:`build` added."""
     for row in table:
         if isinstance(row, Pool):

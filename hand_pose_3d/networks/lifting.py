@@ -78,7 +78,7 @@ class LocalLifting(nn.Module):
         self.pose_prior = PosePrior()
 
     def chain(self, maps: torch.Tensor, hand_side: torch.Tensor) -> torch.Tensor:
-        """Bone parameters (N, 21, 3), what the approach is taught: see :func:`keypoints_from_chain`."""
+        """Bone parameters (N, 21, 3), what the approach is trained to predict: see :func:`keypoints_from_chain`."""
         return self.pose_prior(maps, hand_side)
 
     def forward(self, maps: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:

@@ -45,10 +45,10 @@ class _LastMaps(nn.Module):
         self.net = net
 
     def forward(self, crop: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        answer = self.net(crop)
-        if hasattr(answer, "score_maps"):
-            return answer.score_maps[-1], answer.side_logit, answer.presence_logit
-        return answer[-1]
+        output = self.net(crop)
+        if hasattr(output, "score_maps"):
+            return output.score_maps[-1], output.side_logit, output.presence_logit
+        return output[-1]
 
 
 class _Maps(nn.Module):
@@ -113,7 +113,7 @@ def export_family(
 
     weights: folder of <family>-<role>.safetensors; None takes the shipped files. half: the graph computes in float16,
     between inputs and outputs that stay float32. Raises WeightsError for weights that are not there or do not fit,
-    ExportError if onnxruntime's answer differs.
+    ExportError if onnxruntime's output differs.
     """
     written = []
     for name, deployable in DEPLOYABLES[family].items():
@@ -199,8 +199,8 @@ def _compare(module: nn.Module, deployable: Deployable, path: Path, data: bytes,
     for batch in (1, 3):
         inputs = _example(deployable, batch)
         with torch.inference_mode():
-            answer = module(*inputs)
-        expected = answer if isinstance(answer, tuple) else (answer,)
+            output = module(*inputs)
+        expected = output if isinstance(output, tuple) else (output,)
         feed = {name: value.numpy() for name, value in zip(deployable.inputs, inputs, strict=True)}
         for name, ours, theirs in zip(deployable.outputs, expected, session.run(None, feed), strict=True):
             difference = float(np.abs(ours.numpy() - theirs).max() / max(1.0, float(ours.abs().max())))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hand_pose_3d.networks.layers import FRONT, Conv, Table, build, run
+from hand_pose_3d.networks.layers import FRONT, Conv, LayerTable, build, run
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
-ENCODING: Table = (
+ENCODING: LayerTable = (
     *FRONT,
     Conv("conv4_1", 3, 512),
     Conv("conv4_2", 3, 512),
     *(Conv(f"conv4_{i}", 3, 256) for i in range(3, 7)),
     Conv("conv4_7", 3, 128),
 )
-STAGE_0: Table = (Conv("conv5_1", 1, 512), Conv("conv5_2", 1, NUM_KEYPOINTS, relu=False))
+STAGE_0: LayerTable = (Conv("conv5_1", 1, 512), Conv("conv5_2", 1, NUM_KEYPOINTS, relu=False))
 
 
-def _recurrent(stage: str) -> Table:
+def _recurrent(stage: str) -> LayerTable:
     return (
         *(Conv(f"conv{stage}_{i}", 7, 128) for i in range(1, 6)),
         Conv(f"conv{stage}_6", 1, 128),
@@ -43,7 +43,7 @@ class PoseNet(nn.Module):
         build(self, STAGE_2, encoding + NUM_KEYPOINTS, long_chain=True)
 
     def forward(self, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Score maps of the three stages; the last is the result, all three are taught.
+        """Score maps of the three stages; the last is the result, all three are trained.
 
         crop: (N, 3, 256, 256) RGB in -0.5..0.5. Returns three tensors (N, 21, 32, 32).
         """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hand_pose_3d.networks.layers import Conv, Table, build, linear, relu, run
+from hand_pose_3d.networks.layers import Conv, LayerTable, build, linear, relu, run
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 MAP_SIZE = 32
 """Edge of the score maps that lifting takes."""
 
 
-def _encoder(prefix: str, widths: tuple[int, int, int]) -> Table:
+def _encoder(prefix: str, widths: tuple[int, int, int]) -> LayerTable:
     return tuple(
         Conv(f"{prefix}_{block}_{step}", 3, width, stride=step) for block, width in enumerate(widths) for step in (1, 2)
     )

@@ -26,7 +26,7 @@ from hand_pose_3d.rendering.shaders import MAX_CAPSULES
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
-_TEXTURE_SIDE = 1024
+_TEXTURE_SIDE = 1024  # pixels
 _COARSE_BELOW_PX = 320
 _SHOULDER_M, _TUCK_M = 0.09, 0.028
 """How far from its end an arm starts to grow thinner, and by how much it is at the end."""

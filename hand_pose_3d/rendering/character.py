@@ -7,7 +7,6 @@ mirror images, made when a scene is put together.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from hand_pose_3d.images import read_pixels
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
@@ -173,20 +173,18 @@ def extract(path: Path, count: int) -> None:
         vertices.append(out["vertices"][0, used].numpy())
         heads.append(out["bone_heads"][0, kept].numpy())
         tails.append(out["bone_tails"][0, kept].numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(
-        partial,
-        vertices=np.array(vertices, np.float32),
-        heads=np.array(heads, np.float32),
-        tails=np.array(tails, np.float32),
-        weights=(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32),
-        faces=faces_used.reshape(-1, 3).astype(np.int32),
-        corner_uv=corner_uv.astype(np.float32),
-        nails=np.asarray(nails),
-        bones=np.array([labels[i][:-2] for i in kept]),
-    )
-    partial.replace(path)
+    with replacing(path) as stream:
+        np.savez_compressed(
+            stream,
+            vertices=np.array(vertices, np.float32),
+            heads=np.array(heads, np.float32),
+            tails=np.array(tails, np.float32),
+            weights=(weights / weights.sum(axis=1, keepdims=True)).astype(np.float32),
+            faces=faces_used.reshape(-1, 3).astype(np.int32),
+            corner_uv=corner_uv.astype(np.float32),
+            nails=np.asarray(nails),
+            bones=np.array([labels[i][:-2] for i in kept]),
+        )
 
 
 def _is_arm(bone: str) -> bool:

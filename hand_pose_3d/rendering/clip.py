@@ -16,7 +16,7 @@ import numpy as np
 
 from hand_pose_3d.rendering.actions import ACTIONS, action_angles, touch
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.pose import ELBOW, WRIST, respect_anatomy
+from hand_pose_3d.rendering.pose import ELBOW, WRIST_ANGLES, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import HandInstance, Scene
 from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, camera_of, film, write_sequence
@@ -101,7 +101,7 @@ def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, n
         (1 - share) * np.asarray(p, float) + share * np.asarray(q, float)
         for p, q in zip((_angles(first, arm), *a), (_angles(second, arm), *b), strict=True)
     )
-    angles[WRIST] = 0.08 * np.sin(2.1 * time_s), 0.05 * np.sin(1.7 * time_s)
+    angles[WRIST_ANGLES] = 0.08 * np.sin(2.1 * time_s), 0.05 * np.sin(1.7 * time_s)
     angles[ELBOW] = 0.9
     return respect_anatomy(angles), wrist, np.radians(turns)
 

@@ -20,17 +20,17 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
-from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Pictures, Rasteriser
+from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Rasteriser, RenderedFrame
 
 _SAMPLES = 8
 """A pixel; the denoiser does the rest."""
 _THREADS = 1
 """Of one engine; more frames at once need more workers."""
-_SENSOR_MM = 36.0
-_ENVIRONMENT_SIZE = (512, 256)
+_SENSOR_MM = 36.0  # Blender's own width; the intrinsics say the rest
+_ENVIRONMENT_SIZE = (512, 256)  # (width, height), pixels
 _KEY_ANGLE, _FILL_ANGLE = 0.06, 1.6
 """Radians that the key light, a lamp or the sun behind haze, and the fill light, a bright wall, cover."""
-_SKIN_IOR = 1.4
+_SKIN_IOR = 1.4  # index of refraction
 _SCATTERING_SHARE, _SCATTERING_M, _SCATTERING_RGB = 0.45, 0.003, (1.0, 0.45, 0.28)
 """Of the light in skin, and how far; at a full share the palm of a lit hand turns green."""
 _TO_BLENDER_WORLD = np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]])
@@ -67,7 +67,7 @@ class Cycles:
         self._sky = self._set_up_sky()
         self._folder = tempfile.TemporaryDirectory(prefix="hand_pose_3d-")
 
-    def render(self, scene: Assembly) -> Pictures:
+    def render(self, scene: Assembly) -> RenderedFrame:
         """Draw one assembled scene."""
         exact = self._rasteriser.render(scene)
         traced = self.trace(scene)
@@ -75,7 +75,7 @@ class Cycles:
         light = traced[..., :3] / np.maximum(alpha, 1e-6)
         behind = scene.background / np.float32(255)
         shown = behind + alpha * (tone_curve(light * scene.lighting["exposure"]) - behind)
-        return Pictures(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m, exact.mesh)
+        return RenderedFrame(np.round(shown * 255).astype(np.uint8), exact.label, exact.depth_m, exact.mesh)
 
     def trace(self, scene: Assembly) -> np.ndarray:
         """(S, S, 4) float32: linear light times coverage, and coverage, of everything but the background."""

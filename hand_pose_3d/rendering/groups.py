@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from hand_pose_3d.rendering import actions, postures
+from hand_pose_3d.rendering import actions, arm_kinematics, postures
+from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
-from hand_pose_3d.rendering.pose import MIRROR
-from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, SkinLook
+from hand_pose_3d.rendering.pose import MIRROR, mirror_of
+from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, Skin
 from hand_pose_3d.rendering.source import FrameSource
 from hand_pose_3d.skeleton import FINGER_BASES, Side
 
@@ -41,10 +41,10 @@ class Figure:
     seated: bool
     body: Body
     arm: Arm
-    arms: tuple[postures.ArmPose, postures.ArmPose]
+    arms: tuple[arm_kinematics.ArmPose, arm_kinematics.ArmPose]
     actions: tuple[str, str]
     postures: tuple[str, str]
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
 
     def points(self) -> np.ndarray:
@@ -101,7 +101,7 @@ def sample_figure(frame: FrameSource) -> Figure:
     chosen = postures.choose(rng, seated)
     pair = postures.PAIRS.get(chosen[0])
     near = chosen[0] in postures.TOUCHING_PAIRS
-    made: list[postures.ArmPose] = []
+    made: list[arm_kinematics.ArmPose] = []
     hand_actions: list[str] = []
     for k, name in enumerate(chosen):
         posture = pair or postures.POSTURES[name]
@@ -111,7 +111,7 @@ def sample_figure(frame: FrameSource) -> Figure:
             continue
         action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
         obstacle = made[0].outline() @ MIRROR if made else None
-        made.append(postures.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
+        made.append(arm_kinematics.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
         hand_actions.append(action)
     clothing = sample_clothing(rng)
     gloved = clothing.glove or rng.random() < 0.03
@@ -129,7 +129,7 @@ def sample_figure(frame: FrameSource) -> Figure:
     )
 
 
-def _allowed(posture: postures.Posture, frame: FrameSource) -> tuple[str, ...]:
+def _allowed(posture: postures.ArmPosture, frame: FrameSource) -> tuple[str, ...]:
     """Actions of the split that suit a posture, or all of them where none does."""
     return tuple(name for name in posture.actions if name in frame.actions) or frame.actions
 
@@ -142,8 +142,8 @@ def other_hand(
     posture = postures.POSTURES[postures.choose_one(rng, False)]
     action, angles, keypoints = actions.sample_pose(rng, arm, _allowed(posture, frame))
     right = hand.side is Side.LEFT
-    mirror = MIRROR if right else np.eye(3)
-    placed = postures.take(rng, posture, arm, body, angles, keypoints, right)
+    mirror = mirror_of(hand.side.other)
+    placed = arm_kinematics.take(rng, posture, arm, body, angles, keypoints, right)
     depth = (placed.outline() @ mirror @ rotation.T + origin)[:, 2]
     if depth.min() < _NEAREST_M:
         return None
@@ -199,7 +199,7 @@ def stand(
     hands = []
     directions = np.zeros((2, 3))
     for k, (side, arm) in enumerate(zip((Side.LEFT, Side.RIGHT), figure.arms, strict=True)):
-        mirror = MIRROR if k else np.eye(3)
+        mirror = mirror_of(side)
         turned = rotation @ mirror @ arm.rotation @ mirror
         wrist = rotation @ mirror @ arm.wrist + origin
         hands.append(

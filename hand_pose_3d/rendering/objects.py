@@ -10,8 +10,6 @@ from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import FINGER_BASES
 
-SHAPES = ("cylinder", "box", "ball")
-
 
 @lru_cache(maxsize=8)
 def unit_shape(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

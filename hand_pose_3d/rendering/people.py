@@ -5,7 +5,6 @@ Arms with hands are :mod:`hand_pose_3d.rendering.character`'s; bodies without th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
@@ -124,22 +124,20 @@ def extract(path: Path, count: int) -> None:
         vertices.append(out["vertices"][0, used].numpy())
         shoulders.append(joints[[labels.index("upperarm01.L"), labels.index("upperarm01.R")]])
         heads.append(joints[[labels.index("eye.L"), labels.index("eye.R")]].mean(axis=0))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(
-        partial,
-        vertices=np.array(vertices, np.float32),
-        seated=np.array(seated, np.float32),
-        shoulders=np.array(shoulders, np.float32),
-        heads=np.array(heads, np.float32),
-        faces=faces_used.reshape(-1, 3).astype(np.int32),
-        corner_uv=model.texture_coordinates.numpy()[corners[outside]],
-        cloth=np.clip(trunk + arms.sum(axis=0), 0, 1)[used],
-        forearm=forearm[used],
-        legs=legs[used],
-        arms=arms[:, used],
-    )
-    partial.replace(path)
+    with replacing(path) as stream:
+        np.savez_compressed(
+            stream,
+            vertices=np.array(vertices, np.float32),
+            seated=np.array(seated, np.float32),
+            shoulders=np.array(shoulders, np.float32),
+            heads=np.array(heads, np.float32),
+            faces=faces_used.reshape(-1, 3).astype(np.int32),
+            corner_uv=model.texture_coordinates.numpy()[corners[outside]],
+            cloth=np.clip(trunk + arms.sum(axis=0), 0, 1)[used],
+            forearm=forearm[used],
+            legs=legs[used],
+            arms=arms[:, used],
+        )
 
 
 class People:

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 
 from hand_pose_3d.rendering.character import TIP_DEPTH_M, Arm
-from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS
+from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, PARENTS, Side
 
 ANGLES = (
     *(f"{finger}_{joint}" for finger in FINGERS[1:] for joint in ("spread", "mcp", "pip", "dip")),
@@ -29,7 +29,7 @@ ANGLES = (
     "elbow",
 )
 NUM_ANGLES = len(ANGLES)
-THUMB, CUP, WRIST, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
+THUMB, CUP, WRIST_ANGLES, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
 
 _FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-19, 95), "pip": (-5, 112), "dip": (-8, 82)}
 _OTHER_LIMITS = {
@@ -82,6 +82,11 @@ MIRROR = np.diag([-1.0, 1.0, 1.0])
 X, Y, Z = np.eye(3)
 
 
+def mirror_of(side: Side) -> np.ndarray:
+    """(3, 3) from the left hand that a pose describes to one of this side, in the hand frame."""
+    return MIRROR if side is Side.RIGHT else np.eye(3)
+
+
 def _axis_matrices(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What :func:`_rotations` needs of unit axes (N, 3): their cross product matrices (N, 3, 3) and those squared."""
     k = np.cross(axes[:, None], np.eye(3)).swapaxes(-1, -2)
@@ -112,7 +117,9 @@ _FINGER_MIXING = _angle_mixing(
     {THUMB.start + 1: -1.0},
     {THUMB.start + 4: 1.0},
 )
-_ARM_MIXING = _angle_mixing({WRIST.start: 1.0}, {WRIST.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0})
+_ARM_MIXING = _angle_mixing(
+    {WRIST_ANGLES.start: 1.0}, {WRIST_ANGLES.start + 1: 1.0}, {TWIST: 0.55}, {TWIST: 1.0}, {ELBOW: 1.0}
+)
 
 
 @cache

@@ -13,7 +13,7 @@ from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.skeleton import FROM_PAPER
 
-_TILE = 160
+_TILE = 160  # pixels
 
 
 def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, first: int = 0) -> Path:

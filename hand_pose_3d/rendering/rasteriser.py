@@ -15,12 +15,12 @@ from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 
 _EGL: dict[str, Any] = {"backend": "egl"}
 NEAR_M, FAR_M = 0.03, 12.0  # clipping planes, metres from the lens
-_SHADOW_SIZE = 384
+_SHADOW_SIZE = 384  # pixels of the shadow map
 _EDGE = 0.6
 """Standard deviation in pixels of what softens outlines: one sample is shaded a pixel."""
 
 
-class Pictures(NamedTuple):
+class RenderedFrame(NamedTuple):
     """colour: (S, S, 3) uint8 RGB. label: (S, S) uint8, RHD's 33 classes. depth_m: (S, S) float32, 0 = background.
 
     mesh: (S, S) uint8, number of the arm or prop from 1 on, 0 = background.
@@ -117,7 +117,7 @@ class Rasteriser:
                 self.__dict__.clear()
 
     @_in_its_context
-    def render(self, scene: Assembly) -> Pictures:
+    def render(self, scene: Assembly) -> RenderedFrame:
         """Draw one assembled scene."""
         meshes = [*scene.arms, *scene.props]
         buffers = [self._upload(mesh) for mesh in meshes]
@@ -173,8 +173,8 @@ class Rasteriser:
             gl.front_face = "ccw" if mesh.mirrored else "cw"
             _set(self._surface_program, mesh=float(number), **mesh.uniforms)
             layout = [
-                (vertices, "3f 3f", *shaders.MOVING),
-                (self._kept(mesh.still), "3f 4f 2f 1f 1f", *shaders.STILL),
+                (vertices, "3f 3f", *shaders.MOVING_ATTRIBUTES),
+                (self._kept(mesh.still), "3f 4f 2f 1f 1f", *shaders.KEPT_ATTRIBUTES),
             ]
             gl.vertex_array(self._surface_program, layout, indices).render()
         return boxes
@@ -231,7 +231,7 @@ class Rasteriser:
         data = self._surface.read(components=2, attachment=len(shaders.SURFACE) - 1)
         return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 2)
 
-    def _read(self, background: np.ndarray) -> Pictures:
+    def _read(self, background: np.ndarray) -> RenderedFrame:
         import cv2
 
         n = self.size
@@ -244,7 +244,7 @@ class Rasteriser:
         behind = cv2.multiply(background, open_share, scale=1 / 255)
         colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
         depth = np.frombuffer(self._surface.read(components=1, dtype="f4"), np.float32).reshape(n, n)
-        return Pictures(colour, label, cv2.copyTo(depth, mesh), mesh)
+        return RenderedFrame(colour, label, cv2.copyTo(depth, mesh), mesh)
 
 
 Box = tuple[float, float, float, float]

@@ -11,6 +11,7 @@ import numpy as np
 
 from hand_pose_3d.datasets.rhd import DEPTH_RANGE_M, LEFT_CLASSES, PERSON_CLASS, annotation_name
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.skeleton import FROM_PAPER, TO_PAPER, Side
 
 _BELOW_M = np.array([0.034, *[0.022, 0.022, 0.022, 0.03] * 5])[:, None, None]
@@ -104,8 +105,6 @@ def write_frame(folder: Path, index: int, colour: np.ndarray, label: np.ndarray,
 def write_annotation(folder: Path, records: dict[int, dict[str, Any]]) -> Path:
     """Write anno_<split>.pickle, sorted by index."""
     path = folder / annotation_name(folder.name)
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
-        pickle.dump({i: records[i] for i in sorted(records)}, file, protocol=2)
-    partial.replace(path)
+    with replacing(path) as stream:
+        pickle.dump({i: records[i] for i in sorted(records)}, stream, protocol=2)
     return path

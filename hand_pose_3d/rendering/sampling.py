@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from hand_pose_3d.rendering import actions, groups, pose
+from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.background import environment_or_procedural, rotate_harmonics
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.looks import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.objects import held_prop, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
@@ -23,7 +23,7 @@ from hand_pose_3d.rendering.scene import (
     Person,
     Prop,
     Scene,
-    SkinLook,
+    Skin,
 )
 from hand_pose_3d.rendering.source import FrameSource, Source
 from hand_pose_3d.skeleton import FINGER_BASES, Side
@@ -33,7 +33,7 @@ class Owner(NamedTuple):
     """Whose hand it is: shape, skin and clothes."""
 
     arm: Arm
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
 
 
@@ -166,15 +166,13 @@ def _sample_hand(
     """A hand in some pose, somewhere in the picture; distance_m: about how far away, None for any distance."""
     rng, arm, focal = frame.rng, owner.arm, shot.intrinsics[0, 0]
     action, angles, points = actions.sample_pose(rng, arm, frame.actions)
-    mirror = pose.MIRROR if side is Side.RIGHT else np.eye(3)
+    mirror = pose.mirror_of(side)
     motion = np.zeros((len(arm.template.bones), 3, 4))
     for _ in range(8):
-        angles[pose.WRIST] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST].T)
+        angles[pose.WRIST_ANGLES] = np.clip(rng.normal(0, [0.33, 0.16]), *pose.LIMITS[pose.WRIST_ANGLES].T)
         angles[pose.TWIST] = rng.uniform(*pose.LIMITS[pose.TWIST]) * 0.8
         angles[pose.ELBOW] = rng.uniform(0.1, 2.1)
-        rotation = (
-            mirror @ _sample_view(rng, shot.view, action) @ mirror
-        )  # a right hand does the left one's mirror image
+        rotation = mirror @ _sample_view(rng, shot.view, action) @ mirror  # of a right hand the left one's mirror image
         pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
         # An arm across the lens hides everything: its far end stays about as far away, or well below the view.

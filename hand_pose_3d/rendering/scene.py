@@ -11,13 +11,13 @@ from hand_pose_3d.rendering import pose
 from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.skeleton import Side
 
-IMAGE_SIZE = 320
+IMAGE_SIZE = 320  # pixels, as RHD's images
 PEOPLE_SHARE = 0.35
 """Share of frames that show whole people, unless another one is given."""
 
 
 @dataclass(frozen=True, eq=False)
-class SkinLook:
+class Skin:
     """Albedo (3,) and everything else that makes one person's skin."""
 
     tone: float
@@ -66,7 +66,7 @@ class HandInstance:
     angles: np.ndarray
     rotation_camera_hand: np.ndarray
     wrist_camera_m: np.ndarray
-    skin: SkinLook
+    skin: Skin
     clothing: Clothing
     attached: bool = False
     background: bool = False
@@ -78,8 +78,8 @@ class HandInstance:
 
     @property
     def mirror(self) -> np.ndarray:
-        """(3, 3) from the left hand that a pose describes to this hand, in the hand frame."""
-        return pose.MIRROR if self.side is Side.RIGHT else np.eye(3)
+        """See :func:`pose.mirror_of`."""
+        return pose.mirror_of(self.side)
 
     @property
     def rotation_camera_pose(self) -> np.ndarray:
@@ -98,7 +98,7 @@ class Person:
     body: int
     rotation: np.ndarray
     origin_m: np.ndarray
-    skin: SkinLook
+    skin: Skin
     colours: np.ndarray
     stripes: float
     along: bool

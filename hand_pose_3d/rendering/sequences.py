@@ -205,7 +205,7 @@ class SequenceMaker:
             other = []
             for hand in scene.hands:
                 angles = actions.sample_pose(rng, hand.arm, names)[1]
-                for part in (pose.WRIST, pose.TWIST, pose.ELBOW):
+                for part in (pose.WRIST_ANGLES, pose.TWIST, pose.ELBOW):
                     angles[part] = hand.angles[part]
                 other.append(angles)
         away = _way_out(scene)

@@ -6,7 +6,7 @@ SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
 texture coordinates and traits, two or four to a number; label, mesh, coarse noise and ambient occlusion. The last alone
 is cleared: the others hold what they held where nothing is."""
 
-MOVING, STILL = ("position", "normal"), ("rest", "traits", "uv", "part", "crease")
+MOVING_ATTRIBUTES, KEPT_ATTRIBUTES = ("position", "normal"), ("rest", "traits", "uv", "part", "crease")
 """Attributes of VERTEX, in the order of a mesh's two buffers."""
 
 _NOISE = """

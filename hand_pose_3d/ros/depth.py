@@ -125,7 +125,7 @@ def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> Non
         )
 
 
-def read_depth(message: Any) -> np.ndarray:
+def checked_depth(message: Any) -> np.ndarray:
     """Depth (H, W) float32 in metres, NaN where unknown. Raises InvalidInputError for an empty one or another unit."""
     depth_m = depth_to_metres(message)
     known = np.isfinite(depth_m)

@@ -13,7 +13,7 @@ import numpy as np
 OK, WARN, ERROR, STALE = 0, 1, 2, 3
 """Values of diagnostic_msgs/DiagnosticStatus.level."""
 
-_SAMPLES = 300
+_SAMPLES = 300  # images from which percentiles come
 _PERCENTILES = " p50 / p95 (ms)"
 """Behind a stage's name; the value is two numbers with " / " between them."""
 
@@ -240,22 +240,29 @@ class Diagnosis:
     """50th and 95th percentile of each stage's time."""
 
 
-def parse(message: Any, node: str) -> Diagnosis | None:
-    """What a diagnostic_msgs/DiagnosticArray says of a node, given by its full name; None if nothing."""
+def values_of(message: Any, node: str) -> dict[str, str]:
+    """The values that a diagnostic_msgs/DiagnosticArray has of a node, given by its full name; empty if none."""
     for status in message.status:
         if status.name.startswith(node.lstrip("/")):
-            values = {entry.key: entry.value for entry in status.values}
-            stages = {
-                key.removesuffix(_PERCENTILES): tuple(float(x) for x in value.split(" / "))
-                for key, value in values.items()
-                if key.endswith(_PERCENTILES)
-            }
-            return Diagnosis(
-                state=values["state"],
-                device=values["device"],
-                model=values["model"],
-                placement=values[_PLACEMENT],
-                replaced=int(values[_REPLACED]),
-                stages_ms=stages,  # type: ignore[arg-type]
-            )
-    return None
+            return {entry.key: entry.value for entry in status.values}
+    return {}
+
+
+def parse(message: Any, node: str) -> Diagnosis | None:
+    """What a diagnostic_msgs/DiagnosticArray says of a node of ours, given by its full name; None if nothing."""
+    values = values_of(message, node)
+    if not values:
+        return None
+    stages = {
+        key.removesuffix(_PERCENTILES): tuple(float(x) for x in value.split(" / "))
+        for key, value in values.items()
+        if key.endswith(_PERCENTILES)
+    }
+    return Diagnosis(
+        state=values["state"],
+        device=values["device"],
+        model=values["model"],
+        placement=values[_PLACEMENT],
+        replaced=int(values[_REPLACED]),
+        stages_ms=stages,  # type: ignore[arg-type]
+    )

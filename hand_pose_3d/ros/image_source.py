@@ -33,8 +33,8 @@ class SourceParameters:
     duration: float = setting(0.0, "End after this time; 0 never.", unit="s", low=0.0, high=1e9)
     frame_id: str = setting("camera_optical_frame", "Frame of the images: z forward, x right, y down (REP 103).")
     camera_file: str = setting("", "Calibration of the camera, a YAML file as camera_calibration writes it.")
-    width: int = setting(640, "Width that a camera is asked for.", unit="pixels", low=1, high=65535)
-    height: int = setting(480, "Height that a camera is asked for.", unit="pixels", low=1, high=65535)
+    width: int = setting(640, "Width requested of a camera.", unit="pixels", low=1, high=65535)
+    height: int = setting(480, "Height requested of a camera.", unit="pixels", low=1, high=65535)
     wait_for: int = setting(0, "Begin when `image` has this many subscribers,", low=0, high=1000)
     wait_for_info: int = setting(0, "and `camera_info` this many.", low=0, high=1000)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros import topics
-from hand_pose_3d.ros.depth import DepthImages, check_registered, read_depth
+from hand_pose_3d.ros.depth import DepthImages, check_registered, checked_depth
 from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.parameters import NodeParameters
@@ -167,7 +167,7 @@ class Inputs:
                 f"(max_depth_offset is {1e3 * offset_s:g} ms, depth_wait {1e3 * wait_s:g} ms)"
             )
         check_registered(message, frame.message.header.frame_id, shape)
-        return read_depth(message), ""
+        return checked_depth(message), ""
 
     def why_silent(self) -> str:
         """Why no image comes although something is published, in words; "" once one came, or when nobody can tell."""

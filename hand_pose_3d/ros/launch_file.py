@@ -14,11 +14,11 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from hand_pose_3d.ros.launching import Plan, Program
+from hand_pose_3d.ros.launching import LaunchPlan, Program
 from launch import LaunchDescription  # type: ignore[attr-defined]  # mypy takes the folder launch/ for it
 
 
-def description(arguments: Mapping[str, tuple[str, str]], plan: Callable[..., Plan]) -> Any:
+def description(arguments: Mapping[str, tuple[str, str]], plan: Callable[..., LaunchPlan]) -> Any:
     """The launch description of a plan, with every argument (default and description by name) described."""
 
     def actions(context: Any) -> list[Any]:

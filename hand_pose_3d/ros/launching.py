@@ -67,7 +67,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """What to start."""
 
     programs: tuple[Program, ...]
@@ -76,7 +76,7 @@ class Plan:
     """What the user should be told."""
 
 
-def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> Plan:
+def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> LaunchPlan:
     """What these launch arguments ask for.
 
     values: of every name in ARGUMENTS; share: folder of the package's config; environment: of this process.
@@ -126,10 +126,12 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
         programs.append(_rviz(space, share))
     elif show:
         notes.append("rviz:=true, but rviz2 is not installed: going on without it")
-    return Plan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
+    return LaunchPlan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
 
 
-def plan_teleop(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> Plan:
+def plan_teleop(
+    values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool
+) -> LaunchPlan:
     """What the arguments of teleop.launch.py ask for; as `plan`, with values of every name in TELEOP_ARGUMENTS."""
     tracker = plan(values, share, environment, rviz_installed)
     file = "teleop_params_file"

@@ -2,7 +2,7 @@
 
 One thread runs the executor: it takes messages, answers services and never waits for networks that load. A second one,
 the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
-fewer images but never old ones. Other networks, if they are asked for later, load in a third (:mod:`.engine`).
+fewer images but never old ones. Other networks, if they are requested later, load in a third (:mod:`.network_swap`).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from hand_pose_3d.ros.camera_input import CameraInput
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.depth import what_was_used
 from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
-from hand_pose_3d.ros.engine import Engine, EstimatorFactory, build_estimator
 from hand_pose_3d.ros.inputs import ImageArrival, Inputs, check_topics
 from hand_pose_3d.ros.mailbox import Mailbox
+from hand_pose_3d.ros.network_swap import EstimatorFactory, SwappableEstimator, build_estimator
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.runtime import choose_device, choose_precision
@@ -45,7 +45,7 @@ class HandPoseNode(LifecycleNode):
         from std_srvs.srv import SetBool
 
         super().__init__("hand_pose_3d", **node_arguments)
-        self._engine = Engine(estimator_factory)
+        self._networks = SwappableEstimator(estimator_factory)
         self.parameters = node_parameters.declare(self)
         check_topics(self, self.parameters.image_transport)
         self._health = Health(time.monotonic())
@@ -108,7 +108,7 @@ class HandPoseNode(LifecycleNode):
             except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
                 self.get_logger().error(f"cannot listen to images: {one_line(start.reason(error))}")
                 return TransitionCallbackReturn.ERROR
-        if (estimator := self._engine.estimator) is not None:
+        if (estimator := self._networks.estimator) is not None:
             images = self.resolve_topic_name("image")
             self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, images from {images}")
         return result
@@ -142,7 +142,7 @@ class HandPoseNode(LifecycleNode):
             self._worker.join(wait_s)
             if self._worker.is_alive():
                 return False
-        return self._engine.close(wait_s)
+        return self._networks.close(wait_s)
 
     def _listen(self) -> None:
         self._health.restart(time.monotonic())
@@ -155,10 +155,10 @@ class HandPoseNode(LifecycleNode):
             self._inputs = None
         self._mailbox.clear()
         self._calibration.cancel("the node stopped taking images")
-        with self._engine.lock:
+        with self._networks.lock:
             if self._outputs is not None:
                 self._outputs.clear()
-            self._engine.forget()
+            self._networks.forget()
 
     def _release(self) -> None:
         self._pause()
@@ -173,7 +173,7 @@ class HandPoseNode(LifecycleNode):
         if self._worker is not None:
             self._worker.join()
         self._worker = None
-        self._engine.unload()
+        self._networks.unload()
 
     # Worker thread
 
@@ -184,7 +184,7 @@ class HandPoseNode(LifecycleNode):
             import scipy.spatial.transform  # noqa: F401
 
             cv2.setNumThreads(self.parameters.threads or 1)  # for converting, too: idle workers of OpenCV spin
-            self._engine.load(self.parameters)
+            self._networks.load(self.parameters)
         except ImportError as error:
             fault.append(InvalidInputError(what_to_install(error)))
             return
@@ -194,7 +194,7 @@ class HandPoseNode(LifecycleNode):
         finally:
             loaded.set()
         while (frame := mailbox.take()) is not None:
-            with self._engine.lock:
+            with self._networks.lock:
                 # A pause may have come between the mailbox and here.
                 if self._inputs is not None and self._outputs is not None:
                     self._answer(frame, self._inputs, self._outputs)
@@ -211,7 +211,7 @@ class HandPoseNode(LifecycleNode):
                 self._health.count("rejected_image", str(error))
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
                 return
-            estimator = self._engine.settle(parameters, self._measured)
+            estimator = self._networks.settle(parameters, self._measured)
             if frame.time_jumped:
                 estimator.reset()
                 outputs.forget()
@@ -282,10 +282,10 @@ class HandPoseNode(LifecycleNode):
         log = self.get_logger()
         if type(error).__name__ == "OutOfMemoryError":
             log.error("the GPU has no memory left for this image", throttle_duration_sec=5.0)
-            self._engine.forget()
+            self._networks.forget()
             if self.parameters.device == "auto":
                 log.error("going on with the CPU")
-                self._engine.fall_back(self.parameters.changed(device="cpu", precision="auto"))
+                self._networks.fall_back(self.parameters.changed(device="cpu", precision="auto"))
         elif isinstance(error, HandPoseError):
             log.error(f"image failed: {error}", throttle_duration_sec=5.0)
         else:
@@ -334,13 +334,13 @@ class HandPoseNode(LifecycleNode):
         """
         old = self.parameters
         check_topics(self, new.image_transport)
-        if self._engine.estimator is not None and new.networks() != old.networks():
+        if self._networks.estimator is not None and new.networks() != old.networks():
             if (new.device, new.precision) != (old.device, old.precision):
                 choose_precision(new.precision, choose_device(new.device))
-            self._engine.exchange(new)
+            self._networks.exchange(new)
         self.parameters = new
         if self._outputs is not None and old.publish_markers and not new.publish_markers:
-            with self._engine.lock:
+            with self._networks.lock:
                 self._outputs.clear()
         self._camera.set_rectified(new.rectified)
         if self._inputs is not None:
@@ -351,9 +351,9 @@ class HandPoseNode(LifecycleNode):
         if self._inputs is not None:
             self._inputs.adapt()
         self._calibration.tick()
-        if failure := self._engine.failure():
+        if failure := self._networks.failure():
             error, kept = failure
-            sentence = f"the networks that were asked for cannot be loaded, the old ones go on: {error}"
+            sentence = f"cannot load the requested networks; keeping the current ones: {error}"
             self.get_logger().error(sentence)
             self._health.count("failed_load", sentence)
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in kept.networks().items()])
@@ -397,7 +397,7 @@ class HandPoseNode(LifecycleNode):
     def _report(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
 
-        inputs, estimator, now = self._inputs, self._engine.estimator, time.monotonic()
+        inputs, estimator, now = self._inputs, self._networks.estimator, time.monotonic()
         notes = [self._note] if self._note else []
         silence, lost = "", (0, 0)
         if inputs is not None:
@@ -421,7 +421,7 @@ class HandPoseNode(LifecycleNode):
             qos_mismatch=inputs.qos_mismatch if inputs else "",
             metric=self._metric,
             hand_size=self._calibration.state or self._hand_size(),
-            loading=self._engine.loading,
+            loading=self._networks.loading,
             notes=tuple(notes),
         )
         level, sentence, values = self._health.report(now, situation)

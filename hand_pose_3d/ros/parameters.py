@@ -22,7 +22,11 @@ from hand_pose_3d.settings import setting as _parameter
 from hand_pose_3d.settings import setting_name as ros_name
 from hand_pose_3d.smoothing import SmoothingConfig
 
-_SMOOTHING = SmoothingConfig()
+
+def _smoothing(name: str) -> Any:
+    """Parameter smoothing.NAME: the field of SmoothingConfig."""
+    (entry,) = (f for f in dataclasses.fields(SmoothingConfig) if f.name == name)
+    return dataclasses.field(default=entry.default, metadata={**entry.metadata, "name": f"smoothing.{name}"})
 
 
 @dataclass(frozen=True)
@@ -57,65 +61,18 @@ class NodeParameters:
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
     search: str = _parameter(
         "auto",
-        "How hard new hands are looked for: fast, one look an image, coarse and closer in turns, thorough all scales.",
+        "How new hands are searched for: fast, one pass an image, coarse and closer in turns, thorough all scales.",
         choices=("auto", "fast", "thorough"),
     )
 
-    smoothing_enabled: bool = _parameter(
-        _SMOOTHING.enabled, "Smooth followed hands with a One Euro filter.", name="smoothing.enabled"
-    )
-    smoothing_min_cutoff_hz: float = _parameter(
-        _SMOOTHING.min_cutoff_hz,
-        "Cutoff for a still hand: lower is steadier and later.",
-        name="smoothing.min_cutoff_hz",
-        unit="Hz",
-        low=0.01,
-        high=100.0,
-    )
-    smoothing_beta_px: float = _parameter(
-        _SMOOTHING.beta_px,
-        "Cutoff gained per hand size a second of motion in the image: higher is less late.",
-        name="smoothing.beta_px",
-        low=0.0,
-        high=1000.0,
-    )
-    smoothing_beta_pose: float = _parameter(
-        _SMOOTHING.beta_pose,
-        "The same for the fingers, per reference bone a second.",
-        name="smoothing.beta_pose",
-        low=0.0,
-        high=1000.0,
-    )
-    smoothing_beta_viewpoint: float = _parameter(
-        _SMOOTHING.beta_viewpoint,
-        "The same for the viewpoint, per radian a second.",
-        name="smoothing.beta_viewpoint",
-        low=0.0,
-        high=1000.0,
-    )
-    smoothing_beta_position: float = _parameter(
-        _SMOOTHING.beta_position,
-        "The same for the distance from the camera in metres, per share of it a second; its direction goes by beta_px.",
-        name="smoothing.beta_position",
-        low=0.0,
-        high=1000.0,
-    )
-    smoothing_speed_cutoff_hz: float = _parameter(
-        _SMOOTHING.speed_cutoff_hz,
-        "Cutoff of the estimate of speed.",
-        name="smoothing.speed_cutoff_hz",
-        unit="Hz",
-        low=0.01,
-        high=100.0,
-    )
-    smoothing_max_gap_s: float = _parameter(
-        _SMOOTHING.max_gap_s,
-        "A filter starts again after a longer time without a hand.",
-        name="smoothing.max_gap_s",
-        unit="s",
-        low=0.01,
-        high=60.0,
-    )
+    smoothing_enabled: bool = _smoothing("enabled")
+    smoothing_min_cutoff_hz: float = _smoothing("min_cutoff_hz")
+    smoothing_beta_px: float = _smoothing("beta_px")
+    smoothing_beta_pose: float = _smoothing("beta_pose")
+    smoothing_beta_viewpoint: float = _smoothing("beta_viewpoint")
+    smoothing_beta_position: float = _smoothing("beta_position")
+    smoothing_speed_cutoff_hz: float = _smoothing("speed_cutoff_hz")
+    smoothing_max_gap_s: float = _smoothing("max_gap_s")
 
     scale_source: str = _parameter(
         "auto",

@@ -20,7 +20,7 @@ some that drive a robot. The truth is in a JSON file beside each."""
 CLIPS = {"": CLIP, "clip": CLIP, "teleop_clip": TELEOP_CLIP}
 """By the name of the input."""
 
-PHOTO_RATE_HZ = 30.0
+PHOTO_RATE_HZ = 30.0  # of a photograph that is shown again and again
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_pictures(
 ) -> Pictures:
     """Pictures of an input: built in ('', 'clip', 'teleop_clip'), a file, or a camera as /dev/videoN, number or URL.
 
-    size: width and height that a camera is asked for. camera_file: YAML of camera_calibration. kind: 'camera', 'video'
+    size: width and height requested of a camera. camera_file: YAML of camera_calibration. kind: 'camera', 'video'
     or 'clip' insist on that; 'auto' takes what the name says. say: is told when a camera is lost and found. Raises
     InvalidInputError with one sentence when it cannot be opened or its first picture cannot be read.
     """
@@ -79,8 +79,7 @@ def _open_clip(clip: Path, camera: Camera | None) -> Pictures:
     truth = clip.with_suffix(".json")
     if not clip.is_file() or not truth.is_file():
         raise InvalidInputError(f"the built-in clip {clip} is missing: install the package again, or name a file")
-    fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
-    own = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
+    own = Camera(**json.loads(truth.read_text(encoding="utf-8"))["camera"])
     return Pictures("clip", lambda: Video(clip), Video(clip).fps, camera or own)
 
 

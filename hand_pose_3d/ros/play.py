@@ -25,7 +25,7 @@ from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 """What Python runs as the tracker."""
-_START_TIMEOUT_S = 300.0
+_START_TIMEOUT_S = 300.0  # for networks that load on a busy computer
 _LIST = ".hand_pose_3d_demo.json"
 """Names in the folder of results the files that the last run has left there."""
 

@@ -25,6 +25,8 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros import play
+from hand_pose_3d.ros.diagnostics import Diagnosis, parse, values_of
+from hand_pose_3d.ros.latency import cpu_seconds
 from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
@@ -72,7 +74,6 @@ class Moment:
     hand: np.ndarray
     cube_m: np.ndarray
     error_m: float
-    target_m: np.ndarray | None
 
 
 class TeleopDemo(play.Player):
@@ -95,7 +96,7 @@ class TeleopDemo(play.Player):
         self.reasons: list[tuple[float, str]] = []
         self.command_ms: list[tuple[float, float]] = []
         self.teleop_share = math.nan
-        self._values: dict[str, dict[str, str]] = {}
+        self._diagnosis: Diagnosis | None = None
         self._target: tuple[np.ndarray, np.ndarray] | None = None
         self._target_s = -math.inf
         self._opening_m: float | None = None
@@ -115,9 +116,9 @@ class TeleopDemo(play.Player):
         )
         self.start(tracker, teleop, ready=self._ready)
         self._stepped_s = begin_s = time.monotonic()
-        before_s = _processor_s(teleop.pid)
+        before_s = cpu_seconds(teleop.pid) or math.nan
         self.play(30.0 if self.pictures.live else 0.0, loop=False)
-        self.teleop_share = (_processor_s(teleop.pid) - before_s) / (time.monotonic() - begin_s)
+        self.teleop_share = ((cpu_seconds(teleop.pid) or math.nan) - before_s) / (time.monotonic() - begin_s)
         if not self.stamps_s:
             raise HandPoseError("no image arrived")
 
@@ -146,8 +147,7 @@ class TeleopDemo(play.Player):
         return str(path)
 
     def _ready(self) -> bool:
-        active = next(iter(self._values.get("hand_pose_3d", {}).values()), "") == "active"
-        return active and bool(self.clutch)
+        return self._diagnosis is not None and self._diagnosis.state == "active" and bool(self.clutch)
 
     # Topics
 
@@ -230,15 +230,13 @@ class TeleopDemo(play.Player):
             self.clutch.append((self._now_s(), message.data))
 
     def _on_diagnostics(self, message: Any) -> None:
-        for status in message.status:
-            node = status.name.partition(":")[0]
-            values = self._values[node] = {entry.key: entry.value for entry in status.values}
-            if node == "hand_teleop":
-                self.reasons.append((self._now_s(), values.get("last stop", "")))
-                delays = values.get("hands to command p50 / max (ms)", "")
-                if delays:
-                    median, most = map(float, delays.split(" / "))
-                    self.command_ms.append((median, most))
+        self._diagnosis = parse(message, "hand_pose_3d") or self._diagnosis
+        values = values_of(message, "hand_teleop")
+        if values:
+            self.reasons.append((self._now_s(), values["last stop"]))
+        if delays := values.get("hands to command p50 / max (ms)"):
+            median, most = map(float, delays.split(" / "))
+            self.command_ms.append((median, most))
 
     # The robot
 
@@ -260,7 +258,6 @@ class TeleopDemo(play.Player):
                 self.hand.data.qpos.copy(),
                 self.arm.cube_m,
                 math.nan if target is None or not engaged else float(np.linalg.norm(position - target[0])),
-                None if target is None else target[0],
             )
         )
         if not self.by_pinch and not engaged and now - self._asked_s > 0.5 and self._engage.service_is_ready():
@@ -375,15 +372,6 @@ def _decoded(coded: bytes) -> np.ndarray:
 
 def _seconds(stamp: Any) -> float:
     return stamp.sec + 1e-9 * stamp.nanosec
-
-
-def _processor_s(pid: int) -> float:
-    """Processor time of a process so far; NaN where the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return math.nan
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = play.NODE) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.settings import setting
+from hand_pose_3d.settings import number, setting
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
 
 ROBOT_HANDS = ("allegro", "shadow", "svh", "leap", "ability", "inspire", "panda")
@@ -47,31 +47,23 @@ class TeleopParameters(TeleoperationConfig):
     camera_roll_rad: float = _angle("The same, rotation about the base frame's x first.", "camera.roll")
     camera_pitch_rad: float = _angle("Then about its y.", "camera.pitch")
     camera_yaw_rad: float = _angle("Then about its z.", "camera.yaw")
-    max_transform_age_s: float = setting(
-        0.5,
-        "Moving frames that did not come for longer are not used.",
-        name="max_transform_age",
-        unit="s",
-        low=0.01,
-        high=10.0,
+    max_transform_age_s: float = number(
+        0.5, "Moving frames that did not come for longer are not used.", "max_transform_age", "s", 0.01, 10.0
     )
 
     clutch_pinch: bool = setting(True, "The other hand's pinch, held, closes the clutch.", name="clutch.pinch")
-    clutch_joy_button: int = setting(
-        -1,
-        "Button of sensor_msgs/Joy that closes the clutch while held; -1: none.",
-        name="clutch.joy_button",
-        low=-1,
-        high=100,
+    clutch_joy_button: int = number(
+        -1, "Button of sensor_msgs/Joy that closes the clutch while held; -1: none.", "clutch.joy_button", "", -1, 100
     )
 
     gripper_joint: str = setting("gripper", "Joint named in the gripper's JointTrajectory.", name="gripper.joint")
-    gripper_max_effort: float = setting(
+    gripper_max_effort: float = number(
         0.0,
         "Most effort in control_msgs/GripperCommand; 0 leaves it to the gripper.",
-        name="gripper.max_effort",
-        low=0.0,
-        high=1000.0,
+        "gripper.max_effort",
+        "",
+        0.0,
+        1000.0,
     )
 
     robot_hand: str = setting(
@@ -80,8 +72,8 @@ class TeleopParameters(TeleoperationConfig):
     robot_hand_urdf_folder: str = setting(
         "", "Folder of dex-retargeting's robot descriptions (dex-urdf).", name="robot_hand_urdf"
     )
-    robot_hand_speed_rad_s: float = setting(
-        3.0, "Most speed of the robot hand's joints.", name="robot_hand_speed", unit="rad/s", low=0.01, high=30.0
+    robot_hand_speed_rad_s: float = number(
+        3.0, "Most speed of the robot hand's joints.", "robot_hand_speed", "rad/s", 0.01, 30.0
     )
 
     def __post_init__(self) -> None:

@@ -18,12 +18,12 @@ from hand_pose_3d.conventions import mirror_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
-PACK_SIZE = 256
-PACK_MARGIN = 2.1
+PACK_SIZE = 256  # pixels of a stored crop
+PACK_MARGIN = 2.1  # its edge over the extent of the hand's keypoints
 HARD_NEGATIVE_MARGIN = 1.6
 """Edge of what is kept of a hard negative, a window without a hand, over that of the window."""
 HARD_NEGATIVES_FILE = "mistaken.npy"
-MIN_HAND_PX = 20
+MIN_HAND_PX = 20  # extent of keypoints; smaller hands are left out
 _NO_HAND = 0.004
 """Share of a window that may show hands for it to count as one without."""
 

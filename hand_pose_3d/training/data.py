@@ -74,8 +74,8 @@ def hand_like_windows(most: int | None = None) -> Callable[[np.ndarray], list[Cr
     def windows(image: np.ndarray) -> list[Crop]:
         if next(left, None) is None:
             return []
-        looks = family.looks(image.shape[1], image.shape[0], "thorough", 0)
-        return [d.crop(family.crop_size, 1.0) for d in family.detect(image, looks)[:_MOST_WINDOWS]]
+        passes = family.passes(image.shape[1], image.shape[0], "thorough", 0)
+        return [d.crop(family.crop_size, 1.0) for d in family.detect(image, passes)[:_MOST_WINDOWS]]
 
     return windows
 

@@ -22,12 +22,12 @@ from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
 from hand_pose_3d.windows import crop_from_pose
 
 SCENE_INPUT = 160
-"""Edge of a training image in pixels, about as many pixels as the coarsest look at a scene has at run time."""
+"""Edge of a training image in pixels, about as many pixels as the coarsest pass over a scene has at run time."""
 
 
 _LARGEST, _FAR_LARGER = 1.15, 1.7
 """A hand of up to the first times the input is to be found. From the second on its parts are no hands, since a coarser
-look sees it as a whole; between them nothing is asked."""
+pass sees it as a whole; between them nothing is asked."""
 
 
 @dataclass(frozen=True)

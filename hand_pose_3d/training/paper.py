@@ -18,6 +18,7 @@ from torch import nn
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import image_to_input
 from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.families import PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.networks import HandSegNet, PoseNet
 from hand_pose_3d.networks.lifting import LocalLifting, NearestNeighbourLifting, chain_from_keypoints
@@ -26,8 +27,9 @@ from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 from hand_pose_3d.skeleton import MIDDLE_MCP, NUM_KEYPOINTS, Side
 from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.training.scenes import HAND, Scenes
+from hand_pose_3d.windows import crop_authors
 
-CROP_PX = 256
+CROP_PX = PaperFamily.crop_size
 SIGMA_SHARE = 25 / CROP_PX
 """Width of the label maps exp(-d^2 / sigma^2) over the crop's edge."""
 
@@ -58,12 +60,11 @@ NO_AUGMENTATION = PaperAugmentation(0.0, 0.0)
 def training_crop(
     uv: np.ndarray, visible: np.ndarray, size: int, augmentation: PaperAugmentation, rng: np.random.Generator
 ) -> Crop:
-    """The authors' crop around a labelled hand: centred on the middle finger's base, of 256/10 to 256 source pixels."""
+    """The authors' crop around a labelled hand, with noise: of 256/10 to 256 source pixels."""
     center = uv[MIDDLE_MCP] + rng.normal(0, 1, 2) * augmentation.center_px
-    edge = 2 * float(np.abs(uv[visible] - center).max()) if visible.any() else 200.0
-    scale = np.clip(CROP_PX / np.clip(edge, 50, 500), 1, 10) * rng.uniform(1, augmentation.zoom)
+    side = crop_authors(center, uv[visible], CROP_PX).side / rng.uniform(1, augmentation.zoom)
     center = center + rng.normal(0, 1, 2) * augmentation.offset_px
-    return Crop((float(center[0]), float(center[1])), float(CROP_PX / scale), size)
+    return Crop((float(center[0]), float(center[1])), side, size)
 
 
 def label_maps(uv: torch.Tensor, visible: torch.Tensor, crop: int, size: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import INPUT_MEAN, image_to_input, rescale_pixels
+from hand_pose_3d.families import LiteFamily
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import augment
@@ -21,9 +22,7 @@ from hand_pose_3d.training.crops import HARD_NEGATIVE_MARGIN, PACK_SIZE, CropPac
 from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.windows import crop_from_pose
 
-CROP_SIZE = 160
-CROP_MARGIN = 1.3
-"""Edge of a crop over the extent of the hand's keypoints, at run time."""
+CROP_SIZE, CROP_MARGIN = LiteFamily.crop_size, LiteFamily.crop_margin
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,6 @@ class PoseAugmentation:
     any_turn: float = 0.25  # share of crops with any rotation (a first detection knows no direction)
     margin: tuple[float, float] = (1.1, 1.7)
     shift: float = 0.07  # standard deviation, share of the crop's edge
-    rough: float = 0.4  # share of crops as far off as windows about detections
-    rough_margin: tuple[float, float] = (0.85, 2.0)
-    rough_shift: float = 0.13
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     empty: float = 0.13  # share of crops that hold no hand

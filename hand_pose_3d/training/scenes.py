@@ -79,7 +79,7 @@ class ScenePack:
         )
 
 
-def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path, total: int | None = None) -> ScenePack:
+def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path) -> ScenePack:
     """Write a pack from (source, scene) pairs; images are made smaller where they are larger than LARGEST_SIDE."""
     import cv2
     from tqdm import tqdm
@@ -93,7 +93,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path,
     hands: dict[str, list[np.ndarray]] = {name: [] for name in ("keypoints_px", "sure", "right", "spread", "scene")}
     size = 0
     with (folder / "pixels.raw").open("wb") as raw:
-        for source, scene in tqdm(scenes, desc="packing scenes", unit="image", total=total):
+        for source, scene in tqdm(scenes, desc="packing scenes", unit="image"):
             rgbc, scale = scene.rgbc, min(1.0, LARGEST_SIDE / max(scene.rgbc.shape[:2]))
             if scale < 1:
                 inner = (round(rgbc.shape[1] * scale), round(rgbc.shape[0] * scale))

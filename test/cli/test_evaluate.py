@@ -84,12 +84,12 @@ def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
             "240x320",
             "0.724",
             "28.69",
-            "side told",
+            "given side",
             "camera frame",
         )
         for text in expected:
             assert text in result.output
-        assert "side told" not in evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left").output
+        assert "given side" not in evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left").output
 
 
 @pytest.mark.parametrize("dataset", ["rhd", "stb", "dexter", "freihand", "keypoints", "boxes"])

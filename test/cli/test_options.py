@@ -21,3 +21,8 @@ def test_defaults_are_the_estimators():
                 EstimatorConfig().changed({option.name: choice})
             with pytest.raises(InvalidInputError, match=", ".join(option.type.choices)):
                 EstimatorConfig().changed({option.name: "banana"})
+        if isinstance(option.type, click.IntRange | click.FloatRange):
+            for bound, beyond in ((option.type.min, -1), (option.type.max, 1)):
+                EstimatorConfig().changed({option.name: bound})
+                with pytest.raises(InvalidInputError, match=option.name):
+                    EstimatorConfig().changed({option.name: bound + beyond})

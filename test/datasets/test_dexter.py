@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hand_pose_3d.datasets.dexter import COLOUR_CAMERA, read_dexter, read_dexter_with_cuboids
+from hand_pose_3d.datasets.dexter import COLOUR_CAMERA, read_dexter
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import FINGERTIPS, Side
 
@@ -31,12 +31,6 @@ def test_fingertips_in_the_colour_camera(root):
     assert list(np.flatnonzero(labelled)) == [4, 8, 12, 20]
     np.testing.assert_array_equal(first.visible, labelled)
     np.testing.assert_allclose(first.keypoints_px[8], COLOUR_CAMERA.project(first.keypoints_m[8]))
-
-
-def test_cuboid_corners(root):
-    _, cuboid = read_dexter_with_cuboids(root, ("Grasp1",))[1]
-    assert cuboid.corners_m.shape == (3, 3)
-    assert np.isfinite(cuboid.corners_m[:2]).all() and np.isnan(cuboid.corners_m[2]).all()
 
 
 def test_tips_outside_the_image_are_not_visible(root):

@@ -41,20 +41,12 @@ def test_order_unit_and_side(root):
 
 
 def test_right_camera_sees_the_hand_a_baseline_further_left(root):
-    left, right = read_stb(root, cameras=["left"])[1], read_stb(root, cameras=["right"])[1]
+    left, right = read_stb(root)[1:4:2]
+    assert [sample.image_path.name for sample in (left, right)] == ["BB_left_1.png", "BB_right_1.png"]
     np.testing.assert_allclose(left.keypoints_m - right.keypoints_m, np.tile([BASELINE_M, 0, 0], (21, 1)), atol=1e-12)
     disparity = left.keypoints_px - right.keypoints_px
     np.testing.assert_allclose(disparity[:, 0], CAMERA.fx * BASELINE_M / left.keypoints_m[:, 2])
     np.testing.assert_allclose(disparity[:, 1], 0, atol=1e-9)
-
-
-def test_wrist_is_beyond_the_palm(root):
-    palm, wrist = read_stb(root)[0], read_stb(root, wrist=True)[0]
-    assert not wrist.palm
-    ring = KEYPOINT_NAMES.index("ring_mcp")
-    np.testing.assert_allclose(0.5 * (wrist.keypoints_m[0] + wrist.keypoints_m[ring]), palm.keypoints_m[0])
-    np.testing.assert_array_equal(wrist.keypoints_m[1:], palm.keypoints_m[1:])
-    np.testing.assert_allclose(wrist.keypoints_px[0], CAMERA.project(wrist.keypoints_m[0]))
 
 
 def test_sequences_in_the_root_are_found_too(root):
@@ -69,8 +61,6 @@ def test_what_is_missing_is_named(root):
         read_stb(root)
     with pytest.raises(InvalidInputError, match=r"B2Counting_BB.mat"):
         read_stb(root, "training")
-    with pytest.raises(InvalidInputError, match="'top'"):
-        read_stb(root, cameras=["top"])
     (root / "labels/B1Counting_BB.mat").write_bytes(b"not a matrix")
     with pytest.raises(InvalidInputError, match="not an STB label file"):
         read_stb(root)

@@ -166,7 +166,7 @@ def test_the_wrist_is_placed_anew_by_each_source_of_scale(tmp_path):
         assert distance == pytest.approx(away) and stddev > 0
         assert error / away == pytest.approx(expected, abs=0.02)
     result = report.paper("rhd", matches)
-    everywhere, row = result.figures["wrist_assumed"]
+    everywhere, row = result.metrics["wrist_assumed"]
     assert (everywhere["from_m"], everywhere["to_m"], everywhere["hands"]) == (0, None, 1)
     assert (row["from_m"], row["to_m"], row["inside_2_sigma"]) == (0.5, 0.8, 1)
     assert "ASSUMED, 0.5 to 0.8 m" in result.text() and "ASSUMED, 0 m and more" in result.text()
@@ -242,12 +242,12 @@ def test_photographs_report():
     table = result.text()
     row = next(line for line in table.splitlines() if line.startswith("2D median px"))
     assert row.split()[-2:] == ["3.00", "6.20"] and "MediaPipe Hands" in table
-    assert result.figures["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
+    assert result.metrics["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
     assert len(result.curves) == 3
-    assert report.photographs(matches).figures["detection"]["answered"] == 0.5
+    assert report.photographs(matches).metrics["detection"]["answered"] == 0.5
 
 
-def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
+def test_given_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((320, 320, 3), np.uint8))
     samples = [labelled(0, side, image_path=tmp_path / "a.png") for side in (Side.LEFT, Side.RIGHT)]
     asked = []
@@ -269,10 +269,10 @@ def test_told_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):
     told = matching.run_with_sides(estimator, matches)
     assert asked == ["auto", "auto", "right"] and estimator.config.hand_side == "auto"
     assert told[0] is matches[0] and told[1].hand.side == Side.RIGHT
-    result = report.paper("rhd", matches, told_sides=told)
-    assert result.figures["3d_true_scale_side_told"]["median"] < 1e-6 < 1 < result.figures["3d_true_scale"]["median"]
-    assert result.text().count("28.69") == 2 and "side told  AUC 20-50 mm" in result.text()
-    assert "side told" not in report.paper("rhd", matches).text()
+    result = report.paper("rhd", matches, given_sides=told)
+    assert result.metrics["3d_true_scale_side_told"]["median"] < 1e-6 < 1 < result.metrics["3d_true_scale"]["median"]
+    assert result.text().count("28.69") == 2 and "given side  AUC 20-50 mm" in result.text()
+    assert "given side" not in report.paper("rhd", matches).text()
 
 
 def test_paper_report_prints_published_rows():
@@ -283,15 +283,15 @@ def test_paper_report_prints_published_rows():
     table = result.text()
     for figure in ("0.724", "0.679", "35.61", "0.603"):
         assert figure in table
-    assert result.figures["2d_true_crops"]["median"] == pytest.approx(1)
-    assert result.figures["2d_full"]["median"] == pytest.approx(2)
+    assert result.metrics["2d_true_crops"]["median"] == pytest.approx(1)
+    assert result.metrics["2d_full"]["median"] == pytest.approx(2)
     # 320 px wide stays 320, so a shift along u keeps its length; along v it shrinks to three quarters.
-    assert result.figures["2d_full_240x320"]["median"] == pytest.approx(2)
+    assert result.metrics["2d_full_240x320"]["median"] == pytest.approx(2)
     assert protocols.errors_px(matches, scale_uv=(0.5, 1))[0, 0] == pytest.approx(1)
     stb = report.paper("stb", matches)
     for name in ("PSO", "ICPPSO", "CHPR"):
         assert name in stb.text()
-    assert stb.figures["3d_true_scale"]["auc_20_50"] == pytest.approx(1)
+    assert stb.metrics["3d_true_scale"]["auc_20_50"] == pytest.approx(1)
     assert {reference.name for curve in stb.curves for reference in curve.references} >= {"PSO", "ICPPSO", "CHPR"}
 
 

@@ -54,7 +54,7 @@ class Tracker:
     def reset(self):
         self.resets += 1
 
-    def __call__(self, image, camera, stamp_s):
+    def __call__(self, image, *, camera=None, stamp_s=None):
         assert camera == CAMERA
         return self.hands[round(stamp_s * FPS)]
 

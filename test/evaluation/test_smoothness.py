@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hand_pose_3d.evaluation.smoothness import Noise, figures, jitter, lag_s, plot, simulate, still, waving
+from hand_pose_3d.evaluation.smoothness import Noise, jitter, jitter_and_lag, lag_s, plot, simulate, still, waving
 from hand_pose_3d.smoothing import SmoothingConfig
 
 QUIET = Noise(0, 0, 0)
@@ -25,7 +25,7 @@ def test_without_noise_the_placed_hand_is_the_truth():
 
 
 def test_smoothing_about_halves_the_jitter_at_a_frame_of_lag():
-    found = figures()  # half of the noise is that of the frame before, which no filter takes for noise
+    found = jitter_and_lag()  # half of the noise is that of the frame before, which no filter takes for noise
     assert found["jitter smooth [px]"] < 0.6 * found["jitter raw [px]"]
     assert found["jitter smooth [mm]"] < 0.55 * found["jitter raw [mm]"]
     for frequency in ("0.5", "1", "2"):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hand_pose_3d.rendering import pose
+from hand_pose_3d.rendering.arm_kinematics import reach
 from hand_pose_3d.rendering.assemble import assemble
-from hand_pose_3d.rendering.postures import POSTURES, reach
+from hand_pose_3d.rendering.postures import POSTURES
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.skeleton import Side
 

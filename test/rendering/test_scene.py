@@ -13,7 +13,7 @@ from hand_pose_3d.rendering.background import (
 from hand_pose_3d.rendering.camera_effects import apply_camera_effects
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
-from hand_pose_3d.rendering.objects import SHAPES, unit_shape
+from hand_pose_3d.rendering.objects import unit_shape
 from hand_pose_3d.rendering.rasteriser import Rasteriser
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.skeleton import Side
@@ -77,7 +77,7 @@ def test_harmonics_give_back_the_irradiance_of_an_even_sky_and_turn_with_the_cam
     )
 
 
-@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("kind", ["cylinder", "box", "ball"])
 def test_shapes_are_closed_and_face_outwards(kind):
     vertices, normals, _, faces = unit_shape(kind)
     a, b, c = (vertices[faces[:, k]] for k in range(3))

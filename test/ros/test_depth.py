@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
-from hand_pose_3d.ros.depth import DepthImages, check_registered, read_depth, what_was_used
+from hand_pose_3d.ros.depth import DepthImages, check_registered, checked_depth, what_was_used
 from hand_pose_3d.skeleton import Side
 
 CAMERA = Camera(500, 500, 320, 240)
@@ -112,13 +112,13 @@ def message(values, encoding, frame_id="camera"):
 )
 def test_depth_without_a_value_or_in_another_unit_is_refused(values, encoding, says):
     with pytest.raises(InvalidInputError, match=says):
-        read_depth(message(values, encoding))
+        checked_depth(message(values, encoding))
 
 
 def test_depth_out_of_doors_is_read():
     values = np.full((40, 40), 300, "<f4")
     values[5:20, 5:20] = 0.5
-    assert np.nanmin(read_depth(message(values, "32FC1"))) == 0.5
+    assert np.nanmin(checked_depth(message(values, "32FC1"))) == 0.5
 
 
 def test_depth_has_to_be_registered():

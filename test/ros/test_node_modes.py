@@ -151,7 +151,7 @@ def test_networks_that_do_not_load_are_reported_and_the_old_ones_stay(client, st
     request = GetParameters.Request(names=["weights"])
     assert client.call(GetParameters, "~/get_parameters", request).values[0].string_value == ""  # the truth
     _, output = process.stop()
-    assert "the old ones go on" in output and "Traceback" not in output
+    assert "keeping the current ones" in output and "Traceback" not in output
 
 
 def test_networks_that_are_not_wanted_any_more_are_not_used(client, start_node, tmp_path):

@@ -19,8 +19,9 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.training import photographs
 from hand_pose_3d.training.crops import PACK_SIZE, with_pose
 from hand_pose_3d.training.handsegnet import SceneSampler
-from hand_pose_3d.training.photographs import agree, label, pack_photographs, read_photographs, views
+from hand_pose_3d.training.photographs import pack_photographs, read_photographs
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
+from hand_pose_3d.training.teacher import agree, label, views
 
 Folder = Callable[..., tuple[Path, Path]]
 WIDTH, HEIGHT = 640, 480

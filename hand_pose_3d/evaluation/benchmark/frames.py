@@ -15,9 +15,9 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.images import Video
 
 CLIP = Path(__file__).resolve().parents[2] / "data" / "clip.mp4"
-SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))
-HANDS = (1, 2, 3, 4)
-_DISTINCT_NOISE = 16
+SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))  # (width, height), pixels
+HANDS = (1, 2, 3, 4)  # in one image
+_DISTINCT_NOISE = 16  # frames, which come again
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,7 @@ def read_clip(count: int, path: Path = CLIP) -> Clip | None:
     truth = path.with_suffix(".json")
     if not path.is_file() or not truth.is_file():
         return None
-    fields = json.loads(truth.read_text(encoding="utf-8"))["camera"]
-    camera = Camera(**{**fields, "distortion": tuple(fields.get("distortion", ()))})
+    camera = Camera(**json.loads(truth.read_text(encoding="utf-8"))["camera"])
     frames, times = [], []
     start = time.perf_counter()
     for frame in islice(Video(path), count):
@@ -61,10 +60,10 @@ def resized(clip: Clip, size: tuple[int, int]) -> Clip:
     height, width = clip.frames[0].shape[:2]
     if (width, height) == size:
         return clip
-    way = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
     return replace(
         clip,
-        frames=[cv2.resize(frame, size, interpolation=way) for frame in clip.frames],
+        frames=[cv2.resize(frame, size, interpolation=interpolation) for frame in clip.frames],
         camera=clip.camera.scaled(size[0] / width, size[1] / height),
     )
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.protocols import VideoEstimator
+from hand_pose_3d.interfaces import VideoEstimator
 
 END_TO_END = "end_to_end"
 OTHER = "other"
 """What an estimator spends outside the stages that it times itself."""
 
-_LEAST_FRAMES = 5
+_LEAST_FRAMES = 5  # of a pass, however long they take
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
-from hand_pose_3d.rendering.scene import Clothing, HandInstance, Person, SkinLook
+from hand_pose_3d.rendering.scene import Clothing, HandInstance, Person, Skin
 from hand_pose_3d.rendering.source import Source
 
 
@@ -38,7 +38,7 @@ def dress(
     )
 
 
-def sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
+def sample_skin(rng: np.random.Generator, source: Source) -> Skin:
     tone = float(rng.random())
     base = skin_tone(tone) * np.exp(rng.normal(0, 0.05, 3))
     textures = source.skins
@@ -49,7 +49,7 @@ def sample_skin(rng: np.random.Generator, source: Source) -> SkinLook:
         if painted
         else base * [1.02, 0.9, 0.92] * 0.75 + 0.25 * np.array([0.8, 0.55, 0.5])
     )
-    return SkinLook(
+    return Skin(
         tone=tone,
         base=base,
         texture=texture,

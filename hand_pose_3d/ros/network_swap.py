@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from hand_pose_3d.calibration import CalibrationResult
-from hand_pose_3d.protocols import NodeEstimator
+from hand_pose_3d.interfaces import NodeEstimator
 from hand_pose_3d.ros.parameters import NodeParameters
 
 EstimatorFactory = Callable[[NodeParameters], NodeEstimator]
@@ -19,7 +19,7 @@ def build_estimator(parameters: NodeParameters) -> NodeEstimator:
     return HandPoseEstimator(**parameters.estimator_settings())
 
 
-class Engine:
+class SwappableEstimator:
     """Holds the estimator. Whoever uses it holds `lock`, so that it is not exchanged in the middle of an image."""
 
     def __init__(self, factory: EstimatorFactory) -> None:
