@@ -309,7 +309,10 @@ class Teleoperation:
         velocity, turn = self._wanted(last, dt) if follow else (np.zeros(3), np.zeros(3))
         brake = c.max_acceleration_m_s2 / math.sqrt(3)
         low, high = c.box_m
-        walls = (-wall_speed(last.position_m - low, brake, dt), wall_speed(high - last.position_m, brake, dt))
+        walls = (
+            [-wall_speed(distance, brake, dt) for distance in (last.position_m - low).tolist()],
+            [wall_speed(distance, brake, dt) for distance in (high - last.position_m).tolist()],
+        )
         velocity = next_velocity(
             last.velocity_m_s,
             velocity,

@@ -49,8 +49,8 @@ def quaternion(rotation: np.ndarray) -> np.ndarray:
         (c + g, f + h, 1 - a - e + i, d - b),
         (h - f, c - g, d - b, 1 + a + e + i),
     )
-    xyzw = np.array(max(enumerate(rows), key=lambda row: row[1][row[0]])[1])
-    return math.copysign(1, xyzw[3]) * xyzw / np.linalg.norm(xyzw)
+    xyzw = max(enumerate(rows), key=lambda row: row[1][row[0]])[1]
+    return np.array(xyzw) / math.copysign(math.hypot(*xyzw), xyzw[3])
 
 
 def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> Any:

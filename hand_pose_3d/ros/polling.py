@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-PERIOD_S = 0.0025
+PERIOD_S = 0.004
 """How often a node looks for messages: they wait for half of it in the mean."""
-_SERVICES_EVERY_S = 0.05
+_SERVICES_EVERY_S = 0.1
 
 
 class Poller:
@@ -25,7 +25,7 @@ class Poller:
         self._served_s = 0.0
 
     def wait(self, until_s: float) -> None:
-        """Take messages as they come until that time of time.monotonic, services and timers 20 times a second."""
+        """Take messages as they come until that time of time.monotonic, services and timers 10 times a second."""
         while True:
             for subscription in self._node.subscriptions:
                 while (taken := subscription.handle.take_message(subscription.msg_type, subscription.raw)) is not None:
