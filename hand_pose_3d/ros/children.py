@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import TextIO
 
 from hand_pose_3d.ros.share import find_share, log_somewhere, profile_environment
 
 
 class Children:
-    """Processes that end with this one."""
+    """Processes that end with this one. stdout: where theirs goes, None for this one's."""
 
-    def __init__(self) -> None:
+    def __init__(self, stdout: TextIO | None = None) -> None:
+        self._stdout = stdout
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(
@@ -28,8 +30,9 @@ class Children:
             if value != "":
                 command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
         # A group of its own, so that Ctrl-C reaches the parent alone, which then ends the others in order.
-        self._processes.append(subprocess.Popen(command, text=True, start_new_session=True))
-        return self._processes[-1]
+        process = subprocess.Popen(command, stdout=self._stdout, text=True, start_new_session=True)
+        self._processes.append(process)
+        return process
 
     def stop(self) -> None:
         """End all of them, those that do not listen after five seconds."""
@@ -41,6 +44,7 @@ class Children:
                 process.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
 
 
 def quiet_environment() -> None:

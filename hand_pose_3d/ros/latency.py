@@ -10,13 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +23,7 @@ from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.children import quiet_environment
+from hand_pose_3d.ros.children import Children, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE
@@ -67,25 +64,6 @@ def cpu_seconds(pid: int) -> float | None:
         return None
     fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def _process(program: Sequence[str], **parameters: object) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, *program, "--ros-args"]
-    for name, value in parameters.items():
-        command += ["-p", f"{name}:={json.dumps(value)}"]
-    # What the processes say goes to standard error: standard output holds the figures.
-    process = subprocess.Popen(command, stdout=sys.stderr, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class Listener:
@@ -148,35 +126,35 @@ def run(
 ) -> dict[str, Any]:
     """Figures of one run. source, node: parameters of the two. Raises HandPoseError if one of them fails."""
     begin = time.monotonic()
-    listener = Listener()
+    # What the processes say goes to standard error: standard output holds the figures.
+    listener, children = Listener(), Children(sys.stderr)
     try:
-        with ExitStack() as stack:
-            worker = stack.enter_context(_process(program, **node))
-            while not listener.hears_the_node():
-                if worker.poll() is not None:
-                    raise HandPoseError("the node did not start; what it said stands above")
-                if time.monotonic() - begin > _START_TIMEOUT_S:
-                    raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
-                listener.spin(0.02)
-            ready_s = time.monotonic() - begin
-            before, began = cpu_seconds(worker.pid), time.monotonic()
-            # The input begins when the node has found its images, and the listener their camera_info.
-            parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
-            parameters |= {"wait_for": 1, "wait_for_info": 2}
-            images = stack.enter_context(_process(_SOURCE, **parameters))
-            early = memory_mb(worker.pid)
-            while images.poll() is None:
-                if time.monotonic() - began < _WARM_UP_S + 0.1 * seconds:
-                    early = memory_mb(worker.pid)
-                if worker.poll() is not None:
-                    raise HandPoseError("the node ended before its input did")
-                listener.spin(0.1)
-            if images.returncode:
-                raise HandPoseError("the image source failed")
-            after, took = cpu_seconds(worker.pid), time.monotonic() - began
-            listener.spin(1.5)
-            memory = memory_mb(worker.pid)
+        worker = children.start(program, node)
+        while not listener.hears_the_node():
+            if worker.poll() is not None:
+                raise HandPoseError("the node did not start; what it said stands above")
+            if time.monotonic() - begin > _START_TIMEOUT_S:
+                raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
+            listener.spin(0.02)
+        ready_s = time.monotonic() - begin
+        before, began = cpu_seconds(worker.pid), time.monotonic()
+        # The input begins when the node has found its images, and the listener their camera_info.
+        parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
+        images = children.start(_SOURCE, parameters, wait_for=1, wait_for_info=2)
+        early = memory_mb(worker.pid)
+        while images.poll() is None:
+            if time.monotonic() - began < _WARM_UP_S + 0.1 * seconds:
+                early = memory_mb(worker.pid)
+            if worker.poll() is not None:
+                raise HandPoseError("the node ended before its input did")
+            listener.spin(0.1)
+        if images.returncode:
+            raise HandPoseError("the image source failed")
+        after, took = cpu_seconds(worker.pid), time.monotonic() - began
+        listener.spin(1.5)
+        memory = memory_mb(worker.pid)
     finally:
+        children.stop()
         listener.close()
     said = listener.diagnosis
     return {
