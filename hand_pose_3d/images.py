@@ -299,6 +299,14 @@ class LiveCamera:
         raise InvalidInputError(f"camera {self.name} is lost: {reason}")
 
 
+def open_source(camera: str, size: tuple[int, int], say: Callable[[str], None]) -> LiveCamera | Video:
+    """A camera or a stream by its number, device or URL, or a video file in its place. Raises InvalidInputError."""
+    path = local_path(camera)
+    if path is not None and not camera.isdigit() and path.is_file():
+        return Video(path)
+    return LiveCamera(camera, size, say)
+
+
 def open_camera(camera: str, size: tuple[int, int]) -> Any:
     """An open cv2.VideoCapture of a number, a device or a stream.
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / "hand_pose_3d"
 
 FOUNDATION = {"__init__", "conventions", "errors", "skeleton", "geometry", "camera", "hands"}
 TOP = {"estimator", "training", "evaluation"}
-SHELLS = {"cli", "ros"}
+SHELLS = {"cli", "lerobot", "ros"}
 
 
 def rank(component):
@@ -91,8 +91,9 @@ def test_arrows_point_from_shells_to_foundation():
         ("networks", {"rendering", "datasets", "tracking", "placement", "drawing"}),
         ("rendering", {"networks"}),
         ("datasets", {"networks", "rendering"}),
-        ("ros", {"cli", "training", "rendering"}),
-        ("cli", {"ros"}),
+        ("ros", {"cli", "lerobot", "training", "rendering"}),
+        ("cli", {"lerobot", "ros"}),
+        ("lerobot", {"cli", "ros", "training", "rendering"}),
     ],
 )
 def test_neighbours_do_not_reach_across(source, forbidden):
@@ -119,6 +120,7 @@ def test_no_component_depends_on_itself_by_a_detour():
         ({"rclpy", "launch", "launch_ros", "cv_bridge", "rosbags", "tf2_ros", "tf_transformations"}, "ros"),
         ({"moderngl", "anny", "bpy"}, "rendering"),
         ({"click"}, "cli"),
+        ({"lerobot"}, "lerobot"),
         ({"mujoco", "mink"}, "simulation"),
     ],
 )

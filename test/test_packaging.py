@@ -79,7 +79,7 @@ WITHOUT_KEY = {"onnx", "safetensors"}
 """config/install_python.sh installs these."""
 OPTIONAL = {
     *("anny", "bpy", "mathutils", "moderngl", "fpng", "PIL", "trimesh", "matplotlib", "tflite", "mediapipe"),
-    *("dex_retargeting", "rerun", "mujoco", "mink"),
+    *("dex_retargeting", "rerun", "mujoco", "mink", "lerobot"),
 }
 """For training, rendering and viewing: extras of pip."""
 NOT_IMPORTED = {"rosidl_default_runtime": "what the messages link", "rviz2": "a program"}

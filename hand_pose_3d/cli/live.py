@@ -48,6 +48,7 @@ def command(
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.estimator import HandPoseEstimator
+    from hand_pose_3d.images import open_source
     from hand_pose_3d.outputs import check_target
 
     if save and viewer != "rerun":
@@ -55,23 +56,13 @@ def command(
     if save:
         check_target(save)
     intrinsics = Camera.from_yaml(calibration) if calibration else None
-    source = _open(camera, _parse_size(size))
+    source = open_source(camera, _parse_size(size), lambda text: click.echo(one_line(text), err=True))
     try:
         show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
         estimator = HandPoseEstimator(tracking=True, **options)
         _follow(source, estimator, intrinsics, show, frames)
     finally:
         source.close()
-
-
-def _open(camera: str, size: tuple[int, int]) -> LiveCamera | Video:
-    """A camera or a stream, or a video in its place."""
-    from hand_pose_3d.images import LiveCamera, Video, local_path
-
-    path = local_path(camera)
-    if path is not None and not camera.isdigit() and path.is_file():
-        return Video(path)
-    return LiveCamera(camera, size, lambda text: click.echo(one_line(text), err=True))
 
 
 def _parse_size(text: str) -> tuple[int, int]:
