@@ -52,7 +52,7 @@ class Pyramid(nn.Module):
 
 
 class SceneMaps(NamedTuple):
-    """Answer of LiteHandSegNet for cells of 4 x 4 pixels, each (N, C, H/4, W/4).
+    """Output of LiteHandSegNet for cells of 4 x 4 pixels, each (N, C, H/4, W/4).
 
     mask: scores of background and hand. centre: (C = 1) logit that a hand's middle lies in the cell. extent: (1) log of
     the hand's extent over 16 pixels. direction: (2) sine and cosine of the angle by which it is turned clockwise, 0
@@ -102,7 +102,7 @@ class LiteHandSegNet(nn.Module):
 
 
 class LitePose(NamedTuple):
-    """Answer of LitePoseNet. score_maps: logits of each stage, last is best, (N, 21, S/4, S/4); side_logit: (N,)
+    """Output of LitePoseNet. score_maps: logits of each stage, last is best, (N, 21, S/4, S/4); side_logit: (N,)
     positive for a right hand; presence_logit: (N,) positive where the crop holds a hand."""
 
     score_maps: tuple[torch.Tensor, ...]
@@ -151,7 +151,7 @@ class LitePoseNet(nn.Module):
         # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
         self.score_calibration: torch.Tensor
         self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
-        # Hand score = sigmoid(a + b * presence logit + c * mean keypoint score), fitted on answers of the pipeline.
+        # Hand score = sigmoid(a + b * presence logit + c * mean keypoint score), fitted on predictions of the pipeline.
         self.presence_calibration: torch.Tensor
         self.register_buffer("presence_calibration", torch.tensor([0.0, 1.0, 0.0]))
 
@@ -159,7 +159,7 @@ class LitePoseNet(nn.Module):
         return self.read(*self.trunk(crop + INPUT_MEAN))
 
     def read(self, maps: list[torch.Tensor], pooled: torch.Tensor) -> LitePose:
-        """The answer from the trunk's features."""
+        """The output from the trunk's features."""
         fine = self.pyramid(maps)
         first = self.first(fine)
         second = self.second(self.refine(F.relu(self.mix(torch.cat([first, fine], 1)))))
@@ -199,8 +199,8 @@ class _Block(nn.Module):
 class LiteLifting(nn.Module):
     """Canonical pose and viewpoint from score maps: the roles of PosePrior and ViewpointNet in one small network.
 
-    It reads a map as what it says, a position and a doubt, and sees every hand as a left one: the image of a right
-    hand is mirrored, which is where the side enters.
+    It reads a map as what it says, a position and its uncertainty, and sees every hand as a left one: the image of a
+    right hand is mirrored, which is where the side enters.
     """
 
     def __init__(self, width: int = 512, depth: int = 3) -> None:
@@ -238,7 +238,7 @@ class LiteLifting(nn.Module):
 
 
 def lifting_maps(uv: torch.Tensor, spread: torch.Tensor, size: int = 32) -> torch.Tensor:
-    """Score maps for the lifting networks: a Gaussian a keypoint at its position, as wide as its doubt.
+    """Score maps for the lifting networks: a Gaussian a keypoint at its position, as wide as its uncertainty.
 
     uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); spread: (N, K), same unit. Returns (N, K, size, size),
     1 at the peak as the paper's maps. Maps of any resolution thus look alike to PosePrior.

@@ -58,11 +58,11 @@ class CropReader(nn.Module):
 
     def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
         dtype = self.pose.first.weight.dtype
-        answer = self.pose(image_to_input(crops, dtype))
-        maps = answer.score_maps[-1].float()
+        output = self.pose(image_to_input(crops, dtype))
+        maps = output.score_maps[-1].float()
         found, spread = soft_argmax(maps)
         uv, spread = to_unit(found, maps.shape[-1]), spread / maps.shape[-1]
-        right = answer.side_logit.float().sigmoid()
+        right = output.side_logit.float().sigmoid()
         is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
         hand_side = torch.stack([1 - is_right, is_right], 1)
         lifted = self.lifting.read(uv, spread, hand_side)
@@ -70,5 +70,5 @@ class CropReader(nn.Module):
         a, b = self.pose.score_calibration[0].float(), self.pose.score_calibration[1].float()
         scores = torch.sigmoid(a - b * spread)
         a, b, c = self.pose.presence_calibration.float()
-        presence = torch.sigmoid(a + b * answer.presence_logit.float() + c * scores.mean(1))
+        presence = torch.sigmoid(a + b * output.presence_logit.float() + c * scores.mean(1))
         return CropReading(uv, scores, right, presence, lifted.canonical, lifted.rotation)
