@@ -1,6 +1,7 @@
 """Settings of all tests: a slow machine is no failure, and the same examples are drawn in every run."""
 
 import inspect
+import os
 import signal
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import settings
 
 settings.register_profile("hand_pose_3d", deadline=None, derandomize=True)
 settings.load_profile("hand_pose_3d")
+
+if not os.environ.get("DISPLAY"):
+    os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported, which is when the first test needs it
 
 # Before 8.2 click's runner has either an output with stderr in it or a stderr; since then it has both.
 if "mix_stderr" in inspect.signature(CliRunner).parameters:

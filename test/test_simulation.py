@@ -14,8 +14,6 @@ from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.skeleton import Side
 
 DT = 0.01
-if not os.environ.get("DISPLAY"):
-    os.environ.setdefault("MUJOCO_GL", "egl")  # read when MuJoCo is imported
 
 
 def test_what_is_missing_is_said(monkeypatch):
