@@ -1,6 +1,6 @@
-"""Reading pictures, videos and cameras, with one sentence about what is wrong with a bad one.
+"""Image files: finding those that a user names, and reading them, with one sentence about what is wrong with a bad one.
 
-Python opens files, and OpenCV is given their content or an ASCII name: a name may be any that the system allows.
+Python opens the files and OpenCV decodes their content, so that a name may be any that the system allows.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ import glob
 import os
 import re
 import stat
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -19,7 +17,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import numpy as np
 
 from hand_pose_3d import encoded_images
-from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, be_quiet, decode_image, decode_raw, image_format
+from hand_pose_3d.encoded_images import HEAD, decode_image, decode_raw, image_format
 from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
@@ -28,13 +26,6 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 """Schemes of URLs that a camera may have."""
-
-_DAMAGED_IN_A_ROW = 300
-"""Failed reads of a video after which it is over; behind its end they take no time."""
-
-_FAILURES_BEFORE_REOPENING = 5  # failed reads in a row
-_LOST_CAMERA_S = 30.0
-"""How long a camera that gives nothing is opened again and again."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -46,7 +37,7 @@ def read_image(path: str | Path) -> np.ndarray:
     import cv2
 
     path = Path(path)
-    data = _read(path)
+    data = read_bytes(path)
     try:
         return cv2.cvtColor(decode_image(data), cv2.COLOR_BGR2RGB)
     except InvalidInputError as error:
@@ -55,7 +46,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_pixels(path: str | Path, flags: int) -> np.ndarray:
     """An image file as OpenCV decodes it with these IMREAD flags. Raises InvalidInputError."""
-    data = _read(Path(path))
+    data = read_bytes(Path(path))
     image = decode_raw(data, flags)
     if image is None:
         raise InvalidInputError(f"{path} is not an image that OpenCV can decode ({len(data)} bytes)")
@@ -82,92 +73,22 @@ def as_rgb8(image: Any) -> np.ndarray:
     return image if image.shape[2] == 3 else np.ascontiguousarray(image[..., :3])
 
 
-def is_video(path: str | Path) -> bool:
-    """Whether a file is to be read as a video: by its content, whatever its name.
-
-    Raises InvalidInputError if it cannot be read or is neither a known picture nor a video.
-    """
-    path = Path(path)
-    head = _read(path, HEAD)
-    if image_format(head):
-        return image_format(head) == "JPEG" and encoded_images.is_motion_jpeg(_read(path))
-    if encoded_images.is_video(head):
-        return True
+def read_bytes(path: Path, count: int = -1) -> bytes:
+    """The first `count` bytes of a file, or all. Raises InvalidInputError, also for devices, pipes and folders."""
     try:
-        Video(path).close()
-    except InvalidInputError as error:
-        size = path.stat().st_size
-        raise InvalidInputError(
-            f"{path} is not an image and not a video that OpenCV can decode ({size} bytes)"
-        ) from error
-    return True
-
-
-class Video:
-    """Frames of a video file, one after another, as (H, W, 3) uint8 RGB.
-
-    fps: frames a second, 30 where the file does not say; count: 0 when unknown; time_s: the container's time of the
-    frame that was given last; index: its number in the file; damaged: numbers of the frames that were left out so
-    far. Raises InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        import cv2
-
-        self.path = Path(path)
-        self.damaged: list[int] = []
-        self.index, self.time_s = -1, 0.0
-        self._capture = _open_video(self.path)
-        width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        self._first = self._next() if max(width, height) <= MAX_SIDE else None
-        if self._first is None:
-            self.close()
-            raise InvalidInputError(f"{self.path} is not a video that OpenCV can decode")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 30.0
-        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self
-
-    def __next__(self) -> np.ndarray:
-        import cv2
-
-        frame, self._first = (self._next() if self._first is None else self._first), None
-        if frame is None:
-            self.close()
-            raise StopIteration
-        at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
-        if self.index < 0:
-            self.time_s = at if np.isfinite(at) else 0.0
-        else:
-            # A container without times, or with damaged ones, is taken to be regular.
-            self.time_s = at if np.isfinite(at) and at > self.time_s else self.time_s + 1 / self.fps
-        self.index = self._read_count - 1
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._capture.release()
-
-    _read_count = 0
-
-    def _next(self) -> np.ndarray | None:
-        """The next frame that can be decoded, BGR; None at the end."""
-        import cv2
-
-        failed: list[int] = []
-        while len(failed) < _DAMAGED_IN_A_ROW:
-            try:
-                ok, frame = self._capture.read()
-            except cv2.error:
-                ok, frame = False, None
-            self._read_count += 1
-            if ok and frame is not None:
-                self.damaged += failed
-                return frame
-            failed.append(self._read_count - 1)
-        return None
+        mode = path.stat().st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+            raise InvalidInputError(f"{path} is a device, not a file: cameras are for hand_pose_3d live")
+        if stat.S_ISFIFO(mode):
+            raise InvalidInputError(f"{path} is a pipe: write its content to a file first")
+        if stat.S_ISDIR(mode):
+            raise InvalidInputError(f"{path} is a folder, not an image")
+        with path.open("rb") as stream:
+            return stream.read(count)
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"cannot read {path!r}: {error}") from error
 
 
 def find_files(inputs: Iterable[str]) -> list[Path]:
@@ -216,193 +137,13 @@ def local_path(name: str) -> Path | None:
     raise InvalidInputError(f"{name} is no file, and no stream: URLs may begin with file, {', '.join(STREAMS)}")
 
 
-class LiveCamera:
-    """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come.
-
-    A read that fails is tried again, and a camera that stays silent is opened again; `say` is told. Raises
-    InvalidInputError when it cannot be opened, or gives nothing for half a minute.
-    """
-
-    time_s: float | None = None
-
-    def __init__(
-        self, name: str, size: tuple[int, int] = (640, 480), say: Callable[[str], None] = lambda text: None
-    ) -> None:
-        self.name, self._size, self._say = name, size, say
-        self._capture = open_camera(name, size)
-        self._first = self._read()
-        if self._first is None:
-            self.close()
-            raise InvalidInputError(f"camera {name} opens but gives no picture: another program may use it")
-
-    @property
-    def fps(self) -> float:
-        """Pictures a second, as the camera says; 0 if it does not."""
-        import cv2
-
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        return float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self
-
-    def __next__(self) -> np.ndarray:
-        import cv2
-
-        frame, self._first = (self._read() if self._first is None else self._first), None
-        if frame is None:
-            if self._is_over():
-                raise StopIteration
-            frame = self._reopened()
-        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-    def close(self) -> None:
-        """Let go of the camera."""
-        self._capture.release()
-
-    def _read(self) -> np.ndarray | None:
-        import cv2
-
-        for attempt in range(_FAILURES_BEFORE_REOPENING):
-            try:
-                ok, frame = self._capture.read()
-            except cv2.error:
-                ok, frame = False, None
-            if ok and frame is not None:
-                return frame
-            time.sleep(0.01 * attempt)
-        return None
-
-    def _is_over(self) -> bool:
-        """Whether this was a recording that a server plays, which has a length."""
-        import cv2
-
-        return "://" in self.name and self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-
-    def _reopened(self) -> np.ndarray:
-        self._say(f"camera {self.name} gives no picture; opening it again")
-        end, pause = time.monotonic() + _LOST_CAMERA_S, 0.1
-        reason = "it opens but gives no picture"
-        while time.monotonic() < end:
-            self._capture.release()
-            try:
-                self._capture = open_camera(self.name, self._size)
-            except InvalidInputError as error:
-                reason = str(error)
-            else:
-                frame = self._read()
-                if frame is not None:
-                    self._say(f"camera {self.name} is back")
-                    return frame
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
-        raise InvalidInputError(f"camera {self.name} is lost: {reason}")
-
-
-def open_source(camera: str, size: tuple[int, int], say: Callable[[str], None]) -> LiveCamera | Video:
-    """A camera or a stream by its number, device or URL, or a video file in its place. Raises InvalidInputError."""
-    path = local_path(camera)
-    if path is not None and not camera.isdigit() and path.is_file():
-        return Video(path)
-    return LiveCamera(camera, size, say)
-
-
-def open_camera(camera: str, size: tuple[int, int]) -> Any:
-    """An open cv2.VideoCapture of a number, a device or a stream.
-
-    Raises InvalidInputError that says whether the device is missing, forbidden or busy, or the URL is not understood.
-    """
-    import cv2
-
-    be_quiet()
-    is_number = camera.isascii() and camera.isdigit()
-    device = f"/dev/video{camera}" if is_number else camera
-    if "://" in camera and local_path(camera) is None:
-        if not camera.isascii() or not camera.isprintable():
-            raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
-        # Half a minute, FFmpeg's own patience with a silent server, is too long for who wants to end.
-        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
-        if not capture.isOpened():
-            capture = cv2.VideoCapture(camera)
-    elif is_number or device.startswith("/dev/"):
-        if sys.platform.startswith("linux"):
-            _check_device(device)
-            # Links by name or by place may have any name; what they lead to has a plain one.
-            device = os.path.realpath(device)
-        number = int(camera) if is_number else None
-        capture = cv2.VideoCapture(device if number is None or device != f"/dev/video{camera}" else number)
-    else:
-        capture = _open_video(Path(os.path.expanduser(camera)), "cannot open the camera {}: {}")
-    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    if not capture.isOpened():
-        stream, device = "nobody answers there, or with no video", "it is not a camera, or another program uses it"
-        raise InvalidInputError(f"cannot open the camera {camera}: {stream if '://' in camera else device}")
-    return capture
-
-
-def _check_device(device: str) -> None:
-    if not os.path.exists(device):
-        others = sorted(str(path) for path in Path("/dev").glob("video*"))
-        found = f"there is {', '.join(others)}" if others else "no camera is connected"
-        raise InvalidInputError(f"there is no camera {device}; {found}")
-    if not os.access(device, os.R_OK | os.W_OK):
-        raise InvalidInputError(
-            f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
-            "and log in again"
-        )
-
-
-def _read(path: Path, count: int = -1) -> bytes:
-    """The first bytes of a file, or all. Raises InvalidInputError."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-            raise InvalidInputError(f"{path} is a device, not a file: cameras are for hand_pose_3d live")
-        if stat.S_ISFIFO(mode):
-            raise InvalidInputError(f"{path} is a pipe: write its content to a file first")
-        if stat.S_ISDIR(mode):
-            raise InvalidInputError(f"{path} is a folder, not an image")
-        with path.open("rb") as stream:
-            return stream.read(count)
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InvalidInputError(f"cannot read {path!r}: {error}") from error
-
-
 def _belongs(path: Path) -> bool:
     """Whether a folder's file is an image or a video by its content, or pretends to be one by its name."""
     try:
         if path.name.startswith(".") or not path.is_file():
             return False
-        head = _read(path, HEAD)
+        head = read_bytes(path, HEAD)
     except (OSError, InvalidInputError):
         head = b""
     named = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
     return named or bool(image_format(head)) or encoded_images.is_video(head)
-
-
-def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
-    """A cv2.VideoCapture of a file, open or not. Raises InvalidInputError if Python cannot open it."""
-    import cv2
-
-    be_quiet()
-    try:
-        with path.open("rb") as stream:
-            name = f"/dev/fd/{stream.fileno()}"
-            if not os.path.exists(name):
-                name = os.path.abspath(path)
-                if not name.isascii():
-                    raise InvalidInputError(f"this system opens videos with ASCII names only: rename {path}")
-            # Other backends of OpenCV would take the name for that of a numbered series of pictures.
-            for backend in (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG):
-                capture = cv2.VideoCapture(name, backend)
-                if capture.isOpened():
-                    break
-            return capture
-    except OSError as error:
-        raise InvalidInputError(refusal.format(path, error.strerror)) from error
-    except ValueError as error:
-        raise InvalidInputError(refusal.format(repr(path), error)) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.images import Video
+from hand_pose_3d.videos import Video
 from hand_pose_3d.windows import crop_from_pose
 
 _CLIP = Path(__file__).parent / "data" / "clip.mp4"

@@ -11,7 +11,8 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.images import LiveCamera, Video, is_video, local_path, read_image
+from hand_pose_3d.images import local_path, read_image
+from hand_pose_3d.videos import LiveCamera, Video, is_video
 
 _DATA = Path(__file__).resolve().parents[1] / "data"
 CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"

@@ -12,8 +12,8 @@ pytest.importorskip("rclpy")
 
 from ros_client import Process
 
-from hand_pose_3d.images import Video
 from hand_pose_3d.ros.pictures import CLIP
+from hand_pose_3d.videos import Video
 
 
 @pytest.fixture
