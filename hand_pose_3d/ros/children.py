@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from hand_pose_3d.ros.share import find_share, log_somewhere, profile_environment
+
+_INPUTS = frozenset({"/image", "/camera_info"})
 
 
 class Children:
@@ -45,6 +47,16 @@ class Children:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def are_connected(node: Any, image_subscribers: int = 1) -> bool:
+    """Whether so many subscribe to images, and every topic that `node` subscribes to, but the input's, has a publisher.
+
+    A publisher drops what it sends to a subscription that discovery has not matched with it yet: the input begins
+    after this.
+    """
+    outputs = [each for each in node.subscriptions if each.topic_name not in _INPUTS]
+    return node.count_subscribers("/image") >= image_subscribers and all(each.get_publisher_count() for each in outputs)
 
 
 def quiet_environment() -> None:

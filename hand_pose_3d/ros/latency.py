@@ -23,7 +23,7 @@ from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.children import Children, quiet_environment
+from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE
@@ -88,12 +88,8 @@ class Listener:
         deep = QoSProfile(depth=100)
         # Every image comes with a camera_info of the same stamp, which costs next to nothing to receive.
         self.ros.create_subscription(CameraInfo, "/camera_info", self._on_camera_info, deep)
-        self._hands = self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
+        self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
         self.ros.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
-
-    def hears_the_node(self) -> bool:
-        """Whether the node takes images and its answers arrive here."""
-        return self.ros.count_subscribers("/image") > 0 and self._hands.get_publisher_count() > 0
 
     def spin(self, seconds: float) -> None:
         """Receive for a time."""
@@ -130,7 +126,7 @@ def run(
     listener, children = Listener(), Children(sys.stderr)
     try:
         worker = children.start(program, node)
-        while not listener.hears_the_node():
+        while not are_connected(listener.ros):
             if worker.poll() is not None:
                 raise HandPoseError("the node did not start; what it said stands above")
             if time.monotonic() - begin > _START_TIMEOUT_S:

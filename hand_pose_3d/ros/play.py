@@ -18,7 +18,7 @@ from typing import Any
 from hand_pose_3d.errors import HandPoseError, one_line
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.children import Children, quiet_environment
+from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.polling import Poller
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
@@ -76,7 +76,7 @@ class Player:
         """Wait until these nodes are ready for images. Raises HandPoseError when they are not."""
         self._nodes += nodes
         end = time.monotonic() + _START_TIMEOUT_S
-        while not (ready() and self.ros.count_subscribers("/image") >= self.listeners[0]):
+        while not (ready() and are_connected(self.ros, self.listeners[0])):
             if any(node.poll() is not None for node in nodes):
                 raise HandPoseError("a node did not start; what it said stands above")
             if time.monotonic() > end:
