@@ -1,6 +1,6 @@
-"""The paper in one go: render, train HandSegNet, PoseNet and the lifting approaches, evaluate, report.
+"""The paper in one command: render, train HandSegNet, PoseNet and the lifting approaches, evaluate, report.
 
-Everything lies in one folder, from which an interrupted run goes on: `data` (renders), `runs` (checkpoints and curves),
+Everything lies in one folder, from which an interrupted run resumes: `data` (renders), `runs` (checkpoints and curves),
 `weights`, `reproduction.json` (what is done, and how long it took), `REPORT.md` and `pck.png`.
 """
 
@@ -12,86 +12,43 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hand_pose_3d import __version__
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.benchmark.machine import cores, describe_machine
 from hand_pose_3d.outputs import replacing
+from hand_pose_3d.reproduction_config import (
+    CHARACTERS,
+    EVALUATION_FRAMES,
+    LARGEST_RATE,
+    LEAST_EVALUATED,
+    LEAST_HELD_OUT,
+    SHARES,
+    TRAINING_FRAMES,
+    ReproductionConfig,
+)
 
 if TYPE_CHECKING:
     from hand_pose_3d.evaluation.report import Report
     from hand_pose_3d.training.loop import Stage
 
-TRAINING_FRAMES, EVALUATION_FRAMES = 41_258, 2_728
-CHARACTERS = {"training": 16, "evaluation": 4}
-"""Of the paper's data set; its 31 and 8 actions are also the renderer's."""
-
-SHARES = {
-    "paper": {
-        "data": 30.0,
-        "handsegnet": 22.0,
-        "posenet": 28.0,
-        "lifting/proposed": 4.0,
-        "lifting/direct": 3.0,
-        "lifting/bottleneck": 3.0,
-        "lifting/local": 3.0,
-        "lifting/nearest-neighbour": 0.5,
-        "scores": 2.0,
-        "evaluation": 6.0,
-    },
-    "lite": {"data": 30.0, "handsegnet": 22.0, "posenet": 28.0, "lifting": 12.0, "evaluation": 8.0},
-}
-"""Steps of each family in order, and their shares of the time; what one leaves over is shared by those after it."""
-
-LARGEST_RATE = 3e-4
-"""To which a learning rate of the paper's recipe is raised where its schedule is shortened."""
-LEAST_HELD_OUT, LEAST_EVALUATED = 16, 4
-"""Frames that are rendered for evaluation, and hands of them that are evaluated, however little time there is."""
-_CALIBRATED = 500
-"""Most held-out frames from which the scores of the paper's networks are calibrated: two numbers need no more."""
+_CALIBRATION_FRAMES = 500
+"""Most held-out frames on which the scores of the paper's networks are calibrated: enough to fit two numbers."""
 _STATE = "reproduction.json"
-_LITE_TRUNK_RATE = 0.15  # of HandSegNet's trunk over the rest, as the shipped weights were trained
-_CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}  # of all stages
-_LEAST_SECONDS_A_FRAME = 0.02  # of a core
+_LITE_TRUNK_RATE = 0.15
+"""Learning rate of HandSegNet's trunk over that of the rest, as the shipped weights were trained."""
+_CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}  # of all stages together, rounded up
+_LEAST_SECONDS_A_FRAME = 0.02  # one core never renders a frame in less: half of what docs/training.md reports
 _PACKED_BYTES_PER_FRAME = {"paper": 0, "lite": 1_700_000}  # crops and scenes, twice while they are being packed
 
 
-@dataclass(frozen=True)
-class ReproductionConfig:
-    """What to reproduce.
-
-    minutes: time for all of it, by which schedules are shortened, None for the paper's schedules in full; frames: of
-    the training split, None for the paper's number; data: folders in RHD's layout instead of renders, of which the
-    first one's evaluation split is held out; assets: as `render` takes them; device: auto, cpu, cuda or cuda:N.
-    """
-
-    out: Path
-    model: str = "paper"
-    minutes: float | None = None
-    frames: int | None = None
-    data: tuple[Path, ...] = ()
-    assets: Path | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.model not in SHARES:
-            raise InvalidInputError(f"model must be one of {', '.join(SHARES)}, not {self.model!r}")
-        if self.minutes is not None and not 0 < self.minutes < math.inf:
-            raise InvalidInputError(f"minutes must be more than 0, not {self.minutes}")
-        if self.frames is not None and self.frames < 1:
-            raise InvalidInputError(f"frames must be at least 1, not {self.frames}")
-        if self.data and self.frames is not None:
-            raise InvalidInputError("frames is how many to render; data that are there already are taken as they are")
-
-
 def reproduce(config: ReproductionConfig, say: Callable[[str], None] = print) -> Path:
-    """Do all that is not done yet, and return the report's path.
+    """Run all steps that are not done yet, and return the report's path.
 
-    say: shows one line. Under `torchrun` the training runs on all processes. Raises InvalidInputError if the folder
+    say: prints one line. Under `torchrun` the training runs on all processes. Raises InvalidInputError if the folder
     holds something else, HandPoseError if the disk would run full, KeyboardInterrupt when training was interrupted.
     """
     import cv2
@@ -115,7 +72,7 @@ def reproduce(config: ReproductionConfig, say: Callable[[str], None] = print) ->
 
 
 class _Reproduction:
-    """One run, perhaps in several processes; the first writes the state that all read."""
+    """One run, perhaps in several processes, of which the first writes the state and all read it."""
 
     def __init__(self, config: ReproductionConfig, device: str, rank: int, say: Callable[[str], None]) -> None:
         self.config, self.device, self.rank, self.say = config, device, rank, say
@@ -138,8 +95,8 @@ class _Reproduction:
         config, path = self.config, self.config.out / _STATE
         if not path.exists():
             if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-                raise InvalidInputError(f"{config.out} holds something else than a reproduction; choose another --out")
-            import matplotlib  # noqa: F401 - missing, it is named before the long work
+                raise InvalidInputError(f"{config.out} holds something other than a reproduction; choose another --out")
+            import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
             config.out.mkdir(parents=True, exist_ok=True)
             frames = 0 if config.data else sum(self._frames())
@@ -172,7 +129,7 @@ class _Reproduction:
         return training, max(LEAST_HELD_OUT, round(training * EVALUATION_FRAMES / TRAINING_FRAMES))
 
     def do(self, step: str) -> None:
-        """One step, within its share of what is left of the time."""
+        """Run one step within its share of the remaining time."""
         with self._clock(step) as seconds:
             limit = "" if math.isinf(seconds) else f", {seconds / 60:.1f} minutes"
             self.say(f"\n{step}{limit}")
@@ -190,7 +147,7 @@ class _Reproduction:
 
     @contextmanager
     def _clock(self, step: str) -> Iterator[float]:
-        """Yields the seconds that a step may take from now on, and books those that it took."""
+        """Yields the seconds that a step may still take, and records those that it took."""
         if self.config.minutes is not None and step not in self.state["limits"]:
             left = 60 * self.config.minutes - sum(self.state["seconds"].values())
             shares = {name: SHARES[self.config.model][name] for name in self.steps if name not in self.results}
@@ -259,7 +216,7 @@ class _Reproduction:
 
         begin, folder = time.monotonic(), self.config.out / "runs" / step
         stage = self._stage(step)
-        if step == "lifting/nearest-neighbour":  # a library, which holds all that it will know
+        if step == "lifting/nearest-neighbour":  # nothing to train
             return {"images": 0, "figures": stage.evaluate(stage.network)}
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
@@ -277,7 +234,7 @@ class _Reproduction:
         _barrier()  # the first process has written the checkpoint
         progress = read_progress(folder)
         if not progress.finished:
-            self.say(f"{step} was interrupted; the same command goes on")
+            self.say(f"{step} was interrupted; the same command resumes it")
             raise KeyboardInterrupt
         name, _, approach = step.partition("/")
         if self.rank == 0 and approach in ("", "proposed"):
@@ -292,7 +249,7 @@ class _Reproduction:
         from hand_pose_3d.training.score_calibration import calibrate_peaks
 
         end = time.monotonic() + seconds
-        held_out = StoredScenes(self.roots[0], "evaluation", most=_CALIBRATED)
+        held_out = StoredScenes(self.roots[0], "evaluation", most=_CALIBRATION_FRAMES)
         order = np.random.default_rng(0).permutation(len(held_out))
         scenes = (held_out[i] for n, i in enumerate(order) if n < LEAST_EVALUATED or time.monotonic() < end)
         return calibrate_peaks(self.config.out / "weights", scenes, self.device)
@@ -329,8 +286,10 @@ class _Reproduction:
         return {"hands": len(samples), "figures": found.metrics, "tables": tables, "machine": describe_machine()}
 
     def report(self) -> None:
-        """Write REPORT.md from what the steps left."""
-        text = _report(self)
+        """Write REPORT.md from the results of the steps."""
+        from hand_pose_3d.reproduction_report import report_markdown
+
+        text = report_markdown(self.config, self.roots, self.results, self.state["seconds"])
         with replacing(self.config.out / "REPORT.md") as stream:
             stream.write(text.encode())
 
@@ -340,72 +299,3 @@ def _barrier() -> None:
 
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
-
-
-def _report(run: _Reproduction) -> str:
-    """The report in Markdown."""
-    from hand_pose_3d.evaluation.report import Table, liftings
-    from hand_pose_3d.rendering.actions import EVALUATION, TRAINING
-
-    config, results, seconds = run.config, run.results, run.state["seconds"]
-    paper, machine, measured = config.model == "paper", results["evaluation"]["machine"], results["evaluation"]
-    time_of = {step: f"{taken / 60:.1f}" for step, taken in seconds.items()}
-    data = f"Data that were there: {', '.join(f'`{root}`' for root in run.roots)}."
-    if "data" in results:
-        frames = {split: f"{facts['frames']:,}" for split, facts in results["data"].items()}
-        data = (
-            f"Rendered: {frames['training']} frames for training and {frames['evaluation']} for evaluation (the paper: "
-            f"{TRAINING_FRAMES:,} and {EVALUATION_FRAMES:,}), with {CHARACTERS['training']} and "
-            f"{CHARACTERS['evaluation']} characters and {len(TRAINING)} and {len(EVALUATION)} actions, as in the "
-            f"paper; the splits share none. {time_of['data']} minutes."
-        )
-    trained = Table("network", ("images seen", "of the schedule", "minutes", "on held-out images"))
-    for step, row in results.items():
-        if "images" in row:
-            share = f"{row['images'] / row['of']:.1%}" if row["images"] else "-"
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in row["figures"].items())
-            trained.rows.append((step, f"{row['images']:,}", share, time_of[step], figures))
-    bounded = "by the whole schedules" if config.minutes is None else f"within {config.minutes:g} minutes"
-    parts = [
-        f"# {'The paper by its own recipe' if paper else 'The lite family on renders'}",
-        f"`hand_pose_3d reproduce --model {config.model}`, version {__version__}, {bounded}, on "
-        f"{machine['gpu'] or machine['cpu']} with {machine['cores']} cores; {sum(seconds.values()) / 60:.0f} minutes.",
-        "## Data",
-        data,
-        "## Training",
-        trained.markdown(),
-        "Curves: "
-        + ", ".join(f"[{step}](runs/{step}/curves.png)" for step, row in results.items() if row.get("images")),
-        _PAPER_NOTES if paper else _LITE_NOTES,
-        "## Evaluation",
-        f"{measured['hands']} held-out hands, by the paper's protocols, beside what it and its code's README publish.",
-        *(Table(t["title"], tuple(t["columns"]), t["rows"]).markdown() for t in measured["tables"]),
-        "![PCK curves, and published AUCs](pck.png)",
-    ]
-    if paper:
-        rows = {step.partition("/")[2]: row["figures"] for step, row in results.items() if "/" in step}
-        parts += ["## Lifting approaches", "From maps of the true keypoints, as in the paper's Table 2."]
-        parts += [liftings(rows).markdown()]
-    if scores := results.get("scores"):
-        parts += [
-            "## Scores of hands",
-            f"Calibrated on {scores['predictions']:.0f} predictions on held-out frames, {scores['right']:.0%} of them "
-            f"right; expected calibration error {scores['hand_calibration_error']:.3f} on the half not fitted.",
-        ]
-    parts += [
-        "## Weights",
-        f"`weights/` holds the three networks, for `--weights` of every command, `HandPoseEstimator(model="
-        f'"{config.model}", weights=...)` and the node\'s parameters `model` and `weights`:',
-        f"```console\nhand_pose_3d predict photo.jpg --model {config.model} --weights weights --overlay out\n```",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-_PAPER_NOTES = (
-    "Recipe: section 5 of the paper and its code. Differences: HandSegNet and PoseNet start from random weights (He et "
-    "al., ICCV 2015), where the authors' start from those of Convolutional Pose Machines; keypoint 0 is the wrist and "
-    "the unit the index finger's first bone. A schedule that time shortens has the steps of its learning rate at the "
-    f"same shares, and the rate raised by as much as it is shortened, to at most {LARGEST_RATE:g}."
-)
-
-_LITE_NOTES = "The networks go on from the shipped weights, which photographs had a part in."

@@ -17,7 +17,7 @@ def rank(component):
     """0 foundation, 1 everything between, 2 what joins it together, 3 what uses all of that, 4 the shells."""
     if component in FOUNDATION:
         return 0
-    if component == "reproduction":
+    if component.startswith("reproduction"):
         return 3
     return 4 if component in SHELLS else 2 if component in TOP else 1
 

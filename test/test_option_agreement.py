@@ -12,7 +12,7 @@ from hand_pose_3d.estimator import EstimatorConfig
 from hand_pose_3d.evaluation.benchmark.timing import Plan
 from hand_pose_3d.families import FAMILIES
 from hand_pose_3d.rendering.dataset import ENGINES, RenderOptions
-from hand_pose_3d.reproduction import SHARES, ReproductionConfig
+from hand_pose_3d.reproduction_config import SHARES, ReproductionConfig
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training.loop import LoopConfig

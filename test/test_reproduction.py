@@ -19,7 +19,8 @@ from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.networks import hand_seg_net, pose_net
 from hand_pose_3d.networks.layers import Conv
 from hand_pose_3d.networks.lifting import LIFTINGS
-from hand_pose_3d.reproduction import ReproductionConfig, reproduce
+from hand_pose_3d.reproduction import reproduce
+from hand_pose_3d.reproduction_config import LEAST_HELD_OUT, SHARES, ReproductionConfig
 from hand_pose_3d.training import handsegnet, lifting, paper, posenet, stages
 from hand_pose_3d.weights import default_weights, read_weights
 
@@ -56,10 +57,10 @@ def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
     result = command(*arguments)
     assert result.exit_code == 0, result.output
     state = json.loads((out / "reproduction.json").read_text())
-    assert list(state["results"]) == list(reproduction.SHARES["paper"])
+    assert list(state["results"]) == list(SHARES["paper"])
     assert {split: facts["frames"] for split, facts in state["results"]["data"].items()} == {
         "training": 8,
-        "evaluation": reproduction.LEAST_HELD_OUT,
+        "evaluation": LEAST_HELD_OUT,
     }
     text = (out / "REPORT.md").read_text()
     for expected in ("41,258", "2D, true crops", "240x320", "0.724", "3D, true root and scale", "28.69", "0.424"):
@@ -130,7 +131,7 @@ def test_it_goes_on_where_training_was_interrupted(tmp_path, toy, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         reproduce(config, print)
     reproduce(config, print)
-    names = list(reproduction.SHARES["paper"])[1:-2]
+    names = list(SHARES["paper"])[1:-2]
     assert done == [names[0], names[1], *names[1:]]
     state = json.loads((tmp_path / "out" / "reproduction.json").read_text())
     assert state["limits"]["handsegnet"] == pytest.approx(3600 * 22 / 71.5)  # its share of all but the rendering
@@ -148,7 +149,7 @@ def test_nothing_is_begun_that_would_not_fit(tmp_path, monkeypatch):
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(InvalidInputError, match="something else"):
+    with pytest.raises(InvalidInputError, match="something other"):
         reproduce(ReproductionConfig(tmp_path, device="cpu"), print)
 
 

@@ -14,7 +14,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Renders, checkpoints, weights and the report; what is found there is gone on with.",
+    help="Renders, checkpoints, weights and the report; a run that is found there is resumed.",
 )
 @click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", show_default=True, help="Which family.")
 @click.option(
@@ -48,11 +48,12 @@ def command(
     --model lite:  the shipped networks, trained further on renders
 
     OUT/REPORT.md and OUT/pck.png show the results beside the published ones; OUT/weights is for --weights of the other
-    commands and for the node. An interrupted run goes on where it stopped. With --minutes the time that is left after
-    each step is divided among the others, and a schedule that time shortens still ends with its decay.
+    commands and for the node. An interrupted run resumes where it stopped. With --minutes the time that is left after
+    each step is divided among the others, and a shortened schedule still ends with its decay.
     `torchrun --nproc-per-node N -m hand_pose_3d.cli reproduce ...` trains on N GPUs.
     """
-    from hand_pose_3d.reproduction import ReproductionConfig, reproduce
+    from hand_pose_3d.reproduction import reproduce
+    from hand_pose_3d.reproduction_config import ReproductionConfig
 
     config = ReproductionConfig(out, model, minutes, frames, data, assets, device)
     click.echo(f"wrote {reproduce(config, click.echo)}")
