@@ -1,4 +1,4 @@
-"""What people look like and wear, drawn at random: skin, sleeves, trousers and hair."""
+"""Random appearance of people: skin, sleeves, trousers and hair."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Arms that take a posture: the joint angles that bring a hand where it is to be, without entering the body.
+"""Inverse kinematics of arms: joint angles that bring a hand to a posture without entering the body.
 
-Everything is for a left arm in body axes (x to the person's left, y back, z up; metres); a right arm does the mirror
-image.
+Everything is for a left arm in body axes (x to the person's left, y back, z up; metres); right arms are mirrored.
 """
 
 from __future__ import annotations
@@ -16,15 +15,19 @@ from hand_pose_3d.rendering.people import Body
 from hand_pose_3d.rendering.postures import ArmPosture
 
 _CANDIDATES, _EXAMINED = 96, 40
+"""Number of sampled arm poses, and of the best of them that are checked for collisions; chosen by speed."""
 _PROBES = np.array([0, 1, 3, 4, 5, 6, 8, 9, 11, 12, 15, 16, 17, 18, 20])
-"""Keypoints by which a hand is kept out of the body."""
+"""Keypoints of a hand that are kept out of the body."""
 _FOREARM_M, _UPPER_ARM_M, _HAND_M = 0.036, 0.05, 0.012
-"""How near the surface of a body the axis of an arm and the keypoints of a hand come, metres."""
+"""Least distance of the arm's axis and of the hand's keypoints from the surface of a body, metres: about their
+thickness, chosen by eye."""
 _CONTACT_M = 0.016
-"""From the surface to the nearest keypoint of a hand that rests on it."""
+"""From the surface to the nearest keypoint of a hand that rests on it, metres; chosen by eye."""
 _SLIDES = 3
-"""Steps in which hands that touch are brought together."""
+"""Number of steps in which touching hands are brought together; chosen by eye."""
 _STRAIGHTEST, _MOST_BENT = 0.985, np.radians(135)
+"""Reach of an arm over its length, below 1 so that the elbow stays defined, and largest flexion of the elbow, radians.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ def reach(
     flexions: np.ndarray,
     twists: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Arms from one shoulder (3,) to N wrists (N, 3), or as near to them as an arm goes.
+    """Arms from one shoulder (3,) to N wrists (N, 3), or to the nearest points within reach.
 
     elbows: (N, 3) where they point. flexions: (N, 2) of the wrists; twists: (N,) of the forearms, radians.
     Returns the elbows' angles (N,), the hand frames' rotations (N, 3, 3), wrists (N, 3) and elbows (N, 3).
@@ -119,9 +122,9 @@ def take(
     obstacle: np.ndarray | None = None,
     near: bool = False,
 ) -> ArmPose:
-    """The best of some arms that do roughly what a posture says.
+    """The best of several random arms near a posture.
 
-    angles, keypoints: of the hand. mirrored: it is a right arm that is wanted, mirrored. obstacle: (N, 3) points of the
+    angles, keypoints: of the hand. mirrored: the result will be mirrored to a right arm. obstacle: (N, 3) points of the
     other arm, mirrored likewise; near: the hands touch.
     """
     shoulder = body.shoulders[1] * [-1, 1, 1] if mirrored else body.shoulders[0]
@@ -165,7 +168,7 @@ def take(
             cost += np.maximum(closest - 0.024, 0) / 0.015
     best = int(order[np.argmin(cost)])
     chosen = [best]
-    for _ in range(_SLIDES if posture.symmetric and near else 0):  # both hands up to the middle
+    for _ in range(_SLIDES if posture.symmetric and near else 0):  # both hands move to the middle
         hand = keypoints @ rotations[best].T + wrists[best]
         wrists[best, 0] -= hand[:, 0].min() - _HAND_M
         bent[chosen], rotations[chosen], wrists[chosen], elbow[chosen] = reach(

@@ -1,4 +1,4 @@
-"""What stands behind the hands, and the light that comes from it: environment maps where given, else procedural."""
+"""Backgrounds and their light: environment maps where given, else procedural."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.rendering.colours import skin_tone
 
-_CLAMP = 24.0  # of the map's mean: the sun itself is the key light's business
+_CLAMP = 24.0  # largest radiance over the map's mean, chosen by eye; brighter pixels (the sun) become the key light
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +19,7 @@ class Environment:
     """An equirectangular map (H, W, 3) of linear light of mean 1, its harmonics (9, 3) and its brightest direction.
 
     World axes: y up, the middle of the map at +z, its right half towards -x. harmonics are irradiance over pi, so
-    that albedo times their sum is what one sees.
+    that albedo times their sum is the reflected light.
     """
 
     pixels: np.ndarray
@@ -29,7 +29,7 @@ class Environment:
 
     @cached_property
     def bordered(self) -> np.ndarray:
-        """The map with one more pixel at each edge: round the world, and the poles' own."""
+        """The map with one more pixel at each edge: wrapped around horizontally, repeated at the poles."""
         import cv2
 
         around = cv2.copyMakeBorder(self.pixels, 0, 0, 1, 1, cv2.BORDER_WRAP)
@@ -54,6 +54,7 @@ def harmonics_basis(d: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y], axis=-1)
 
 
+# Squared constants of real spherical harmonics, and cosine-lobe factors over pi (Ramamoorthi and Hanrahan, 2001).
 _NORM = np.array([0.282095, 0.488603, 0.488603, 0.488603, 1.092548, 1.092548, 0.315392, 1.092548, 0.546274]) ** 2
 _LOBE = np.array([1.0, 2 / 3, 2 / 3, 2 / 3, 0.25, 0.25, 0.25, 0.25, 0.25])
 
@@ -109,7 +110,7 @@ def perspective_view(env: Environment, rotation_world_camera: np.ndarray, focal:
 
 
 def procedural_environment(rng: np.random.Generator) -> Environment:
-    """A room or a sky of smooth light, without any file."""
+    """A procedural room or sky with smooth light."""
     height, width = 16, 32
     d = _directions(height, width)
     up = 0.5 + 0.5 * d[..., 1:2]
@@ -157,11 +158,11 @@ def _grain(rng: np.random.Generator, size: int, octaves: int, persistence: float
 
 
 CLUTTER_WHITE = 1.5
-"""Linear light of a clutter's 255."""
+"""Linear light at value 255 of a clutter; chosen by eye."""
 
 
 def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A procedural picture of walls, boards and other things, some of them skin-coloured.
+    """A procedural picture of walls, boards and other objects, some of them skin-coloured.
 
     (size, size, 3) uint8: square roots of linear light, 255 for CLUTTER_WHITE.
     """
@@ -173,7 +174,7 @@ def clutter(rng: np.random.Generator, size: int) -> np.ndarray:
     picture = cv2.resize(np.clip(field * (a - b) + b, 0, 255).astype(np.uint8), (size, size))
     for _ in range(int(rng.integers(0, 14))):
         tint = _code(_colour(rng))
-        if rng.random() < 0.2:  # one with a grain of its own
+        if rng.random() < 0.2:  # an object with its own noise
             where = np.zeros((size, size), np.uint8)
             _draw_shape(rng, where, [255.0])
             grain = _grain(rng, size, 8)
@@ -221,7 +222,7 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def rotate_harmonics(harmonics: np.ndarray, rotation_world_camera: np.ndarray) -> np.ndarray:
-    """Harmonics (9, 3) of world axes as the same light in camera axes."""
+    """Harmonics (9, 3) in world axes rotated into camera axes."""
     directions, inverse = _probes()
     return inverse @ (harmonics_basis(directions @ rotation_world_camera.T) @ harmonics)
 
@@ -242,5 +243,5 @@ def environment_or_procedural(path: Path | None, seed: int) -> Environment:
 
 @lru_cache(maxsize=4)
 def _procedural(seed: int) -> Environment:
-    """Kept as long as its frame is made."""
+    """Cached while its frame is rendered."""
     return procedural_environment(np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""The body model `anny`, whom it is sampled for, and where what is cut out of it is kept."""
+"""The body model `anny`, random phenotypes for it, and the cache of meshes derived from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hand_pose_3d.errors import HandPoseError
 
 
 def cache_path(name: str) -> Path:
-    """Of a derived file: in a folder of its own, as the cache drops the oldest of its own entries."""
+    """Path of a derived file, in its own folder, as the cache deletes its oldest entries."""
     return (cache_folder() or Path(tempfile.gettempdir()) / "hand_pose_3d") / "bodies" / name
 
 
@@ -35,7 +35,7 @@ def body_model() -> tuple[Any, np.ndarray, Path]:
 
 
 def sample_phenotype(rng: np.random.Generator, model: Any) -> dict[str, float]:
-    """Sex, age, build and descent of one person for anny."""
+    """Random sex, age, build and ethnicity of one person for anny."""
     phenotype = {k: float(rng.uniform(0.15, 0.85)) for k in model.phenotype_labels}
     phenotype["gender"] = float(rng.beta(0.6, 0.6))
     phenotype["age"] = float(rng.uniform(0.45, 0.95) if rng.random() < 0.88 else rng.uniform(0.25, 0.45))

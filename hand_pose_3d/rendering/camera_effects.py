@@ -38,7 +38,7 @@ def apply_camera_effects(picture: np.ndarray, effects: CameraEffects, rng: np.ra
     return image
 
 
-_GRAIN = 512
+_GRAIN = 512  # edge of the noise bank in pixels, larger than a picture of the training set
 
 
 @cache

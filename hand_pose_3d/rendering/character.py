@@ -22,21 +22,23 @@ from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phe
 from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20
-_CACHE_VERSION = 3
+_CACHE_VERSION = 3  # raised when cached arms are no longer valid
 TIP_DEPTH_M = 0.002
 """From the skin at the fingertip's end to the keypoint, which thus lies where an annotator sees the end of the finger:
 half-way from the bone's end, under 3.7 to 4 mm of pulp (Buryanov and Kotiuk, Int. J. Morphol. 28, 2010), to the skin,
 on which FreiHAND's fingertips (vertices of the MANO model) lie."""
 _FAN = (5.0, 0.0, -5.0, -9.0)
-"""Degrees towards the thumb of the straight, unspread fingers: a third of their metacarpals' directions."""
+"""Angle of the straight, unspread fingers towards the thumb, degrees, index to little: a third of their metacarpals'
+directions; chosen by eye."""
 _ROLL = (0.0, -9.0, -19.0, -28.0)
-"""Degrees by which the nails are turned towards the thumb. Bent fingers, which stay in the plane of their nail, thus
-meet before the thumb's root, about where the scaphoid bone lies (Kapandji, The Physiology of the Joints, 2007)."""
+"""Rotation of the nails towards the thumb, degrees, index to little. Bent fingers, which stay in the plane of their
+nail, thus meet before the thumb's root, about where the scaphoid bone lies (Kapandji, The Physiology of the Joints,
+2007)."""
 _SHAPE_CONTROLS = ("hand", "lowerarm", "wrist", "upperarm-fat", "upperarm-muscle")
 
 
 class Level(NamedTuple):
-    """The first of an arm's vertices, joined more or less finely.
+    """Topology of an arm's first vertices at one level of subdivision.
 
     faces: (F, 3) of V welded vertices. faces_at_vertex: (V, F) incidence. render_source: (R,) welded vertex behind
     each render vertex. render_faces: (F, 3) of render vertices.
@@ -312,7 +314,7 @@ def _template(data: np.lib.npyio.NpzFile, bones: tuple[str, ...], rig: np.ndarra
     source, render_faces, uv = mesh.split_seams(faces, corner_uv)
     fine = Level(faces, mesh.incidence(operator.shape[0], faces), source, render_faces)
     coarse = fine
-    if levels:  # a face's corners come first in three of the four that it was cut into
+    if levels:  # three of a face's four parts start with one of its corners
         faces, render_faces = (f[:, 0].reshape(4, -1)[:3].T.copy() for f in (faces, render_faces))
         count = faces.max() + 1
         coarse = Level(faces, mesh.incidence(count, faces), source[: render_faces.max() + 1], render_faces)

@@ -1,7 +1,8 @@
 """The built-in clips: two rendered hands that move as stated, with the truth about every frame.
 
-``python -m hand_pose_3d.rendering.clip --out hand_pose_3d/data`` writes clip.mp4 and clip.json, hands that come, move
-and go; with ``--motion teleop_clip`` hands that drive a robot: the left one's pinch is the clutch, the right one leads.
+``python -m hand_pose_3d.rendering.clip --out hand_pose_3d/data`` writes clip.mp4 and clip.json, hands that appear, move
+and leave; with ``--motion teleop_clip`` hands that drive a robot: the left one's pinch is the clutch, the right one
+is followed.
 Nothing but the project's own renders is in them: no environment map, no texture.
 """
 
@@ -23,9 +24,9 @@ from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, 
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
-FOCAL_PX = 560.0
-_SEED, _SCENE = 2017, 24
-_SLEEVES = (0.03, 0.06, 0.16)
+FOCAL_PX = 560.0  # of a 640x480 webcam with a horizontal view of 60 degrees
+_SEED, _SCENE = 2017, 24  # data set and frame whose appearance and light the clip has; chosen by eye
+_SLEEVES = (0.03, 0.06, 0.16)  # linear RGB
 
 # time in seconds, action, wrist (metres, camera frame), turn about the camera's x, y and z (degrees)
 _Key = tuple[float, str, tuple[float, float, float], tuple[float, float, float]]
@@ -52,7 +53,7 @@ LEFT: tuple[_Key, ...] = (
     (4.6, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
     (5.0, "relaxed", (-0.50, 0.16, 0.55), (0, 0, -30)),
 )
-# Reach over an object, down, grasp, lift, carry to the side, put down, let go, up: as somebody does who sees the robot.
+# Reach over an object, down, grasp, lift, carry to the side, put down, release, up: as if watching the robot.
 LEAD: tuple[_Key, ...] = (
     (0.0, "open", (-0.12, -0.05, 0.66), (0, -34, -4)),
     (1.6, "open", (-0.12, -0.05, 0.66), (0, -34, -4)),
@@ -80,11 +81,11 @@ CLUTCH: tuple[_Key, ...] = (
     (15.0, "open", (0.20, 0.06, 0.62), (0, 34, 6)),
 )
 MOTIONS = {"clip": {Side.RIGHT: RIGHT, Side.LEFT: LEFT}, "teleop_clip": {Side.RIGHT: LEAD, Side.LEFT: CLUTCH}}
-"""By the file's name. A clip is as long as its motion."""
+"""By file name. A clip is as long as its motion."""
 
 
 def _angles(name: str, arm: Arm) -> np.ndarray:
-    """The pose vector of an action; with ", touching" behind it, the thumb is brought to what it touches."""
+    """The pose vector of an action; with ", touching" appended, the thumb is moved to what it touches."""
     action, _, touching = name.partition(", ")
     contact = ACTIONS[action][0].contact
     plain = action_angles(action)
@@ -92,7 +93,7 @@ def _angles(name: str, arm: Arm) -> np.ndarray:
 
 
 def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(angles, wrist (3,) metres, turns (3,) radians) between two keys, starting and ending gently."""
+    """(angles, wrist (3,) metres, turns (3,) radians) between two keys, with smooth start and end."""
     after = next((k for k, key in enumerate(keys) if key[0] > time_s), len(keys) - 1)
     (start, first, *a), (end, second, *b) = keys[after - 1], keys[after]
     share = np.clip((time_s - start) / (end - start), 0, 1)
@@ -107,7 +108,7 @@ def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, n
 
 
 def hand_at(keys: Sequence[_Key], time_s: float, side: Side, like: HandInstance) -> HandInstance:
-    """One hand at a time, palm to the camera and fingers up, with the looks of another."""
+    """One hand at a time, palm to the camera and fingers up, with the appearance of another."""
     from scipy.spatial.transform import Rotation
 
     angles, wrist, turns = moment(keys, time_s, like.arm)

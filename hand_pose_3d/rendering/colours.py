@@ -1,4 +1,4 @@
-"""Colours of skin, and of cloth that is not to be taken for it; linear light."""
+"""Colours of skin, and of cloth that does not resemble it; linear light."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TONES = np.array(
     ]
 )
 _SKIN_LIKE = 0.5
-"""Distance of the logarithms of two linear colours of equal brightness, below which one passes for the other."""
+"""Distance of the logarithms of two linear colours of equal brightness below which they look alike; chosen by eye."""
 
 
 def skin_tone(t: float) -> np.ndarray:
@@ -34,7 +34,7 @@ def unlike_skin(colours: np.ndarray) -> np.ndarray:
     """The same linear colours (..., 3), red and blue exchanged where cloth of them would look like bare skin."""
     exchanged = colours[..., ::-1]
     distance = _from_skin(colours)
-    near = (distance < _SKIN_LIKE) & (_from_skin(exchanged) > distance)  # greys are as near either way
+    near = (distance < _SKIN_LIKE) & (_from_skin(exchanged) > distance)  # greys stay equally near
     return np.where(near[..., None], exchanged, colours)
 
 
@@ -45,6 +45,6 @@ def _from_skin(colours: np.ndarray) -> np.ndarray:
 
 @cache
 def _skin_hues() -> np.ndarray:
-    """Logarithms (9, 3) of skin's linear colours, of brightness 1."""
+    """Logarithms (9, 3) of linear skin colours, normalised to brightness 1."""
     tones = np.stack([skin_tone(t) for t in np.linspace(0, 1, 9)])
     return np.log(tones / tones.mean(-1, keepdims=True))

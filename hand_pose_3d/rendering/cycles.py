@@ -1,7 +1,7 @@
-"""Cycles, the path tracer of Blender: the rasteriser's scenes, labels and materials under light that bounces.
+"""Cycles, the path tracer of Blender: the rasteriser's scenes, labels and materials under global illumination.
 
-bpy is GPL: it is an optional extra, and only :class:`Cycles` imports it, when somebody asks for this engine.
-Labels and depth are the rasteriser's. The materials are too: what it sees at each pixel is projected onto the meshes
+bpy is GPL: it is an optional extra, and only :class:`Cycles` imports it.
+Labels and depth are the rasteriser's. The materials are too: its G-buffer is projected onto the meshes
 from the camera, so that both engines show the same skin, cloth and props.
 """
 
@@ -23,16 +23,18 @@ from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
 from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Rasteriser, RenderedFrame
 
 _SAMPLES = 8
-"""A pixel; the denoiser does the rest."""
+"""Samples per pixel, few because the result is denoised; chosen by eye."""
 _THREADS = 1
-"""Of one engine; more frames at once need more workers."""
-_SENSOR_MM = 36.0  # Blender's own width; the intrinsics say the rest
+"""Threads of one engine; frames are rendered in parallel by worker processes."""
+_SENSOR_MM = 36.0  # Blender's default width, to which focal lengths are converted
 _ENVIRONMENT_SIZE = (512, 256)  # (width, height), pixels
 _KEY_ANGLE, _FILL_ANGLE = 0.06, 1.6
-"""Radians that the key light, a lamp or the sun behind haze, and the fill light, a bright wall, cover."""
-_SKIN_IOR = 1.4  # index of refraction
+"""Angular size, radians, of the key light (a lamp, or the sun behind haze) and of the fill light (a bright wall);
+chosen by eye."""
+_SKIN_IOR = 1.4  # usual index of refraction of skin in renderers
 _SCATTERING_SHARE, _SCATTERING_M, _SCATTERING_RGB = 0.45, 0.003, (1.0, 0.45, 0.28)
-"""Of the light in skin, and how far; at a full share the palm of a lit hand turns green."""
+"""Subsurface scattering of skin: share of the light, mean distance in metres, and relative distance of red, green and
+blue. Chosen by eye: with a full share the palm of a lit hand turns green."""
 _TO_BLENDER_WORLD = np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 1.0, 0]])
 """From our world axes (y up, map's middle at +z) to Blender's (z up, map's middle at +x)."""
 
@@ -182,7 +184,7 @@ class Cycles:
         return image
 
     def _mesh(self, mesh: SceneMesh, g_buffer: GBuffer, number: int) -> list[Any]:
-        """Everything that Blender needs for one mesh; its object goes with its data."""
+        """Blender's data for one mesh; deleting them deletes its object."""
         used, faces = np.unique(mesh.faces, return_inverse=True)
         faces = faces.reshape(-1, 3)[:, :: -1 if mesh.mirrored else 1]
         data = self._bpy.data.meshes.new(f"mesh {number}")
@@ -202,7 +204,7 @@ class Cycles:
         return [item, data, material, *pictures]
 
     def _material(self, g_buffer: GBuffer, number: int) -> tuple[Any, list[Any]]:
-        """What the rasteriser saw of a mesh, projected onto it; what it did not see looks like the nearest it saw."""
+        """The rasteriser's G-buffer of a mesh, projected onto it; hidden parts get the nearest visible values."""
         rows, columns = _nearest(g_buffer.mesh == number)
         colour = self._picture("colour", g_buffer.albedo[rows, columns], g_buffer.height_m[rows, columns])
         kinds = np.stack([g_buffer.roughness, g_buffer.metal, g_buffer.skin], axis=-1)[rows, columns]
@@ -280,7 +282,7 @@ def _nearest(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Blender writes about every frame to standard output, past Python."""
+    """Silence Blender's messages about every frame, which bypass sys.stdout."""
     sys.stdout.flush()
     saved, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

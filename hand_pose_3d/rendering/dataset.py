@@ -30,9 +30,9 @@ from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summar
 
 ENGINES = ("rasteriser", "cycles")
 _IDENTITY = Path("parts", "identity.json")
-_CHUNK = 64  # frames, what a worker process is given at once
-_BYTES_PER_FRAME = 290_000  # on the disk, mean
-_SPARE_BYTES = 500_000_000  # left free on the disk
+_CHUNK = 64  # frames per task of a worker process
+_BYTES_PER_FRAME = 290_000  # measured mean on disk
+_SPARE_BYTES = 500_000_000  # always left free on the disk
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class RenderOptions:
     """What to render.
 
     assets: folder with hdri/ and skins/, or None to do without. engine: one of ENGINES. people: share 0..1 of frames
-    with whole people. characters: how many of the split's are used, None for all. time_limit_s: once it is over,
-    the data set is what was rendered by then.
+    with whole people. characters: how many of the split's are used, None for all. time_limit_s: then
+    rendering ends, and the data set has the frames rendered so far.
     """
 
     out: Path
@@ -82,13 +82,13 @@ class FrameMaker:
         from hand_pose_3d.rendering.source import Source
 
         self.source = Source(Characters(), People(), assets)
-        self._few = self.source  # with fewer characters
+        self._few = self.source  # the same with fewer characters
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
     def frame(
         self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE, characters: int | None = None
     ) -> tuple[Scene, RenderedFrame, np.ndarray, dict[str, Any]]:
-        """(scene, pictures, developed colour, annotation) of one frame. people, characters: see RenderOptions."""
+        """Scene, pictures, colour after camera effects and annotation of one frame. Arguments: as of RenderOptions."""
         from hand_pose_3d.rendering.assemble import assemble
         from hand_pose_3d.rendering.camera_effects import apply_camera_effects
         from hand_pose_3d.rendering.sampling import sample_scene
@@ -118,7 +118,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
     _check_same(folder, options)
-    step = _CHUNK if options.engine == ENGINES[0] else max(_CHUNK // 8, 1)  # a chunk is what a stop can cost
+    step = _CHUNK if options.engine == ENGINES[0] else max(_CHUNK // 8, 1)  # an interrupted chunk is lost
     chunks = [range(a, min(a + step, options.count)) for a in range(0, options.count, step)]
     missing = [c for c in chunks if not _part_path(parts, c).exists()]
     check_disk(options.out, sum(len(c) for c in missing))
@@ -159,7 +159,7 @@ def _part_path(parts: Path, chunk: range) -> Path:
 
 
 def _check_free(out: Path, folder: Path) -> None:
-    """Raise HandPoseError if there is a data set, or a card, that was not rendered here."""
+    """Raise HandPoseError for a data set, or a data card, that this program did not write."""
     if not (folder / _IDENTITY).exists():
         results = (*FOLDERS, "parts", annotation_name(folder.name), "statistics.json")
         there = next((folder / name for name in results if os.path.lexists(folder / name)), None)
@@ -198,7 +198,7 @@ def _cache_characters() -> None:
 
 @lru_cache(maxsize=1)
 def _maker(assets: Path | None, engine: str) -> FrameMaker:
-    """The one of this process. Made with the first frame, so that what goes wrong reaches the caller."""
+    """The frame maker of this process. Created with the first frame, so that its errors reach the caller."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -226,7 +226,7 @@ def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
     if options.workers == 1:
         yield from map(_render_chunk, tasks)
         return
-    # One thread a process: more only get in each other's way. Libraries read these when the workers start.
+    # One thread a process, as there is one process a core. Libraries read these variables when the workers start.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     yield from in_processes(_render_chunk, tasks, options.workers)
@@ -235,7 +235,7 @@ def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
 def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[Any]:
     """Results of work(task) from worker processes, as they come.
 
-    Raises what `work` raises, and HandPoseError when a process dies of something else.
+    Raises what `work` raises, and HandPoseError when a process dies otherwise.
     """
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(work, task) for task in tasks]
@@ -244,7 +244,7 @@ def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int)
                 yield future.result()
         except BrokenProcessPool as error:
             raise HandPoseError(
-                "a worker process died, perhaps for want of memory; the same command goes on where it stopped"
+                "a worker process died, perhaps because memory ran out; the same command resumes"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -17,19 +17,20 @@ from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
 _TRAINING_BODIES, _EVALUATION_BODIES = 20, 6
-_CACHE_VERSION = 4
-_WAIST_M = 0.09
+_CACHE_VERSION = 4  # raised when cached bodies are no longer valid
+_WAIST_M = 0.09  # of the waistband above the hips, chosen by eye
 _HEM_M = 0.1
-"""Over which trousers grow from nothing to all, so that their edge crosses triangles in a straight line."""
+"""Height over which trousers blend from 0 to 1, so that their edge is straight across triangles; chosen by eye."""
 _INSIDE = ("mouth_cavity", *(f"eye_{part}.{side}" for part in ("cavity", "back") for side in "LR"))
-"""Parts of the body model that nobody sees."""
+"""Parts of the body model that are never visible."""
 _SMOOTHING_STEPS = 60
-"""How often cloth is averaged with its neighbourhood: it hangs over a body and does not show its shape."""
+"""Number of times that cloth is averaged with its neighbourhood, so that it hides the body's shape; chosen by eye."""
 _HANGING_DEGREES = (26, 40)
+"""Range of the arms' rotation from the model's rest pose to hanging, degrees; chosen by eye."""
 _SEATED_DEGREES = (70, 95)
-"""Flexion of the hips; the shins hang about straight down."""
+"""Range of the hips' flexion when seated, degrees, with about vertical shins; chosen by eye."""
 _FARTHEST_M = 0.2
-"""How far from a body clearances are told apart; more than half the depth of any trunk."""
+"""Upper limit of clearances from a body, metres: more than half the depth of any trunk."""
 CAMERA_FACING = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 """Rotation from body axes (x to the person's left, y back, z up) to camera axes for someone who faces the camera."""
 

@@ -1,4 +1,4 @@
-"""Joint angles of a hand, what anatomy allows, and how they move an arm's bones.
+"""Joint angles of a hand, their anatomical limits, and the motion of an arm's bones.
 
 A pose is a vector of NUM_ANGLES radians, named in ANGLES. Fingers: 0 is straight in the palm's plane, flexion is
 positive, spread is positive towards the thumb. Thumb: palmar and radial abduction of the metacarpal from a relaxed
@@ -59,7 +59,7 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
     out = np.array(angles, dtype=float)
     f = fingers(out)
     knuckles = f[:, 1].tolist()
-    for _ in range(2):  # ring cannot stay straight beside a fully bent middle and little finger, nor bend alone
+    for _ in range(2):  # the ring finger cannot stay straight between fully bent fingers, nor bend alone
         for a, b, most in ((1, 2, 1.05), (2, 3, 1.05), (0, 1, 1.6)):
             difference = knuckles[a] - knuckles[b]
             excess = max(abs(difference) - most, 0.0) * (0.5 if difference > 0 else -0.5)
@@ -88,7 +88,7 @@ def mirror_of(side: Side) -> np.ndarray:
 
 
 def _axis_matrices(axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`_rotations` needs of unit axes (N, 3): their cross product matrices (N, 3, 3) and those squared."""
+    """Cross product matrices (N, 3, 3) of unit axes (N, 3), and their squares, for :func:`_rotations`."""
     k = np.cross(axes[:, None], np.eye(3)).swapaxes(-1, -2)
     return k, k @ k
 
@@ -100,7 +100,7 @@ def _rotations(axes: tuple[np.ndarray, np.ndarray], angles: np.ndarray) -> np.nd
 
 
 def _angle_mixing(*rows: dict[int, float]) -> np.ndarray:
-    """(NUM_ANGLES, N): how the angles of a pose add up to N rotations."""
+    """Matrix (NUM_ANGLES, N) from the angles of a pose to N rotation angles."""
     out = np.zeros((NUM_ANGLES, len(rows)))
     for k, row in enumerate(rows):
         out[list(row), k] = list(row.values())
@@ -154,7 +154,7 @@ def _forearm_axes(arm: Arm) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def bone_motions(arm: Arm, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rigid motions (..., B, 3, 4) of the bones from rest, and keypoints (..., 21, 3) in the hand frame, public order.
 
-    angles: (..., NUM_ANGLES); a batch costs little more than one pose.
+    angles: (..., NUM_ANGLES); a batch takes little longer than one pose.
     """
     t = arm.template
     motion = np.zeros((*angles.shape[:-1], len(t.bones), 3, 4))
@@ -234,9 +234,9 @@ def skin(arm: Arm, motion: np.ndarray, count: int | None = None) -> np.ndarray:
 
 
 def _round_knuckles(arm: Arm, motion: np.ndarray, vertices: np.ndarray) -> None:
-    """Push vertices (V, 3) out to where the head of the bone keeps them at a bent joint.
+    """Push vertices (V, 3) at bent joints outwards, where the head of the bone would keep them.
 
-    Blended skin falls in there; a joint's back stays as far from it as it is when straight.
+    Linear blending collapses the skin there; the back of a joint keeps its distance of the straight pose.
     """
     t = arm.template
     bones, before = t.finger_bones, t.finger_bones.copy()
@@ -297,7 +297,7 @@ def capsules(arm: Arm, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
 
 def pulps(arm: Arm, keypoints: np.ndarray) -> np.ndarray:
-    """Middles (..., 5, 3) of the balls that end the fingers: what one touches with lies before the very tip."""
+    """Middles (..., 5, 3) of the balls that end the fingers: the point of touch lies before the very tip."""
     last = keypoints[..., 4::4, :] - keypoints[..., 3::4, :]
     before_tip = (arm.radii[:, 2] - TIP_DEPTH_M) / arm.phalanx_lengths[:, 2, 0]
     return keypoints[..., 4::4, :] - before_tip[:, None] * last
@@ -312,7 +312,7 @@ _PAIRS = np.array(
     ]
 )
 _FIRM = np.where([_FINGER_OF[i] > 0 and _FINGER_OF[j] == _FINGER_OF[i] + 1 < 5 for i, j in _PAIRS], 0.7, 0.8)
-"""Share of the radii that does not give way; the sides of neighbouring fingers give way more, as in a fist."""
+"""Incompressible share of the radii; less at the sides of neighbouring fingers, as in a fist. Chosen by eye."""
 
 
 def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.ndarray) -> np.ndarray:
@@ -328,9 +328,9 @@ def segment_distances(p0: np.ndarray, p1: np.ndarray, q0: np.ndarray, q1: np.nda
 
 
 def penetration(arm: Arm, keypoints: np.ndarray, thumb_only: bool = False) -> np.ndarray:
-    """How deep (...) metres the hand's capsules run into one another, less what soft flesh allows.
+    """Largest depth (...) in metres to which the hand's capsules intersect, beyond what soft flesh allows.
 
-    thumb_only: the thumb and all else, a third of the work.
+    thumb_only: only pairs with the thumb, a third of the work.
     """
     starts, ends, radii = capsules(arm, keypoints)
     chosen = slice(np.searchsorted(_PAIRS[:, 0], 3) if thumb_only else None)

@@ -1,7 +1,6 @@
-"""What arms do: where a person's hands are held, and which way they are turned, standing and seated.
+"""Postures of arms: where a person holds their hands, and how they are oriented, standing and seated.
 
-Everything is for a left arm in body axes (x to the person's left, y back, z up; metres); a right arm does the mirror
-image.
+Everything is for a left arm in body axes (x to the person's left, y back, z up; metres); right arms are mirrored.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ _HOLDING = ("grasp cylinder", "grasp can", "grasp ball", "grasp handle", "pen", 
 
 
 class ArmPosture(NamedTuple):
-    """Where one hand is and how it is turned.
+    """Position and orientation of one hand.
 
     anchor: the landmark that `at` is measured from: shoulder, eyes or hips (at the height of the hips, below the
-    shoulder). at, spread: (3,) mean and half range of the wrist, metres of somebody with an arm of 0.5 m. elbow: (3,)
-    where it points. palm, fingers: (3,) directions they face, zero where anything will do. touches: the hand rests on
+    shoulder). at, spread: (3,) mean and half range of the wrist, metres for a person with an arm of 0.5 m. elbow: (3,)
+    where it points. palm, fingers: (3,) directions they face, zero for any direction. touches: the hand rests on
     the body. enters: the hand may be inside, as in a pocket. actions: of the hand; () is any.
     """
 
@@ -231,7 +230,7 @@ TOUCHING_PAIRS = ("praying", "clasped", "clasped low", "steepled")
 
 
 def choose(rng: np.random.Generator, seated: bool) -> tuple[str, str]:
-    """Names of what a person's left and right hand do."""
+    """Names of the postures of a person's left and right hand."""
 
     if rng.random() < 0.3:
         pair = choose_one(rng, seated, PAIRS)
@@ -241,7 +240,7 @@ def choose(rng: np.random.Generator, seated: bool) -> tuple[str, str]:
 
 
 def choose_one(rng: np.random.Generator, seated: bool, postures: dict[str, ArmPosture] = POSTURES) -> str:
-    """Name of one of some postures that somebody standing or seated may take."""
+    """Name of a random posture, of the given ones, that a standing or seated person may take."""
     allowed = [n for n in postures if n not in (_STANDING_ONLY if seated else _SEATED_ONLY)]
     chance = np.array([_COMMON.get(n, 1.0) for n in allowed])
     return str(rng.choice(allowed, p=chance / chance.sum()))

@@ -14,10 +14,10 @@ from hand_pose_3d.rendering import shaders
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh
 
 _EGL: dict[str, Any] = {"backend": "egl"}
-NEAR_M, FAR_M = 0.03, 12.0  # clipping planes, metres from the lens
-_SHADOW_SIZE = 384  # pixels of the shadow map
-_EDGE = 0.6
-"""Standard deviation in pixels of what softens outlines: one sample is shaded a pixel."""
+NEAR_M, FAR_M = 0.03, 12.0  # clipping planes, around all sampled distances
+_SHADOW_SIZE = 384  # edge of the shadow map in pixels, chosen by eye
+_EDGE_PX = 0.6
+"""Standard deviation of the blur that antialiases outlines, pixels, as one sample is shaded a pixel; chosen by eye."""
 
 
 class RenderedFrame(NamedTuple):
@@ -33,7 +33,7 @@ class RenderedFrame(NamedTuple):
 
 
 class GBuffer(NamedTuple):
-    """What is seen before any light falls on it, in linear light, (S, S, ...) float32.
+    """Surface properties before lighting, in linear light, (S, S, ...) float32.
 
     mesh: (S, S) number of the arm or prop from 1 on, 0 = background. albedo: (S, S, 3). height_m: (S, S) of wrinkles.
     roughness, metal, skin, cloth: (S, S) 0..1.
@@ -52,7 +52,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _in_its_context(method: _Method) -> _Method:
-    """A method that works in its own OpenGL context, whichever others a process has."""
+    """A method that runs in its own OpenGL context, independent of others in the process."""
 
     @wraps(method)
     def within(self: Rasteriser, *arguments: Any) -> Any:
@@ -113,7 +113,7 @@ class Rasteriser:
     def __del__(self) -> None:
         gl = self.__dict__.get("_gl")
         if gl is not None:
-            with gl:  # what goes with the rasteriser is released where it belongs
+            with gl:  # its resources are released in its own context
                 self.__dict__.clear()
 
     @_in_its_context
@@ -151,7 +151,7 @@ class Rasteriser:
         return GBuffer(mesh, colour[..., :3], colour[..., 3], *(finish[..., k] for k in range(4)))
 
     def _draw_shadow(self, light: np.ndarray, meshes: list[SceneMesh], buffers: list[Any]) -> None:
-        """How far the key light reaches, near the hands."""
+        """The shadow map of the key light, near the hands."""
         _set(self._shadow_program, light=light.T)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
@@ -180,7 +180,7 @@ class Rasteriser:
         return boxes
 
     def _shade(self, meshes: list[SceneMesh], boxes: list[Box], target: Any, screen: Any, **uniforms: Any) -> None:
-        """Every pixel once, from what the surface pictures say is there: most triangles are smaller than a pixel."""
+        """Shade every pixel once, from the surface pictures, as most triangles are smaller than a pixel."""
         gl: Any = self._gl
         program = screen.program
         target.use()
@@ -192,7 +192,7 @@ class Rasteriser:
         self._bind_surface(self._which_screen.program)
         _set(self._which_screen.program, box=_around(boxes))
         self._which_screen.render(self._triangle_strip)
-        gl.depth_func = "=="  # the depth picture says now which mesh is seen where
+        gl.depth_func = "=="  # the depth picture now selects the visible mesh of each pixel
         _set(program, skin=2, **uniforms)
         for number, (mesh, box) in enumerate(zip(meshes, boxes, strict=True), 1):
             self._texture(mesh).use(2)
@@ -202,7 +202,7 @@ class Rasteriser:
         gl.enable(self._cull)
 
     def _bind_surface(self, program: Any) -> None:
-        """Let a program read the surface pictures; texture units below are for shadow and skin."""
+        """Bind the surface pictures to a program; lower texture units are for shadow and skin."""
         for unit, (name, texture) in enumerate(zip(shaders.SURFACE, self._surface.color_attachments, strict=True), 3):
             texture.use(unit)
             _set(program, **{name: unit})
@@ -211,7 +211,7 @@ class Rasteriser:
         return self._gl.buffer(np.ascontiguousarray(mesh.moving, "f4").tobytes()), self._kept(mesh.faces, local_order)
 
     def _kept(self, values: np.ndarray, prepare: Callable[[np.ndarray], np.ndarray] | None = None) -> Any:
-        """The buffer of an array that many frames share; that is kept too, so that its id stays its own."""
+        """The buffer of an array that many frames share; the array is kept too, so that its id is not reused."""
         if id(values) not in self._buffers:
             self._buffers[id(values)] = values, self._gl.buffer((prepare(values) if prepare else values).tobytes())
         return self._buffers[id(values)][1]
@@ -239,7 +239,7 @@ class Rasteriser:
         label, mesh = cv2.split(which)
         over = np.frombuffer(self._colour.read(components=4), np.uint8).reshape(n, n, 4)
         edges = cv2.max(*cv2.split(cv2.morphologyEx(which, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))))
-        over = cv2.copyTo(cv2.GaussianBlur(over, (3, 3), _EDGE), edges, over.copy())
+        over = cv2.copyTo(cv2.GaussianBlur(over, (3, 3), _EDGE_PX), edges, over.copy())
         open_share = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
         behind = cv2.multiply(background, open_share, scale=1 / 255)
         colour = cv2.add(cv2.cvtColor(over, cv2.COLOR_RGBA2RGB), behind)
@@ -252,7 +252,7 @@ Box = tuple[float, float, float, float]
 
 
 def _around(boxes: list[Box]) -> Box:
-    """The least box that holds all of them."""
+    """The smallest box around all of them."""
     left, top, right, bottom = zip(*boxes, strict=True)
     return min(left), min(top), max(right), max(bottom)
 
@@ -268,7 +268,7 @@ def _screen_box(points: np.ndarray, intrinsics: np.ndarray, size: int) -> Box:
 
 
 def local_order(faces: np.ndarray) -> np.ndarray:
-    """The same faces (F, 3) as int32, neighbours after one another, so that few vertices are transformed twice."""
+    """The faces (F, 3) as int32, sorted for the vertex cache: neighbours follow each other."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
@@ -281,7 +281,7 @@ def local_order(faces: np.ndarray) -> np.ndarray:
 
 
 def _program(gl: Any, vertex: str, fragment: str) -> Any:
-    """A program whose `extra` holds its members by name: looking one up in the program itself reads all of them."""
+    """A program whose `extra` holds its members by name: moderngl's lookup by name reads all of them."""
     program = gl.program(vertex, fragment)
     program.extra = {name: program[name] for name in program}
     return program

@@ -15,8 +15,9 @@ from hand_pose_3d.outputs import replacing
 from hand_pose_3d.skeleton import FROM_PAPER, TO_PAPER, Side
 
 _BELOW_M = np.array([0.034, *[0.022, 0.022, 0.022, 0.03] * 5])[:, None, None]
-"""How far below the skin each keypoint lies at most, in the paper's order: wrist, then tips to bases."""
-_AROUND = np.arange(-1, 2)
+"""Largest depth of each keypoint below the skin, metres, in the paper's order: wrist, then tips to bases. Chosen by the
+thickness of the rendered hands."""
+_AROUND = np.arange(-1, 2)  # rows and columns around a keypoint in which its surface is looked for, pixels
 _PARTS_AT = [(1, 17)] + [
     tuple(p for p in (2 + 3 * finger + joint, 1 + 3 * finger + joint) if 2 + 3 * finger <= p <= 4 + 3 * finger)
     + ((17,) if joint == 3 else ())

@@ -9,19 +9,19 @@ import numpy as np
 # Goldstein, Ergonomics 35, 1992; checked against Buryanov and Kotiuk, Int. J. Morphol. 28, 2010), from the wrist crease
 # of the mesh; and where the hand landmark network of MediaPipe (Apache-2.0) puts the same keypoint on our own renders,
 # which is where users of hand trackers expect it. No photograph and no labelled data set had a part in them.
-_WRIST_SHIFT, _THUMB_SHIFT = 0.127, 0.037
-_THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)
-_KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)
+_WRIST_SHIFT, _THUMB_SHIFT = 0.127, 0.037  # of the wrist along y; of the thumb's second joint towards its third
+_THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)  # x, y, z of the hand frame
+_KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)  # index to little finger, along the metacarpal towards the wrist
 DEPTH = (0.36, 0.42, 0.42)
 """Of a finger's three joints below the skin of the back, in shares of the thickness of the hand or finger there: the
 bones lie nearer to the back than to the flesh of the palm and the pulps, but not as near as the mesh's own joints, at
-0.15 to 0.25. Chosen by what anatomy shows, for want of a survey, after fists of ge_dev had shown that those lie too
-near."""
+0.15 to 0.25. Chosen by eye from anatomy, after fists of ge_dev had shown that those are too near."""
 _LONGER = {4: 1.03, 5: 1.09}
-"""Ring and little finger: MakeHuman's are 0.92 and 0.70 of the middle finger from knuckle to tip, people's 0.96 and
-0.76 (Buryanov and Kotiuk, bones and pulp)."""
+"""Factor of the length of ring and little finger: MakeHuman's are 0.92 and 0.70 of the middle finger from knuckle to
+tip, people's 0.96 and 0.76 (Buryanov and Kotiuk, bones and pulp)."""
 _HAND_LENGTHS = (0.145, 0.228)
-"""Metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to large men."""
+"""Range of lengths in metres from MakeHuman's wrist joint, above the crease, to the middle fingertip: schoolchildren to
+large men, chosen by hand."""
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def at_depth(
 def to_hand_frame(
     vertices: np.ndarray, heads: np.ndarray, tails: np.ndarray, bones: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turn one arm into the hand frame and put the joints where anatomy has them.
+    """Turn one arm into the hand frame and put the joints at their anatomical places.
 
     MakeHuman's rig bends the fingers at the webs, has the thumb's second joint too near the wrist and starts the
     hand above the wrist crease.

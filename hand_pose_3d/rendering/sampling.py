@@ -102,7 +102,7 @@ def _surround(
     people: list[Person],
     rotation: np.ndarray,
 ) -> Scene:
-    """The scene of what is in front, in some place and light, taken with some camera."""
+    """A scene of the given foreground with random background, light and camera effects."""
     rng, environment = frame.rng, frame.environment()
     background_seed = int(rng.integers(2**31))
     lighting = _sample_lighting(rng, environment, rotation, background_seed)
@@ -140,11 +140,11 @@ def _rotation_vector(vector: np.ndarray) -> np.ndarray:
 
 
 _TYPICAL = 0.7
-"""Share of the views that are not free which follow from what the hand does."""
+"""Share of the non-free views that follow from the hand's action; chosen by eye."""
 
 
 def _sample_view(rng: np.random.Generator, view: str, action: str) -> np.ndarray:
-    """Rotation of the left hand frame into camera axes: often as people hold a hand that does this action."""
+    """Rotation of the left hand frame into camera axes: often the usual view of a hand in this action."""
     if view == "free":
         return random_rotation(rng)
     if rng.random() < _TYPICAL:
@@ -175,7 +175,8 @@ def _sample_hand(
         rotation = mirror @ _sample_view(rng, shot.view, action) @ mirror  # of a right hand the left one's mirror image
         pose.move_forearm(arm, angles, motion)
         elbow, shoulder = (joint @ mirror @ rotation.T for joint in pose.arm_joints(arm, motion))
-        # An arm across the lens hides everything: its far end stays about as far away, or well below the view.
+        # An arm in front of the lens would hide everything: its far end stays at about the same distance, or below the
+        # view.
         if min(elbow[1], shoulder[1]) > 0.1 if shot.view == "egocentric" else min(elbow[2], shoulder[2]) > -0.12:
             break
     points = points @ mirror
@@ -212,7 +213,7 @@ _PINCHES = (
 
 
 def _sample_props(rng: np.random.Generator, hands: list[HandInstance], in_front: float = 0.05) -> list[Prop]:
-    """What hands hold, and now and then something in front of them."""
+    """Objects in the hands, and sometimes one in front of them."""
     props = []
     for hand in hands:
         likely = hand.action in _WRAPS or hand.action in _PINCHES
@@ -222,7 +223,7 @@ def _sample_props(rng: np.random.Generator, hands: list[HandInstance], in_front:
             if held is not None:
                 kind, size, rotation, centre = held
                 place = hand.rotation_camera_pose
-                turned = place @ rotation @ hand.mirror  # shapes are their own mirror images
+                turned = place @ rotation @ hand.mirror  # shapes are symmetric
                 props.append(Prop(kind, size, turned, place @ centre + hand.wrist_camera_m, **sample_surface(rng)))
     if rng.random() < in_front:  # something between camera and hand
         near = hands[0].wrist_camera_m * rng.uniform(0.6, 0.85) + rng.normal(0, 0.05, 3)

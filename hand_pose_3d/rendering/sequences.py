@@ -1,4 +1,4 @@
-"""Videos with the truth about every frame: sampled scenes whose hands come in, keep still, move and go.
+"""Labelled videos: sampled scenes whose hands appear, keep still, move and leave.
 
 NAME.mp4 and, beside it, NAME.json as :mod:`hand_pose_3d.datasets.sequence` reads it.
 """
@@ -24,19 +24,22 @@ from hand_pose_3d.rendering.source import Source
 FPS = 30
 WIDTH, HEIGHT = 640, 480
 IN, STILL, MOVING, OUT, GONE = 0.05, 0.2, 0.5, 0.8, 0.95
-"""When hands begin to come in, to keep still, to move and to go, and are gone, shares of a sequence."""
+"""Times at which hands begin to appear, to keep still, to move and to leave, and are gone, as shares of a sequence."""
 _REACH_M = 1.0
-"""As far as hands come in sideways; those of a farther group are there, and gone, at once."""
+"""Longest sideways way, metres, by which hands enter the picture; those of a farther group appear at once."""
 _SWING_M = np.array([0.1, 0.03, 0.04])
 _SWING_HZ = np.array([1.0, 0.7, 0.5])
 _TURN_RAD, _TURN_HZ = 0.25, 0.8
 _OPENING_HZ = 0.6
+"""Amplitude (camera axes) and frequency of a moving hand's translation and rotation, and frequency of its opening and
+closing: the pace of everyday gestures, chosen by eye."""
 _RAMP_S = 0.3
-"""In which motion begins."""
+"""Time in which motion reaches its full amplitude."""
 _LEAST_NOISE = 1.0
-"""Grey levels of any sensor."""
+"""Standard deviation of sensor noise in every video, grey levels; chosen by eye."""
 _LEAST_SEEN, _LEAST_SHARE = 0.4, 0.03
-"""Hands with a smaller share of visible keypoints, or smaller than this share of the picture, need not be found."""
+"""Hands with a smaller share of visible keypoints, or smaller than this share of the picture, need not be found.
+Set by hand."""
 
 
 def enlarged(scene: Scene) -> Scene:
@@ -118,7 +121,8 @@ def write_sequence(
 def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angles: list[np.ndarray] | None) -> Scene:
     """A scene's hands, people and props at a time, moved as one.
 
-    away_m: sideways to where no hand is seen. other_angles: of each hand, what it opens or closes to while it moves.
+    away_m: sideways to where no hand is seen. other_angles: pose of each hand that it opens or closes to while it
+    moves.
     """
     from scipy.spatial.transform import Rotation
 
@@ -200,7 +204,7 @@ class SequenceMaker:
         scene = enlarged(sample_scene(self.source, split, seed, index, people))
         rng = np.random.default_rng([seed, index, 3])
         other = None
-        if not scene.props and not scene.people:  # what is held, and a body, would be gone through
+        if not scene.props and not scene.people:  # moving hands would pass through held objects and bodies
             names = actions.TRAINING if split == "training" else actions.EVALUATION
             other = []
             for hand in scene.hands:
@@ -209,7 +213,7 @@ class SequenceMaker:
                     angles[part] = hand.angles[part]
                 other.append(angles)
         away = _way_out(scene)
-        # Each frame's own; the rest stays as it is, and the video compresses.
+        # Noise differs in each frame; other effects stay the same, and the video itself is compressed.
         noise = max(255 * scene.camera_effects.noise, _LEAST_NOISE)
         effects = dataclasses.replace(scene.camera_effects, noise=0.0, jpeg_quality=0, motion_px=0.0)
         scenes = (moved(scene, k / FPS, seconds, away, other) for k in range(round(seconds * FPS)))
@@ -227,7 +231,7 @@ class SequenceMaker:
 def render_sequences(options: RenderOptions, seconds: float) -> list[Path]:
     """Render what is not there yet: NUMBER.mp4 and NUMBER.json into options.out. Returns the paths of the videos.
 
-    Raises HandPoseError when the folder holds a sequence that was made in another way.
+    Raises HandPoseError when the folder holds a sequence that was made with other options.
     """
     from tqdm import tqdm
 
@@ -257,7 +261,7 @@ def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
     except (ValueError, KeyError, TypeError):
         found = None
     if found != _facts(options, seconds, index)["made"]:
-        raise HandPoseError(f"{path} was made in another way; choose another folder")
+        raise HandPoseError(f"{path} was made with other options; choose another folder")
     return True
 
 

@@ -1,4 +1,4 @@
-"""What frames are drawn from: characters, bodies, actions and, where there are any, environment maps and skins."""
+"""Sources of random frames: characters, bodies, actions and, where given, environment maps and skins."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class FrameSource:
-    """What one frame is drawn from: its own chance, and one split of a source. The splits share nothing."""
+    """The random generator of one frame, and one split of a source. The splits share nothing."""
 
     rng: np.random.Generator
     source: Source
@@ -67,7 +67,7 @@ class FrameSource:
 
     @classmethod
     def of_frame(cls, source: Source, split: str, seed: int, index: int, stream: int | None = None) -> FrameSource:
-        """Of frame `index` of data set `seed`, on which alone its chance depends; stream: for chance of its own."""
+        """For frame `index` of data set `seed`, which alone determine it; stream: of an independent generator."""
         key = [seed, SPLITS.index(split), index]
         return cls(np.random.default_rng(key if stream is None else [*key, stream]), source, split)
 
@@ -77,16 +77,16 @@ class FrameSource:
         return actions.TRAINING if self.split == "training" else actions.EVALUATION
 
     def arm(self) -> Arm:
-        """The arm of any of the split's characters."""
+        """The arm of a random character of the split."""
         identities = self.source.identities(self.split)
         return self.source.characters.arm(int(identities[self.rng.integers(len(identities))]))
 
     def body(self) -> int:
-        """Number of any of the split's bodies."""
+        """Index of a random body of the split."""
         indices = self.source.people.indices(self.split)
         return int(indices[self.rng.integers(len(indices))])
 
     def environment(self) -> Path | None:
-        """Any of the split's environment maps, now and then none."""
+        """A random environment map of the split, sometimes none."""
         maps = self.source.environments(self.split)
         return maps[self.rng.integers(len(maps))] if maps and self.rng.random() < 0.72 else None

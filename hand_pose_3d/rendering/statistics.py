@@ -1,4 +1,4 @@
-"""Distributions of what a rendered data set shows, beside what is published of hands."""
+"""Statistics of a rendered data set, beside published ones of hands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hand_pose_3d.rendering.scene import Scene
 
 
 def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -> dict[str, Any]:
-    """What the statistics count of one frame."""
+    """One frame's contribution to the statistics."""
     import cv2
 
     hands = []
