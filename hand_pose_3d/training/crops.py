@@ -1,4 +1,4 @@
-"""Packed hand crops: what PoseNet's training reads, made once from data sets in RHD's layout.
+"""Packs of hand crops for the training of PoseNet, made once from data sets in RHD's layout.
 
 A pack is a folder with `rgba.npy` (N, 256, 256, 4) uint8, alpha 255 on the person, `backgrounds.npy`
 (M, 256, 256, 3) uint8 without hands, `mistaken.npy` (K, 256, 256, 3) uint8, hard negatives, and `labels.npz`.
@@ -18,22 +18,22 @@ from hand_pose_3d.conventions import mirror_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
-PACK_SIZE = 256  # pixels of a stored crop
-PACK_MARGIN = 2.1  # its edge over the extent of the hand's keypoints
+PACK_SIZE = 256  # edge of a stored crop, pixels
+PACK_MARGIN = 2.1  # its edge over the extent of the hand's keypoints: room for augmented windows
 HARD_NEGATIVE_MARGIN = 1.6
-"""Edge of what is kept of a hard negative, a window without a hand, over that of the window."""
+"""Edge of the stored part around a hard negative, a window without a hand, over the edge of the window."""
 HARD_NEGATIVES_FILE = "mistaken.npy"
-MIN_HAND_PX = 20  # extent of keypoints; smaller hands are left out
+MIN_HAND_PX = 20  # extent of keypoints; smaller hands are left out, set by hand
 _NO_HAND = 0.004
-"""Share of a window that may show hands for it to count as one without."""
+"""Largest share of hand pixels in a window that counts as one without hands; set by hand."""
 
 
 @dataclass(frozen=True)
 class CropPack:
     """Crops of one data set. uv: (N, 21, 2) in crop pixels; xyz_m: (N, 21, 3) camera axes; visible: (N, 21)
-    bool; side: (N,) Side values, UNKNOWN where nobody knows. hard_negatives: (K, S, S, 3), in their middle windows
-    without a hand in which a detector found one. spread: (N, 21) how far teachers disagree over the hand's extent, 0
-    for renders. xyz_m is zeros where it is unknown, as of most hands of photographs."""
+    bool; side: (N,) Side values, maybe UNKNOWN. hard_negatives: (K, S, S, 3), with a window without a hand in the
+    middle in which a detector found one. spread: (N, 21) disagreement of the teacher's views over the hand's extent, 0
+    for renders. xyz_m is zeros where it is unknown, as for most photographs."""
 
     rgba: np.ndarray
     backgrounds: np.ndarray
@@ -81,7 +81,7 @@ def pack(
 
     samples: iterable of (image (H, W, 3) RGB uint8, person mask (H, W) bool, hand mask (H, W) bool, hands), hands
     a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). count: an upper bound on the number of hands. windows:
-    where a detector looks for hands in an image; those without any are kept.
+    gives a detector's windows of an image; those without hands are kept.
     """
     from tqdm import tqdm
 

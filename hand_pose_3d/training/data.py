@@ -1,4 +1,4 @@
-"""From data sets in RHD's layout to packs, made beside them the first time they are trained on."""
+"""Packs of data sets in RHD's layout, made beside them the first time they are trained on."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
 
 _MOST_WINDOWS = 4
-"""Of one render that are kept if they hold no hand."""
+"""Windows without a hand that are kept of one render, so that few renders do not dominate; set by hand."""
 _LEAST_VISIBLE = 6
-"""Keypoints of a hand that must be seen for it to be looked for."""
+"""Number of visible keypoints from which on a hand has to be detected; set by hand."""
 
 
 def _parts(sample: Sample) -> np.ndarray:
@@ -41,7 +41,7 @@ def _crops(root: Path, split: str) -> Iterator[tuple]:
 
 
 class StoredScenes:
-    """The images of one split with all their hands; each is read from the disk when it is indexed.
+    """The images of one split with all their hands; each is read from disk when indexed.
 
     most: how many of them, evenly spread; None for all.
     """
@@ -67,7 +67,7 @@ class StoredScenes:
 
 
 def hand_like_windows(most: int | None = None) -> Callable[[np.ndarray], list[Crop]]:
-    """Where the shipped HandSegNet sees hands, in the first `most` images that it is shown; None for all."""
+    """Windows of the shipped HandSegNet's detections, in the first `most` images only; None for all."""
     left = itertools.count() if most is None else iter(range(most))
     family = load_family("lite", None, "cpu", "float32")
 
@@ -82,7 +82,7 @@ def hand_like_windows(most: int | None = None) -> Callable[[np.ndarray], list[Cr
 
 @contextmanager
 def _one_process(root: Path) -> Iterator[None]:
-    """Other processes of `torchrun`, which want the same pack, wait here until the first has made it."""
+    """Let other processes of `torchrun` wait until the first has made a pack."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -92,7 +92,7 @@ def _one_process(root: Path) -> Iterator[None]:
 
 
 def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
-    """The hands of one split, from its pack; made if it is not there yet, with hard negatives of `mined` images."""
+    """The hands of one split, from its pack, which is made if missing, with hard negatives of `mined` images."""
     folder = root / "packs" / f"crops_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
@@ -102,7 +102,7 @@ def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
 
 
 def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
-    """The first scenes of one split, from its pack; made if it is not there yet."""
+    """The first scenes of one split, from its pack, which is made if missing."""
     folder = root / "packs" / f"scenes_{split}"
     with _one_process(root):
         if not (folder / "labels.npz").exists():
@@ -112,17 +112,17 @@ def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
 
 
 def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split; its pictures are not read."""
+    """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split, without reading images."""
     found = [(s.keypoints_m, int(s.side)) for s in read_rhd(root, split, "all") if s.keypoints_m is not None]
     return np.stack([xyz_m for xyz_m, _ in found]), np.array([side for _, side in found])
 
 
 def dominant_hands(roots: Sequence[Path], split: str) -> list[Sample]:
-    """The hand of each image that shows more of itself, as the authors choose it."""
+    """The hand of each image with more pixels, as in the authors' code."""
     return [sample for root in roots for sample in _dominant(root, split)]
 
 
 @lru_cache(maxsize=8)
 def _dominant(root: Path, split: str) -> list[Sample]:
-    """Kept for the next stage, as RHD itself says only in its masks which hand it is."""
+    """Cached for the next stage: only RHD's masks tell which hand it is."""
     return read_rhd(root, split, "dominant")

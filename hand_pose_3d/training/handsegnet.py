@@ -22,30 +22,30 @@ from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
 from hand_pose_3d.windows import crop_from_pose
 
 SCENE_INPUT = 160
-"""Edge of a training image in pixels, about as many pixels as the coarsest pass over a scene has at run time."""
+"""Edge of a training image in pixels: about as many pixels as the coarsest pass over a scene at run time."""
 
 
 _LARGEST, _FAR_LARGER = 1.15, 1.7
-"""A hand of up to the first times the input is to be found. From the second on its parts are no hands, since a coarser
-pass sees it as a whole; between them nothing is asked."""
+"""Extents of hands over the edge of the input. Up to the first, a hand has to be detected; above the second, its parts
+are labelled as no hand, because a coarser pass detects the whole; between them there is no loss. Set by hand."""
 
 
 @dataclass(frozen=True)
 class SceneAugmentation:
-    """How scenes are put together."""
+    """Augmentation: composition of scenes from pictures."""
 
-    extent: tuple[float, float] = (6.0, 330.0)  # of the hand that the scale is drawn for, input pixels
+    extent: tuple[float, float] = (6.0, 330.0)  # of the hand that determines the scale, input pixels
     turn: float = 0.2  # standard deviation of rotation, radians
-    any_turn: float = 0.15  # share with any rotation
+    any_turn: float = 0.15  # share with uniformly random rotation
     more: float = 0.45  # chance of each further picture, three at most
-    bare: float = 0.4  # share of the further ones without a hand, so that a picture's edge does not mean a hand
+    bare: float = 0.4  # share of further ones without a hand, so that a picture's edge is no sign of a hand
     empty: float = 0.22  # share of inputs without a picture of hands
     smallest: float = 48.0  # longer side of a picture within the input, pixels
 
 
 class SceneSample(NamedTuple):
     """One training example. image: (S, S, 3) uint8; classes: (S, S) uint8; crops: the hands' windows at margin 1, None
-    for a hand that is left out; ignored: (S, S) uint8, 1 where absence of hands is not known."""
+    for a hand that is left out; ignored: (S, S) uint8, 1 where hands may be unlabelled."""
 
     image: np.ndarray
     classes: np.ndarray
@@ -122,7 +122,7 @@ class SceneSampler:
         return SceneSample(augment.degrade(augment.recolour(image, rng), rng), classes, crops, ignored)
 
     def _cover(self, scene: LabelledScene, rng: np.random.Generator) -> np.ndarray:
-        """A map from a picture to the input that leaves no part of the input uncovered, where it can."""
+        """A map from a picture to the input that covers all of the input, if possible."""
         height, width = scene.rgbc.shape[:2]
         least = self.size / min(height, width)
         scale = least * float(np.exp(rng.uniform(-0.1, max(np.log(1.2 / least), 0.3))))
@@ -178,7 +178,7 @@ class SceneSampler:
         """Draw a picture over the input; returns where, (S, S) bool."""
         rgbc, shape = scene.rgbc, (self.size, self.size)
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        if scale < 0.7:  # averaged over the pixels that fall together
+        if scale < 0.7:  # averaged over merged pixels
             factor = max(scale, 0.02)
             inner = (max(round(rgbc.shape[1] * factor), 1), max(round(rgbc.shape[0] * factor), 1))
             fx, fy = inner[0] / rgbc.shape[1], inner[1] / rgbc.shape[0]
@@ -200,12 +200,12 @@ class SceneSampler:
 
 
 def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
-    """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine, offset x and y where a
-    hand is near; how much these count."""
+    """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine, offset x and y near a
+    hand; weight of these."""
     side = size // STRIDE
     maps = np.zeros((7, side, side), np.float32)
     where = (np.arange(side) + 0.5) * STRIDE - 0.5
-    for crop in sorted(crops, key=lambda c: -c.side):  # smaller hands are drawn over larger ones
+    for crop in sorted(crops, key=lambda c: -c.side):  # smaller hands overwrite larger ones
         dx, dy = (crop.center[0] - where)[None], (crop.center[1] - where)[:, None]
         spread = max(0.12 * crop.side, 0.55 * STRIDE)
         bump = np.exp(-(dx**2 + dy**2) / (2 * spread**2)).astype(np.float32)
@@ -229,8 +229,8 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
 class LiteSegmentationStage(Stage):
     """Training of LiteHandSegNet: cross-entropy and soft Dice for the mask, CenterNet's losses for hands.
 
-    trunk_rate: the learning rate of the trunk's coarse stages over that of the rest; the fine ones, dear to train, stay
-    as they start, and with 0 the whole trunk does.
+    trunk_rate: the learning rate of the trunk's coarse stages over that of the rest; the fine ones, which are slow to
+    train, are frozen, with 0 the whole trunk.
     """
 
     defaults: ClassVar[dict[str, Any]] = {"images": 150_000, "batch": 16, "learning_rate": 1e-3}
@@ -255,7 +255,7 @@ class LiteSegmentationStage(Stage):
             module.requires_grad_(False)
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """Trunk and the rest."""
+        """Parameters of the trunk and of the rest."""
         inside = {id(p) for p in self.network.trunk.parameters()}
         groups = [{"params": [p for p in self.network.parameters() if id(p) not in inside], "lr": learning_rate}]
         trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
@@ -276,7 +276,7 @@ class LiteSegmentationStage(Stage):
         )
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
-        """Mask where it is known; centres but where absence is unknown; properties near centres."""
+        """Losses of the mask where it is known, of centres where labels are complete, of properties near centres."""
         images, classes, required, ignored = batch
         maps = SceneMaps(*(x.float() for x in self.network.maps(images)))
         mask = mask_loss(maps.mask, classes)
@@ -351,7 +351,7 @@ def mask_loss(scores: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
 
 
 def hand_loss(maps: SceneMaps, required: torch.Tensor, ignored: torch.Tensor) -> dict[str, torch.Tensor]:
-    """CenterNet's focal loss of centres, and distances of what stands at them. required: (N, 7, h, w) of `targets`."""
+    """CenterNet's focal loss of centres, and L1 losses of the properties there. required: (N, 7, h, w) of `targets`."""
     truth, weight = required[:, 0], required[:, 6]
     counts = 1 - F.max_pool2d(ignored[:, None].float(), STRIDE)[:, 0]
     number = (truth == 1).sum().clamp_min(1)

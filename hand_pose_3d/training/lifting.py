@@ -1,6 +1,6 @@
 """Stage lifting: canonical pose and viewpoint from 21 score maps and the hand's side.
 
-Needs no images: true poses are turned to new views, projected, and spoilt as PoseNet's predictions are.
+Needs no images: true poses are rotated to new views, projected, and get noise like PoseNet's predictions.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from hand_pose_3d.windows import hand_angle
 
 @dataclass(frozen=True)
 class LiftingAugmentation:
-    """How inputs are drawn. Lengths are shares of the crop's edge."""
+    """Augmentation of inputs. Lengths are shares of the crop's edge."""
 
     turn: float = 0.2  # standard deviation of rotation about the upright crop, radians
     any_turn: float = 0.1
     margin: tuple[float, float] = (1.15, 1.55)
     shift: float = 0.05
-    any_view: float = 0.4  # share of poses seen from anywhere; the rest keep about the view they were rendered in
-    view: float = 0.5  # standard deviation of the change of the others, radians
+    any_view: float = 0.4  # share of poses from a uniformly random view; the rest stay near their rendered view
+    view: float = 0.5  # standard deviation of the change of view of the others, radians
     noise: float = 0.012  # median keypoint noise
-    outlier: float = 0.03  # share of keypoints that are badly off
+    outlier: float = 0.03  # share of keypoints with a large error
     bone: float = 0.04  # standard deviation of each bone's length, relative
 
 
 SHOWN_HANDS = LiftingAugmentation(any_view=0.0, view=0.12)
-"""For hands of photographs, which stay in about the view in which they were shown."""
+"""For hands of photographs, which stay near the view in which they were shown."""
 
 
 class LiftingBatch(NamedTuple):
@@ -53,7 +53,7 @@ class LiftingBatch(NamedTuple):
 
 
 def _rescale_bones(xyz: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Other people's hands: every bone's length changes, those of one finger alike. xyz: (N, 21, 3)."""
+    """Hands of other people: bone lengths change, with a common factor per finger. xyz: (N, 21, 3)."""
     out = xyz.copy()
     n = len(xyz)
     finger, bone = np.exp(rng.normal(0, sigma, (n, 5))), np.exp(rng.normal(0, sigma / 2, (n, 21)))
@@ -70,7 +70,7 @@ class LiftingSampler:
         self.xyz_m, self.side, self.augmentation = xyz_m, side, augmentation or LiftingAugmentation()
 
     def __call__(self, rng: np.random.Generator, count: int) -> LiftingBatch:
-        """A batch of new views of random poses, projected by a camera that looks at the hand, and spoilt."""
+        """A batch of new views of random poses, projected by a camera that looks at the hand, with noise."""
         from scipy.spatial.transform import Rotation
 
         augmentation, index = self.augmentation, rng.integers(len(self.xyz_m), size=count)
@@ -121,18 +121,18 @@ class LiftingSampler:
 
 
 Sampler = Callable[[np.random.Generator, int], LiftingBatch]
-"""Draws a batch of so many examples."""
+"""Draws a batch of this size."""
 
 
 def lift(network: nn.Module, uv: torch.Tensor, spread: torch.Tensor, side: torch.Tensor) -> LiftingResult:
-    """Any approach on keypoints: as they are for the lite one, drawn as score maps for the others."""
+    """Run any approach on keypoints: the lite one directly, the others on score maps drawn from them."""
     if isinstance(network, LiteLifting):
         return network.read(uv, spread, side)
     return network(lifting_maps(uv, spread), side)
 
 
 class LiftingStage(Stage):
-    """Training of a lifting approach: the loss of the relative pose, and the paper's two where it has both streams."""
+    """Training of a lifting approach: the loss of the relative pose, and the paper's two with both streams."""
 
     defaults: ClassVar[dict[str, Any]] = {"images": 5_000_000, "batch": 256, "learning_rate": 1e-3}
     seed = 13

@@ -28,16 +28,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What the loop needs besides a stage. Counts are of training images over all processes."""
+    """Settings of the loop. Counts are of training images over all processes."""
 
     images: int  # length of the whole schedule
-    seconds: float = math.inf  # longest training time, all runs together; the schedule is shortened to it
-    largest_rate: float = 0.0  # to which the learning rate is raised, by as much as time shortens the schedule
+    seconds: float = math.inf  # longest training time of all runs together, to which the schedule is shortened
+    largest_rate: float = 0.0  # limit of the learning rate, raised by as much as time shortens the schedule
     batch: int = 32  # images a step and process
     learning_rate: float = 1e-3
     warm_up: int = 3_000  # images of linear warm-up
     decay: float = 0.3  # last share of the schedule, over which the rate falls linearly to 2 %
-    steps: tuple[tuple[float, float], ...] = ()  # instead of that: shares of the schedule, and the factor from there on
+    steps: tuple[
+        tuple[float, float], ...
+    ] = ()  # instead of the decay: shares of the schedule, and the rate's factor from there on
     average: float = 0.998  # exponential moving average of the weights, a step
     clip: float = 5.0  # largest gradient norm
     weight_decay: float = 1e-3
@@ -45,7 +47,7 @@ class LoopConfig:
     save_every_s: float = 180.0
     precision: str = "float32"  # or bfloat16, float16 (a GPU's mixed precision)
     device: str = "cpu"
-    workers: int | None = None  # further processes that make batches; None: for a GPU one a core, for a CPU none
+    workers: int | None = None  # processes that make batches; None: one a core with a GPU, none without
 
 
 class Mixture(Generic[T]):
@@ -67,23 +69,23 @@ class Mixture(Generic[T]):
         return len(self.sources)
 
     def draw(self, rng: np.random.Generator) -> T:
-        """One of the sources."""
+        """A random source."""
         return self.sources[int(np.searchsorted(self._bounds, rng.random()))]
 
 
 class Stage(ABC):
     """One network's training: batches, loss and evaluation."""
 
-    defaults: ClassVar[dict[str, Any]]  # LoopConfig fields that suit it
-    seed: ClassVar[int]  # of its batches, beside the process's rank and the images seen before
-    network: nn.Module  # what is trained
+    defaults: ClassVar[dict[str, Any]]  # LoopConfig fields for this stage
+    seed: ClassVar[int]  # of its batches, together with the process's rank and the images seen before
+    network: nn.Module  # the network that is trained
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
         """Parameters with their rates, as an optimiser takes them."""
         return [{"params": list(self.network.parameters()), "lr": learning_rate}]
 
     def batches(self, size: int, rank: int, start: int) -> Iterator[tuple]:
-        """Endless batches of CPU tensors; `start` (images seen before) makes a resumed run go on elsewhere."""
+        """Endless batches of CPU tensors; `start` (images seen before) gives a resumed run other batches."""
         rng = np.random.default_rng([rank, start, self.seed])
         while True:
             yield self.draw(rng, size)
@@ -102,10 +104,10 @@ class Stage(ABC):
 
 
 _RATE_IS_KNOWN = 0.01
-"""Share of the schedule after which it is known how many images there will be time for."""
+"""Share of the schedule after which the number of images within the time limit is extrapolated; set by hand."""
 
 _LONGEST_WAIT = timedelta(hours=6)
-"""For a process that renders, packs or evaluates while the others wait."""
+"""Timeout of processes that wait while one renders, packs or evaluates."""
 
 
 def progress_of(seen: int, seconds: float, config: LoopConfig) -> float:
@@ -131,7 +133,7 @@ def rate_factor(seen: int, config: LoopConfig, seconds: float = 0.0) -> float:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[int]:
-    """Joins the processes that `torchrun` started, unless they are joined already; yields this one's rank."""
+    """Join the processes that `torchrun` started, unless they are already; yields this one's rank."""
     import torch.distributed as dist
 
     rank = int(os.environ.get("RANK", "0"))
@@ -160,7 +162,7 @@ class _Batches(IterableDataset):
 
 
 class Progress(NamedTuple):
-    """How far a run is: images seen, seconds of training, and whether it came to the end of its schedule."""
+    """Progress of a run: images seen, seconds of training, and whether its schedule is finished."""
 
     images: int
     seconds: float
@@ -168,7 +170,7 @@ class Progress(NamedTuple):
 
 
 def read_progress(out: Path) -> Progress:
-    """That of the run in a folder; of none if it holds no checkpoint."""
+    """The progress of the run in a folder; zero without a checkpoint."""
     path = out / "checkpoint.pt"
     if not path.exists():
         return Progress(0, 0.0, False)
@@ -177,7 +179,7 @@ def read_progress(out: Path) -> Progress:
 
 
 class Trainer:
-    """Trains a stage; everything it knows is in its folder, so that a run goes on where another one stopped.
+    """Trains a stage. Its whole state is in its folder, from which an interrupted run resumes.
 
     Writes out/checkpoint.pt (network, average, optimiser), out/log.jsonl and out/curves.png, and resumes from them.
     Under `torchrun` gradients are averaged over the processes.
@@ -214,12 +216,12 @@ class Trainer:
             self.images_seen, self.seconds = int(state["seen"]), float(state.get("seconds", 0.0))
         except (KeyError, RuntimeError, ValueError) as error:
             raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
-        for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate holds for an old run
+        for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate applies to a resumed run
             group["peak"] = peak
 
     def run(self) -> dict[str, float]:
         """Train to the end of the schedule, or until SIGTERM or Ctrl-C, and return the last metrics."""
-        import matplotlib  # noqa: F401 - missing, it is named before the long work
+        import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
         with process_group(self.device):
             return self._run()
@@ -228,7 +230,7 @@ class Trainer:
         import torch.distributed as dist
         from tqdm import tqdm
 
-        if self.world > 1:  # whoever began later, all end together
+        if self.world > 1:  # processes that started later end at the same time
             self.config = replace(self.config, seconds=_largest([self.config.seconds], self.world)[0])
             for tensor in self.network.state_dict().values():
                 dist.broadcast(tensor, 0)
@@ -273,7 +275,7 @@ class Trainer:
         return DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=8, pin_memory=on_gpu)
 
     def step(self, batch: tuple) -> None:
-        """Learn from one batch of CPU tensors."""
+        """One step of training on a batch of CPU tensors."""
         config = self.config
         self.network.train()
         factor = rate_factor(self.images_seen, config, self.seconds)
@@ -305,7 +307,7 @@ class Trainer:
             self.recent[key] = 0.98 * self.recent.get(key, value) + 0.02 * value
 
     def save(self) -> None:
-        """Write the checkpoint, in the first process; a reader, or a power cut, never meets half of it."""
+        """Write the checkpoint, in the first process; atomically, so that an interruption leaves no partial file."""
         if self.rank == 0:
             state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
             state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}
@@ -315,7 +317,7 @@ class Trainer:
             temporary.replace(self.checkpoint)
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the averaged network, log it and draw the curves; in the first process, others return nothing."""
+        """Measure the averaged network, log it and draw the curves; only in the first process."""
         from tqdm import tqdm
 
         if self.rank != 0:

@@ -1,4 +1,4 @@
-"""The paper's networks by the paper's recipe: losses, augmentation and learning rates as the authors' code has them.
+"""The paper's networks by the paper's recipe: losses, augmentation and learning rates of the authors' code.
 
 Keypoint 0 is the wrist and the reference bone the index finger's, as everywhere in this package.
 """
@@ -40,7 +40,7 @@ ADAM: dict[str, Any] = {
     "weight_decay": 0.0,
     "clip": float("inf"),
 }
-"""Settings of the loop that make it plain Adam."""
+"""Loop settings for plain Adam, as in the authors' code."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PaperAugmentation:
     """Noise of training crops; standard deviations in pixels of the source image."""
 
     keypoint_px: float = 2.5  # of every label, truncated at twice as much
-    center_px: float = 20.0  # of the crop's centre, before its size is chosen to hold the hand
+    center_px: float = 20.0  # of the crop's centre, before its size is set to contain the hand
     offset_px: float = 0.0  # of the crop's centre, after it
     zoom: float = 1.0  # the crop's scale is multiplied by up to this
 
@@ -156,7 +156,7 @@ class HandCrops:
     def __call__(
         self, index: Sequence[int], rng: np.random.Generator, images: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Images (N, 3, S, S) in -0.5..0.5 (none where they are not required), uv (N, 21, 2), visible (N, 21)."""
+        """Images (N, 3, S, S) in -0.5..0.5 (empty where they are not needed), uv (N, 21, 2), visible (N, 21)."""
         from scipy.stats import truncnorm
 
         pixels, labels, shown = [], [], []
@@ -244,7 +244,7 @@ class PaperLiftingStage(Stage):
         return (*self.crops(index, rng, images=self.pose is not None), *(x[index] for x in self.poses[:3]))
 
     def maps(self, images: torch.Tensor, uv: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """What is lifted, (N, 21, 32, 32)."""
+        """Input maps of the lifting, (N, 21, 32, 32)."""
         if self.pose is None:
             return label_maps(uv, visible, CROP_PX, MAP_SIZE)
         with torch.no_grad():

@@ -1,13 +1,14 @@
-"""Photographs without labels: a teacher reads several views of each, and what its predictions agree on is learned.
+"""Photographs without labels: a teacher predicts hands in several views of each, and consistent predictions are labels.
 
 The teacher is MediaPipe Hands (Apache-2.0). A folder of photographs holds `index.csv` with the columns slug (source, a
-folder), file and, where a person has looked, hands: yes, no or unknown; without that column all photographs show hands.
+folder), file and, where a person has checked, hands: yes, no or unknown; without that column all photographs show
+hands.
 
     python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
 
-What the teacher misses the student may see: `pack --looked FILE` adds predictions of the student that were looked at,
-one line of JSON a photograph: file; hands and others, keypoints (21, 2) that lie on a hand and that do not.
+The student may find hands that the teacher misses: `pack --looked FILE` adds predictions of the student that were
+checked by a person, one line of JSON a photograph: file; hands and others, keypoints (21, 2) on a hand and on none.
 """
 
 from __future__ import annotations
@@ -39,24 +40,24 @@ from hand_pose_3d.training.teacher import TeacherHand, agree, label, overlap, re
 from hand_pose_3d.windows import crop_from_pose
 
 _SIDE_SHARE = 0.8
-"""Of the views that must call a hand right, or left, for its side to be learned."""
+"""Share of the views that must agree on a hand's side for it to be a label; set by hand."""
 _HAND_M = 0.17
-"""Extent of a hand in metres by which depth in pixels becomes a pose; lifting learns shapes, not sizes."""
+"""Assumed extent of a hand, metres, which scales depth in pixels; lifting does not depend on size."""
 _AFAR_M = 3.0
-"""Distance at which such a hand is put: its pixels and depth are to one scale, as seen from afar."""
-_LEAST_FACE_PX = 14  # edge of a face's box
+"""Assumed distance of such a hand, metres: large, as pixels and depth then have the same scale."""
+_LEAST_FACE_PX = 14  # edge of the smallest face's box that is used
 _LOOKED_MARGIN = 1.3
-"""Edge of the window of a prediction on no hand over the extent of its keypoints, as when it was read."""
+"""Edge of the window of a false prediction over the extent of its keypoints, as in its reading."""
 _LOOKED_SPREAD = 0.06
-"""Of keypoints that were seen to lie on their hand, over its extent: they are right, not exact."""
+"""Assumed error of checked keypoints over their hand's extent: they were confirmed, not measured."""
 _AROUND = 0.25
-"""Pixels of a photograph nearer to a hand's box than this share of its extent are of unknown class."""
+"""Pixels nearer to a hand's box than this share of its extent have unknown class; set by hand."""
 
 
 @dataclass(frozen=True)
 class Photograph:
     """source: its folder; image: (H, W, 3); complete: whether there is no other hand; others: (N, 21, 2) predictions
-    that were seen to lie on no hand."""
+    that were checked to be on no hand."""
 
     source: str
     image: np.ndarray
@@ -66,7 +67,7 @@ class Photograph:
 
 
 def _with_looked(hands: Sequence[TeacherHand], looked: Sequence) -> list[TeacherHand]:
-    """The teacher's hands, and before those of which it is not sure what was looked at."""
+    """The teacher's sure hands, then checked predictions, then the teacher's unsure hands."""
     spread = np.full(NUM_KEYPOINTS, _LOOKED_SPREAD)
     kept = [hand for hand in hands if hand.sure]
     kept += [
@@ -90,8 +91,8 @@ def read_photographs(
     no_side: Sequence[str] = (),
     looked: Path | None = None,
 ) -> Iterator[Photograph]:
-    """The photographs of `slugs`, or of all others. no_side: sources that may be mirrored. Those whose hands nobody
-    knows are left out."""
+    """The photographs of `slugs`, or of all others. no_side: sources that may be mirrored. Those with unknown
+    hands are left out."""
     records, seen = _records(labels), _records(looked)
     for row in read_index(folder):
         name, eye = f"{row['slug']}/{row['file']}", row.get("hands")
@@ -103,7 +104,7 @@ def read_photographs(
         hands = [] if eye == "no" else _with_looked(agree(records[name]), by_eye["hands"])
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
-        # Where an eye said only that there are hands, or the teacher found none, there may be others.
+        # There may be more hands where a person noted only that there are some, or the teacher found none.
         complete = eye == "no" or (eye is None and any(h.sure for h in hands))
         no_hands = np.array(by_eye["others"], float).reshape(-1, NUM_KEYPOINTS, 2)
         yield Photograph(row["slug"], read_image(folder / name), hands, complete, no_hands)
@@ -164,8 +165,8 @@ def pack_photographs(
 
 
 def open_pose(hand: TeacherHand) -> np.ndarray:
-    """(21, 3) metres in camera axes, seen from afar, of an open hand whose depth is clear; else zeros: of other hands
-    the teacher's depth is worse than ours."""
+    """(21, 3) metres in camera axes, from a large distance, of an open hand with consistent depth; else zeros, as for
+    other hands the teacher's depth is worse than ours."""
     if hand.depth_px is None:
         return np.zeros((NUM_KEYPOINTS, 3))
     xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
@@ -174,8 +175,8 @@ def open_pose(hand: TeacherHand) -> np.ndarray:
 
 
 def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:
-    """Windows of a photograph without hands: where the shipped HandSegNet sees some and, with `faces`, faces as
-    MediaPipe finds them, turned and cut at random."""
+    """Windows of a photograph without hands: detections of the shipped HandSegNet and, with `faces`, faces that
+    MediaPipe detects, randomly rotated and cropped."""
     hand_like, rng = hand_like_windows(), np.random.default_rng(1)
     if not faces:
         return hand_like
@@ -214,7 +215,7 @@ class _CropWriter:
         self.labels: dict[str, list] = {name: [] for name in ("uv", "xyz_m", "visible", "side", "spread")}
 
     def add(self, photograph: Photograph, scene: LabelledScene) -> None:
-        """Take what a photograph holds."""
+        """Add a photograph."""
         image, poses = photograph.image, map(open_pose, photograph.hands)
         height, width = image.shape[:2]
         four = np.dstack([image, np.full((height, width), 255, np.uint8)])
@@ -264,10 +265,12 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--held-out", nargs="*", default=[], metavar="SLUG", help="sources that go to OUT-held-out")
-    parser.add_argument("--mine", action="store_true", help="keep windows that HandSegNet takes for hands")
+    parser.add_argument(
+        "--mine", action="store_true", help="keep hard negatives: windows of false detections of HandSegNet"
+    )
     parser.add_argument("--faces", action="store_true", help="with --mine: faces too, needs mediapipe")
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
-    parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions that were looked at")
+    parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions that a person has checked")
     args = parser.parse_args()
     if args.step == "label":
         label(args.folder, args.labels)

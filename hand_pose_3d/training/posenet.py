@@ -40,17 +40,17 @@ class CropSample:
 
 @dataclass(frozen=True)
 class PoseAugmentation:
-    """How crops differ from the ideal one, as run-time crops do."""
+    """Augmentation: deviations of crops from the ideal one, as at run time."""
 
     turn: float = 0.35  # standard deviation of rotation about the upright crop, radians
-    any_turn: float = 0.25  # share of crops with any rotation (a first detection knows no direction)
+    any_turn: float = 0.25  # share of crops with uniformly random rotation
     margin: tuple[float, float] = (1.1, 1.7)
     shift: float = 0.07  # standard deviation, share of the crop's edge
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     empty: float = 0.13  # share of crops that hold no hand
-    hard_negative: float = 0.7  # share of those that HandSegNet takes for a hand, if there are such
-    beside: float = 0.12  # share of those beside a hand, or far too large or small a window for it
+    hard_negative: float = 0.7  # share of hard negatives among those, if there are any
+    beside: float = 0.12  # share among those of windows beside a hand, or far too large or small for it
 
 
 def _jittered(uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Generator) -> Crop:
@@ -62,7 +62,7 @@ def _jittered(uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Gen
 
 
 def _beside(uv: np.ndarray, rng: np.random.Generator) -> Crop:
-    """A window that covers a hand so badly that there is none to be read."""
+    """A window that covers a hand so badly that it counts as empty."""
     ideal = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
     center, side = np.asarray(ideal.center), ideal.side
     kind = rng.random()
@@ -76,7 +76,7 @@ def _beside(uv: np.ndarray, rng: np.random.Generator) -> Crop:
 
 
 def _inside(uv: np.ndarray) -> np.ndarray:
-    """(21,) float32: 1 for keypoints in the crop, which are learned from."""
+    """(21,) float32: 1 for keypoints in the crop, which count in the loss."""
     return np.all((uv > 0) & (uv < CROP_SIZE - 1), axis=1).astype(np.float32)
 
 
@@ -89,7 +89,7 @@ class PoseSampler:
         augmentation: PoseAugmentation | None = None,
         shares: Sequence[float] | None = None,
     ) -> None:
-        """shares: of the packs among the hands that are drawn; None: by their sizes."""
+        """shares: of the packs among the sampled hands; None: by their sizes."""
         self.augmentation = augmentation or PoseAugmentation()
         self.hands = Mixture(packs, [len(p) for p in packs] if shares is None else shares)
         self.hard_negatives = Mixture([p.hard_negatives for p in packs], [len(p.hard_negatives) for p in packs])
@@ -106,7 +106,7 @@ class PoseSampler:
         return image[:, ::-1] if rng.random() < 0.5 else image
 
     def hard_negative(self, rng: np.random.Generator) -> np.ndarray:
-        """About a window that HandSegNet took for a hand, turned and scaled as windows may be."""
+        """A crop around a hard negative, with the rotation and scale of other crops."""
         images = self.hard_negatives.draw(rng)
         source = np.ascontiguousarray(images[rng.integers(len(images))])
         edge = PACK_SIZE / HARD_NEGATIVE_MARGIN
@@ -153,7 +153,7 @@ class PoseSampler:
         weight = np.zeros(21, np.float32) if beside else _inside(uv)
         spread = np.zeros(21, np.float32)
         if pack.spread is not None:
-            weight = weight * pack.visible[index]  # beyond a photograph's border a teacher guesses
+            weight = weight * pack.visible[index]  # beyond a photograph's border the teacher's keypoints are guesses
             spread = (pack.spread[index] * np.ptp(uv, axis=0).max()).astype(np.float32)
         right = np.nan if side == Side.UNKNOWN or beside else float(side == Side.RIGHT)
         return CropSample(image, uv, weight, right, int(not beside), spread), crop, xyz_m
@@ -200,7 +200,7 @@ def keypoint_loss(
     """Distance of the soft-argmax plus the Jensen-Shannon divergence of the map from a Gaussian.
 
     Nibali et al., 2018. score_maps: logits (N, K, h, h); uv_map: (N, K, 2); weight: (N, K); spread: (N, K) standard
-    deviation of the labels in map pixels, by which the Gaussian is wider and the distance counts less.
+    deviation of the labels in map pixels, which widens the Gaussian and lowers the weight of the distance.
     """
     log_p = score_maps.flatten(2).log_softmax(-1)
     p = log_p.exp()
@@ -215,10 +215,10 @@ def keypoint_loss(
 
 
 def mix_style(maps: Sequence[torch.Tensor], chance: float = 0.5, alpha: float = 0.3) -> list[torch.Tensor]:
-    """Every channel's mean and deviation exchanged in part between the images of a batch, the same pairs in all maps.
+    """MixStyle: mean and deviation of every channel mixed between pairs of images of a batch, the same in all maps.
 
-    maps: (N, C, h, w) each; unchanged in 1 - chance of the calls. Renders differ from photographs in such statistics
-    most. Source: Zhou et al., Domain generalization with MixStyle, ICLR 2021.
+    maps: (N, C, h, w) each; unchanged in 1 - chance of the calls. Renders differ from photographs mostly in such
+    statistics. Source: Zhou et al., Domain generalization with MixStyle, ICLR 2021.
     """
     if torch.rand(()) >= chance:
         return list(maps)
@@ -235,7 +235,7 @@ def mix_style(maps: Sequence[torch.Tensor], chance: float = 0.5, alpha: float = 
 
 
 class LitePoseStage(Stage):
-    """Training of LitePoseNet. The trunk learns slowly; its first blocks stay as they are, but for mixed styles."""
+    """Training of LitePoseNet. The trunk has a lower learning rate and frozen first blocks, followed by MixStyle."""
 
     defaults: ClassVar[dict[str, Any]] = {"images": 600_000, "batch": 32, "learning_rate": 1e-3}
     seed = 7
@@ -261,7 +261,7 @@ class LitePoseStage(Stage):
             module.requires_grad_(False)
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """Trunk and the rest."""
+        """Parameters of the trunk and of the rest."""
         trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
         inside = {id(p) for p in self.network.trunk.parameters()}
         rest = [p for p in self.network.parameters() if id(p) not in inside]
@@ -272,7 +272,7 @@ class LitePoseStage(Stage):
         return collate([self.sampler(rng) for _ in range(size)])
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
-        """Both stages' maps, side where there is a hand, presence everywhere."""
+        """Loss of both stages' maps, of the side where there is a hand, and of the presence everywhere."""
         images, uv, weight, side, presence, spread = batch
         trunk = self.network.trunk
         with torch.no_grad():
@@ -294,7 +294,7 @@ class LitePoseStage(Stage):
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Errors on held-out renders, true crops, in pixels of a 256 px crop; then the further evaluation given."""
+        """Errors on held-out renders, true crops, in pixels of a 256 px crop; then those of the further evaluation."""
         network.eval()
         errors, right = [], []
         for start in range(0, len(self.held_out), 50):

@@ -18,7 +18,7 @@ from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
 
 @torch.inference_mode()
 def posenet_predictions(network: LitePoseNet, packs: Sequence[CropPack], count: int, seed: int) -> LiftingBatch:
-    """What a trained PoseNet says of `count` augmented crops of packs, with the true poses beside it."""
+    """Predictions of a trained PoseNet on `count` augmented crops of packs, with the true poses."""
     from tqdm import tqdm
 
     network.eval()
@@ -41,7 +41,7 @@ def posenet_predictions(network: LitePoseNet, packs: Sequence[CropPack], count: 
 
 
 def target(sample: CropSample, crop: Crop, xyz_m: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Canonical pose, rotation and scale in the axes of a camera that looks along the crop's ray, turned as it is."""
+    """Canonical pose, rotation and scale in the axes of a camera that looks along the crop's ray, with its rotation."""
     c, s = np.cos(crop.angle), np.sin(crop.angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     rays = xyz_m[:, :2] / xyz_m[:, 2:]

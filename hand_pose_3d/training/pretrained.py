@@ -32,7 +32,7 @@ def _read(source: Path, member: str) -> bytes:
 
 
 def _layers(data: bytes) -> list[tuple[str, list[np.ndarray]]]:
-    """Operators that carry numbers, in the order of the graph, with their arrays in TensorFlow's layout."""
+    """Operators with weights, in the order of the graph, with their arrays in TensorFlow's layout."""
     import tflite
 
     model = tflite.Model.GetRootAs(data, 0)

@@ -1,4 +1,4 @@
-"""Packed whole scenes, renders and photographs alike: what the training of HandSegNet reads, made once.
+"""Packs of whole scenes, renders and photographs, for the training of HandSegNet, made once.
 
 A pack is a folder with `pixels.npy`, all images one after the other as (H, W, 4) uint8, RGB and the class of each
 pixel, and `labels.npz`. Memory-mapped, so that start is instant.
@@ -17,7 +17,7 @@ from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
 
 LARGEST_SIDE = 480
-"""Pixels; larger images are made smaller."""
+"""Pixels; larger images are scaled down."""
 BACKGROUND, PERSON, HAND, UNKNOWN = 0, 1, 2, 255
 """Classes of pixels."""
 
@@ -26,9 +26,10 @@ BACKGROUND, PERSON, HAND, UNKNOWN = 0, 1, 2, 255
 class LabelledScene:
     """One image with what is known of its hands.
 
-    rgbc: (H, W, 4) uint8; keypoints_px: (N, 21, 2); sure: (N,) whether these keypoints are to be learned, others are
-    left out of every loss; right: (N,) probability that it is a right hand, NaN where nobody knows; spread: (N, 21)
-    how far teachers disagree over the hand's extent, 0 for renders; complete: whether there is no other hand in it.
+    rgbc: (H, W, 4) uint8; keypoints_px: (N, 21, 2); sure: (N,) whether these keypoints are labels; others are
+    left out of every loss; right: (N,) probability that it is a right hand, NaN if unknown; spread: (N, 21)
+    disagreement of the teacher's views over the hand's extent, 0 for renders; complete: whether there is no other hand
+    in it.
     """
 
     rgbc: np.ndarray
@@ -80,7 +81,7 @@ class ScenePack:
 
 
 def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path) -> ScenePack:
-    """Write a pack from (source, scene) pairs; images are made smaller where they are larger than LARGEST_SIDE."""
+    """Write a pack from (source, scene) pairs; images larger than LARGEST_SIDE are scaled down."""
     import cv2
     from tqdm import tqdm
 
@@ -113,7 +114,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
             size += rgbc.size
     if not shapes:
         raise InvalidInputError("there is no scene to pack")
-    # An array's header before the bytes makes the raw file one that NumPy maps.
+    # With an array's header before the bytes, NumPy can memory-map the file.
     out = np.lib.format.open_memmap(folder / "pixels.tmp.npy", "w+", np.uint8, (size,))
     out[:] = np.memmap(folder / "pixels.raw", np.uint8, "r")
     out.flush()

@@ -1,4 +1,4 @@
-"""Calibrated scores: the chance that a keypoint is right, and that a hand is where it is said to be."""
+"""Calibrated scores: the probability that a keypoint is right, and that a hand is at the predicted place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RIGHT_WITHIN = 0.1
 """A keypoint is right if it lies within this share of the hand's size, the longer edge of its keypoints' box."""
 
 _UNSURE_IOU = 0.15
-"""Overlap with a hand whose label is unsure from which on nothing can be said of a prediction."""
+"""IoU with an unsure label from which on a prediction counts neither as right nor as wrong; set by hand."""
 
 
 @torch.inference_mode()
@@ -96,11 +96,11 @@ def calibration_error(score: np.ndarray, right: np.ndarray) -> float:
 def calibrate_hands(
     segmentation: LiteHandSegNet, pose: LitePoseNet, lifting: Path, scenes: Sequence[LabelledScene]
 ) -> dict[str, float]:
-    """Fit and set how the score of a hand is made, by maximum likelihood on predictions of the whole pipeline.
+    """Fit and set the parameters of hand scores, by maximum likelihood on predictions of the whole pipeline.
 
     scenes: renders and photographs that no network has been trained on. A prediction is right if its box and that of a
-    labelled hand overlap by more than half of their union; those on hands whose label is unsure, those of which nothing
-    is known in incomplete scenes, and those that reach out of the picture are left out. PoseNet's three numbers are
+    labelled hand overlap by more than half of their union; those on hands whose label is unsure, unmatched ones in
+    incomplete scenes, and those that reach out of the image are left out. PoseNet's three numbers are
     fitted first, those of `LiteHandSegNet.confirmation` on top of them. Returns them, the number of predictions and the
     expected calibration error, measured on every second prediction after fitting on the others. Without both right and
     wrong ones it sets and returns nothing.
@@ -124,7 +124,8 @@ def calibrate_hands(
 
 
 def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str = "cpu") -> dict[str, float]:
-    """Fit how the score of a hand is made of the peaks of the paper's PoseNet, and write it into the weights' metadata.
+    """Fit the parameters of hand scores from the peaks of the paper's PoseNet, and write them into the weights'
+    metadata.
 
     weights: folder with the paper family's three files. scenes and what is returned: as of :func:`calibrate_hands`.
     """

@@ -31,10 +31,10 @@ from hand_pose_3d.training.score_calibration import calibrate
 from hand_pose_3d.weights import load_weights, save_weights
 
 LICENCE = "Apache-2.0"
-"""Of weights that are trained here, on renders and on photographs whose licences allow it."""
+"""Licence of weights trained here, on renders and on photographs whose licences allow it."""
 
 PREDICTIONS = 32_000
-"""Crops of renders, and as many of photographs, whose predictions by PoseNet the lifting stage learns from."""
+"""Number of crops of renders, and of photographs, on whose PoseNet predictions the lifting stage is trained."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
     "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
@@ -59,11 +59,11 @@ def build_lite_stage(
     """A stage of the lite family, ready for the loop.
 
     trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
-    stage's own; posenet: weights of a LitePoseNet whose predictions lifting learns from too, None for simulated
-    noise only.
-    photographs: packs of `training.photographs` that are learned from too; photograph_share: of the hands that
-    HandSegNet and PoseNet are shown. mined: images of each data set in which hard negatives are looked for when it is
-    packed, None for all. most_predictions: crops of the training renders that PoseNet reads for lifting.
+    stage's own; posenet: weights of a LitePoseNet on whose predictions lifting is trained too, None for
+    simulated noise only.
+    photographs: packs of `training.photographs` to train on too; photograph_share: their share of the hands in training
+    HandSegNet and PoseNet. mined: number of images of each data set that are searched for hard negatives when it is
+    packed, None for all. most_predictions: number of training renders' crops that PoseNet predicts for lifting.
     """
     rate: dict[str, Any] = {} if trunk_rate is None else {"trunk_rate": trunk_rate}
     if stage == "handsegnet":
@@ -90,7 +90,7 @@ def build_lite_stage(
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
     shown = [pack for folder in photographs if len(pack := with_pose(load_pack(folder / "crops")))]
-    # Open hands as people show them, in about the views in which they do.
+    # Open hands, near the views in which people show them.
     samplers += [LiftingSampler(pack.xyz_m, pack.side, SHOWN_HANDS) for pack in shown]
     held_out_poses = LiftingSampler(*poses(roots[0], "evaluation"))
     if posenet is None:
@@ -105,8 +105,8 @@ def build_lite_stage(
 
 
 def _shares(renders: Sequence[int], photographs: Sequence[int], share: float) -> list[float]:
-    """Of each pack among the hands that are drawn: renders by their sizes, photographs by the square roots of theirs,
-    so that a small source is not lost."""
+    """Share of each pack among the sampled hands: renders by size, photographs by the square root of theirs, so that
+    small sources count."""
     share = share if sum(photographs) else 0.0
     roots = [n**0.5 for n in photographs]
     return [(1 - share) * n / max(sum(renders), 1) for n in renders] + [share * n / max(sum(roots), 1) for n in roots]
@@ -122,9 +122,9 @@ def build_paper_stage(
 ) -> Stage:
     """A stage of the paper's family, ready for the loop.
 
-    approach: of lifting, one of networks.lifting.LIFTINGS; posenet: weights of a PoseNet whose maps lifting learns
-    from, None for maps of the labels. most_held_out: images that HandSegNet and PoseNet are measured on during
-    training, None for the stage's own number.
+    approach: of lifting, one of networks.lifting.LIFTINGS; posenet: weights of a PoseNet on whose maps lifting is
+    trained, None for maps of the labels. most_held_out: number of images on which HandSegNet and PoseNet are evaluated
+    during training, None for the stage's own number.
     """
     if stage == "handsegnet":
         scenes = [StoredScenes(root, "training") for root in roots]
@@ -181,7 +181,7 @@ def start_from(network: nn.Module, path: Path) -> None:
     metadata = load_weights(network, path)
     if metadata["licence"] != LICENCE:
         raise WeightsError(
-            f"{path} cannot be the start of others: its licence is {metadata['licence']!r}, and weights that are "
+            f"{path} cannot be a starting point: its licence is {metadata['licence']!r}, and weights that are "
             f"saved here are {LICENCE}"
         )
 
@@ -195,7 +195,7 @@ def save_stage(
     held_out: Path | None = None,
     mean_with: Path | None = None,
 ) -> list[Path]:
-    """Write the averaged network of a run as float16 safetensors, with what it was measured at.
+    """Write the averaged network of a run as float16 safetensors, with its metrics.
 
     held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first. mean_with: weights
     whose mean with the run's is written instead, without metrics (Wortsman et al., Model soups, ICML 2022).

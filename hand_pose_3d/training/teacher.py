@@ -1,4 +1,4 @@
-"""The teacher, MediaPipe Hands (Apache-2.0), reads several views of each photograph; what its predictions agree on."""
+"""The teacher, MediaPipe Hands (Apache-2.0), on several views of each photograph, and the consensus of its results."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from hand_pose_3d.images import read_image
 from hand_pose_3d.tracking import similarity
 
 VIEW_PX = 512
-"""Longer side of a view as the teacher gets it."""
+"""Longer side of a view for the teacher, pixels."""
 _SAME = 0.45
-"""Keypoint similarity from which on two predictions are of one hand."""
+"""Keypoint similarity from which on two predictions are of one hand; set by hand."""
 _LEAST_VIEWS, _LEAST_SHARE, _MOST_SPREAD = 2, 0.35, 0.08
-"""A hand is sure if as many views, and this share of those that could, agree on it, and keypoints differ by no more
-than this share of its extent in the mean."""
+"""A hand is sure if this number of views, and this share of those that could show it, agree on it, and keypoints differ
+by no more than this share of its extent in the mean. Set by hand."""
 _MOST_DEPTH_SPREAD = 0.06
-"""Median difference of depths between views over the extent, from which on the teacher's depth is not learned."""
+"""Median difference of depths between views over the extent above which the teacher's depth is not used; set by hand.
+"""
 
 
 @dataclass(frozen=True)
 class TeacherHand:
-    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
-    over the extent; right: share of views that call it right; sure: whether to learn from it; depth_px: (21,) pixels
-    behind the wrist, None where views differ too much."""
+    """Consensus of the views of one hand. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
+    over the extent; right: share of views with a right hand; sure: whether to train on it; depth_px: (21,) pixels
+    behind the wrist, None if views differ too much."""
 
     keypoints_px: np.ndarray
     spread: np.ndarray
@@ -48,7 +49,7 @@ def views(width: int, height: int) -> list[tuple[float, float, float, float, boo
 
 
 def label(folder: Path, out: Path) -> None:
-    """Write one line of JSON a photograph: every hand that the teacher sees in every view."""
+    """Write one line of JSON a photograph: every hand that the teacher finds in every view."""
     import cv2
     from mediapipe.python.solutions.hands import Hands
     from tqdm import tqdm
@@ -86,7 +87,7 @@ def label(folder: Path, out: Path) -> None:
 
 
 def agree(record: dict[str, Any]) -> list[TeacherHand]:
-    """Hands of a photograph by falling number of views that see them."""
+    """Hands of a photograph by falling number of views with them."""
     predictions = [(view, hand) for view, seen in enumerate(record["views"]) for hand in seen["hands"]]
     groups: list[list[tuple[int, dict]]] = []
     for view, hand in sorted(predictions, key=lambda a: -a[1]["score"]):
@@ -124,7 +125,7 @@ def agree(record: dict[str, Any]) -> list[TeacherHand]:
 
 
 def overlap(a: TeacherHand, b: TeacherHand) -> float:
-    """Shared area over the smaller box."""
+    """Area of the intersection over that of the smaller box."""
     (ax, ay, aw, ah), (bx, by, bw, bh) = box_of(a.keypoints_px), box_of(b.keypoints_px)
     shared = max(min(ax + aw, bx + bw) - max(ax, bx), 0) * max(min(ay + ah, by + bh) - max(ay, by), 0)
     return float(shared / max(min(aw * ah, bw * bh), 1e-9))
@@ -136,4 +137,4 @@ def read_index(folder: Path) -> list[dict[str, str]]:
         with (folder / "index.csv").open(newline="") as file:
             return list(csv.DictReader(file))
     except OSError as error:
-        raise InvalidInputError(f"{folder} is no folder of photographs: {error}") from error
+        raise InvalidInputError(f"{folder} is not a folder of photographs: {error}") from error

@@ -210,7 +210,7 @@ def test_a_person_adds_hands_that_the_teacher_misses_and_says_what_is_none(folde
 
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").touch()
-    with pytest.raises(InvalidInputError, match="no folder of photographs"):
+    with pytest.raises(InvalidInputError, match="not a folder of photographs"):
         list(read_photographs(tmp_path, tmp_path / "labels.jsonl", (), True))
 
 
