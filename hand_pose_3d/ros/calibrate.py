@@ -11,7 +11,7 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.hands import HandPose
 
 PATIENCE_S = 10.0
-"""Longest time that a person gets to hold the hand still for two seconds."""
+"""Time within which the hand has to be held still for two seconds; set by hand."""
 
 
 class _Measurement:
@@ -36,10 +36,10 @@ class _Measurement:
 
 
 class CalibrationService:
-    """Answers ~/calibrate once the hand has been measured, while all other callbacks go on.
+    """Serves ~/calibrate, whose response comes once the hand has been measured; other callbacks run meanwhile.
 
-    refusal: why no hand can be measured now, in words, or "". distance_m: of the palm, None beside depth. accept: uses
-    a result and returns what to say of it, or raises HandPoseError. All three are called in the executor's thread.
+    refusal: returns why no hand can be measured now, or "". distance_m: of the palm, None beside depth. accept: uses
+    a result and returns the response's message, or raises HandPoseError. All three are called in the executor's thread.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class CalibrationService:
 
         self._refusal, self._distance_m, self._accept = refusal, distance_m, accept
         self._current: _Measurement | None = None
-        # A group of its own: a call that waits would hold up every other callback of its group.
+        # A callback group of its own, as a waiting call would block every other callback of its group.
         node.create_service(Trigger, "~/calibrate", self._on_call, callback_group=ReentrantCallbackGroup())
 
     @property
     def state(self) -> str:
-        """What is being done, in words; "" when nothing is."""
+        """Progress in words; "" without a measurement."""
         current = self._current
         return "" if current is None else f"{100 * current.calibration.progress:.0f} %: {current.hint}"
 
@@ -70,7 +70,7 @@ class CalibrationService:
             current.add(hands, stamp_s)
 
     def tick(self) -> None:
-        """Give up what has taken too long; call now and then."""
+        """End a measurement that takes too long; called regularly."""
         current = self._current
         if current is not None and time.monotonic() > current.until:
             self.cancel(f"gave up after {PATIENCE_S:.0f} s: {current.hint}")

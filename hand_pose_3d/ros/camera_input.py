@@ -16,7 +16,7 @@ _TOPIC = "camera_info"
 
 
 class CameraInput:
-    """Keeps the newest CameraInfo. heard: told of every stamp (None for the zero stamp) and its monotonic arrival."""
+    """Keeps the newest CameraInfo. heard: called with each stamp (None if zero) and its monotonic arrival."""
 
     def __init__(self, node: Any, health: Health, heard: Callable[[float | None, float], None]) -> None:
         from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -53,7 +53,7 @@ class CameraInput:
         return self._camera and self._camera.fitted_to(shape[1], shape[0])
 
     def adapt(self) -> None:
-        """Ask for what latching publishers published earlier, while there are any; call now and then."""
+        """Subscribe to the last message of latching publishers, while there are any; called regularly."""
         from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
         latched = any(
@@ -61,7 +61,7 @@ class CameraInput:
             and info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
             for info in self._node.get_publishers_info_by_topic(self.topic)
         )
-        # Beside the other one and not always, because a publisher that does not latch is told that it does not match.
+        # In addition to the other one, and only if needed: publishers that do not latch would report incompatible QoS.
         if latched and self._latched is None:
             profile = QoSProfile(
                 depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL
@@ -73,7 +73,7 @@ class CameraInput:
             self._latched = None
 
     def set_rectified(self, rectified: bool) -> None:
-        """Whether the images are rectified: read the last message anew if that changes."""
+        """Set whether the images are rectified; a change reads the last message again."""
         if rectified != self._rectified:
             self._rectified = rectified
             if self._message is not None:

@@ -1,4 +1,4 @@
-"""Nodes that a program starts in processes of their own, and the environment that they inherit."""
+"""Nodes as child processes of a program, and the environment that they inherit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INPUTS = frozenset({"/image", "/camera_info"})
 
 
 class Children:
-    """Processes that end with this one. stdout: where theirs goes, None for this one's."""
+    """Child processes, which end with this one. stdout: of the children, None for this one's."""
 
     def __init__(self, stdout: TextIO | None = None) -> None:
         self._stdout = stdout
@@ -26,18 +26,18 @@ class Children:
     def start(
         self, program: Sequence[str], parameters: Mapping[str, object] | None = None, **more: object
     ) -> subprocess.Popen[str]:
-        """Start what Python runs with these ROS parameters; those that are "" keep their defaults."""
+        """Start Python with these arguments and ROS parameters; parameters of "" keep their defaults."""
         command = [sys.executable, *program, "--ros-args"]
         for name, value in {**(parameters or {}), **more}.items():
             if value != "":
                 command += ["-p", f"{name}:={json.dumps(value, ensure_ascii=False)}"]
-        # A group of its own, so that Ctrl-C reaches the parent alone, which then ends the others in order.
+        # A session of its own, so that Ctrl-C reaches only the parent, which then ends the children in order.
         process = subprocess.Popen(command, stdout=self._stdout, text=True, start_new_session=True)
         self._processes.append(process)
         return process
 
     def stop(self) -> None:
-        """End all of them, those that do not listen after five seconds."""
+        """Interrupt all of them, and kill those that are still running after five seconds."""
         for process in self._processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
@@ -50,17 +50,17 @@ class Children:
 
 
 def are_connected(node: Any, image_subscribers: int = 1) -> bool:
-    """Whether so many subscribe to images, and every topic that `node` subscribes to, but the input's, has a publisher.
+    """Whether images have so many subscribers, and all of `node`'s subscriptions but those to the input a publisher.
 
-    A publisher drops what it sends to a subscription that discovery has not matched with it yet: the input begins
-    after this.
+    Messages to a subscription that discovery has not matched with its publisher yet are lost, so that the input has to
+    wait for this.
     """
     outputs = [each for each in node.subscriptions if each.topic_name not in _INPUTS]
     return node.count_subscribers("/image") >= image_subscribers and all(each.get_publisher_count() for each in outputs)
 
 
 def quiet_environment() -> None:
-    """Give this process, and those it starts, room for images in shared memory, and a domain without other nodes."""
+    """Give this process and its children a large shared memory segment and a ROS domain of their own."""
     log_somewhere()
     os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
     if "ROS_DOMAIN_ID" not in os.environ:

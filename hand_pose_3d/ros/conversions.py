@@ -1,6 +1,6 @@
 """Images, camera and depth messages to arrays. Nothing here imports ROS: any object with the fields will do.
 
-What does not have the form that its message definition asks for raises InvalidInputError with one sentence.
+A message that contradicts its definition raises InvalidInputError with one sentence.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FORMATS = {
     "rgba16": _Format(4, "u2", "COLOR_RGBA2RGB"),
     "bgra16": _Format(4, "u2", "COLOR_BGRA2RGB"),
     "mono16": _Format(1, "u2", "COLOR_GRAY2RGB"),
-    # OpenCV's type names carry no colour order; OpenCV's own order is meant.
+    # OpenCV's type names say nothing about the order of colours, which is then BGR.
     "8UC1": _Format(1, to_rgb="COLOR_GRAY2RGB"),
     "8UC3": _Format(3, to_rgb="COLOR_BGR2RGB"),
     "8UC4": _Format(4, to_rgb="COLOR_BGRA2RGB"),
@@ -62,8 +62,8 @@ ENCODINGS = tuple(sorted(_FORMATS))
 def image_to_rgb(message: Any) -> np.ndarray:
     """RGB image (H, W, 3) uint8 of a sensor_msgs/Image.
 
-    Shares the message's memory for rgb8. 16-bit encodings are taken to span the full range. Encodings that are not
-    in ENCODINGS are left to cv_bridge where it works. Raises InvalidInputError for a message whose size, step and
+    Shares the message's memory for rgb8. 16-bit encodings are taken to span the full range. Other encodings
+    than ENCODINGS are read by cv_bridge where it works. Raises InvalidInputError for a message whose size, step and
     data contradict each other and for an encoding that cannot be read as colour.
     """
     encoding = str(message.encoding)
@@ -117,7 +117,7 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     encoding, separator, codec = (part.strip() for part in form.partition(";"))
     bayer = _FORMATS.get(encoding) if encoding.startswith("bayer_") else None
     try:
-        # Pixels stay as the camera delivered them: CameraInfo knows nothing of EXIF.
+        # Pixels stay as the camera delivered them: CameraInfo does not take EXIF into account.
         image = decode_image(message.data, from_camera=True, mosaic=bayer is not None)
     except InvalidInputError as error:
         raise InvalidInputError(f"compressed image ({form[:60]!r}) is {error}") from error
@@ -133,8 +133,8 @@ def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
     """Camera of a sensor_msgs/CameraInfo, for the pixels of the images it goes with; None when it is uncalibrated.
 
     Binning and region of interest are applied as image_geometry does. rectified: take P and no distortion instead of
-    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError for what
-    :class:`Camera` refuses.
+    K and D. An all-zero K (or P) means uncalibrated (sensor_msgs/CameraInfo). Raises InvalidInputError where
+    :class:`Camera` does.
     """
     name, numbers, columns = ("P", message.p, 4) if rectified else ("K", message.k, 3)
     if len(numbers) != 3 * columns:
@@ -164,7 +164,7 @@ def rgb_to_image(image_rgb: np.ndarray, header: Any) -> Any:
 
     height, width = image_rgb.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="rgb8", is_bigendian=0, step=3 * width)
-    # An array.array goes into the message without a copy of each number; bytes or a list take far longer.
+    # The message takes an array.array without converting each number, which bytes or a list would need.
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(image_rgb))  # type: ignore[arg-type]  # NumPy's arrays are buffers
     message.data = data
@@ -195,7 +195,7 @@ def _pixels(message: Any, layout: _Format, planes: float = 1.0) -> np.ndarray:
 
 
 def _by_cv_bridge(message: Any) -> np.ndarray:
-    """Encodings that are rare: by cv_bridge, which may be missing or broken (with NumPy 2 it can be)."""
+    """Rare encodings, by cv_bridge, which may be missing or broken (as with NumPy 2)."""
     encoding = str(message.encoding)[:40]
     refusal = f"image encoding {encoding!r} cannot be read as colour; these can: {', '.join(ENCODINGS)}"
     if encoding.startswith(("16UC1", "16SC", "32", "64", "8SC")) or not encoding:
@@ -204,7 +204,7 @@ def _by_cv_bridge(message: Any) -> np.ndarray:
         from cv_bridge import CvBridge
 
         image = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as error:  # whatever a broken binding raises, the image cannot be read
+    except Exception as error:  # a broken installation may raise anything
         raise InvalidInputError(refusal) from error
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise InvalidInputError(refusal)

@@ -1,4 +1,4 @@
-"""The main job end to end: a source and the node in processes of their own, recorded from the topics.
+"""The demo: the image source and the node in processes of their own, recorded from their topics.
 
     python -m hand_pose_3d.ros.demo [--input photo.jpg | video.mp4 | /dev/video0] [--out demo_output]
 
@@ -20,7 +20,7 @@ from hand_pose_3d.ros.share import own_arguments
 
 _NODE = "/hand_pose_3d"
 _SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
-"""How long each kind of input plays; a video ends earlier when it is over."""
+"""Seconds for which each kind of input plays; a shorter video ends earlier."""
 RESULTS = ("overlay.mp4", "overlay.png", "recording", "figures.txt")
 
 
@@ -53,7 +53,7 @@ class Demo(play.Player):
         self.start(node, ready=lambda: self.diagnosis is not None and self.diagnosis.state == "active")
         self.play(_SECONDS[kind], loop=kind != "video" or bool(options.seconds))
         if not self.figures.answers:
-            raise HandPoseError("the node answered no image")
+            raise HandPoseError("the node processed no image")
 
     def close(self) -> None:
         super().close()
@@ -104,7 +104,7 @@ class Demo(play.Player):
         from rclpy.serialization import deserialize_message
 
         package, name = kind.__module__.split(".")[0], kind.__name__
-        # The overlay is in the video; raw, it would double the recording.
+        # The overlay is in the video; as raw images it would double the size of the recording.
         recorded = not topic.endswith("/overlay")
         handler = {
             "/image": self._on_image,
@@ -119,7 +119,7 @@ class Demo(play.Player):
             if recorded:
                 self.recorder.write(topic, f"{package}/msg/{name}", data, received_ns)
 
-        # Compressing and drawing must not delay what is measured.
+        # In another thread: compressing and drawing must not delay the measured times.
         return self.later(write)
 
     def _on_image(self, message: Any, received_s: float) -> None:

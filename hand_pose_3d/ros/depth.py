@@ -1,4 +1,4 @@
-"""Depth images, kept until the image of their moment asks for them; and what became of them, in words.
+"""Depth images, matched with the images of the same moment; and why depth was not used, in words.
 
 Nothing here imports ROS: any object with the fields of sensor_msgs/Image will do.
 """
@@ -18,15 +18,16 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros.conversions import depth_to_metres
 
-_KEPT = 16
-_RHYTHM = 5
-"""Depth images from which their rate is told."""
-_IN_VAIN = 10
-"""After so many images in a row whose depth did not come, none waits until a depth image comes late."""
+_KEPT = 16  # newest depth images, and images without depth: half a second at 30 Hz
+_RATE_SAMPLES = 5
+"""Number of last depth images from which their rate is estimated."""
+_MAX_FAILURES = 10
+"""Consecutive images without depth after which images no longer wait for it, until a depth image comes late; set by
+hand."""
 _OLD_S = 10.0
-"""Depth that came so long before its image is of an earlier recording or simulation with the same stamps."""
+"""Depth that arrived so long before its image is of an earlier recording or simulation with the same stamps."""
 _FAR_M = 20.0
-"""No hand is seen beyond: a depth image with nothing nearer is in another unit."""
+"""A depth image with nothing nearer is refused as in another unit: hands are within a few metres."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +44,24 @@ class DepthImages:
         self._changed = threading.Condition()
         self._images: deque[_Depth] = deque(maxlen=_KEPT)
         self._without: deque[float] = deque(maxlen=_KEPT)  # stamps of images whose depth did not come
-        self._in_vain = 0
+        self._failures = 0
         self._offset_s = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._images)
 
     def add(self, message: Any, stamp_s: float | None, arrival: float) -> None:
-        """A depth image came. arrival: monotonic seconds."""
+        """Add a depth image. arrival: monotonic seconds."""
         with self._changed:
             self._images.append(_Depth(message, stamp_s, arrival))
             if stamp_s is not None and any(abs(stamp_s - other) <= self._offset_s for other in self._without):
-                self._in_vain = 0  # it came late: waiting pays
+                self._failures = 0  # it came late: waiting helps
             self._changed.notify_all()
 
     def take(self, stamp_s: float, arrival: float, max_offset_s: float, wait_s: float) -> Any | None:
         """The depth message of the image with this stamp, waited for until wait_s after the image's arrival.
 
-        It is the one nearest in time within max_offset_s, and never one whose own image is another; None without it.
+        It is the nearest in time within max_offset_s that does not belong to another image; None without one.
         """
         with self._changed:
             self._offset_s = max_offset_s
@@ -71,14 +72,14 @@ class DepthImages:
                     break
                 found = self._find(stamp_s, arrival, max_offset_s)
             if found is None:
-                self._in_vain += 1
+                self._failures += 1
                 self._without.append(stamp_s)
                 return None
-            self._in_vain = 0
+            self._failures = 0
             return found.message
 
     def nearest_s(self, stamp_s: float) -> float | None:
-        """How far the nearest stamp of a depth image lies from this one, seconds; None when none has one."""
+        """Offset in seconds of the nearest stamp of a depth image from this one; None if none has a stamp."""
         with self._changed:
             gaps = [entry.stamp_s - stamp_s for entry in self._images if entry.stamp_s is not None]
         return min(gaps, key=abs) if gaps else None
@@ -100,16 +101,16 @@ class DepthImages:
         return min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=None)
 
     def _due(self, stamp_s: float, max_offset_s: float) -> bool:
-        """Whether the depth of an image may still come, by the rhythm of those that came."""
-        if self._in_vain >= _IN_VAIN:
+        """Whether the depth of an image may still arrive, by the rate of depth images."""
+        if self._failures >= _MAX_FAILURES:
             return False
         last = next((entry.stamp_s for entry in reversed(self._images) if entry.stamp_s is not None), None)
         if last is None:
             return True
         if last > stamp_s + max_offset_s:
-            return False  # a later one is there already
+            return False  # a later one has arrived already
         gap_s = self._gap_s()
-        return len(self._images) < _RHYTHM or gap_s is None or stamp_s - last > 0.5 * gap_s
+        return len(self._images) < _RATE_SAMPLES or gap_s is None or stamp_s - last > 0.5 * gap_s
 
 
 def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> None:
@@ -141,7 +142,7 @@ def checked_depth(message: Any) -> np.ndarray:
 
 
 def what_was_used(hands: Sequence[HandPose], depth_m: np.ndarray | None) -> tuple[str, str]:
-    """Where the metres of an image's hands come from, and why not from the depth that was there; in words, or ""."""
+    """Where the metres of an image's hands come from, and why not from its depth image; in words, or ""."""
     sources = [hand.scale_source for hand in hands]
     words = {
         ScaleSource.DEPTH: "depth",

@@ -1,4 +1,4 @@
-"""What the node knows about its own health: counts, latencies, and the one word that /diagnostics says."""
+"""The node's health: counts, latencies, and the status for /diagnostics."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy as np
 OK, WARN, ERROR, STALE = 0, 1, 2, 3
 """Values of diagnostic_msgs/DiagnosticStatus.level."""
 
-_SAMPLES = 300  # images from which percentiles come
+_SAMPLES = 300  # last images from which percentiles are computed: ten seconds at 30 Hz
 _PERCENTILES = " p50 / p95 (ms)"
-"""Behind a stage's name; the value is two numbers with " / " between them."""
+"""Suffix of a stage's name; the value is two numbers separated by " / "."""
 
 _REPLACED, _PLACEMENT = "images replaced by newer ones", "metric placement"
 
 _LOST_SHARE = 0.2
-"""Fewer lost images are not worth a warning: a busy computer loses some."""
+"""Share of lost images from which on to warn: a busy computer loses some. Set by hand."""
 
 LOST_REMEDY = (
     "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE (FASTRTPS_DEFAULT_PROFILES_FILE up to Jazzy) naming "
-    "config/fastdds.xml of this package, let it publish reliable, or take image_transport compressed; "
-    "a computer that is too busy loses some, too"
+    "config/fastdds.xml of this package, let it publish reliable, or set image_transport to compressed; "
+    "a busy computer loses some, too"
 )
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What the node is doing at the moment of a report, as far as the counts do not tell."""
+    """State of the node at the time of a report, beside the counts."""
 
     state: str = "active"
     enabled: bool = True
@@ -42,7 +42,7 @@ class Situation:
     silence: str = ""
     """Why no image comes although something is published."""
     lost: tuple[int, int] = (0, 0)
-    """How many of the last images did not arrive, and of how many."""
+    """Number of the last images that did not arrive, and number of published ones."""
     image_timeout_s: float = 2.0
     qos_mismatch: str = ""
     metric: str = ""
@@ -53,7 +53,7 @@ class Situation:
 
 @dataclass
 class _Window:
-    """What happened since the last report."""
+    """Counts since the last report."""
 
     start: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
@@ -74,21 +74,21 @@ class Health:
         self._last_age: float | None = None
 
     def restart(self, now: float) -> None:
-        """Begin to wait for images anew (activation, end of a pause)."""
+        """Wait for images again (activation, end of a pause)."""
         with self._lock:
             self._started, self._last_image = now, None
             self._window = _Window(start=now)
             self._samples.clear()
 
     def image_arrived(self, now: float, age_s: float | None) -> None:
-        """An image message came in; age_s: seconds since its stamp, None without a stamp."""
+        """An image message arrived; age_s: seconds since its stamp, None without a stamp."""
         with self._lock:
             self._last_image, self._last_age = now, age_s
             self._count("received")
 
     def count(self, what: str, reason: str = "") -> None:
         """One more of: replaced, late, repeated, stale, failed, failed_load, answered, hands, rejected_<message>,
-        used_depth, unused_depth (it was there), missing_depth (others had it)."""
+        used_depth, unused_depth (available but not used), missing_depth (only other images had it)."""
         with self._lock:
             self._count(what)
             if reason:
@@ -104,7 +104,7 @@ class Health:
             self._working_since = now
 
     def work_ends(self) -> None:
-        """The estimator is done with an image, one way or another."""
+        """The estimator has finished with an image, with or without result."""
         with self._lock:
             self._working_since = None
 
@@ -228,7 +228,7 @@ def status_message(name: str, hardware: str, level: int, sentence: str, values: 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a program reads back from a node's diagnostics."""
+    """Values that a program reads back from a node's diagnostics."""
 
     state: str
     device: str
@@ -241,7 +241,7 @@ class Diagnosis:
 
 
 def values_of(message: Any, node: str) -> dict[str, str]:
-    """The values that a diagnostic_msgs/DiagnosticArray has of a node, given by its full name; empty if none."""
+    """All values of a node, given by its full name, in a diagnostic_msgs/DiagnosticArray; empty if it has none."""
     for status in message.status:
         if status.name.startswith(node.lstrip("/")):
             return {entry.key: entry.value for entry in status.values}
@@ -249,7 +249,7 @@ def values_of(message: Any, node: str) -> dict[str, str]:
 
 
 def parse(message: Any, node: str) -> Diagnosis | None:
-    """What a diagnostic_msgs/DiagnosticArray says of a node of ours, given by its full name; None if nothing."""
+    """The values of one of our nodes, by full name, in a diagnostic_msgs/DiagnosticArray; None if it has none."""
     values = values_of(message, node)
     if not values:
         return None

@@ -1,6 +1,6 @@
 """A node that publishes a photograph, a video, a camera or the built-in clip as `image` and `camera_info`.
 
-It stands in for a camera driver: robots have one of their own.
+It replaces a camera driver where there is none.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def camera_info(camera: Camera | None, shape: tuple[int, ...], header: Any) -> A
 
 
 def _endless(pictures: Pictures, loop: bool, rate_hz: float, say: Callable[[str], None]) -> Iterator[Any]:
-    """Pictures with the time in seconds at which each is due: the input's own, or at a rate in Hz unless that is 0."""
+    """Pictures with the time in seconds at which each is due: the input's own, or by a rate in Hz unless that is 0."""
     begin_s, period_s, damaged = 0.0, 1.0 / (rate_hz or pictures.rate_hz), 0
     while True:
         frames, due_s = pictures.start(), begin_s
@@ -85,7 +85,7 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
     from rclpy.qos import QoSProfile
     from sensor_msgs.msg import CameraInfo, Image
 
-    # Reliable, which suits subscribers of both kinds; deep enough to bridge a slow moment.
+    # Reliable, which matches all subscribers; deep enough for short delays.
     images = node.create_publisher(Image, "image", QoSProfile(depth=5))
     infos = node.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=5))
     while (
@@ -93,7 +93,7 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
     ):
         rclpy.spin_once(node, timeout_sec=0.05)
     if settings.wait_for:
-        time.sleep(0.5)  # both ends of a connection have to know of each other
+        time.sleep(0.5)  # discovery has to match both ends of a connection
 
     begin = start = time.monotonic()
     count = 0
@@ -102,7 +102,7 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
             rclpy.spin_once(node, timeout_sec=wait)
         if pictures.live:
             rclpy.spin_once(node, timeout_sec=0)
-        # A source that cannot keep up goes on from now instead of hurrying after the plan.
+        # A source that cannot keep up continues from now instead of catching up.
         start = max(start, time.monotonic() - due_s)
         message = rgb_to_image(picture, _header(node, settings.frame_id))
         infos.publish(camera_info(pictures.camera, picture.shape, message.header))
@@ -110,7 +110,7 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
         count += 1
         if settings.duration and time.monotonic() - begin >= settings.duration:
             break
-    time.sleep(0.3)  # let the last image leave
+    time.sleep(0.3)  # until the last image is sent
     return count
 
 

@@ -1,4 +1,4 @@
-"""What the node subscribes to while it takes images: these and their depth. CameraInfo: :mod:`.camera_input`."""
+"""The node's subscriptions to images and depth while it is active. CameraInfo: :mod:`.camera_input`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.stream import StreamWatch
 
 _JUMP_S = 1.0
-"""A stamp older than the last by more than this is a clock that was set back, not a late image."""
+"""A stamp older than the last by more than this means that the clock was set back; set by hand."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ImageArrival:
 
 
 class StampGate:
-    """Tells late images from clocks that went back. Stamps in seconds."""
+    """Distinguishes late images from clocks that were set back. Stamps in seconds."""
 
     def __init__(self) -> None:
         self._last: float | None = None
@@ -63,23 +63,23 @@ def image_topic(node: Any, image_transport: str) -> str:
     base = node.resolve_topic_name("image")
     if image_transport == "raw":
         return base
-    # As image_transport does: what follows the (remapped) name of the image, unless it is remapped itself.
+    # As image_transport does: a suffix of the (remapped) name of the image, unless it is remapped itself.
     own = node.resolve_topic_name("image/compressed")
     unchanged = node.resolve_topic_name("image/compressed", only_expand=True)
     return topics.compressed_topic(base) if own == unchanged else own
 
 
 def check_topics(node: Any, image_transport: str) -> None:
-    """Raise InvalidInputError when one topic would be taken for two types, which no middleware can subscribe to."""
+    """Raise InvalidInputError when one topic would have two types, which no middleware can subscribe to."""
     image, info, depth = image_topic(node, image_transport), *map(node.resolve_topic_name, ("camera_info", "depth"))
     if info in (image, depth) or (image == depth and image_transport == "compressed"):
         raise InvalidInputError(
-            f"one topic cannot be two things: image {image}, camera_info {info}, depth {depth}; remap them apart"
+            f"one topic cannot have two types: image {image}, camera_info {info}, depth {depth}; remap them apart"
         )
 
 
 class Inputs:
-    """The node's subscriptions. Images go to `deliver`; depth images are kept for the asking."""
+    """The node's subscriptions. Images go to `deliver`; depth images are kept for :meth:`depth`."""
 
     def __init__(
         self, node: Any, parameters: NodeParameters, health: Health, deliver: Callable[[ImageArrival], None]
@@ -107,7 +107,7 @@ class Inputs:
         return self._node.count_publishers(self.image_topic)
 
     def subscribe(self, parameters: NodeParameters) -> None:
-        """(Re)make the subscriptions that these parameters ask for."""
+        """Create the subscriptions for these parameters, replacing earlier ones."""
         from sensor_msgs.msg import CompressedImage, Image
 
         self.close()
@@ -125,7 +125,7 @@ class Inputs:
         self._reliability.clear()
 
     def adapt(self) -> None:
-        """Follow the publishers' reliability while parameter `reliability` is auto; call now and then."""
+        """Follow the publishers' reliability while parameter `reliability` is auto; called regularly."""
         self._depth_publishers = self._node.count_publishers(self.depth_topic)
         if self._parameters.reliability != "auto":
             return
@@ -143,24 +143,24 @@ class Inputs:
 
     @property
     def depth_came(self) -> bool:
-        """Whether any depth image came."""
+        """Whether any depth image has arrived."""
         return bool(self._depths)
 
     def depth(self, frame: ImageArrival, shape: tuple[int, ...]) -> tuple[np.ndarray | None, str]:
-        """Depth in metres of the moment of an image, which is waited for, and why there is none, "" if nobody has one.
+        """Depth in metres at the time of an image, for which it waits, or None and why ("" without a depth camera).
 
-        Raises InvalidInputError for depth that is there and cannot be used.
+        Raises InvalidInputError for depth that cannot be used.
         """
         if not self._depth_publishers and not self._depths:
             return None, ""
         if frame.stamp_s is None:
-            return None, "no depth: the image has no stamp that would tell which is its own"
+            return None, "no depth: the image has no stamp to match it with"
         offset_s, wait_s = self._parameters.max_depth_offset, self._parameters.depth_wait
         message = self._depths.take(frame.stamp_s, frame.arrival, offset_s, wait_s if self._depth_publishers else 0.0)
         if message is None:
             nearest_s = self._depths.nearest_s(frame.stamp_s)
             if nearest_s is None:
-                return None, f"no depth: nothing with a stamp came on {self.depth_topic}"
+                return None, f"no depth: nothing with a stamp arrived on {self.depth_topic}"
             side = "later" if nearest_s > 0 else "earlier"
             return None, (
                 f"no depth of the image's moment: the nearest is {1e3 * abs(nearest_s):.0f} ms {side} "
@@ -170,7 +170,7 @@ class Inputs:
         return checked_depth(message), ""
 
     def why_silent(self) -> str:
-        """Why no image comes although something is published, in words; "" once one came, or when nobody can tell."""
+        """Why no image arrives although something is published, in words; "" after the first image, or if unknown."""
         if self._came:
             return ""
         wanted = topics.COMPRESSED if self._parameters.image_transport == "compressed" else topics.IMAGE
@@ -193,7 +193,7 @@ class Inputs:
         return sorted({info.topic_type for info in infos if (info.node_name, info.node_namespace) != own})
 
     def update(self, parameters: NodeParameters) -> None:
-        """Follow parameters that changed."""
+        """Apply changed parameters."""
         if (parameters.image_transport, parameters.reliability) != (
             self._parameters.image_transport,
             self._parameters.reliability,

@@ -1,4 +1,4 @@
-"""Image published to HandPose3DArray received, between processes: the real node and the real image source.
+"""Latency from image published to HandPose3DArray received, between the node and the image source as processes.
 
     python -m hand_pose_3d.ros.latency [--rate 30 --rate 60] [--size 640x480 --size 1920x1080]
 
@@ -39,9 +39,9 @@ _VIDEO_FRAMES = 150
 def latencies(
     published: Sequence[int], answered: dict[int, int], warm_up_s: float = _WARM_UP_S
 ) -> dict[str, float | int | None]:
-    """Figures of one run; images of the first warm_up_s seconds do not count.
+    """Metrics of one run; images of the first warm_up_s seconds do not count.
 
-    published: stamps in nanoseconds; answered: stamp -> nanoseconds of the same clock when the answer arrived.
+    published: stamps in nanoseconds; answered: stamp -> arrival of its hands message in nanoseconds of the same clock.
     """
     begin = min(published, default=0) + round(1e9 * warm_up_s)
     counted = [stamp for stamp in published if stamp >= begin]
@@ -58,7 +58,7 @@ def latencies(
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time that a process has taken; None where there is no /proc."""
+    """Processor time of a process in seconds; None where there is no /proc."""
     path = Path(f"/proc/{pid}/stat")
     if not path.is_file():
         return None
@@ -67,7 +67,7 @@ def cpu_seconds(pid: int) -> float | None:
 
 
 class Listener:
-    """Notes when images were stamped and when their answers arrived. It does not take the images themselves."""
+    """Records when images were stamped and when their hands arrived, without receiving the images themselves."""
 
     def __init__(self) -> None:
         import rclpy
@@ -78,7 +78,8 @@ class Listener:
         from hand_pose_3d.msg import HandPose3DArray
 
         self.ros = rclpy.create_node("hand_pose_3d_latency")
-        # Joined for the whole run: rclpy.spin_once joins and leaves it at each call, before it hears anything.
+        # Added for the whole run: rclpy.spin_once would add and remove the node at each call, before it receives
+        # anything.
         self._executor = rclpy.get_global_executor()
         self._executor.add_node(self.ros)
         self.published: list[int] = []
@@ -98,7 +99,7 @@ class Listener:
             self._executor.spin_once(timeout_sec=left)
 
     def close(self) -> None:
-        """Hear no more."""
+        """Destroy the node."""
         self._executor.remove_node(self.ros)
         self.ros.destroy_node()
 
@@ -120,21 +121,21 @@ def _nanoseconds(stamp: Any) -> int:
 def run(
     source: dict[str, Any], node: dict[str, Any], rate_hz: float, seconds: float, program: Sequence[str] = NODE
 ) -> dict[str, Any]:
-    """Figures of one run. source, node: parameters of the two. Raises HandPoseError if one of them fails."""
+    """Metrics of one run. source, node: parameters of the two. Raises HandPoseError if one of them fails."""
     begin = time.monotonic()
-    # What the processes say goes to standard error: standard output holds the figures.
+    # Output of the processes goes to standard error: standard output holds the metrics.
     listener, children = Listener(), Children(sys.stderr)
     try:
         worker = children.start(program, node)
         while not are_connected(listener.ros):
             if worker.poll() is not None:
-                raise HandPoseError("the node did not start; what it said stands above")
+                raise HandPoseError("the node did not start; its output is above")
             if time.monotonic() - begin > _START_TIMEOUT_S:
                 raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
             listener.spin(0.02)
         ready_s = time.monotonic() - begin
         before, began = cpu_seconds(worker.pid), time.monotonic()
-        # The input begins when the node has found its images, and the listener their camera_info.
+        # The input begins when the node is subscribed to images, and the listener to their camera_info.
         parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
         images = children.start(_SOURCE, parameters, wait_for=1, wait_for_info=2)
         early = memory_mb(worker.pid)
@@ -159,7 +160,7 @@ def run(
         **latencies(listener.published, listener.answered),
         "with_hand": listener.with_hand,
         "node_ready_s": ready_s,
-        "node_rss_early_mb": early["rss_mb"],  # after a tenth of the run: a long one shows whether memory grows
+        "node_rss_early_mb": early["rss_mb"],  # after a tenth of the run, to show whether memory grows
         "node_rss_mb": memory["rss_mb"],
         "node_cores": None if before is None or after is None else (after - before) / took,
         "stages": {name: {"p50_ms": p50, "p95_ms": p95} for name, (p50, p95) in said.stages_ms.items()} if said else {},

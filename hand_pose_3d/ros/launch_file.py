@@ -1,4 +1,4 @@
-"""What the launch files have in common: a plan of hand_pose_3d.ros.launching as launch's own actions."""
+"""Shared by the launch files: turns a plan of hand_pose_3d.ros.launching into launch's actions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _node(program: Program) -> Any:
 
 
 def _exact(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Texts stay texts: launch would make a number of a camera's "0"."""
+    """Keep strings as strings: launch would turn a camera's "0" into a number."""
     return {k: ParameterValue(v, value_type=str) if isinstance(v, str) else v for k, v in parameters.items()}
 
 

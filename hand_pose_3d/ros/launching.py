@@ -1,6 +1,6 @@
-"""What the launch files decide, as plain functions: which programs start, with which parameters, topics, environment.
+"""The launch files' logic as plain functions: programs to start, with their parameters, topics and environment.
 
-launch/hand.launch.py and launch/teleop.launch.py turn the result into launch's own actions, and nothing else.
+launch/hand.launch.py and launch/teleop.launch.py only turn the result into launch's actions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ ARGUMENTS = {
     "namespace": ("", "Namespace of all nodes."),
     "camera_file": ("", "Calibration of a camera or video that this file publishes (YAML of camera_calibration)."),
     "frame_id": ("", "Frame of images that this file publishes (empty: camera_optical_frame)."),
-    "rviz": ("false", "true: show image, skeleton and frames in RViz, which opens when the first image is answered."),
+    "rviz": (
+        "false",
+        "true: show image, skeleton and frames in RViz, which opens when the first image has been processed.",
+    ),
     "autostart": ("", "false: wait for a lifecycle manager; empty: as in params_file."),
 }
 """Default and description of every argument."""
@@ -73,11 +76,11 @@ class LaunchPlan:
     programs: tuple[Program, ...]
     environment: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What the user should be told."""
+    """Messages to the user."""
 
 
 def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool) -> LaunchPlan:
-    """What these launch arguments ask for.
+    """The plan for these launch arguments.
 
     values: of every name in ARGUMENTS; share: folder of the package's config; environment: of this process.
     Raises InvalidInputError, in one sentence, for what is not allowed and for files that do not exist.
@@ -93,7 +96,7 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     base = values["image"].removesuffix("/compressed")
     folder, _, _ = base.rpartition("/")
     camera_info = values["camera_info"] or (f"{folder}/camera_info" if folder else "camera_info")
-    # What is given here stands above the file.
+    # Arguments override the file.
     given: dict[str, Any] = {n: values[n] for n in ("model", "device", "image_transport", "tf_prefix") if values[n]}
     if base != values["image"]:
         given.setdefault("image_transport", "compressed")
@@ -125,14 +128,14 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     if show and rviz_installed:
         programs.append(_rviz(space, share))
     elif show:
-        notes.append("rviz:=true, but rviz2 is not installed: going on without it")
+        notes.append("rviz:=true, but rviz2 is not installed: continuing without it")
     return LaunchPlan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
 
 
 def plan_teleop(
     values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool
 ) -> LaunchPlan:
-    """What the arguments of teleop.launch.py ask for; as `plan`, with values of every name in TELEOP_ARGUMENTS."""
+    """The plan for the arguments of teleop.launch.py; as `plan`, with values of every name in TELEOP_ARGUMENTS."""
     tracker = plan(values, share, environment, rviz_installed)
     file = "teleop_params_file"
     parameters = _file(file, values[file]) or share / "config" / "hand_teleop.yaml"

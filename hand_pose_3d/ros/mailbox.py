@@ -1,4 +1,4 @@
-"""One slot between two threads: the newest item replaces one that was not taken yet."""
+"""One slot between two threads: a new item replaces one that was not taken yet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class Mailbox(Generic[Item]):
-    """Hands the newest item to one reader. Closing wakes the reader."""
+    """Passes the newest item to one reader. Closing wakes the reader."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -17,7 +17,7 @@ class Mailbox(Generic[Item]):
         self._closed = False
 
     def put(self, item: Item) -> bool:
-        """Leave an item; True when it replaced one that nobody had taken."""
+        """Put an item in the slot; True if it replaced one that was not taken."""
         with self._changed:
             replaced, self._item = self._item is not None, item
             self._changed.notify()
@@ -31,12 +31,12 @@ class Mailbox(Generic[Item]):
             return None if self._closed else item
 
     def clear(self) -> None:
-        """Throw away what was not taken."""
+        """Discard an item that was not taken."""
         with self._changed:
             self._item = None
 
     def close(self) -> None:
-        """No more items: the reader gets None."""
+        """Accept no more items: the reader gets None."""
         with self._changed:
             self._closed, self._item = True, None
             self._changed.notify_all()

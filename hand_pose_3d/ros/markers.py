@@ -12,17 +12,17 @@ from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS, WRIST
 
 NAMESPACES = ("keypoints", "bones", "label")
-_LOW_SCORE = 0.5
+_LOW_SCORE = 0.5  # keypoints that score less are drawn faint, set by hand
 _KEYPOINT_SIZE = 0.2
 _BONE_WIDTH = 0.09
-"""Sizes in units of the reference bone, so that a child's hand is not hidden below its markers."""
+"""Sizes in reference bones, so that markers fit a child's hand, too; chosen by eye."""
 
 
 class HandMarkers:
-    """Builds the markers of one image after the other and deletes those of hands that are gone.
+    """Builds the markers of each image and deletes those of lost hands.
 
     Namespaces are `keypoints` (SPHERE_LIST), `bones` (LINE_LIST) and `label` (TEXT_VIEW_FACING); the id is the hand's
-    slot, which stays with it. Hands without metric placement get no markers: RViz shows metres, and there are none.
+    slot, which stays with it. Hands without metric placement get no markers, as RViz shows metres.
     """
 
     def __init__(self) -> None:

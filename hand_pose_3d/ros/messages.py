@@ -15,13 +15,13 @@ from hand_pose_3d.skeleton import Side
 
 
 def stamp_seconds(stamp: Any) -> float | None:
-    """Seconds of a builtin_interfaces/Time; None for the zero stamp, which means that there is none."""
+    """Seconds of a builtin_interfaces/Time; None for the zero stamp, which means no stamp."""
     seconds = stamp.sec + 1e-9 * stamp.nanosec
     return seconds if seconds else None
 
 
 def check_finite(hand: HandPose) -> None:
-    """Raise InvalidInputError when a number that the record states as known is not finite, or huge."""
+    """Raise InvalidInputError for a known number of the record that is not finite, or huge."""
     known: dict[str, Any] = {
         "score": hand.score,
         "side_score": hand.side_score,
@@ -42,7 +42,7 @@ def check_finite(hand: HandPose) -> None:
 def quaternion(rotation: np.ndarray) -> np.ndarray:
     """Unit quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
     (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    # 4 q q^T from which the row of the largest component is taken: Shepperd, J. Guidance and Control 1978.
+    # From the row of 4 q q^T with the largest component: Shepperd, J. Guidance and Control 1978.
     rows = (
         (1 + a - e - i, b + d, c + g, h - f),
         (b + d, 1 - a + e - i, f + h, c - g),
@@ -100,9 +100,9 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
 
 
 def hand_from_message(message: Any) -> HandPose:
-    """The record that a HandPose3D states: of ROS, or of a recording that was read without ROS.
+    """The record of a HandPose3D, from ROS or from a recording that was read without ROS.
 
-    Raises InvalidInputError for a message that states no hand.
+    Raises InvalidInputError for a message that is not of a hand.
     """
 
     def array(points: Sequence[Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The estimator that the node runs, and its exchange for one of other networks while it goes on answering."""
+"""The node's estimator, and its replacement by one with other networks while it keeps running."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EstimatorFactory = Callable[[NodeParameters], NodeEstimator]
 
 
 def build_estimator(parameters: NodeParameters) -> NodeEstimator:
-    """The HandPoseEstimator that these parameters ask for."""
+    """The HandPoseEstimator for these parameters."""
     from hand_pose_3d.estimator import HandPoseEstimator
 
     return HandPoseEstimator(**parameters.estimator_settings())
 
 
 class SwappableEstimator:
-    """Holds the estimator. Whoever uses it holds `lock`, so that it is not exchanged in the middle of an image."""
+    """Holds the estimator. Hold `lock` while using it, so that it is not replaced during an image."""
 
     def __init__(self, factory: EstimatorFactory) -> None:
         self._factory = factory
@@ -41,10 +41,10 @@ class SwappableEstimator:
         self._install(self._ready(parameters), parameters)
 
     def exchange(self, parameters: NodeParameters) -> None:
-        """Load other networks in a thread of its own; the old ones answer until they are ready, and if they fail."""
+        """Load other networks in a thread; the old ones run until they are ready, and go on if loading fails."""
         self._failure = None
         if self._loaded is not None and parameters.networks() == self._loaded.networks():
-            self._loader = None  # back to what runs: whatever is being loaded is not wanted any more
+            self._loader = None  # back to the running networks: those being loaded are no longer needed
             return
         self._loader = threading.Thread(
             target=self._exchange, args=(parameters,), name="hand_pose_3d loader", daemon=True
@@ -52,12 +52,12 @@ class SwappableEstimator:
         self._loader.start()
 
     def failure(self) -> tuple[Exception, NodeParameters] | None:
-        """Why the last exchange failed, said once, with the parameters whose networks go on."""
+        """Why the last exchange failed, returned once, with the parameters of the networks that keep running."""
         error, self._failure = self._failure, None
         return None if error is None or self._loaded is None else (error, self._loaded)
 
     def settle(self, parameters: NodeParameters, measured: CalibrationResult | None) -> NodeEstimator:
-        """The estimator, told of parameters that changed since the last image; hold `lock`."""
+        """The estimator, after applying parameters that changed since the last image; hold `lock`."""
         assert self.estimator is not None
         if self._settled != (parameters, measured):
             settings = parameters.estimator_settings(measured)
@@ -72,7 +72,7 @@ class SwappableEstimator:
         self._install(self._ready(parameters), parameters)
 
     def forget(self) -> None:
-        """Forget the hands that were followed; hold `lock`."""
+        """Forget all followed hands; hold `lock`."""
         if self.estimator is not None:
             self.estimator.reset()
 
@@ -106,7 +106,7 @@ class SwappableEstimator:
             failure = error
         with self.lock:
             if self._loader is not threading.current_thread():
-                return  # meanwhile others are wanted, or none
+                return  # meanwhile other networks were requested, or none
             if estimator is not None:
                 self._install(estimator, parameters)
             self._failure, self._loader = failure, None

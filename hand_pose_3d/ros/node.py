@@ -1,8 +1,8 @@
 """The ROS 2 node: a managed lifecycle node that configures and activates itself unless autostart is false.
 
-One thread runs the executor: it takes messages, answers services and never waits for networks that load. A second one,
-the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer answers
-fewer images but never old ones. Other networks, if they are requested later, load in a third (:mod:`.network_swap`).
+One thread runs the executor: it receives messages, serves calls and never waits for networks to load. A second one,
+the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer processes
+fewer images but never old ones. Other networks that are requested later are loaded in a third (:mod:`.network_swap`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from hand_pose_3d.runtime import choose_device, choose_precision
 
 
 class HandPoseNode(LifecycleNode):
-    """Images in, hands out. estimator_factory: makes what is called on each image; tests pass a light one."""
+    """Images in, hands out. estimator_factory: makes the estimator; tests pass a light one."""
 
     def __init__(self, estimator_factory: EstimatorFactory = build_estimator, **node_arguments: Any) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -56,7 +56,7 @@ class HandPoseNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
         self._silence = ""
-        # Not among the inputs that come and go: what is known of the camera stays.
+        # Not part of the inputs, which are created on activation: the last CameraInfo is kept.
         self._camera = CameraInput(self, self._health, self._on_camera_stamp)
         self._camera.set_rectified(self.parameters.rectified)
 
@@ -66,7 +66,7 @@ class HandPoseNode(LifecycleNode):
             self, self._why_not_calibrate, lambda: self.parameters.calibration_distance or None, self._on_measured
         )
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # Steady, so that diagnostics go on while simulated time stands still.
+        # Steady, so that diagnostics are published while simulated time is paused.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=clock)
         self.create_timer(0.25, self._adapt, clock=clock)
@@ -84,7 +84,7 @@ class HandPoseNode(LifecycleNode):
         self._worker.start()
         self._state, reported = "configuring", time.monotonic()
         while not loaded.wait(0.05):
-            if not self.context.ok():  # SIGTERM must not wait for networks that load
+            if not self.context.ok():  # SIGTERM must not wait for networks to load
                 return TransitionCallbackReturn.FAILURE
             if time.monotonic() - reported > 1.0:
                 reported = time.monotonic()
@@ -99,7 +99,7 @@ class HandPoseNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribe and begin to answer images."""
+        """Subscribe and begin to process images."""
         result = super().on_activate(state)
         self._state = "active"
         if self._enabled:
@@ -114,7 +114,7 @@ class HandPoseNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, take back the markers and stop publishing; the networks stay loaded."""
+        """Unsubscribe, delete the markers and stop publishing; the networks stay loaded."""
         self._pause()
         self._state = "inactive"
         return super().on_deactivate(state)
@@ -179,11 +179,11 @@ class HandPoseNode(LifecycleNode):
 
     def _work(self, mailbox: Mailbox[ImageArrival], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
-            # Needed with the first image only, but what is missing is to be said at the start.
+            # Needed for the first image only, but imported here so that a missing module is reported at the start.
             import cv2
             import scipy.spatial.transform  # noqa: F401
 
-            cv2.setNumThreads(self.parameters.threads or 1)  # for converting, too: idle workers of OpenCV spin
+            cv2.setNumThreads(self.parameters.threads or 1)  # also for conversions: idle workers of OpenCV spin
             self._networks.load(self.parameters)
         except ImportError as error:
             fault.append(InvalidInputError(what_to_install(error)))
@@ -195,12 +195,12 @@ class HandPoseNode(LifecycleNode):
             loaded.set()
         while (frame := mailbox.take()) is not None:
             with self._networks.lock:
-                # A pause may have come between the mailbox and here.
+                # The node may have been paused after the image was taken.
                 if self._inputs is not None and self._outputs is not None:
                     self._answer(frame, self._inputs, self._outputs)
 
     def _answer(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
-        """Everything that happens to one image."""
+        """Process one image: convert, estimate, publish, and count."""
         parameters, log = self.parameters, self.get_logger()
         begin = time.monotonic()
         self._health.work_begins(begin)
@@ -246,7 +246,7 @@ class HandPoseNode(LifecycleNode):
             self._health.work_ends()
 
     def _geometry(self, frame: ImageArrival, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
-        """Camera and depth for an image, and why there are no metres or none by depth, "" if nothing is known of it."""
+        """Camera and depth for an image, and why there are no metres, or none by depth; "" if there is no reason."""
         source, self._note = self.parameters.scale_source, ""
         camera, depth, hindrance = None, None, ""
         try:
@@ -271,7 +271,7 @@ class HandPoseNode(LifecycleNode):
         return camera, depth, hindrance
 
     def _tell_metric(self, hands: Sequence[HandPose], depth: Any, hindrance: str) -> None:
-        """Say in diagnostics where the metres of an image come from."""
+        """Note for diagnostics where the metres of an image come from."""
         used, why_not = what_was_used(hands, depth)
         if depth is not None and hands:
             self._health.count("unused_depth" if why_not else "used_depth", why_not)
@@ -284,7 +284,7 @@ class HandPoseNode(LifecycleNode):
             log.error("the GPU has no memory left for this image", throttle_duration_sec=5.0)
             self._networks.forget()
             if self.parameters.device == "auto":
-                log.error("going on with the CPU")
+                log.error("continuing on the CPU")
                 self._networks.fall_back(self.parameters.changed(device="cpu", precision="auto"))
         elif isinstance(error, HandPoseError):
             log.error(f"image failed: {error}", throttle_duration_sec=5.0)
@@ -328,9 +328,9 @@ class HandPoseNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _apply(self, new: NodeParameters) -> None:
-        """Make the running node one with these parameters; the worker tells the estimator before the next image.
+        """Apply new parameters to the running node; the worker passes them to the estimator before the next image.
 
-        Raises HandPoseError and changes nothing for a device that this computer has not got.
+        Raises HandPoseError, and changes nothing, for a device that this computer does not have.
         """
         old = self.parameters
         check_topics(self, new.image_transport)
@@ -377,7 +377,7 @@ class HandPoseNode(LifecycleNode):
         return ""
 
     def _on_measured(self, result: CalibrationResult) -> str:
-        """Use a measured hand from now on; what to say of it. Raises InvalidInputError for what is no hand's length."""
+        """Use a measured hand from now on; returns the message. Raises InvalidInputError for an implausible length."""
         changes: dict[str, Any] = {"reference_length": result.reference_length_m}
         if self.parameters.scale_source == "assumed":
             changes["scale_source"] = "calibrated"
@@ -433,7 +433,7 @@ class HandPoseNode(LifecycleNode):
 
 
 def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFactory = build_estimator) -> int:
-    """Run the node until it is told to stop. Returns the exit status."""
+    """Run the node until it is stopped. Returns the exit status."""
     from rclpy.executors import SingleThreadedExecutor
 
     status, stopped = 0, True
@@ -456,7 +456,7 @@ def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFac
         print(f"hand_pose_3d: {error}", file=sys.stderr)
         status = 1
     if not stopped:
-        # The interpreter cannot end while a thread is inside a network; nothing is left to save.
+        # The interpreter cannot exit while a thread runs a network; nothing is left to save.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -464,7 +464,7 @@ def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFac
 
 
 def _start(node: HandPoseNode) -> bool:
-    """Configure and activate. False when that failed on its own, True also when the process is asked to stop."""
+    """Configure and activate. False if that failed, True also if the process was stopped meanwhile."""
     for transition in (node.trigger_configure, node.trigger_activate):
         if transition() != TransitionCallbackReturn.SUCCESS:
             return not node.context.ok()

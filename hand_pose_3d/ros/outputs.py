@@ -54,7 +54,7 @@ class Outputs:
         self._framed_header: Any = None
         self._warned = False
         self.frameless = False
-        """Whether the last image named no frame, so that neither frames nor markers can be published."""
+        """Whether the last image had no frame_id, so that neither frames nor markers can be published."""
 
     def close(self) -> None:
         """Destroy the publishers."""
@@ -63,19 +63,19 @@ class Outputs:
         self._publishers.clear()
 
     def clear(self) -> None:
-        """Take back the markers, because no more images are processed."""
+        """Delete the markers, because no more images are processed."""
         if self._framed_header is not None:
             self._publishers["markers"].publish(self._markers.clear(self._framed_header))
         self.forget()
 
     def forget(self) -> None:
-        """Forget the names of hands, because they are no longer followed."""
+        """Forget slots and frame names of hands, because they are no longer followed."""
         self._slots, self._frames, self._tf_stamp = HandSlots(), HandSlots(), None
 
     def publish(
         self, hands: Sequence[HandPose], header: Any, image_rgb: np.ndarray, parameters: NodeParameters
     ) -> list[InvalidInputError]:
-        """Publish what somebody listens to about one image. Returns what was wrong with hands that were left out."""
+        """Publish the hands of one image on topics with subscribers. Returns the errors of hands that were left out."""
         from hand_pose_3d.msg import HandPose3DArray
 
         kept: list[HandPose] = []
@@ -137,7 +137,7 @@ class Outputs:
     def _publish_frames(self, hands: Sequence[HandPose], names: Sequence[str], header: Any) -> None:
         stamp_s = stamp_seconds(header.stamp)
         if stamp_s is not None and stamp_s == self._tf_stamp:
-            return  # tf2 warns of every transform that it has got already
+            return  # tf2 warns of repeated transforms
         transforms = tf.transforms(hands, names, header)
         if transforms and self._transform_type is not None:
             self._tf_stamp = stamp_s

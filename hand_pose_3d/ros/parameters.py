@@ -49,7 +49,7 @@ class NodeParameters:
     )
     threads: int = _parameter(
         0,
-        "Processor threads of the networks and of OpenCV: more answer sooner, but work more in all; 0 is one for lite.",
+        "Processor threads of networks and OpenCV: more are faster but use more processor time; 0 is one for lite.",
         low=0,
         high=64,
     )
@@ -61,7 +61,7 @@ class NodeParameters:
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
     search: str = _parameter(
         "auto",
-        "How new hands are searched for: fast, one pass an image, coarse and closer in turns, thorough all scales.",
+        "How new hands are searched for: fast (one pass an image, coarse and closer in alternation) or thorough.",
         choices=("auto", "fast", "thorough"),
     )
 
@@ -152,15 +152,15 @@ class NodeParameters:
 
     @property
     def weights_path(self) -> Path:
-        """The folder of the networks' weights, as this process's locale names it."""
+        """The folder of the networks' weights, decoded with this process's locale."""
         return Path(start.file_name(self.weights)).expanduser()
 
     def networks(self) -> dict[str, Any]:
-        """Those parameters whose change needs other networks."""
+        """The parameters whose change needs other networks."""
         return {name: getattr(self, name) for name in NETWORK_SETTINGS}
 
     def estimator_settings(self, measured: CalibrationResult | None = None) -> dict[str, Any]:
-        """Keyword arguments of HandPoseEstimator. measured: a calibration; it counts while its length is in use."""
+        """Keyword arguments of HandPoseEstimator. measured: a calibration, used while its length is set."""
         from hand_pose_3d.tracking import TrackerConfig
 
         in_use = measured is not None and measured.reference_length_m == self.reference_length
@@ -217,7 +217,7 @@ def declare(node: Any) -> NodeParameters:
 def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:
     """Declare a parameter for every field of a dataclass of settings and return the values the node was started with.
 
-    fixed: all of them are only read now, whatever the fields say.
+    fixed: all of them are read only now, whatever the fields say.
     Raises InvalidInputError for a value that is not allowed, in one sentence.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor

@@ -1,4 +1,4 @@
-"""Where the image source takes its pictures from: a photograph, a video, a camera or the built-in clip."""
+"""Inputs of the image source: a photograph, a video, a camera or the built-in clip."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hand_pose_3d.videos import LiveCamera, Video, is_video
 
 _DATA = Path(__file__).resolve().parents[1] / "data"
 CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"
-"""Rendered hands, so that there is something to see on a machine without a camera: some that come, move and go, and
-some that drive a robot. The truth is in a JSON file beside each."""
+"""Rendered hands for machines without a camera: some that appear, move and leave, and some that drive a robot. Labels
+are in a JSON file beside each."""
 CLIPS = {"": CLIP, "clip": CLIP, "teleop_clip": TELEOP_CLIP}
 """By the name of the input."""
 
-PHOTO_RATE_HZ = 30.0  # of a photograph that is shown again and again
+PHOTO_RATE_HZ = 30.0  # of a photograph that is published repeatedly
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures as (H, W, 3) uint8 RGB. `start` begins anew; a live source gives them at its own pace.
+    """Pictures as (H, W, 3) uint8 RGB. `start` begins from the start; a live source has its own pace.
 
     What `start` returns has `time_s`, the time of the last picture since the beginning, if the input states any.
     """
@@ -54,8 +54,8 @@ def open_pictures(
     """Pictures of an input: built in ('', 'clip', 'teleop_clip'), a file, or a camera as /dev/videoN, number or URL.
 
     size: width and height requested of a camera. camera_file: YAML of camera_calibration. kind: 'camera', 'video'
-    or 'clip' insist on that; 'auto' takes what the name says. say: is told when a camera is lost and found. Raises
-    InvalidInputError with one sentence when it cannot be opened or its first picture cannot be read.
+    or 'clip' require that kind; 'auto' goes by the name. say: called with messages about a camera that is lost or back.
+    Raises InvalidInputError with one sentence when it cannot be opened or its first picture cannot be read.
     """
     camera = Camera.from_yaml(local_path(camera_file) or camera_file) if camera_file else None
     if kind == "clip" or (kind == "auto" and name in CLIPS):

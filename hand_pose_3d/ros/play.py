@@ -1,4 +1,4 @@
-"""What the demos share: an input that plays through nodes in processes of their own, and a folder of results."""
+"""Shared by the demos: an input that plays through nodes in processes of their own, and a folder of results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from hand_pose_3d.ros.polling import Poller
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 NODE = ("-m", "hand_pose_3d.ros.node")
-"""What Python runs as the tracker."""
+"""Arguments of Python that start the tracker."""
 _START_TIMEOUT_S = 300.0  # for networks that load on a busy computer
 _LIST = ".hand_pose_3d_demo.json"
-"""Names in the folder of results the files that the last run has left there."""
+"""File in the folder of results that lists those of the last run."""
 
 
 def options_parser(name: str, text: str, *, inputs: str, default: str = "", out: str) -> argparse.ArgumentParser:
@@ -41,9 +41,9 @@ def options_parser(name: str, text: str, *, inputs: str, default: str = "", out:
 
 
 class Player:
-    """One run: starts the nodes, plays the input to them and listens. What it writes is named in `written`.
+    """One run: starts the nodes, plays the input to them and listens. `written` lists the files that it writes.
 
-    listeners: how many subscribe to images and to camera_info; the input begins when all are there.
+    listeners: numbers of subscribers to images and to camera_info for which the input waits.
     """
 
     listeners = 2, 2
@@ -56,7 +56,7 @@ class Player:
         self.children = Children()
         self._nodes: list[Popen[str]] = []
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        start.init()  # before there is a thread, which a failure would leave waiting
+        start.init()  # before a thread is started, which would wait forever after a failure
         self.ros = rclpy.create_node(name)
         warn_of_unknown(self.ros, option_names(options))
         self._poller = Poller(self.ros)
@@ -64,7 +64,7 @@ class Player:
         self._writer.start()
 
     def later(self, handle: Callable[[bytes, int], None]) -> Callable[[bytes], None]:
-        """A callback for raw messages that notes their time in ns; another thread handles them: it may take longer."""
+        """A callback that records the arrival of raw messages in ns, and has another thread handle them."""
         return lambda data: self._received.put((handle, data, self.ros.get_clock().now().nanoseconds))
 
     def _write_down(self) -> None:
@@ -78,13 +78,13 @@ class Player:
         end = time.monotonic() + _START_TIMEOUT_S
         while not (ready() and are_connected(self.ros, self.listeners[0])):
             if any(node.poll() is not None for node in nodes):
-                raise HandPoseError("a node did not start; what it said stands above")
+                raise HandPoseError("a node did not start; its output is above")
             if time.monotonic() > end:
                 raise HandPoseError(f"the nodes were not ready after {_START_TIMEOUT_S:.0f} s")
             self.spin(0.1)
 
     def play(self, seconds: float, *, loop: bool) -> None:
-        """Play the input for so long, 0 to its end. Raises HandPoseError where it fails."""
+        """Play the input for this time, 0: to its end. Raises HandPoseError where it fails."""
         source = self.children.start(
             ("-m", "hand_pose_3d.ros.image_source"),
             input=as_parameter(self.options.input),
@@ -96,14 +96,14 @@ class Player:
         )
         while source.poll() is None:
             if any(node.poll() is not None for node in self._nodes):
-                raise HandPoseError("a node ended before its input did; what it said stands above")
+                raise HandPoseError("a node ended before its input did; its output is above")
             self.spin(0.1)
         if source.returncode:
-            raise HandPoseError("the image source failed; what it said stands above")
+            raise HandPoseError("the image source failed; its output is above")
         self.spin(1.5)
 
     def spin(self, seconds: float) -> None:
-        """Take messages for so long."""
+        """Receive messages for this time."""
         self._poller.wait(time.monotonic() + seconds)
 
     def close(self) -> None:
@@ -113,17 +113,17 @@ class Player:
         self.children.stop()
         self._received.put(None)
         self._writer.join()
-        start.release_signals()  # a further interrupt ends what is written after this
+        start.release_signals()  # a further interrupt ends the writing of results
         self._poller.close()
         self.ros.destroy_node()
         rclpy.try_shutdown()
 
     def run(self) -> None:
-        """Play the input through the nodes. Raises HandPoseError when they do not start or do not answer."""
+        """Play the input through the nodes. Raises HandPoseError if they do not start or publish nothing."""
         raise NotImplementedError
 
     def finish(self) -> str:
-        """Write what takes its time, after the run; returns the figures as text."""
+        """Write slow results after the run; returns the table of metrics."""
         raise NotImplementedError
 
 
@@ -134,14 +134,14 @@ def run(
     make: Callable[[Pictures], Player],
     photographs: bool = True,
 ) -> int:
-    """A demo's main: checks the input, runs, writes, and says in one sentence what went wrong. The exit status."""
+    """A demo's main: checks the input, runs, writes, and reports errors in one sentence. Returns the exit status."""
     try:
-        # Here, too, so that bad input is said once and before anything starts.
+        # Opened here, too, so that bad input is reported once and before anything starts.
         pictures = open_pictures(options.input, camera_file=options.camera_file)
         if pictures.kind == "photo" and not photographs:
             raise HandPoseError(f"{options.input} is a photograph: nothing moves in it; give a video or a camera")
         if pictures.live:
-            pictures.close()  # for the process that shows it
+            pictures.close()  # for the process that publishes it
         prepare(options.out, [options.input, options.camera_file], results)
         quiet_environment()
         print(f"{name}: {one_line(options.input) or 'built-in clip'}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}")
@@ -173,14 +173,14 @@ def aligned(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def as_parameter(name: str) -> str:
-    """A file's name as a ROS parameter, which is UTF-8: as a file: URL where it is anything else than ASCII."""
+    """A file's name as a ROS parameter, which is UTF-8: as a file: URL unless it is ASCII."""
     return name if name.isascii() else Path(os.path.abspath(os.path.expanduser(name))).as_uri()
 
 
 def prepare(out: Path, inputs: Sequence[str], results: Sequence[str]) -> None:
-    """Make the folder for the results and take away those of an earlier run, as that listed them.
+    """Create the folder for the results and delete those that an earlier run has listed.
 
-    Raises HandPoseError, and changes nothing, where something else is in their place.
+    Raises HandPoseError, and changes nothing, if other files have their names.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def prepare(out: Path, inputs: Sequence[str], results: Sequence[str]) -> None:
                 raise HandPoseError(f"{path} is the input and lies where a result belongs: choose another --out")
             if not path.is_dir() and _state(path) != earlier.get(str(path.relative_to(out))):
                 raise HandPoseError(
-                    f"{path} is no result of an earlier demo, or was changed since: move it away, or choose another "
+                    f"{path} is not a result of an earlier demo, or was changed since: move it away, or choose another "
                     "folder with --out (make demo OUT=FOLDER)"
                 )
         for path in reversed(there):
@@ -203,7 +203,7 @@ def prepare(out: Path, inputs: Sequence[str], results: Sequence[str]) -> None:
 
 
 def _tree(path: Path) -> list[Path]:
-    """A file, or a folder and everything in it; nothing if it is not there."""
+    """A file, or a folder and its content; empty if it does not exist."""
     if not os.path.lexists(path):
         return []
     return [path, *(sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else ())]
@@ -215,7 +215,7 @@ def _state(path: Path) -> list[int]:
 
 
 def _listed(out: Path) -> dict[str, list[int]]:
-    """Files that an earlier run has left, with size and time of change."""
+    """Results of an earlier run, with size and modification time."""
     try:
         listed = json.loads((out / _LIST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -224,6 +224,6 @@ def _listed(out: Path) -> dict[str, list[int]]:
 
 
 def remember(out: Path, written: Sequence[Path]) -> None:
-    """List the results for the next run, which takes them away."""
+    """List the results for the next run, which deletes them."""
     files = [path for each in written for path in _tree(each) if path.is_file()]
     (out / _LIST).write_text(json.dumps({str(path.relative_to(out)): _state(path) for path in files}))

@@ -1,4 +1,4 @@
-"""All keypoints of an image as one PointCloud2, for what takes point clouds. Built by sensor_msgs_py, where it is."""
+"""All keypoints of an image as one PointCloud2, built by sensor_msgs_py where that is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records topics to MCAP, and from them an overlay video and figures of rate and latency."""
+"""Records topics to MCAP, an overlay video, and metrics of rate and latency."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ class Figures:
         self._sides: Counter[str] = Counter()
 
     def image(self, stamp: Any, received_s: float) -> None:
-        """An image was seen on its topic; times are seconds of the clock that stamps images."""
+        """An image was received; times are seconds of the clock that stamps images."""
         self._images[stamp.sec, stamp.nanosec] = received_s
 
     def answer(self, array: Any, received_s: float) -> None:
-        """A HandPose3DArray arrived."""
+        """A HandPose3DArray was received."""
         stamp = array.header.stamp
         self._answers[stamp.sec, stamp.nanosec] = (received_s, len(array.hands))
         self._latencies.append(received_s - stamp.sec - 1e-9 * stamp.nanosec)
@@ -92,16 +92,16 @@ class Figures:
 
     @property
     def answers(self) -> int:
-        """How many images were answered."""
+        """Number of images with a hands message."""
         return len(self._answers)
 
     @property
     def with_hand(self) -> int:
-        """How many answers hold a hand."""
+        """Number of hands messages with a hand."""
         return sum(hands > 0 for _, hands in self._answers.values())
 
     def rows(self) -> list[tuple[str, str]]:
-        """What a person wants to know, as (name, value)."""
+        """The metrics to print, as (name, value)."""
 
         def rate(times: list[float]) -> str:
             span = times[-1] - times[0] if len(times) > 1 else 0.0

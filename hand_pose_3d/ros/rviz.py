@@ -1,4 +1,4 @@
-"""Opens RViz once the first image is answered: its fixed frame is that image's, and its first view frames the hands.
+"""Opens RViz after the first processed image: with its frame as fixed frame, and a view of the hands.
 
 ros2 run hand_pose_3d rviz_hands [--config FILE] [RViz's own arguments]
 """
@@ -24,11 +24,11 @@ from hand_pose_3d.ros.share import find_share, own_arguments, ros_arguments
 
 _HANDS = "/hand_pose_3d/hands"
 _PATIENCE_S = 3.0
-"""How long after the first image a hand in metres is waited for; without one the view stays that of the file."""
-_TELL_S = 10.0
-_SHARE_OF_VIEW = 0.4
+"""Time after the first image to wait for a hand in metres, before the view of the configuration file is used."""
+_TELL_S = 10.0  # time without an image after which a message is logged
+_SHARE_OF_VIEW = 0.4  # of the picture's height that hands take up, chosen by eye
 _HALF_VIEW = float(np.tan(np.radians(22.5)))
-"""RViz sees 45 degrees from top to bottom."""
+"""Tangent of half of RViz's vertical field of view, 45 degrees."""
 
 
 def framed(config: dict[str, Any], frame_id: str, points_m: np.ndarray) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _points(message: Any) -> np.ndarray:
 
 
 def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray] | None:
-    """Frame of the first image that the node answers, and the hands' points in it; None when told to end."""
+    """Frame of the first processed image, and the hands' points in it; None if interrupted."""
     import rclpy
     from rclpy.qos import qos_profile_sensor_data
 
@@ -68,7 +68,7 @@ def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray] | None:
             if time.monotonic() - told > _TELL_S:
                 told = time.monotonic()
                 topic = node.resolve_topic_name(_HANDS)
-                node.get_logger().info(f"RViz opens when the first image is answered: nothing on {topic} yet")
+                node.get_logger().info(f"RViz opens when the first image has been processed: nothing on {topic} yet")
         frame_id = got[0].header.frame_id
         if not frame_id:
             node.get_logger().warning("images have no frame_id: RViz can show them, but no hands in space")

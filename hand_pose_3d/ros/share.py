@@ -1,4 +1,4 @@
-"""What programs share: files of the package that are not Python, environment, command lines."""
+"""Shared by programs: the package's data files, environment and command lines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def find_share(name: str) -> Path | None:
 
 
 def profile_environment(profile: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variable that gives Fast DDS our profile; none where the user has chosen transports already.
+    """The variable that sets our Fast DDS profile; empty if the user has configured transports already.
 
-    Its default loses most images when they go best effort: its shared memory segment is too small. LARGE_DATA would
-    help as well, but cuts off every process that does not set it, cameras among them.
+    With the default profile most best-effort images are lost, as its shared memory segment is too small. LARGE_DATA
+    would help as well, but disconnects every process that does not set it, such as camera drivers.
     """
-    # Up to Jazzy only the old one is read. Kilted takes it as well, and warns in every process that it is deprecated.
+    # Up to Jazzy only the old name is read. Kilted accepts it, too, but warns in every process that it is deprecated.
     new, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
     if profile is None or any(name in environment for name in (new, old, "FASTDDS_BUILTIN_TRANSPORTS")):
         return {}
@@ -52,7 +52,7 @@ def _split(arguments: Sequence[str] | None) -> tuple[list[str], list[str]]:
 
 
 def log_somewhere() -> None:
-    """Give ROS a temporary folder for its logs where there is no home, or one that cannot be written; else it ends."""
+    """Give ROS a temporary folder for its logs without a writable home, where rcl would fail."""
     # As rcl reads it: from the variable only, unlike Python, which asks the system as well.
     home = os.environ.get("ROS_HOME") or os.path.join(os.environ.get("HOME", ""), ".ros")
     folder = os.path.join(home, "log")

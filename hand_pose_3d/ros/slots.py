@@ -1,4 +1,4 @@
-"""Names that stay with a hand while it is followed: slots for markers, frame names for TF."""
+"""Numbers and names that a hand keeps while it is followed: slots for markers, frame names for TF."""
 
 from __future__ import annotations
 

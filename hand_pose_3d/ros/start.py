@@ -14,16 +14,16 @@ from hand_pose_3d.ros.share import log_somewhere, own_arguments, ros_arguments
 _PARAMETERS = "--ros-args -p NAME:=VALUE"
 _USAGE = f"""usage: {{}} [{_PARAMETERS} ...] [--ros-args --params-file FILE] [--ros-args -r FROM:=TO ...]
 
-All parameters stand in the package's folder config with default and range, as `ros2 param describe` tells them."""
+All parameters, with default and range, are in the package's folder config and in `ros2 param describe`."""
 
 
 def init(arguments: Sequence[str] | None = None) -> None:
-    """rclpy.init with a process's arguments, None for its own. Raises InvalidInputError, in words, for bad ones."""
+    """rclpy.init with a process's arguments, None for its own. Raises InvalidInputError for bad ones."""
     import rclpy
 
     log_somewhere()
     try:
-        # UTF-8 whatever the locale says, as rcl takes them.
+        # UTF-8, which rcl expects whatever the locale.
         rclpy.init(args=[os.fsencode(each).decode("utf-8") for each in ros_arguments(arguments)])
     except UnicodeError:
         raise InvalidInputError("parameters must be UTF-8: give the file's name as a file: URL") from None
@@ -32,16 +32,16 @@ def init(arguments: Sequence[str] | None = None) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What rclpy or rcl says, without the places in their code."""
+    """The message of an error of rclpy or rcl, without its place in their code."""
     return (str(error).partition(", at /")[0].splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
 def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
-    """ROS for the length of a program, which leaves the block in peace when it is told to end.
+    """Run ROS during a program's block, which ends without an error when the program is interrupted.
 
-    arguments: the process's, None for its own; a program with options of its own passes ROS's alone. Raises
-    InvalidInputError, in words, for bad ones, for bad names and for what else rclpy refuses, SystemExit for --help.
+    arguments: the process's, None for its own; a program with its own options passes only ROS's. Raises
+    InvalidInputError for bad arguments or names and other errors of rclpy, SystemExit for --help.
     """
     from rclpy.exceptions import NameValidationException, ParameterException
     from rclpy.executors import ExternalShutdownException
@@ -50,7 +50,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     _check_own(own_arguments(arguments))
     told = interrupts.remembered()
     init(arguments)
-    # Each clause ends ROS before it lets go of the exception, whose frames keep the executors.
+    # Each clause ends ROS before the exception, whose frames refer to the executors, is freed.
     try:
         yield
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -59,7 +59,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
         if not (end() or told):
             raise InvalidInputError(reason(error)) from error
     except Exception:
-        # A signal takes rclpy's context away, and whatever was under way at that moment fails in its own way.
+        # A signal shuts rclpy's context down, so that any running call may raise any error.
         if not (end() or told):
             raise
     else:
@@ -67,7 +67,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
 
 
 def _check_own(arguments: Sequence[str]) -> None:
-    """A limit that is given without --ros-args must not be passed over in silence."""
+    """Refuse arguments outside of --ros-args: a limit must not be ignored silently."""
     if {"-h", "--help"}.intersection(arguments):
         print(_USAGE.format(os.path.basename(sys.argv[0])))
         raise SystemExit(0)
@@ -76,10 +76,10 @@ def _check_own(arguments: Sequence[str]) -> None:
 
 
 def release_signals() -> None:
-    """Give signals back to Python, before executors are let go of.
+    """Restore Python's signal handling, before executors are destroyed.
 
-    rclpy's own thread for signals, which wakes them up, must have ended by then: an executor that goes away meanwhile
-    crashes the process.
+    rclpy's signal thread, which wakes executors, must have ended by then: otherwise their destruction may crash the
+    process.
     """
     from rclpy.signals import uninstall_signal_handlers
 
@@ -87,14 +87,14 @@ def release_signals() -> None:
 
 
 def quiet() -> None:
-    """From now on no interrupt disturbs what is being taken down."""
+    """From now on no interrupt disturbs the shutdown."""
     interrupts.ignore()
     release_signals()
     interrupts.ignore()
 
 
 def end() -> bool:
-    """The end of ROS in this process. Whether a signal had ended it before."""
+    """End ROS in this process. Returns whether a signal had ended it before."""
     import rclpy
 
     quiet()
@@ -104,5 +104,5 @@ def end() -> bool:
 
 
 def file_name(parameter: str) -> str:
-    """The name of a file in this process's locale, as a parameter, which is UTF-8, states it."""
+    """A file name in this process's locale, from a parameter, which is UTF-8."""
     return os.fsdecode(parameter.encode("utf-8"))

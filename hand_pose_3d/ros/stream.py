@@ -1,42 +1,42 @@
-"""Images that were published and never arrived, told from CameraInfo of the same stamps or from gaps in the stamps."""
+"""Counts published images that did not arrive, by CameraInfo of the same stamps or gaps in the stamps."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
 
-_HISTORY = 120
-_MIN_EXPECTED = 10
+_HISTORY = 120  # last images that count: four seconds at 30 Hz
+_MIN_EXPECTED = 10  # images before anything is reported
 _WAIT_S = 1.0
-"""An image comes at most this much after its CameraInfo."""
+"""An image arrives at most this long after its CameraInfo; set by hand."""
 
 
 class StreamWatch:
-    """Told of every stamp that comes; `lost` tells how many of the last images are missing. Not for several threads."""
+    """Call it with every stamp; `lost` counts missing images among the last ones. Not thread-safe."""
 
     def __init__(self) -> None:
         self._images: deque[float] = deque(maxlen=_HISTORY)
-        self._infos: dict[float, float] = {}  # arrival by stamp, of those not judged yet
+        self._infos: dict[float, float] = {}  # arrival by stamp, of those whose image may still arrive
         self._came: deque[bool] = deque(maxlen=_HISTORY)  # whether the image came, by CameraInfo
 
     def image(self, stamp_s: float | None) -> None:
-        """An image came."""
+        """An image arrived."""
         if stamp_s is not None:
             self._images.append(stamp_s)
 
     def camera_info(self, stamp_s: float | None, now: float) -> None:
-        """A CameraInfo came; now: monotonic seconds."""
+        """A CameraInfo arrived; now: monotonic seconds."""
         if stamp_s is not None:
             self._infos.setdefault(stamp_s, now)
 
     def time_jumped(self) -> None:
-        """Stamps begin anew."""
+        """Forget earlier stamps, because time was set back."""
         self._images.clear()
         self._infos.clear()
         self._came.clear()
 
     def lost(self, now: float) -> tuple[int, int]:
-        """(lost, published) of the last images, as far as it is known; (0, 0) if it is not."""
+        """(lost, published) of the last images; (0, 0) if unknown."""
         images, newest = set(self._images), max(self._images, default=float("-inf"))
         first = min(self._images, default=float("-inf"))  # before it, the subscription may not have been there
         for stamp, arrival in sorted(self._infos.items()):
@@ -50,7 +50,7 @@ class StreamWatch:
 
 
 def _missing(came: Sequence[bool]) -> tuple[int, int]:
-    """Counts of what came and what did not, unless every n-th came: that is somebody's intention."""
+    """Counts of lost and published images. If regularly every n-th arrives, none are lost: that is throttling."""
     places = [place for place, there in enumerate(came) if there]
     gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
     thinned = len(gaps) >= 3 and len(set(gaps)) == 1 and gaps[0] > 1
@@ -60,7 +60,7 @@ def _missing(came: Sequence[bool]) -> tuple[int, int]:
 
 
 def _steps(stamps: Sequence[float]) -> list[bool]:
-    """Which ticks of a camera's clock have an image, if its stamps are those of a steady clock; else nothing."""
+    """Which ticks of a camera's clock have an image, if its stamps are regular; else empty."""
     stamps = sorted(set(stamps))
     gaps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
     if len(gaps) < 5:
@@ -70,7 +70,7 @@ def _steps(stamps: Sequence[float]) -> list[bool]:
     whole = [max(1, round(tick)) for tick in ticks]
     steady = sum(abs(tick - n) < 0.2 for tick, n in zip(ticks, whole)) > 0.9 * len(ticks)
     changes = sum(a != b for a, b in zip(whole, whole[1:], strict=False))
-    # A stream that goes in equal steps for long is a slower one, or one that changed its rate.
+    # A long regular part with larger steps is a slower stream, or one that changed its rate.
     if not steady or changes < 0.25 * len(whole):
         return []
     out = [True]

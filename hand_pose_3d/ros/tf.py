@@ -1,6 +1,6 @@
 """Hands as frames on /tf.
 
-The message of tf2 is enough for that; tf2_ros, which no package index carries, is not needed.
+Uses only tf2's message: tf2_ros is not on any Python package index.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Transforms between frames from /tf and /tf_static, without tf2_ros, which no package index carries.
+"""Transforms between frames from /tf and /tf_static, without tf2_ros, which is not on any Python package index.
 
-The newest transforms count; there is no interpolation to a stamp, so that a camera on a moving arm is late by the age
-of its frames.
+Only the newest transforms are used, without interpolation to a stamp, so that the pose of a camera on a moving arm lags
+by the age of its frames.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Pose:
 
 
 def pose(position: Any, quaternion_xyzw: Any, received_s: float = float("inf")) -> Pose:
-    """A checked pose. Raises InvalidInputError for numbers that are none or huge and a quaternion that is none."""
+    """A checked pose. Raises InvalidInputError for non-finite or huge numbers and invalid quaternions."""
     from scipy.spatial.transform import Rotation
 
     numbers = [float(number) for number in (*position, *quaternion_xyzw)]
     if not (all(abs(number) <= LARGEST for number in numbers) and 0.9 < math.hypot(*numbers[3:]) < 1.1):
-        raise InvalidInputError(f"{numbers} is no pose: position, then a quaternion of length 1")
+        raise InvalidInputError(f"{numbers} is not a pose: position, then a quaternion of length 1")
     return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), np.array(numbers[:3]), received_s)
 
 
@@ -52,7 +52,7 @@ class FrameTree:
         self._parents: dict[str, tuple[str, Pose]] = {}
 
     def add(self, transforms: Any, received_s: float, static: bool) -> str:
-        """Take geometry_msgs/TransformStamped; what was wrong with those left out, in words."""
+        """Add geometry_msgs/TransformStamped; returns messages about those that were left out."""
         wrong = ""
         for entry in transforms:
             t, q = entry.transform.translation, entry.transform.rotation
@@ -66,12 +66,12 @@ class FrameTree:
         return wrong
 
     def find(self, target: str, source: str) -> Pose:
-        """Pose of the source frame in the target frame. Raises InvalidInputError where they are not joined."""
+        """Pose of the source frame in the target frame. Raises InvalidInputError where they are not connected."""
         up_source, up_target = self._to_root(source.lstrip("/")), self._to_root(target.lstrip("/"))
         for frame, placed in up_target.items():
             if frame in up_source:
                 return placed.inverse() @ up_source[frame]
-        raise InvalidInputError(f"TF does not join {source!r} to {target!r}: publish its pose in the robot's tree")
+        raise InvalidInputError(f"TF does not connect {source!r} to {target!r}: publish its pose in the robot's tree")
 
     def _to_root(self, frame: str) -> dict[str, Pose]:
         """Pose of the frame in itself and in every frame above it."""
@@ -80,7 +80,7 @@ class FrameTree:
         while frame in self._parents:
             frame, placed = self._parents[frame]
             if frame in out:
-                raise InvalidInputError(f"TF goes round in a circle at {frame!r}")
+                raise InvalidInputError(f"TF has a loop at {frame!r}")
             current = placed @ current
             out[frame] = current
         return out

@@ -1,4 +1,4 @@
-"""What stands on a topic, in words: why nothing comes although something is published. Nothing here imports ROS."""
+"""Why no message arrives on a topic although something is published, in words. Nothing here imports ROS."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _SUFFIX = "/compressed"
 
 
 def compressed_topic(base: str) -> str:
-    """Where image_transport's compressed images of a base topic are; a name that ends so already is one."""
+    """The topic of image_transport's compressed images of a base topic; unchanged if it is one already."""
     return base if base.endswith(_SUFFIX) else base + _SUFFIX
 
 
 def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> str:
-    """Why no image of a type comes on a topic, with the remedy; "" when the types do not tell.
+    """Why no image of a type arrives on a topic, with the remedy; "" if types are not the reason.
 
     topic: full name; wanted: its type, such as sensor_msgs/msg/Image; there: types that others publish, by topic.
     """
@@ -34,7 +34,7 @@ def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> s
 
 
 def wrong_type(topic: str, wanted: str, types: Sequence[str], remedy: str = "") -> str:
-    """That a topic carries other types than the wanted one, in words; "" where it does carry it, or nothing."""
+    """Message that a topic has other types than the wanted one; "" if it has that type, or none."""
     if not types or wanted in types:
         return ""
     remedy = remedy or f"remap to a topic of type {wanted}"

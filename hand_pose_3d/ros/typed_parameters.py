@@ -1,6 +1,6 @@
-"""Parameters that take what a person writes: 1 where 1.0 is meant, 0 where "0" is meant, in YAML and at run time.
+"""Parameters that accept 1 for 1.0 and 0 for "0", in YAML and at run time.
 
-rclpy itself refuses a whole number for a float, and YAML makes a number of every text that looks like one.
+rclpy itself refuses a whole number for a float, and YAML turns text that looks like a number into one.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def declare(
 ) -> Any:
     """Declare a parameter on a node and return the value it was started with, in the default's type.
 
-    check: raises InvalidInputError for what its descriptor does not allow, which rclpy would say less well. Raises
+    check: raises InvalidInputError for what its descriptor does not allow, with a clearer message than rclpy's. Raises
     InvalidInputError, in one sentence, for such a value and for one of another type.
     """
     from rcl_interfaces.msg import ParameterDescriptor
 
-    # Twice, because rclpy checks the type before anybody can convert the value.
+    # Declared twice, because rclpy checks the type before the value can be converted.
     given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
     value = check(in_type_of(default, f"parameter {name}", given))
-    # Humble has no callback that could convert what is set later: its parameters take any type.
+    # Humble has no callback that could convert later values: its parameters accept any type.
     descriptor.dynamic_typing = not hasattr(node, "add_pre_set_parameters_callback")
     return node.declare_parameter(name, value, descriptor, ignore_override=True).value
 
@@ -51,15 +51,15 @@ def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:
 
 
 def warn_of_unknown(node: Any, names: Collection[str]) -> None:
-    """Warn of what a node was given as parameters and nobody reads, by command line or YAML.
+    """Warn of parameters on the command line or in YAML that the node does not have.
 
     names: of its parameters, or of the options, such as --side, of a program that has these instead.
     """
-    for name in node._parameter_overrides:  # rclpy has no other way to see what was not declared
+    for name in node._parameter_overrides:  # rclpy has no public way to list undeclared ones
         if name not in names and not name.startswith(_OF_RCLPY):
             close = get_close_matches(name, names, cutoff=0.5)
             hint = f": did you mean {' or '.join(close)}?" if close else ""
-            node.get_logger().warning(one_line(f"there is no parameter {name}, and nothing is done with it{hint}"))
+            node.get_logger().warning(one_line(f"there is no parameter {name}, and it is ignored{hint}"))
 
 
 def option_names(options: Any) -> list[str]:

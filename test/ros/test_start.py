@@ -169,7 +169,7 @@ def test_latency_refuses_what_it_cannot_measure(option, capfd):
 def test_a_node_that_does_not_start_is_not_waited_for(capfd):
     assert latency.main(["--model", "7", "--size", "640x480"]) == 1
     said = capfd.readouterr().err
-    assert "model must be one of" in said and "the node did not start; what it said stands above" in said
+    assert "model must be one of" in said and "the node did not start; its output is above" in said
 
 
 @pytest.mark.parametrize("program", ["hand_teleop", "image_source", "demo", "latency"])
@@ -189,7 +189,7 @@ def test_a_program_without_its_modules_says_what_to_install(program, tmp_path):
         ("hand_pose_3d.msg", "source install/setup.sh"),
         ("rclpy", "source ROS 2's setup"),
         ("trajectory_msgs.msg", "rosdep install"),
-        (None, "do not go together"),
+        (None, "are not compatible"),
     ],
 )
 def test_a_missing_module_has_its_own_remedy(module, remedy):

@@ -1,4 +1,4 @@
-"""What the examples share: a node that follows one hand and turns it into commands."""
+"""Shared by the examples: a node that follows one hand and publishes commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIDES = ("any", "left", "right")
 
 
 def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
-    """The hand to obey: the one obeyed so far, else the best of that side (HandPose3D.SIDE_*; 0 for any)."""
+    """The hand to follow: the one followed so far, else the best of that side (HandPose3D.SIDE_*; 0 for any)."""
     fitting = [hand for hand in hands if side in (0, hand.side)]
     same = [hand for hand in fitting if hand.track_id == track_id]
     return (same or fitting or [None])[0]

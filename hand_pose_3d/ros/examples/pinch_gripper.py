@@ -2,7 +2,7 @@
 
 ``python -m hand_pose_3d.ros.examples.pinch_gripper --side right`` listens to /hand_pose_3d/hands and publishes the
 gripper's opening on /gripper_controller/commands (std_msgs/Float64MultiArray, as forward_command_controller takes it).
-A lost hand leaves the gripper as it is, and a hand that comes back moves it no faster than --speed.
+A lost hand leaves the gripper as it is, and a returning hand moves it no faster than --speed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class PinchConfig:
     """Distances between the fingertips are in reference bones (about 4 cm), so that no camera calibration is needed."""
 
     closed: float = 0.6  # fingertips touch: their keypoints lie inside the pulps
-    opened: float = 2.6  # fingertips this far apart or more open the gripper wholly
+    opened: float = 2.6  # fingertips this far apart or more open the gripper fully
     max_opening_m: float = 0.08
     speed_m_s: float = 0.15
     min_keypoint_score: float = 0.3
 
 
 class PinchGripper:
-    """The opening that goes with a pinch. Call it with every hand; between hands it keeps its value."""
+    """The gripper opening for a pinch. Call it with every hand; without a hand it keeps its value."""
 
     def __init__(self, config: PinchConfig | None = None) -> None:
         self.config = config or PinchConfig()
@@ -53,7 +53,7 @@ class PinchGripper:
             return self.opening_m
         share = (float(np.linalg.norm(tips[0] - tips[1])) - c.closed) / (c.opened - c.closed)
         wanted = c.max_opening_m * min(max(share, 0.0), 1.0)
-        # Time without a hand is no time in which the gripper was on its way.
+        # The gripper does not move while there is no hand.
         step = c.speed_m_s * min(max(elapsed, 0.0), 0.1)
         self.opening_m += min(max(wanted - self.opening_m, -step), step)
         return self.opening_m
