@@ -1,6 +1,6 @@
 """Video files, cameras and streams, read frame by frame.
 
-Python opens the files, and OpenCV is given an ASCII name for them: a name may be any that the system allows.
+Python opens the files and passes OpenCV an ASCII name for them, so that any file name works.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import local_path, read_bytes
 
 _DAMAGED_IN_A_ROW = 300
-"""Failed reads of a video after which it is over; behind its end they take no time."""
+"""Consecutive failed reads that end a video; set by hand, since reads past the end take no time."""
 
-_FAILURES_BEFORE_REOPENING = 5  # failed reads in a row
+_FAILURES_BEFORE_REOPENING = 5  # consecutive failed reads of a camera, set by hand
 _LOST_CAMERA_S = 30.0
-"""How long a camera that gives nothing is opened again and again."""
+"""Longest time for which a camera without images is reopened; set by hand."""
 
 
 def is_video(path: str | Path) -> bool:
-    """Whether a file is to be read as a video: by its content, whatever its name.
+    """Whether a file is a video, by its content.
 
     Raises InvalidInputError if it cannot be read or is neither a known picture nor a video.
     """
@@ -48,12 +48,33 @@ def is_video(path: str | Path) -> bool:
     return True
 
 
-class Video:
+class _Frames(Iterator[np.ndarray]):
+    """Iterates over what a capture gives, starting with the frame that was read to check it."""
+
+    _capture: Any
+    _first: np.ndarray | None
+
+    def close(self) -> None:
+        """Close the file or camera."""
+        self._capture.release()
+
+    def _decoded(self) -> np.ndarray | None:
+        """The next frame, BGR; None where it cannot be read."""
+        import cv2
+
+        try:
+            ok, frame = self._capture.read()
+        except cv2.error:
+            return None
+        return frame if ok else None
+
+
+class Video(_Frames):
     """Frames of a video file, one after another, as (H, W, 3) uint8 RGB.
 
     fps: frames a second, 30 where the file does not say; count: 0 when unknown; time_s: the container's time of the
-    frame that was given last; index: its number in the file; damaged: numbers of the frames that were left out so
-    far. Raises InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
+    last frame; index: its number in the file; damaged: numbers of the frames that could not be decoded so far. Raises
+    InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -72,9 +93,6 @@ class Video:
         self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 30.0
         self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self
-
     def __next__(self) -> np.ndarray:
         import cv2
 
@@ -86,40 +104,31 @@ class Video:
         if self.index < 0:
             self.time_s = at if np.isfinite(at) else 0.0
         else:
-            # A container without times, or with damaged ones, is taken to be regular.
+            # Without valid times in the container, frames are assumed to be evenly spaced.
             self.time_s = at if np.isfinite(at) and at > self.time_s else self.time_s + 1 / self.fps
         self.index = self._read_count - 1
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._capture.release()
 
     _read_count = 0
 
     def _next(self) -> np.ndarray | None:
         """The next frame that can be decoded, BGR; None at the end."""
-        import cv2
-
         failed: list[int] = []
         while len(failed) < _DAMAGED_IN_A_ROW:
-            try:
-                ok, frame = self._capture.read()
-            except cv2.error:
-                ok, frame = False, None
+            frame = self._decoded()
             self._read_count += 1
-            if ok and frame is not None:
+            if frame is not None:
                 self.damaged += failed
                 return frame
             failed.append(self._read_count - 1)
         return None
 
 
-class LiveCamera:
+class LiveCamera(_Frames):
     """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come.
 
-    A read that fails is tried again, and a camera that stays silent is opened again; `say` is told. Raises
-    InvalidInputError when it cannot be opened, or gives nothing for half a minute.
+    A failed read is repeated, and a camera without images is reopened, which `say` reports. Raises
+    InvalidInputError when it cannot be opened, or has no image for half a minute.
     """
 
     time_s: float | None = None
@@ -136,14 +145,11 @@ class LiveCamera:
 
     @property
     def fps(self) -> float:
-        """Pictures a second, as the camera says; 0 if it does not."""
+        """Frames a second according to the camera, 0 if unknown."""
         import cv2
 
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         return float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self
 
     def __next__(self) -> np.ndarray:
         import cv2
@@ -155,25 +161,15 @@ class LiveCamera:
             frame = self._reopened()
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
-    def close(self) -> None:
-        """Let go of the camera."""
-        self._capture.release()
-
     def _read(self) -> np.ndarray | None:
-        import cv2
-
         for attempt in range(_FAILURES_BEFORE_REOPENING):
-            try:
-                ok, frame = self._capture.read()
-            except cv2.error:
-                ok, frame = False, None
-            if ok and frame is not None:
+            if (frame := self._decoded()) is not None:
                 return frame
             time.sleep(0.01 * attempt)
         return None
 
     def _is_over(self) -> bool:
-        """Whether this was a recording that a server plays, which has a length."""
+        """Whether this was a recording on a server, which has a length."""
         import cv2
 
         return "://" in self.name and self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
@@ -219,14 +215,14 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     if "://" in camera and local_path(camera) is None:
         if not camera.isascii() or not camera.isprintable():
             raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
-        # Half a minute, FFmpeg's own patience with a silent server, is too long for who wants to end.
+        # FFmpeg's own timeout of half a minute would delay Ctrl-C.
         capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
         if not capture.isOpened():
             capture = cv2.VideoCapture(camera)
     elif is_number or device.startswith("/dev/"):
         if sys.platform.startswith("linux"):
             _check_device(device)
-            # Links by name or by place may have any name; what they lead to has a plain one.
+            # Symbolic links such as /dev/v4l/by-id may have any name; their targets are /dev/videoN.
             device = os.path.realpath(device)
         number = int(camera) if is_number else None
         capture = cv2.VideoCapture(device if number is None or device != f"/dev/video{camera}" else number)
@@ -265,7 +261,7 @@ def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
                 name = os.path.abspath(path)
                 if not name.isascii():
                     raise InvalidInputError(f"this system opens videos with ASCII names only: rename {path}")
-            # Other backends of OpenCV would take the name for that of a numbered series of pictures.
+            # Other backends of OpenCV would read the name as the pattern of an image sequence.
             for backend in (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG):
                 capture = cv2.VideoCapture(name, backend)
                 if capture.isOpened():

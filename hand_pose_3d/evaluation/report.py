@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
 
 _DISTANCES_M = (0.0, 0.3, 0.5, 0.8, math.inf)
-"""Bounds of the distances for which the error of the absolute position is reported apart."""
+"""Bounds of the ranges of distance by which the error of the absolute position is reported."""
 
 AUTHORS_FRAME = (320, 240)
 """Width and height to which the authors resize RHD's 320x320 images before the full pipeline."""
@@ -138,34 +138,36 @@ def _groups(report: Report, matches: Sequence[Match]) -> None:
 
 def boxes(measured: Mapping[str, dict[str, Any]]) -> Report:
     """Report on folders with boxes.json: a column for each detector. measured: its name and its detection metrics."""
+    return _comparison(measured, _detection_rows)
+
+
+def _comparison(measured: Mapping[str, dict[str, Any]], rows_of: Callable[[dict[str, Any]], list[Any]]) -> Report:
     name, *_ = measured
     report = Report(name, dict(measured[name]))
-    columns = [_detection_rows(metrics) for metrics in measured.values()]
+    columns = [rows_of(metrics) for metrics in measured.values()]
     rows = [(rows[0][0], *(cell for _, cell in rows)) for rows in zip(*columns, strict=True)]
     report.tables.append(Table("", tuple(measured), rows))
     return report
 
 
+def _share(entry: dict[str, Any], pattern: str = ".1%") -> str:
+    return "-" if entry["share"] is None else f"{entry['share']:{pattern}} ({entry['count']}/{entry['of']})"
+
+
 def _detection_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    def share(entry: dict[str, Any]) -> str:
-        return "-" if entry["share"] is None else f"{entry['share']:.1%} ({entry['count']}/{entry['of']})"
-
-    def mean(entry: dict[str, Any]) -> str:
-        return "-" if entry["share"] is None else f"{entry['share']:.3f} ({entry['count']}/{entry['of']})"
-
     threshold, false = metrics["threshold"], metrics["false_hands"]
     rows = [("score threshold", "its own" if threshold is None else f"{threshold:g}")]
     for entry in metrics["recall_by_size"]:
         bounds = [f"{100 * bound:g}%" for bound in (entry["from"], entry["to"]) if bound]
         text = f"{bounds[0]} and more" if entry["to"] is None else " to ".join(bounds)
-        rows.append((f"recall, size {text if entry['from'] else f'under {text}'}", share(entry)))
-    rows += [(f"recall, {kind}", share(entry)) for kind, entry in metrics["recall_by_kind"].items()]
-    rows += [("recall", share(metrics["recall"])), ("precision", share(metrics["precision"]))]
-    rows.append(("false hands per image with hands", mean(false["with_hands"])))
-    rows.append(("false hands per image without hands", mean(false["without_hands"])))
+        rows.append((f"recall, size {text if entry['from'] else f'under {text}'}", _share(entry)))
+    rows += [(f"recall, {kind}", _share(entry)) for kind, entry in metrics["recall_by_kind"].items()]
+    rows += [("recall", _share(metrics["recall"])), ("precision", _share(metrics["precision"]))]
+    rows.append(("false hands per image with hands", _share(false["with_hands"], ".3f")))
+    rows.append(("false hands per image without hands", _share(false["without_hands"], ".3f")))
     rows += [("   of both, twice on a hand", f"{false['twice']}"), ("   loosely on a hand", f"{false['loose']}")]
     rows.append(("average precision", _text(metrics["average_precision"], "{:.3f}")))
-    rows.append(("side correct, found hands", share(metrics["side"])))
+    rows.append(("side correct, found hands", _share(metrics["side"])))
     return rows
 
 
@@ -212,18 +214,10 @@ def liftings(rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 def sequences(measured: Mapping[str, dict[str, Any]]) -> Report:
     """Report on labelled videos: a column for each tracker. measured: its name and its metrics."""
-    name, *_ = measured
-    report = Report(name, dict(measured[name]))
-    columns = [_tracking_rows(metrics) for metrics in measured.values()]
-    rows = [(rows[0][0], *(cell for _, cell in rows)) for rows in zip(*columns, strict=True)]
-    report.tables.append(Table("", tuple(measured), rows))
-    return report
+    return _comparison(measured, _tracking_rows)
 
 
 def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    def share(entry: dict[str, Any]) -> str:
-        return "-" if entry["share"] is None else f"{entry['share']:.1%} ({entry['count']}/{entry['of']})"
-
     def rate(count: int | None, minutes: float) -> str:
         return "-" if count is None or not minutes else f"{count / minutes:.1f} ({count})"
 
@@ -233,8 +227,8 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
     false, minutes, followed = metrics["false_hands"], metrics["minutes"], metrics["followed_minutes"]
     rows = [
-        ("frames in which a hand is found", share(metrics["recall"])),
-        ("precision", share(metrics["precision"])),
+        ("frames in which a hand is found", _share(metrics["recall"])),
+        ("precision", _share(metrics["precision"])),
         ("false hands a minute", rate(false["times"], minutes)),
         ("   of them on no hand", rate(false["on_no_hand"], minutes)),
     ]
@@ -246,13 +240,13 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         seconds = [math.inf if entry["seconds"] is None else entry["seconds"] for entry in entries]
         count = sum(value <= 0.5 for value in seconds)
         rows.append(
-            (text, share({"share": count / len(seconds) if seconds else None, "count": count, "of": len(seconds)}))
+            (text, _share({"share": count / len(seconds) if seconds else None, "count": count, "of": len(seconds)}))
         )
         rows.append(("      time until then, median s", middle(seconds, "{:.2f}")))
     rows += [
         ("identity switches a minute", rate(metrics["identity_switches"], followed)),
         ("side switches a minute", rate(metrics["side_switches"], followed)),
-        ("side correct, found hands", share(metrics["side"])),
+        ("side correct, found hands", _share(metrics["side"])),
     ]
     jitter, lags, noise = metrics["jitter"], metrics["lag_s"], metrics["noise"]
     rows.append(("times in which a hand keeps still, moves", f"{len(jitter)}, {len(lags)}"))
