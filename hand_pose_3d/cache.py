@@ -1,4 +1,4 @@
-"""Results that are slow to make, kept in the user's cache folder; a folder that cannot be used costs only time."""
+"""A cache of slow results in the user's cache folder; without a usable folder they are computed each time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 KEPT = 12
-"""Entries that stay; the ones that were used longest ago are dropped."""
+"""Number of entries kept; the least recently used ones are deleted."""
 
 
 def cache_folder() -> Path | None:
@@ -23,9 +23,9 @@ def cache_folder() -> Path | None:
 
 
 def cached(name: str, key: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives, from the cache where it was made before with the same name and key.
+    """The result of `make`, from the cache if it was computed before under the same name and key.
 
-    key: everything that the result depends on. Damaged entries are made again; several processes may ask at once.
+    key: everything that the result depends on. Damaged entries are computed again. Safe with several processes.
     """
     folder = cache_folder()
     if folder is None:
@@ -39,7 +39,7 @@ def cached(name: str, key: str, make: Callable[[], bytes]) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
-    """An entry, if it is there and whole: its first 32 bytes are the SHA-256 of the rest."""
+    """An entry, None if it is missing or damaged: its first 32 bytes are the SHA-256 of the rest."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -50,7 +50,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write an entry so that no reader meets half of it, and drop the oldest ones."""
+    """Write an entry atomically, and delete the least recently used ones."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

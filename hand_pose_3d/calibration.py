@@ -15,13 +15,13 @@ from hand_pose_3d.placement import CALIBRATED_SPREAD, place, reference_units
 from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, WRIST
 
 PALM = (WRIST, *FINGER_BASES)
-_MIN_SAMPLES = 8  # images of an open hand
+_MIN_SAMPLES = 8  # images of an open hand, set by hand
 _OPEN_RAD = 0.7
-"""Most flexion that a finger's middle joint has in an open hand."""
+"""Largest flexion of a finger's middle joint in an open hand, radians (40 degrees); set by hand."""
 _FACING_RAD = math.radians(40)
-"""Most tilt of the palm away from the camera: seen from the edge its size cannot be told."""
+"""Largest tilt of the palm away from the camera, radians, as its size cannot be measured edge-on; set by hand."""
 _STEADY = 0.12
-"""Largest spread of the samples, as a share of their median."""
+"""Largest spread of the samples of a hand that kept still, as a share of their median; set by hand."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class CalibrationResult:
 
 
 class HandCalibration:
-    """Collects an open hand over some time; give it every frame's hand until there is a result."""
+    """Measures an open hand over several frames; call it with the hand of every frame until there is a result."""
 
     def __init__(self, distance_m: float | None = None, duration_s: float = 2.0, max_gap_s: float = 0.5) -> None:
-        """distance_m: from the camera to the palm along the optical axis; None when depth tells it.
+        """distance_m: from the camera to the palm along the optical axis; None to measure it with depth.
 
         Raises InvalidInputError for a distance or duration that is not a positive number.
         """
@@ -62,7 +62,7 @@ class HandCalibration:
         """Take one frame's hand at its stamp; the result once the open hand was held long enough, else None.
 
         camera: needed with a known distance if the hand is not placed yet; beside depth the hand has to be placed by
-        it. `hint` says in words what is missing. Another hand, a gap and samples that do not agree start again.
+        it. `hint` says what is missing. Another hand, a gap in time or samples that disagree restart the measurement.
         """
         gap = stamp_s - self._last_s
         if self._lengths and (hand.track_id != self._track_id or not 0 <= gap <= self.max_gap_s):
@@ -79,14 +79,14 @@ class HandCalibration:
             return None
         lengths = np.array(self._lengths)
         median = float(np.median(lengths))
-        # Four of five count, of which a normal distribution has 1.28 standard deviations: some frames may fail.
+        # The 80 % quantile, 1.28 standard deviations of a normal distribution, so that a few bad frames do not count.
         spread = float(np.quantile(np.abs(lengths - median), 0.8)) / (1.2816 * median)
         self._restart()
         if spread > _STEADY:
             where = "" if self.distance_m is None else " and at the stated distance"
             self.hint = self._advice = f"the measurements do not agree: hold the hand still{where}"
             return None
-        # Frames share the pose's error, so that their number does not make it smaller.
+        # The pose's error is common to all frames, so that averaging does not reduce it.
         return CalibrationResult(median, median * math.hypot(CALIBRATED_SPREAD, spread), len(lengths))
 
     def _length(self, hand: HandPose, camera: Camera | None) -> float | None:
@@ -111,6 +111,6 @@ class HandCalibration:
         if placed.keypoints_m is None:
             self.hint = "the distance needs a calibrated camera" if camera is None else "the hand cannot be placed"
             return None
-        # Whatever length the hand was placed by, its distance is in proportion to it.
+        # The hand's distance is proportional to the length that it was placed with.
         length_m = placed.scale_m * reference_units(placed.keypoints_relative)
         return length_m * self.distance_m / float(placed.keypoints_m[PALM, 2].mean())

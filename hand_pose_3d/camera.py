@@ -19,26 +19,26 @@ from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import LARGEST, InvalidInputError
 
 MODELS = ("plumb_bob", "rational_polynomial", "equidistant", "none", "")
-"""Names that a distortion has in ROS; others of the same models are taken for these."""
+"""Names of distortion models in ROS; other names of the same models are accepted."""
 
 _POLYNOMIAL = r"plumb.?bob|(rational.?)?(polynomial|thin.?prism.*)|(modified.?)?brown.?conrady|rad(ial)?.?tan(gential)?"
 _FISHEYE = r"equidistant|(opencv.?)?fisheye|kannala.?brandt.?4?"
 
 COEFFICIENTS = (4, 5, 8, 12, 14)
-"""Numbers of coefficients that OpenCV's polynomial takes; equidistant (fisheye) has 4."""
+"""Allowed numbers of coefficients of OpenCV's polynomial; equidistant (fisheye) has 4."""
 
-_SHORTEST = 0.02
-"""Least focal length over the longer side: lenses of 170 degrees have twice that, and millimetres are no pixels."""
+_SHORTEST_FOCAL = 0.02
+"""Smallest focal length as a share of the longer side: half that of a 170 degree lens, to reject millimetres."""
 
 _LARGEST_FILE = 1 << 20
-"""Bytes beyond which a file is no calibration."""
+"""Bytes; larger files are not read as calibrations."""
 
 
 @dataclass(frozen=True)
 class Camera:
     """Intrinsics of one camera in pixels, and its distortion as in sensor_msgs/CameraInfo.
 
-    The one place that says which calibrations are taken, whether they come from a file, a message or a program.
+    The one place that decides which calibrations are accepted, from a file, a message or a program.
 
     distortion: none, or 4, 5, 8, 12 or 14 coefficients of OpenCV's polynomial by any of its names, or 4 of equidistant
     (fisheye). width and height are both 0 when unknown. Raises InvalidInputError for anything else.
@@ -69,7 +69,7 @@ class Camera:
             )
         if bool(size[0]) != bool(size[1]):
             raise InvalidInputError(f"a camera has both width and height, or none of them, not {size[0]}x{size[1]}")
-        if min(numbers[:2]) < _SHORTEST * max(size):
+        if min(numbers[:2]) < _SHORTEST_FOCAL * max(size):
             raise InvalidInputError(
                 f"a focal length of {min(numbers[:2]):g} is too short for images of {size[0]}x{size[1]} pixels: "
                 "intrinsics are in pixels"
@@ -95,8 +95,8 @@ class Camera:
     def from_yaml(cls, path: str | Path) -> Camera:
         """From the YAML file that ROS's camera_calibration writes. Raises InvalidInputError with the file's name.
 
-        OpenCV's YAML and a CameraInfo of `ros2 topic echo` are taken, too. Matrix and coefficients may be plain lists;
-        a path may begin with ~.
+        OpenCV's YAML and a CameraInfo of `ros2 topic echo` are accepted, too. Matrix and coefficients may be plain
+        lists; a path may begin with ~.
         """
         import yaml
 
@@ -106,7 +106,7 @@ class Camera:
                 text = stream.read(_LARGEST_FILE + 1)
             if len(text) > _LARGEST_FILE:
                 raise TypeError(f"it has more than {_LARGEST_FILE} bytes")
-            # OpenCV begins with %YAML:1.0, which no parser takes, and gives matrices a type of their own.
+            # OpenCV writes %YAML:1.0, which no parser accepts, and gives matrices a type of their own.
             loader: Any = type("Loader", (yaml.SafeLoader,), {})
             loader.add_constructor(
                 "tag:yaml.org,2002:opencv-matrix", lambda reader, node: reader.construct_mapping(node, deep=True)
@@ -143,8 +143,8 @@ class Camera:
     def fitted_to(self, width: int, height: int) -> Camera:
         """This camera for images of a size in pixels: scaled if that has the same shape as the calibration's.
 
-        A camera of unknown size is taken as it is if its principal point lies in the image. Raises InvalidInputError
-        for images of another shape.
+        A camera of unknown size is returned unchanged if its principal point lies in the image. Raises
+        InvalidInputError for images of another shape.
         """
         if (self.width, self.height) == (width, height):
             return self
@@ -234,7 +234,7 @@ class Camera:
             with np.errstate(all="ignore"):
                 step = np.stack([d * missing[:, 0] - b * missing[:, 1], a * missing[:, 1] - c * missing[:, 0]], -1)
                 step /= (a * d - b * c)[:, None]
-                # Near the lens's last ray a step would lead far outside.
+                # Close to the widest ray of the lens a Newton step would lead far outside.
                 step *= np.minimum(1, 0.5 / np.linalg.norm(step, axis=1, keepdims=True))
             xy = xy + np.where(np.isfinite(step), step, 0)
         return best
@@ -251,7 +251,7 @@ class Camera:
 
 
 _WIDEST = math.radians(89.5)
-"""A ray with z = 1 leads no farther aside."""
+"""Largest angle of a ray with z = 1 from the optical axis, radians."""
 
 
 def _numbers(value: Any) -> Any:
@@ -262,14 +262,14 @@ def _numbers(value: Any) -> Any:
 
 
 def _ros_name(model: str, count: int) -> str:
-    """One of MODELS for a model that has other names, too; any other name as it is."""
+    """The name in MODELS of a model with several names; any other name unchanged."""
     if model not in MODELS and re.fullmatch(_POLYNOMIAL, model, re.IGNORECASE):
         return "plumb_bob" if count <= 5 else "rational_polynomial"
     return "equidistant" if re.fullmatch(_FISHEYE, model, re.IGNORECASE) else model
 
 
 def _checked(model: str, distortion: tuple[float, ...]) -> tuple[float, ...]:
-    """The coefficients that count, or InvalidInputError with what is allowed."""
+    """The coefficients to use. Raises InvalidInputError with what is allowed."""
     if model == "equidistant":
         if distortion and (len(distortion) < 4 or any(distortion[4:])):
             raise InvalidInputError(f"equidistant distortion has 4 coefficients, not {len(distortion)}")
@@ -320,13 +320,13 @@ class Crop:
     def crop_from_image(self) -> np.ndarray:
         """(2, 3) affine map from image pixels to crop pixels."""
         forward = self.image_from_crop
-        # A turn and a scale. np.linalg.inv would wake the threads of NumPy 1's OpenBLAS, which then spin.
+        # Rotation and scale, inverted by hand: np.linalg.inv would wake NumPy 1's OpenBLAS threads, which then spin.
         linear = forward[:, :2].T / (self.side / self.size) ** 2
         return np.column_stack([linear, -linear @ forward[:, 2]])
 
     @property
     def finer(self) -> int:
-        """Samples an axis that are averaged for a pixel: at most two pixels apart, a large hand does not alias."""
+        """Samples per axis averaged into a pixel, at most two image pixels apart against aliasing."""
         return min(max(math.ceil(self.side / (2 * self.size)), 1), 8)
 
     def to_image(self, pixels: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """How images and crops become numbers for the networks, and back; each convention is stated here once.
 
 Pixels have their centres at whole numbers: an image or map of n pixels reaches from -0.5 to n - 0.5, and its unit
-square from 0 to 1. Functions take numpy's arrays and torch's tensors alike, and keep shapes unless stated.
+square from 0 to 1. Functions accept numpy arrays and torch tensors alike, and keep shapes unless stated.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def image_to_input(image: Any, dtype: Any = None) -> Any:
 
 
 def to_unit(pixels: Any, size: int) -> Any:
-    """Pixels of an image or map with an edge of `size` pixels, in its unit square."""
+    """Pixel coordinates of an image or map with an edge of `size` pixels to its unit square."""
     return (pixels + 0.5) / size
 
 
@@ -32,20 +32,20 @@ def from_unit(uv: Any, size: int) -> Any:
 
 
 def rescale_pixels(pixels: Any, factor: Any) -> Any:
-    """Where pixels of an image lie once it is resized by a factor."""
+    """Pixel coordinates of an image after it was resized by a factor."""
     return (pixels + 0.5) * factor - 0.5
 
 
 def mirror_pixels(pixels: np.ndarray, width: int) -> np.ndarray:
-    """Where pixels (..., 2) of an image of this width lie in its mirror image."""
+    """Pixel coordinates (..., 2) of an image of this width in its mirror image."""
     return pixels * [-1, 1] + [width - 1, 0]
 
 
 class CropReading(NamedTuple):
-    """What the networks read in a crop; arrays, or tensors of N crops with an axis of N in front.
+    """The networks' output for a crop; arrays, or tensors of N crops with a leading axis of N.
 
     uv: (21, 2) in the crop's unit square. scores: (21,). right, presence: probabilities that it is a right hand and
-    that it holds a hand where uv says. canonical: (21, 3) of the hand's own side. rotation: (3, 3) crop axes from
+    that there is a hand at uv. canonical: (21, 3) of the hand's own side. rotation: (3, 3) crop axes from
     canonical.
     """
 
@@ -62,8 +62,8 @@ class CropReading(NamedTuple):
         return self.canonical @ self.rotation.T
 
     def mirrored(self) -> CropReading:
-        """What the crop mirrored left to right holds."""
-        # The other side's canonical frame is mirrored in z, so that the rotation stays one.
+        """The reading of the crop mirrored left to right."""
+        # The other side's canonical frame is mirrored in z, so that the result is a rotation and no reflection.
         flip = np.array([1.0, 1.0, -1.0])
         return self._replace(
             uv=self.uv * [-1, 1] + [1, 0],
@@ -73,7 +73,7 @@ class CropReading(NamedTuple):
         )
 
     def mean(self, other: CropReading) -> CropReading:
-        """The mean of two readings of one crop; of two sides the surer one's pose."""
+        """The mean of two readings of one crop; if their sides differ, the pose of the one with the clearer side."""
         odds = [math.log(p / (1 - p)) for p in (min(max(r.presence, 1e-6), 1 - 1e-6) for r in (self, other))]
         right = (self.right + other.right) / 2
         same = (self.right > 0.5) == (other.right > 0.5)

@@ -1,4 +1,4 @@
-"""From the maps of HandSegNet to hands: where each is, how large, which way up and how sure."""
+"""From the maps of HandSegNet to detections: position, extent, direction and score of each hand."""
 
 from __future__ import annotations
 
@@ -11,29 +11,31 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 
 STRIDE = 4
-"""Pixels of the network's input to a cell of its maps."""
+"""Edge of a cell of the network's maps, pixels of its input."""
 PADDING = 114
-"""Grey around an image that does not fill the input."""
+"""Grey level, 0 to 255, around an image that does not fill the input; HandSegNet was trained with it."""
 EXTENT_UNIT = 16.0
-"""Pixels of the network's input; extents come as logarithms over this."""
+"""Unit of extents, pixels of the network's input: maps hold the logarithm of the extent over this."""
 _SAME_SHIFT, _SAME_RATIO = 0.33, 1.9
-"""Two detections are one hand if their middles are nearer than this share of the larger extent and their extents differ
-by no more than this factor."""
+"""Two detections are one hand if their centres are nearer than this share of the larger extent and their extents differ
+by no more than this factor. Set by hand."""
 _QUARTER = 0.58
-"""Edge of an overlapping quarter over the image's."""
+"""Edge of one of four overlapping parts as a share of the image's; above a half, so that no hand is cut by all of them.
+"""
 _LARGEST_FINE = 110.0
-"""Pixels of the network's input; larger hands are left to a coarser pass."""
+"""Extent in pixels of the network's input above which hands are left to a coarser pass; set by hand."""
 _LEAST_THOROUGH = 0.05
-"""Score from which on a place is read in a thorough search."""
+"""Least score of a detection that is read in a thorough search; set by hand.
+"""
 _WHOLE_SCORE = 0.4
-"""What is seen as a whole counts more than its pieces if it has this share of their score."""
+"""A whole hand replaces detections of its parts if its score is at least this share of theirs; set by hand."""
 _PIECE = 0.45
-"""A detection in the middle part of a far larger one, this share of its extent, is a piece of it."""
+"""A much smaller detection is a part of another within this share of its extent from its centre; set by hand."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One hand as a whole. center: (u, v) pixels of the image; extent: of its keypoints, pixels; angle: radians
+    """One detected hand. center: (u, v) pixels of the image; extent: of its keypoints, pixels; angle: radians
     by which it is turned clockwise, 0 when its fingers point up; score: 0 to 1."""
 
     center: tuple[float, float]
@@ -49,8 +51,8 @@ class Detection:
 @dataclass(frozen=True)
 class SearchPass:
     """A pass of HandSegNet over a part of an image. origin: (x, y) of its corner and size: (w, h), pixels of the image;
-    pixels: about how many the network gets; largest: extents above are left to coarser passes, pixels of the input;
-    least: score below which a place is not read."""
+    pixels: approximate number in the network's input; largest: extents above are left to coarser passes, pixels of the
+    input; least: score below which a place is not read."""
 
     origin: tuple[int, int]
     size: tuple[int, int]
@@ -62,8 +64,8 @@ class SearchPass:
 def search_passes(width: int, height: int, pixels: int, search: str, number: int) -> list[SearchPass]:
     """How an image is searched.
 
-    'thorough': at once, the whole image at `pixels` and, as far as it has as many, at 2, 4 and 8 times as many. 'fast':
-    one pass of `pixels` a search, in alternation over the whole image and over one of four quarters that overlap.
+    'thorough': several passes, over the whole image at `pixels` and, up to its own resolution, at 2, 4 and 8 times as
+    many. 'fast': one pass of `pixels` a search, in alternation over the whole image and one of four overlapping parts.
     """
     whole = SearchPass((0, 0), (width, height), pixels)
     if search == "thorough":
@@ -80,8 +82,8 @@ def search_passes(width: int, height: int, pixels: int, search: str, number: int
 def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:
     """Detections of one pass.
 
-    maps: (6, h, w) of centre probability, 0 but at peaks, log extent, sine, cosine and offset x and y; step: image
-    pixels to a cell, (x, y); origin: of the part in the image. least: score below which a peak is none.
+    maps: (6, h, w) of centre probability (0 except at peaks), log extent, sine, cosine and offset x and y; step: image
+    pixels to a cell, (x, y); origin: of the part in the image. least: score below which a peak is ignored.
     """
     rows, columns = np.nonzero(maps[0] >= least)
     score, extent, sine, cosine, dx, dy = maps[:, rows, columns].astype(float)
@@ -97,7 +99,7 @@ def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, flo
 
 
 def same_hand(a: Detection, b: Detection) -> bool:
-    """Whether two detections are of one hand, or one of a piece of the other's."""
+    """Whether two detections are of one hand, or one is of a part of the other's."""
     larger, smaller = max(a.extent, b.extent), min(a.extent, b.extent)
     distance = math.dist(a.center, b.center)
     if larger <= _SAME_RATIO * smaller:
@@ -106,7 +108,7 @@ def same_hand(a: Detection, b: Detection) -> bool:
 
 
 def distinct_detections(detections: Iterable[Detection]) -> list[Detection]:
-    """One for each hand, by falling score: the surest, but never a piece of one that is seen as a whole."""
+    """One detection per hand, by falling score: the best one, never a part of a hand that was detected as a whole."""
 
     def whole(piece: Detection, other: Detection) -> bool:
         larger = other.extent > _SAME_RATIO * piece.extent and other.score >= _WHOLE_SCORE * piece.score
@@ -131,7 +133,7 @@ def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
 
 
 def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:
-    """What speaks for a hand that was read where one was seen, (6,).
+    """Features (6,) from which the score of a hand is computed, given its detection.
 
     1, log odds of its score and of the detection's, and how far its window (at margin 1) is from the detection: shift
     over the extent, log ratio of sizes, 1 - cosine of the turn.

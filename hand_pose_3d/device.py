@@ -1,6 +1,7 @@
-"""Images and networks on a torch device: bytes go up once, are cut and resized there, and one copy comes back.
+"""Images and networks on a torch device: an image is uploaded once, cut and resized there, and results come back in one
+copy.
 
-The same code runs on a CPU; CUDA graphs come on top of it. Nothing waits for the device but DeviceRunner, once a call.
+The same code runs on a CPU; CUDA graphs are added on a GPU. Only DeviceRunner waits for the device, once a call.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.errors import OutOfMemoryError
 
 _GRAPHS = 16
-"""Shapes of input that are kept as CUDA graphs; further ones run without."""
+"""Number of input shapes that are kept as CUDA graphs, which bounds their memory; others run without a graph."""
 _SEEN = 2
-"""A shape becomes a graph when it comes for this time: images of many sizes are not worth recording."""
+"""A shape is recorded as a graph at its second occurrence: one-off sizes are not worth it."""
 
 
 @contextmanager
@@ -116,7 +117,7 @@ def _weights(length: int, out: int, finer: int, device: str) -> torch.Tensor:
 class DeviceRunner:
     """A network as a function of arrays or of tensors on its device; numpy arrays come back, all in one copy.
 
-    Each input and output has one row an image or crop. On a GPU, shapes that come again run as CUDA graphs.
+    Each input and output has one row an image or crop. On a GPU, repeated shapes run as CUDA graphs.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -128,7 +129,7 @@ class DeviceRunner:
         self._seen: Counter[tuple] = Counter()
 
     def __call__(self, *arrays: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
-        """float32 arrays, one an output of the network. Raises OutOfMemoryError in words."""
+        """float32 arrays, one an output of the network. Raises OutOfMemoryError."""
         with torch.inference_mode(), _memory_in_words():
             tensors = [a if isinstance(a, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
             key = tuple(tensor.shape for tensor in tensors)
@@ -185,10 +186,10 @@ class _Graph:
             aside, stream = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(stream)
             with torch.cuda.stream(aside):
-                for _ in range(2):  # chooses algorithms and fills caches, which must not be recorded
+                for _ in range(2):  # cuDNN chooses algorithms and fills caches, which must not be recorded
                     runner.forward(*self._inputs)
             stream.wait_stream(aside)
-            # Another thread may go on with other networks meanwhile.
+            # Another thread may run other networks meanwhile.
             with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
                 self._output = runner.forward(*self._inputs)
 

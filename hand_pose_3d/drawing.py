@@ -23,9 +23,9 @@ WRIST_COLOUR: tuple[int, int, int] = (245, 245, 245)
 SIDE_COLOURS = {Side.UNKNOWN: (200, 200, 200), Side.LEFT: (64, 224, 208), Side.RIGHT: (255, 140, 60)}
 
 LOW_SCORE = 0.5
-"""Keypoints that score less are drawn faint and hollow."""
+"""Keypoints that score less are drawn faint and hollow; set by hand."""
 
-_FAINT = 0.35
+_FAINT = 0.35  # opacity, chosen by eye
 _SHIFT = 4  # cv2 draws with 1/16 pixel
 
 
@@ -49,7 +49,7 @@ def draw_skeleton(
 
     image: (H, W, 3) uint8 RGB. keypoints_px: (21, 2) pixels; those that are not finite are left out.
     scores: (21,) in 0..1, all certain by default. depths: (21,), larger is farther; nearer bones cover farther ones.
-    Lines are as thick as the hand is large, so that small hands stay legible and large ones do not look thin.
+    Line width grows with the hand's size, so that small hands stay legible and large ones do not look thin.
     """
     import cv2
 
@@ -64,7 +64,7 @@ def draw_skeleton(
     line, outline = max(1, round(thickness)), max(1, round(thickness)) + max(2, round(0.7 * thickness))
     radius = max(1.6, 1.05 * thickness)
     certain = scores >= LOW_SCORE
-    # Only the hand's surroundings are touched, which keeps large images cheap.
+    # Only the surroundings of the hand are blended, which is much cheaper on large images.
     margin = 2 * radius + outline + 2
     low = np.floor(np.clip(keypoints_px[finite].min(axis=0) - margin, 0, image.shape[1::-1])).astype(int)
     high = np.ceil(np.clip(keypoints_px[finite].max(axis=0) + margin, 0, image.shape[1::-1])).astype(int)

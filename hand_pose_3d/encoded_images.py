@@ -1,6 +1,6 @@
-"""Encoded pictures: what bytes are, by their content, and one rule for turning them into 8-bit colour.
+"""Encoded pictures: their format, by content, and one rule for decoding them to 8-bit colour.
 
-Damaged ones are refused in a sentence before anything huge is unpacked.
+Damaged ones are refused before any large memory is allocated.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from hand_pose_3d.errors import InvalidInputError
 
 MAX_SIDE = 16384
-"""Images wider or higher than this are taken for damaged ones."""
+"""Pixels; wider or higher images are refused as damaged. Far above any camera's."""
 
 HEAD = 400
-"""Bytes from a file's beginning that say what it is."""
+"""Number of bytes at the start of a file from which its format is recognised."""
 
-# OpenCV reads this when it is imported; it holds for the formats whose headers are not read here.
+# OpenCV reads this limit on import; it matters for the formats whose headers are not checked here.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_SIDE * MAX_SIDE))
 
 _IMAGES = {
@@ -54,9 +54,9 @@ def is_video(head: bytes) -> bool:
 
 
 def is_motion_jpeg(data: bytes) -> bool:
-    """Whether a JPEG is a video: pictures of one size, one behind another, that do not call themselves one photograph.
+    """Whether a JPEG is a video: several pictures of one size in a row that are not parts of one photograph.
 
-    Photographs carry thumbnails, depth, and second views (MPF).
+    Photographs may carry thumbnails, depth and second views (MPF).
     """
     end = data.find(_END_OF_JPEG + b"\xff\xd8\xff")
     try:
@@ -68,11 +68,11 @@ def is_motion_jpeg(data: bytes) -> bool:
 def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False) -> np.ndarray:
     """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
 
-    Grey, palette, alpha and 16-bit pictures are taken: alpha is dropped, 16 bits are taken to span the full range.
-    A photograph is turned as EXIF says and refused if it is cut off. from_camera: pixels stay as they were delivered,
-    and of a JPEG without an end, which some cameras send, there is what is there. mosaic: leave one channel as one,
+    Grey, palette, alpha and 16-bit pictures are accepted: alpha is dropped, 16 bits are taken to span the full range.
+    A photograph is rotated by its EXIF orientation and refused if it is cut off. from_camera: EXIF is ignored, and a
+    JPEG without an end marker, which some cameras send, is decoded as far as it goes. mosaic: keep a single channel,
     (H, W), as a Bayer pattern needs.
-    Raises InvalidInputError, with a text that begins with what the data are.
+    Raises InvalidInputError, whose text starts with what the data are.
     """
     import cv2
 
@@ -84,7 +84,7 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
         height, width = _SIZES[kind](data)
         if not 0 < height <= MAX_SIDE or not 0 < width <= MAX_SIDE:
             raise InvalidInputError(f"a {kind} of {width}x{height} pixels: each side must lie between 1 and {MAX_SIDE}")
-    # With the channels and bits that are in the data; else as colour.
+    # With the channels and bit depth of the data; else as colour.
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR if mosaic else cv2.IMREAD_COLOR
     if kind == "TIFF":  # floating-point numbers, as 8 bits, are all white in OpenCV 4
         flags |= cv2.IMREAD_ANYDEPTH
@@ -92,7 +92,7 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
     image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
     if endless and not from_camera:
-        # What follows a whole picture changes nothing in it; in one that is cut off it is taken for pixels.
+        # Bytes after a complete picture change nothing; in a picture that is cut off they would be decoded as pixels.
         other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
         if image is None or other is None or not np.array_equal(image, other):
             raise InvalidInputError("a JPEG that is cut off")
@@ -118,18 +118,18 @@ def decode_raw(data: bytes, flags: int) -> np.ndarray | None:
 
 
 def be_quiet() -> None:
-    """OpenCV and FFmpeg would write about every damaged frame or picture; what matters is said in our sentences."""
+    """Silence OpenCV and FFmpeg, which report every damaged frame; our own errors say what matters."""
     import cv2
 
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if hasattr(cv2, "setLogLevel"):  # builds have the one or the other
+    if hasattr(cv2, "setLogLevel"):  # builds have one or the other
         cv2.setLogLevel(0)
     elif hasattr(cv2.utils, "logging"):
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """Walks all chunks: OpenCV reserves as much memory as a damaged length asks for, which can take many seconds."""
+    """Check all chunks: OpenCV would allocate as much memory as a damaged length says, which can take many seconds."""
     at, size = 8, None
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 
 LARGEST = 1e6
-"""Pixels, metres and coefficients of real cameras, hands and robots stay below."""
+"""Upper limit of pixels, metres and coefficients: those of real cameras, hands and robots are far smaller."""
 
 
 class HandPoseError(Exception):
-    """Base of every error raised on purpose; its text is one sentence for the person who meets it."""
+    """Base of every error raised on purpose; its text is one sentence for the user."""
 
 
 class InvalidInputError(HandPoseError, ValueError):
@@ -43,13 +43,13 @@ def one_line(text: object) -> str:
 
 
 def what_to_install(error: ImportError) -> str:
-    """What to do about a Python module that is missing, or that does not go with the NumPy that is there."""
+    """How to install a Python module that is missing or not compatible with the installed NumPy."""
     install = (
         "in a ROS workspace run `sh config/install_python.sh` of this package and activate its venv; elsewhere pip "
         "install this package"
     )
     if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return f"Python packages do not go together ({error}): {install}"
+        return f"Python packages are not compatible with each other ({error}): {install}"
     package = error.name.partition(".")[0]
     if package == "hand_pose_3d":
         install = "build this package with colcon and source install/setup.sh, or pip install it"

@@ -28,44 +28,43 @@ from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
 from hand_pose_3d.windows import fits
 
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
-"""Names of the timings, in the order of the pipeline; 'keypoints' holds PoseNet and lifting, which are one graph."""
+"""Names of the timings, in the order of the pipeline; 'keypoints' is PoseNet and lifting, which are one graph."""
 
 NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads")
-"""Settings that say which networks are loaded, and how; all others can change while they stay."""
+"""Settings of which networks are loaded, and how; all others can be changed without loading networks again."""
 
 _ROUGH_SCORE = 0.015
-"""Of a first reading in a thorough search, from which on its hand is read again in a better window."""
+"""Least score of a first reading in a thorough search whose hand is read again in a better window; set by hand."""
 
 _ROUGH_SHARE = 0.3
-"""The same in a fast search or a video: share of the required score."""
+"""The same in a fast search or a video, as a share of the required score; set by hand."""
 
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
-"""Places that are read beyond twice the number of hands, since some will hold none; in a fast search or a video beyond
-the number of hands that are still missing."""
-
+"""Detections that are read beyond twice the number of hands, since some will hold none; in a fast search or a video
+beyond the number of hands that are still missing. The first by average precision (docs/training.md)."""
 
 _READS_BESIDE = 2
-"""Places that are read in an image of a video beside followed hands; those of one pass wait for the next image."""
+"""Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
 
-    model: str = "auto"  # lite, paper, or auto: lite, which sees more, on a GPU too
+    model: str = "auto"  # lite, paper, or auto, which is lite: it finds more hands, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
     precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)
-    threads: int = 0  # of a CPU: more answer sooner, but work more in all; 0: one if `quick`, else two
+    threads: int = 0  # of a CPU: more are faster but use more processor time; 0: one if `quick`, else two
     max_hands: int = 2
-    hand_side: str = "auto"  # auto, left or right: the side of every hand if it is known
+    hand_side: str = "auto"  # auto, left or right: the side of every hand, if known
     mirrored: bool = False  # the image shows the scene as a mirror does
-    score_threshold: float = 0.9  # hands below are left out, 0..1; about one in fifty is false then
+    score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one pass an image, coarse or closer; thorough: all scales; auto: fast in video
-    scale_source: str = "auto"  # where metres come from: one of SCALE_SOURCES, or a ScaleSource, and no other
+    scale_source: str = "auto"  # the only source of metres: one of SCALE_SOURCES, or a ScaleSource
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
-    # If given, auto takes the length for calibrated. None: that of people (assumed) or of a measured hand (calibrated).
+    # If given, auto treats the length as calibrated. None: that of people (assumed) or of a measured hand (calibrated).
     reference_length_stddev: float | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
@@ -101,12 +100,12 @@ class EstimatorConfig:
 
     @property
     def quick(self) -> bool:
-        """Whether an image is looked at once, as in a video, where time matters more than the last per cent."""
+        """Whether an image is searched once, as in a video, where speed matters more than the last few hands."""
         return self.tracking or self.search == "fast"
 
     @property
     def reference_source(self) -> ScaleSource:
-        """What metres by the reference length are called: CALIBRATED or ASSUMED."""
+        """Source of metres that rest on the reference length: CALIBRATED or ASSUMED."""
         measured = self.scale_source == "auto" and self.reference_length_stddev is not None
         return ScaleSource.CALIBRATED if measured or self.scale_source == "calibrated" else ScaleSource.ASSUMED
 
@@ -116,10 +115,10 @@ class EstimatorConfig:
         return self.scale_source in ("auto", "depth")
 
     def tracker_config(self) -> TrackerConfig:
-        """The tracker's configuration, with what it shares with the estimator."""
+        """The tracker's configuration, with the settings that it shares with the estimator."""
         least, sure = self.score_threshold, self.tracker.sure_score
         start, confirm = least, least
-        if least >= sure:  # whoever scores it is reported at once; a second frame helps those that score less
+        if least >= sure:  # a hand with this score is reported at once; others need a second frame
             start, confirm, sure = least / 2, (1 + least) / 2, least
         return replace(
             self.tracker, max_hands=self.max_hands, start_score=start, confirm_score=confirm, sure_score=sure
@@ -154,17 +153,17 @@ class HandPoseEstimator:
 
     @property
     def family(self) -> Family:
-        """The loaded networks, to measure them apart from the search for hands."""
+        """The loaded networks, so that they can be measured without the search for hands."""
         return self._family
 
     def reset(self) -> None:
-        """Forget every hand that was followed."""
+        """Forget all followed hands."""
         self._tracker.reset()
         self._searches = 0
         self._waiting = []
 
     def configure(self, **settings: Any) -> None:
-        """Change settings between two images; networks stay loaded and hands stay followed where that has a meaning.
+        """Change settings between two images; networks stay loaded, and hands stay followed where possible.
 
         Raises InvalidInputError, and changes nothing, for a bad value and for another of NETWORK_SETTINGS.
         """
@@ -178,12 +177,12 @@ class HandPoseEstimator:
             self.reset()
 
     def take_over(self, other: HandPoseEstimator) -> None:
-        """Follow on the hands that another estimator, of other networks, has followed so far."""
+        """Take over the followed hands of another estimator, with other networks."""
         self._tracker = other._tracker
         self._tracker.configure(self.config.tracker_config())
 
     def warm_up(self) -> None:
-        """Run every stage, as for one hand and for more, so that the first real images are not slow."""
+        """Run every stage, for one hand and for several, so that the first real images are not slow."""
         crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
@@ -203,10 +202,10 @@ class HandPoseEstimator:
         """Hands in one image, by falling score.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or what :func:`as_rgb8` takes for it.
+            image: (H, W, 3) uint8 RGB, or an image that :func:`as_rgb8` converts to it.
             camera: needed for metres; one of another size of the same shape is scaled.
             depth_m: (H, W) metres, floating-point, registered to the image; used as scale_source says.
-            stamp_s: acquisition time, seconds; needed when tracking, the clock is read if None.
+            stamp_s: acquisition time in seconds, for tracking; the current time if None.
 
         Returns:
             The hands. With `mirrored`, their pixels are those of the given image and all 3D is of the real camera.
@@ -247,7 +246,7 @@ class HandPoseEstimator:
                 )
                 for hand in hands
             ]
-        if config.scale_source == "depth":  # never by a size that is assumed
+        if config.scale_source == "depth":  # never by the reference length
             placed = [hand if hand.scale_source == ScaleSource.DEPTH else hand.unplaced() for hand in placed]
         return placed
 
@@ -255,7 +254,7 @@ class HandPoseEstimator:
         """Hands found in the whole image, without those that are known already."""
         config = self.config
         places = self._places(frame, known)
-        if config.tracking:  # an image pays for its hands and a pass, or for its hands and some places
+        if config.tracking:  # an image pays for its hands and a pass, or for its hands and some detections
             count = config.max_hands if not known else _READS_BESIDE if self._waiting else 0
             places, self._waiting = places[:count], places[count:]
         hands = self._read_detections(frame, places)
@@ -265,7 +264,7 @@ class HandPoseEstimator:
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
     def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:
-        """Where hands may be beside the known ones: in a video what the last pass left to be read, if anything."""
+        """Detections besides the known hands: in a video those of the last pass that were not read yet, if any."""
         family, config = self._family, self.config
         taken = [hand.keypoints_px for hand in known]
         self._waiting = [place for place in self._waiting if not on_known(place, taken)]
@@ -281,7 +280,7 @@ class HandPoseEstimator:
         return places[: config.max_hands - len(known) + spare]
 
     def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
-        """What is read where hands were detected: in windows about the detections, then in those the readings give."""
+        """Hands read from detections: first in windows around the detections, then in windows around these readings."""
         family, config = self._family, self.config
         margins = family.video_margins if config.quick else family.image_margins
         rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
@@ -332,7 +331,7 @@ class HandPoseEstimator:
     ) -> list[tuple[int, Crop, HandPose]]:
         """Number, window and hand of each window whose reading is finite.
 
-        mirrored_too: read each window both ways round and take the mean.
+        mirrored_too: read each window and its mirror image and take the mean.
         """
         if not crops:
             return []
@@ -349,7 +348,7 @@ class HandPoseEstimator:
 
 
 def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> HandPose | None:
-    """A crop's reading in the frames of the image and, with a camera, of that camera rather than of the crop's ray.
+    """A crop's reading in the frame of the image; with a camera, in its axes rather than those along the crop's ray.
 
     None if a number is not finite or the pose collapsed.
     """
@@ -378,7 +377,7 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> Hand
         turn @ reading.rotation,
         side_score=float(side_score),
         score=float(reading.presence),
-        # A keypoint outside the picture is an extrapolation.
+        # A keypoint outside the image is extrapolated.
         keypoint_scores=np.where(inside, reading.scores, np.minimum(reading.scores, 0.1)).astype(float),
     )
 

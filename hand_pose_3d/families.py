@@ -1,4 +1,4 @@
-"""The two families of networks behind one interface: where hands may be, and what a crop holds."""
+"""The two families of networks behind one interface: detection of hands, and reading of crops."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ _CROP_IN_BYTES = (
     "/pose/refine",
     "/pose/second",
 )
-"""Layers that bear 8 bits. In the first blocks rounding does most harm, and few channels gain least; in the head of the
-trunk it shifts the presence. HandSegNet gains a tenth only, as each of its PReLUs is three layers, and loses more."""
+"""Layers that run in 8 bits, chosen by measurement (docs/latency.md, "8 bits"). In the first blocks rounding does most
+harm and saves least; in the head of the trunk it shifts the presence. HandSegNet, each of whose PReLUs is three layers,
+would gain only a tenth."""
 
 _SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
 """The networks' input `side`."""
@@ -58,8 +59,8 @@ def _read(reader: Runner, crops: Any, sides: list[Side]) -> list[CropReading]:
 
 
 class Margins(NamedTuple):
-    """Windows of a new hand: edges over its extent. detected: about a detection, of which the surest reading counts;
-    read: about that reading, one after the other."""
+    """Windows of a new hand, edges over its extent. detected: around a detection, of which the reading with the highest
+    score counts; read: then around the last reading, one after the other."""
 
     detected: tuple[float, ...]
     read: tuple[float, ...]
@@ -69,26 +70,26 @@ class Family(Protocol):
     """One family of networks, loaded."""
 
     crop_size: int
-    crop_margin: float  # edge of a crop over the extent of the hand's keypoints, of hands that are known
-    image_margins: Margins  # of hands in single images, where time matters less
+    crop_margin: float  # edge of a crop over the extent of a known hand's keypoints
+    image_margins: Margins  # of new hands in single images, where time matters less
     video_margins: Margins
     upright: bool  # whether crops are turned so that the hand points up
-    int8: bool  # whether the networks bear arithmetic in bytes
+    int8: bool  # whether the networks can run in 8 bits
 
     def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """How an image of this size is searched: 'fast' or 'thorough'; number: of the search in a video."""
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
-        """Where hands may be in an image (H, W, 3) RGB, by falling score."""
+        """Detections in an image (H, W, 3) RGB, by falling score."""
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
-        """The window around a hand whose keypoints (21, 2) are about known. margin: None for `crop_margin`."""
+        """The window around a hand with approximate keypoints (21, 2). margin: None for `crop_margin`."""
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """Read crops (N, S, S, 3) RGB, as :mod:`pixels` cuts them; an unknown side is estimated."""
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
-        """A hand that was read where HandSegNet saw one, its score changed by what both say together."""
+        """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
 
 
 def _path(weights: Path | None, name: str) -> Path:
@@ -99,7 +100,7 @@ class LiteFamily:
     """Networks that a CPU runs in real time."""
 
     crop_size, crop_margin, upright, int8 = 160, 1.3, True, True
-    # docs/training.md, "Windows", has what other margins give.
+    # Measured against other margins: docs/training.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step, _cell = 170 * 128, 32, STRIDE
 
@@ -153,7 +154,7 @@ class LiteFamily:
 
     def _detect(self, image: Image, part: SearchPass) -> list[Detection]:
         width, height = part.size
-        # The part in its own shape, so that nothing is distorted.
+        # The part keeps its aspect ratio.
         scale = (part.pixels / (height * width)) ** 0.5
         inner = (max(round(width * scale), 8), max(round(height * scale), 8))
         padded = (-(-inner[0] // self._step) * self._step, -(-inner[1] // self._step) * self._step)
@@ -243,7 +244,7 @@ class PaperFamily:
         return crop_upright(keypoints_px, self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
-        """See :class:`Family`: unchanged, as HandSegNet's mask says nothing of which regions are hands."""
+        """See :class:`Family`: unchanged, as the paper's HandSegNet has no score of its own."""
         return hand
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:

@@ -1,4 +1,4 @@
-"""One image on its way through the estimator, with what is known of its moment."""
+"""One image on its way through the estimator, with its camera, depth and time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.pixels import Image
 
 _FARTHEST_M = 100.0
-"""Depth images whose median lies beyond are taken for millimetres; hands are found within a few metres."""
+"""Metres; depth images with a larger median are refused as millimetres. Hands are found within a few metres."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What one call of the estimator is given, checked.
+    """The checked arguments of one call of the estimator.
 
     image: (H, W, 3) RGB, an array uint8 or where the networks run; camera: that of images of this size; depth_m: (H, W)
-    metres, registered to the image; stamp_s: acquisition time, seconds. None is what is not known.
+    metres, registered to the image; stamp_s: acquisition time, seconds. None: not known.
     """
 
     image: Image
@@ -32,9 +32,9 @@ class Frame:
     def checked(
         cls, image: np.ndarray, camera: Camera | None, depth_m: np.ndarray | None, stamp_s: float | None
     ) -> Frame:
-        """A frame of what a user gives: other kinds of images are converted, a camera of another size is scaled.
+        """A frame from a user's arguments: other kinds of images are converted, a camera of another size is scaled.
 
-        Raises InvalidInputError for what is no image of 16 x 16 pixels or more, no camera for it, or no metres for it.
+        Raises InvalidInputError unless the image has at least 16 x 16 pixels and camera and depth fit it.
         """
         image = as_rgb8(image)
         height, width = image.shape[:2]
@@ -53,14 +53,14 @@ class Frame:
         return self.image.shape[1], self.image.shape[0]
 
     def mirrored(self) -> Frame:
-        """Image, still an array, and depth mirrored left to right; the camera stays."""
+        """The frame with image (still an array) and depth mirrored left to right; the camera is unchanged."""
         assert isinstance(self.image, np.ndarray)
         depth_m = None if self.depth_m is None else self.depth_m[:, ::-1]
         return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m)
 
 
 def _checked_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray | None:
-    """Depth (H, W), with NaN for what is masked, if it is None or metres for an image of this shape (H, W).
+    """Checked depth (H, W) of an image of this shape (H, W), masked values as NaN; None stays None.
 
     Raises InvalidInputError for anything else.
     """

@@ -1,4 +1,4 @@
-"""What a grasping robot asks of a hand: where it pinches, from which direction, how wide, and how sure that is."""
+"""A hand's pinch for a grasping robot: point, approach direction, opening, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST
 
 _FARTHEST_M = 1000.0
-"""No camera shows a hand from farther; the squares of such numbers may be none."""
+"""Metres; a hand cannot be seen from farther, and squares of larger numbers may overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Grasp:
     roll_stddev_rad: float
 
     def moved(self, rotation: np.ndarray, translation_m: np.ndarray) -> Grasp:
-        """The same grasp in another frame, whose pose of this frame is given."""
+        """The same grasp in another frame, given the pose of this frame in it."""
         return Grasp(
             rotation @ self.point_m + translation_m,
             rotation @ self.rotation,
@@ -83,7 +83,7 @@ def pinch_score(hand: HandPose) -> float:
 
 
 def grasp_of(hand: HandPose) -> Grasp:
-    """The pinch of a hand in the camera's frame. Raises InvalidInputError for a hand without plausible metres."""
+    """The pinch of a hand in the camera frame. Raises InvalidInputError for a hand without plausible metres."""
     points = placed_keypoints(hand)
     thumb, index = points[THUMB_TIP], points[INDEX_TIP]
     middle, opening = 0.5 * (thumb + index), float(np.linalg.norm(index - thumb))
@@ -92,7 +92,7 @@ def grasp_of(hand: HandPose) -> Grasp:
         raise InvalidInputError("the fingertips lie on the wrist")
     ahead = (middle - points[WRIST]) / reach
     across = (index - thumb) - ((index - thumb) @ ahead) * ahead
-    if np.linalg.norm(across) < 1e-6:  # closed: any direction across serves, and roll_stddev says so
+    if np.linalg.norm(across) < 1e-6:  # closed: any perpendicular direction will do; roll_stddev_rad is large
         across = np.cross(ahead, np.eye(3)[np.argmin(np.abs(ahead))])
     across /= np.linalg.norm(across)
 
@@ -100,7 +100,7 @@ def grasp_of(hand: HandPose) -> Grasp:
     first, second = keypoint_stddev_m(np.asarray(hand.keypoint_scores)[[THUMB_TIP, INDEX_TIP]], size)
     apart = math.hypot(first, second)
     position = hand.position_stddev_m if math.isfinite(hand.position_stddev_m) else 0.0
-    # An error of the distance is one of the scale: the same share of every length.
+    # A relative error of the distance is the same relative error of every length.
     scale = max(position, 0.0) / max(float(np.linalg.norm(points[WRIST])), 1e-3)
     return Grasp(
         point_m=middle,

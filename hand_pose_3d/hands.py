@@ -1,4 +1,4 @@
-"""HandPose, the one record of a hand that travels from the estimator to its users."""
+"""HandPose, the record of one hand that the estimator returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hand_pose_3d.skeleton import Side
 
 
 class ScaleSource(IntEnum):
-    """Where metric size comes from; values are those of HandPose3D.scale_source."""
+    """Source of the metric scale; values are those of HandPose3D.scale_source."""
 
     NONE = 0
     ASSUMED = 1
@@ -27,7 +27,7 @@ class ScaleSource(IntEnum):
 
 
 SCALE_SOURCES = ("auto", *(source.label for source in ScaleSource))
-"""What setting scale_source takes. auto: depth where it shows the hand, else the reference length."""
+"""Values of the setting scale_source. auto: depth where it shows the hand, else the reference length."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class HandPose:
     Frames: pixels (u right, v down) of the received image; camera axes x right, y down, z forward.
     ``keypoints_relative == keypoints_canonical @ rotation_camera_canonical.T`` holds always.
 
-    score: probability that this is a hand and lies here. keypoints_px: (21, 2) pixels. keypoint_scores: (21,) in 0..1,
+    score: probability that this is a hand at this place. keypoints_px: (21, 2) pixels. keypoint_scores: (21,) in 0..1,
     low where hidden.
     keypoints_relative: (21, 3) camera axes, wrist at zero, index finger's first bone = 1.
     keypoints_canonical: (21, 3) the paper's canonical frame, of the hand's own side (not mirrored), same unit.

@@ -1,6 +1,6 @@
-"""Image files: finding those that a user names, and reading them, with one sentence about what is wrong with a bad one.
+"""Image files: finding those that a user names, and reading them.
 
-Python opens the files and OpenCV decodes their content, so that a name may be any that the system allows.
+Python opens the files and OpenCV decodes their content, so that any file name works.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif"})
-"""Files of a folder that are named so are read, if only to say that they are something else."""
+"""Files of a folder with these suffixes are read in any case, so that damaged ones are reported."""
 
 STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
-"""Schemes of URLs that a camera may have."""
+"""URL schemes of cameras and streams."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """An image file as (H, W, 3) uint8 RGB; EXIF orientation is applied.
 
-    Grey, palette, alpha and 16-bit images are taken as :func:`decode_image` says. Raises InvalidInputError when the
+    Grey, palette, alpha and 16-bit images are converted as :func:`decode_image` does. Raises InvalidInputError when the
     file is missing or is not an image.
     """
     import cv2
@@ -54,7 +54,7 @@ def read_pixels(path: str | Path, flags: int) -> np.ndarray:
 
 
 def as_rgb8(image: Any) -> np.ndarray:
-    """An array as (H, W, 3) uint8 RGB, by the rule for files and messages.
+    """An array as (H, W, 3) uint8 RGB, converted like files and messages.
 
     image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16; alpha is dropped, 16 bits are taken to
     span the full range. Raises InvalidInputError for anything else.
@@ -94,7 +94,7 @@ def read_bytes(path: Path, count: int = -1) -> bytes:
 def find_files(inputs: Iterable[str]) -> list[Path]:
     """Files named by paths, folders (their images and videos, by name) and glob patterns, each once, in order.
 
-    A path that does not exist is kept, so that reading it says what is wrong. Raises InvalidInputError for a folder
+    A path that does not exist is kept, so that reading it raises the error. Raises InvalidInputError for a folder
     or a pattern with nothing in it, and for the URL of a stream.
     """
     found: dict[Path, None] = {}
@@ -120,7 +120,7 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
 
 
 def local_path(name: str) -> Path | None:
-    """The file that a name, which may be a file: URL or begin with ~, means; None for the URL of a stream.
+    """The path of a file name, which may be a file: URL or begin with ~; None for the URL of a stream.
 
     Raises InvalidInputError for a URL of another scheme and for an empty name.
     """
@@ -134,11 +134,11 @@ def local_path(name: str) -> Path | None:
         return Path(os.fsdecode(unquote_to_bytes(os.fsencode(urlsplit(name).path))))
     if scheme in STREAMS:
         return None
-    raise InvalidInputError(f"{name} is no file, and no stream: URLs may begin with file, {', '.join(STREAMS)}")
+    raise InvalidInputError(f"{name} is neither a file nor a stream: URLs may begin with file, {', '.join(STREAMS)}")
 
 
 def _belongs(path: Path) -> bool:
-    """Whether a folder's file is an image or a video by its content, or pretends to be one by its name."""
+    """Whether a folder's file is an image or a video, by its content or by its suffix."""
     try:
         if path.name.startswith(".") or not path.is_file():
             return False

@@ -1,4 +1,4 @@
-"""What stands where a HandPoseEstimator can, as far as each user needs it: the peer, and light ones in tests."""
+"""Protocols of what is used of a HandPoseEstimator, which the peer and light ones in tests implement too."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hand_pose_3d.hands import HandPose
 
 
 class ImageEstimator(Protocol):
-    """Hands in single images, as evaluation asks for them. Arguments as those of HandPoseEstimator."""
+    """Hands in single images, as used by the evaluation. Arguments as of HandPoseEstimator."""
 
     def __call__(self, image: np.ndarray, *, camera: Camera | None = None) -> list[HandPose]: ...
 
 
 class VideoEstimator(Protocol):
-    """Hands from frame to frame, as the benchmark asks for them."""
+    """Hands from frame to frame, as used by the benchmark."""
 
     def __call__(
         self, image: np.ndarray, *, camera: Camera | None = None, stamp_s: float | None = None
@@ -27,7 +27,7 @@ class VideoEstimator(Protocol):
 
 
 class NodeEstimator(Protocol):
-    """What the node runs, configures and exchanges for another."""
+    """The estimator of the node, which configures and replaces it."""
 
     timings_ms: dict[str, float]
 

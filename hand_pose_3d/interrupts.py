@@ -1,4 +1,4 @@
-"""How programs end when they are told to: at a place of their own choice, and without a traceback."""
+"""Ctrl-C and SIGTERM: programs end where they choose to, and without a traceback."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hand_pose_3d.errors import what_to_install
 
 
 def end_quietly() -> None:
-    """From now on an interrupt that nobody catches ends the process without a traceback, as SIGINT ends programs.
+    """From now on an uncaught interrupt ends the process without a traceback, as SIGINT ends other programs.
 
-    A module that is missing is told in one sentence.
+    A missing module is reported in one sentence.
     """
     before = sys.excepthook
 
@@ -30,15 +30,15 @@ def end_quietly() -> None:
 
 
 def ignore() -> None:
-    """A terminal and `ros2 launch` both send SIGINT: the second one must not disturb the end of a program."""
+    """Ignore SIGINT, which a terminal and `ros2 launch` both send: the second must not disturb a shutdown."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def remembered() -> list[int]:
-    """A list that Ctrl-C appends its number to before it interrupts as always.
+    """A list to which Ctrl-C appends its signal number before it interrupts as usual.
 
-    What it interrupts may be written in C and make another exception of a KeyboardInterrupt.
+    C code that is interrupted may turn the KeyboardInterrupt into another exception.
     """
     received: list[int] = []
 
@@ -54,7 +54,7 @@ def remembered() -> list[int]:
 
 @contextmanager
 def noted() -> Iterator[list[int]]:
-    """A list that SIGTERM and Ctrl-C append their number to, instead of ending the process wherever it is."""
+    """A list to which SIGTERM and Ctrl-C append their signal number instead of ending the process."""
     received: list[int] = []
     numbers = (signal.SIGTERM, signal.SIGINT)
     handlers = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}

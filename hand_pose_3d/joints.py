@@ -1,4 +1,4 @@
-"""Joint angles of a hand, for robot hands and for anybody who thinks in flexion and abduction.
+"""Joint angles of a hand, flexion and abduction, for robot hands.
 
 Zero pose: the flat hand with fingers and thumb straight, side by side, parallel to the line from the wrist to the
 middle finger's base. Flexion is positive towards the palm (for the thumb's metacarpal: across the palm, towards the
@@ -19,8 +19,8 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import FINGERS, JOINTS, WRIST, Side
 
 THUMB_ROLL = math.radians(60)
-"""By how much the thumb's nail is turned away from the back of the hand: that of the hands that the networks are
-trained on. It decides the sign of the thumb's flexion, not its size."""
+"""Rotation of the thumb's nail away from the back of the hand, radians, as in the rendered hands that the networks are
+trained on. It affects the sign of the thumb's flexion, not its size."""
 
 JOINT_NAMES = (
     "thumb_cmc_flexion",
@@ -55,10 +55,10 @@ JOINT_LIMITS = {
 def joint_angles(hand: HandPose, *, clamp: bool = False) -> dict[str, float]:
     """Flexion and abduction of every joint, radians, by the names of JOINT_NAMES; the zero pose is the module's.
 
-    hand: keypoints_relative and side are read; an unknown side is treated as right. clamp: keep to JOINT_LIMITS, for
-    robots that are moved by them: noise then cannot bend a joint the wrong way. Without it the angles are what the
-    keypoints say. A joint next to a bone without length gets zero.
-    Raises InvalidInputError for keypoints that are not finite and DegenerateHandError for a palm without a plane.
+    hand: keypoints_relative and side are read; an unknown side is treated as right. clamp: limit angles to
+    JOINT_LIMITS, for driving robots: noise then cannot bend a joint the wrong way. Without it the angles are those of
+    the keypoints. A joint next to a bone without length gets zero. Raises InvalidInputError for keypoints that are not
+    finite and DegenerateHandError for a palm without a plane.
     """
     relative = np.asarray(hand.keypoints_relative, dtype=float)
     if relative.shape != (21, 3) or not np.isfinite(relative).all():
@@ -77,7 +77,8 @@ def joint_angles(hand: HandPose, *, clamp: bool = False) -> dict[str, float]:
         for joint, before, after in zip(hinges, bones[:-1], bones[1:], strict=True):
             ahead, aside, dorsal = after @ frame
             if finger == "thumb":
-                # The whole bend, as the thumb rolls and its axis is not known: only the sign comes from the frame.
+                # The full angle between the bones, as the thumb rolls about an unknown axis; only the sign is from the
+                # frame.
                 cross = np.linalg.norm(np.cross(before, after))
                 angle = math.copysign(math.atan2(cross, before @ after), -dorsal)
             else:

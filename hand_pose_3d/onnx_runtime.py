@@ -25,7 +25,7 @@ def onnx_runner(graph: bytes, threads: int) -> Callable[..., tuple[np.ndarray, .
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning workers would take the cores from the camera driver and the middleware.
+    # Spinning workers would block cores that the camera driver and the middleware need.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]

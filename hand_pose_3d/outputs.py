@@ -1,4 +1,4 @@
-"""Files that commands write: never over a file of the user's, and whole or not at all."""
+"""Files that commands write: atomically, and never over a file of the user's."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 
 PLOT = rb"(\x89PNG|%PDF|<\?xml).*hand_pose_3d"
-"""What plots begin with: matplotlib is told to name the program in them."""
+"""Start of plots, in which matplotlib writes the program's name."""
 
 _ENDS = 1 << 16
-"""Bytes at both ends of a file that say whether it is an earlier result."""
+"""Number of bytes at either end of a file in which an earlier result is recognised."""
 
 
 def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[str | Path] = ()) -> Path:
-    """A path that a user has named for a result, if writing there takes nothing from them.
+    """A path that a user has named for a result, if nothing of theirs is lost by writing there.
 
-    Nothing is there yet, or an empty file, or no regular file (a pipe, /dev/null), or an earlier result, whose
-    beginning, with its end behind it, matches the regular expression `ours`. Raises InvalidInputError for another file
+    That is the case for a new or empty file, for a pipe or device such as /dev/null, and for an earlier result, whose
+    first and last bytes together match the regular expression `ours`. Raises InvalidInputError for another file
     and for an input.
     """
     path = Path(os.path.expanduser(path))
@@ -48,19 +48,19 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
             stream.seek(max(0, found.st_size - _ENDS))
             ends += stream.read()
         if ours is None or not re.match(ours, ends, re.DOTALL):
-            raise InvalidInputError(f"{path} exists and is no earlier result: name another file, or move it away")
+            raise InvalidInputError(f"{path} exists and is not an earlier result: name another file, or move it away")
     return path
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A stream whose content becomes the file at the end; nothing is changed when an error comes before."""
+    """A stream whose content becomes the file at the end of the block, unless an error is raised in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # a pipe or /dev/stdout
         with path.open("wb") as stream:
             yield stream
         return
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # a symbolic link is kept
     with _temporary(path.parent) as (stream, temporary):
         yield stream
         stream.flush()
@@ -78,7 +78,7 @@ def write_beside(path: Path, data: bytes) -> Path:
 
 @contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """An open file without a name that anyone uses, gone at the end if it was not moved."""
+    """An open temporary file, deleted at the end unless it was moved."""
     path = folder / f".hand_pose_3d-{secrets.token_hex(8)}.part"
     try:
         with path.open("xb") as stream:
@@ -88,7 +88,7 @@ def _temporary(folder: Path) -> Iterator[tuple[IO[bytes], Path]]:
 
 
 def _place(temporary: Path, path: Path) -> Path:
-    """Move a finished file to where nothing is yet; one that is there already and equals it will do."""
+    """Move a finished file to a free name, or keep an identical file that exists already."""
     number = 1
     while True:
         target = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -114,7 +114,7 @@ def encode_image(image_rgb: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 class VideoWriter:
-    """An MP4 that is put in its place, beside what is there already, when it is closed.
+    """An MP4 that gets its name when it is closed, without replacing an existing file.
 
     Frames (H, W, 3) uint8 RGB are shown from their time to that of the next one; all have the size of the first.
     """
@@ -136,7 +136,7 @@ class VideoWriter:
             self._open((frame.shape[1], frame.shape[0]))
         elif self._last is not None:
             due = round((time_s - self._start_s) * self._fps)
-            # Every frame once at least, and a gap in time is no reason for an hour of the same.
+            # Every frame at least once, and never more than a limit for a gap in time.
             for _ in range(int(np.clip(due - self._written, 1, 10 * self._fps))):
                 self._write(self._last)
         self._last = frame if frame.shape[1::-1] == self._size else cv2.resize(frame, self._size)
@@ -154,7 +154,7 @@ class VideoWriter:
             self._temporary.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Leave no file."""
+        """Delete the unfinished file."""
         if self._writer is not None:
             self._release()
             self._temporary.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ class VideoWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         name = f".hand_pose_3d-{secrets.token_hex(8)}.mp4"
         self._temporary = self.path.parent / name
-        # The folder by its number, because OpenCV takes no name that is not ASCII.
+        # The folder by its file descriptor, because OpenCV accepts ASCII names only.
         self._folder = os.open(self.path.parent, os.O_RDONLY)
         by_number = f"/proc/self/fd/{self._folder}"
         target = f"{by_number}/{name}" if os.path.exists(by_number) else os.path.abspath(self._temporary)
@@ -188,13 +188,13 @@ class VideoWriter:
 
 
 class JsonList:
-    """A JSON list that is written as its entries come, and put in its place at the end.
+    """A JSON list that is written entry by entry and gets its name at the end.
 
-    Until then it is NAME.part (or NAME.part-2, ...), one entry a line, which stays if the end does not come.
+    Until then it is NAME.part (or NAME.part-2, ...), one entry a line, which remains if the program is stopped.
     """
 
     def __init__(self, path: Path, stream: IO[bytes] | None = None) -> None:
-        """stream: where to write instead, to nobody's harm."""
+        """stream: written to directly instead of the file."""
         self.path = path.resolve()
         self.part: Path | None = None
         if stream is None and path.exists() and not path.is_file():
@@ -212,13 +212,13 @@ class JsonList:
         self._begin = b","
 
     def close(self) -> None:
-        """End the list, with what it holds, and move it to its place."""
+        """End the list and move the file to its name."""
         self._end()
         if self.part is not None:
             os.replace(self.part, self.path)
 
     def abandon(self) -> Path | None:
-        """End the list early; returns the part that was written, if it holds anything."""
+        """End the list early; returns the partial file, None if it is empty."""
         empty = self._begin == b"["
         self._end()
         if empty and self.part is not None:

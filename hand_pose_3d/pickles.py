@@ -1,4 +1,4 @@
-"""Pickles of numpy arrays, as older data sets and weights come, read without running anything in them."""
+"""Pickles of numpy arrays, as older data sets and weights use them, read without running code from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _allowed() -> dict[tuple[str, str], Any]:
-    # The functions behind these names moved between NumPy 1 and 2; an array knows its own.
+    # These functions moved between NumPy 1 and 2; an array's own reduction finds the right one.
     reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32(0).__reduce__()[0]
     from_buffer = np.zeros(1).__reduce_ex__(5)[0]
     allowed: dict[tuple[str, str], Any] = {

@@ -1,4 +1,4 @@
-"""The image where the networks run, an array or on a device: what they read is resized and cut there."""
+"""Resizing and cropping an image where the networks run: an array on the CPU, or on a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.device import DeviceImage
 
 Image = Union[np.ndarray, "DeviceImage"]
-"""(H, W, 3) RGB, 0..255. What is taken from it is an array uint8, or a tensor float32 that is not rounded."""
+"""(H, W, 3) RGB, 0..255. Parts of it are uint8 arrays, or float32 tensors that are not rounded."""
 
 
 def crops_of(image: Image, windows: Sequence[Crop]) -> Any:
@@ -34,7 +34,7 @@ def canvas_of(
 ) -> Any:
     """A part of an image, resized to `inner` in the top left corner of a grey canvas, (1, H, W, 3).
 
-    Sizes are (width, height). finer: samples an axis that are averaged for a pixel, where averaging all takes too long.
+    Sizes are (width, height). finer: samples per axis averaged into a pixel; averaging all would take too long.
     """
     if not isinstance(image, np.ndarray):
         return image.canvas(origin, size, inner, finer, padded, padding)

@@ -1,7 +1,7 @@
-"""Metres: where a hand is in the camera frame, and how sure that is.
+"""Metres: position and size of a hand in the camera frame, with their uncertainty.
 
-A relative pose and its image fix a hand's direction and its distance in units of the reference bone. Metres then
-need one length: that of the bone (assumed or calibrated), or a depth image.
+A relative pose and its image determine a hand's direction, and its distance in units of the reference bone. Metres
+need one more length: that of the bone (assumed or calibrated), or a depth image.
 """
 
 from __future__ import annotations
@@ -41,32 +41,33 @@ CALIBRATED_SPREAD = 0.07
 networks read from open hands of held-out renders at known distances, 0.072 for the 44 that show most keypoints and got
 the right side."""
 
-_MIN_KEYPOINTS = 6
+_MIN_KEYPOINTS = 6  # for a fit, set by hand
 _MIN_SCORE = 0.2
-"""Keypoints below are left out where enough others are there."""
+"""Keypoints that score less are left out if enough others remain; set by hand."""
 _HUBER = 1.5
-"""Residuals above this many standard deviations count less."""
-_MIN_NOISE_PX = 0.5
+"""Threshold of the Huber weights in standard deviations, close to the usual 1.345."""
+_MIN_NOISE_PX = 0.5  # least noise of a keypoint: no network is more accurate
 _MIN_DEPTH = 0.5
-"""Reference bones in front of the camera below which a keypoint cannot be seen."""
+"""Least distance of a keypoint from the camera plane, reference bones (2 cm)."""
 _SIZE_NOISE = 1.3
 """Error of the palm's size in the pose over the residual of one keypoint; both in the same unit.
 
-Networks err in common for all keypoints, which no residual shows. This factor makes the stated deviation true for the
-shipped networks on held-out renders.
+Errors that all keypoints have in common leave no residual. The factor was fitted so that the stated deviation is right
+for the shipped networks on held-out renders.
 """
 _POSE_DEPTH_NOISE = (0.3, 5.0)
-"""Error of the wrist's depth within the pose, which is what matters beside a depth image: reference bones always, and
-times the residual of one keypoint. Measured alike."""
+"""Error of the wrist's depth within the pose, which limits placement by a depth image: a constant in reference bones,
+and a factor of the residual of one keypoint. Fitted in the same way."""
 
 _TISSUE = np.array([0.45, 0.40, 0.27, 0.22, 0.16] + [0.30, 0.20, 0.17, 0.14] * 4)
-"""From the skin that faces the camera to the keypoint inside, in reference bones (0.2 is 8 mm)."""
+"""Depth of each keypoint below the skin that faces the camera, reference bones (0.2 is 8 mm); estimated by hand."""
 _PLAUSIBLE = 1.8
-"""A depth that makes a hand this many times larger or smaller than the reference length is not the hand's."""
+"""Largest factor by which depth may change a hand's size from the reference length; beyond, it is not the hand's depth.
+Set by hand."""
 _DEPTH_BAND = 0.7
-"""Depths of one hand agree within this many reference bones."""
+"""Tolerance within which depths of one hand agree, reference bones; set by hand."""
 _FARTHEST_M = 100.0
-"""No camera shows a hand beyond."""
+"""Largest distance of a placed hand: no camera shows one beyond."""
 
 
 def place(
@@ -116,7 +117,7 @@ def place(
     if measured is not None:
         scale, scale_stddev = measured
         scale_source = ScaleSource.DEPTH
-        # The depth holds the distance, so that errors of the root along its own ray cancel.
+        # Depth fixes the distance, so that errors of the root along its ray cancel.
         across = np.eye(3)
         across[:, 2] -= root / root[2]
         variance = scale**2 * np.trace(across @ covariance @ across.T)
@@ -199,7 +200,7 @@ def _fit_root(hand: HandPose, camera: Camera) -> tuple[np.ndarray, np.ndarray, f
     effective = robust.sum() ** 2 / (robust @ robust)
     variance = (robust @ (error * error)) / robust.sum() / max(2 - 3 / effective, 0.5)
     variance = max(float(variance), _MIN_NOISE_PX**2)
-    # Scores weigh but are no inverse variances: as if every used keypoint counted by their mean.
+    # Scores are weights but not inverse variances, so the covariance is scaled by the effective number of keypoints.
     covariance = inverse * (variance * robust.sum() / effective / focal**2)
     return root, covariance, math.sqrt(variance) * float(root[2]) / focal
 
@@ -209,7 +210,8 @@ def _solve(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Least squares of ``t_x - u t_z = a`` and ``t_y - v t_z = b``; all arguments (N,).
 
-    Returns (t (3,), inverse normal matrix (3, 3)), or None where the rays coincide and leave the distance free.
+    Returns (t (3,), inverse normal matrix (3, 3)), or None where the rays coincide, so that the distance is
+    undetermined.
     """
     total = float(weights.sum())
     mu, mv = float(weights @ u) / total, float(weights @ v) / total
@@ -231,8 +233,8 @@ def _scale_from_depth(
 ) -> tuple[float, float] | None:
     """Metres per unit so that the placed hand agrees with a depth image, and its relative standard error.
 
-    Every keypoint gives one value: depth over the distance of its skin in units. The largest group that agrees
-    decides, so that keypoints seen on the background, on an occluder or in a hole do not count.
+    Every keypoint gives one value: depth over the distance of its skin in units. The largest group of
+    agreeing values decides, so that keypoints on the background, an occluder or a hole do not count.
     """
     relative = np.asarray(hand.keypoints_relative, dtype=float)
     units = relative[:, 2] + root[2]
@@ -283,5 +285,5 @@ def _sample(depth_m: np.ndarray, pixels: np.ndarray, radius: int) -> np.ndarray:
     count = valid.reshape(len(pixels), -1).sum(axis=1)
     patch.sort(axis=1)
     quartile = patch[np.arange(len(pixels)), np.maximum(count // 4, 0)]
-    # A patch that is mostly hole lies on an edge, where depth is least to be trusted.
+    # A patch of mostly holes lies on an edge, where depth is unreliable.
     return np.where(count >= max(3, patch.shape[1] // 4), quartile, np.nan)

@@ -1,4 +1,4 @@
-"""Networks in 8 bits: half the processor time and more where the processor has instructions for them."""
+"""Networks in 8 bits: at most half the processor time where the processor has instructions for them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from hand_pose_3d.windows import crop_from_pose
 
 _CLIP = Path(__file__).parent / "data" / "clip.mp4"
 _EVERY, _VARIETY = 10, 0
-"""Frames of the clip from one that is used to the next; seed of how they vary."""
+"""Every how many frames of the clip one is used, and the seed of its random variations."""
 _OPERATORS = ["Conv", "Add", "Relu", "Clip"]
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "asimddp"}
-"""Dot products of bytes: Intel from Ice Lake on, AMD from Zen 4 on, ARM from Cortex-A75 and A55 on."""
+"""Names in /proc/cpuinfo of dot products of bytes: Intel since Ice Lake, AMD since Zen 4, ARM since Cortex-A75 and A55.
+"""
 
 
 def is_fast() -> bool:
-    """Whether this processor multiplies bytes faster than floats, as far as Linux tells."""
+    """Whether this processor multiplies bytes faster than floats, according to Linux."""
     path = Path("/proc/cpuinfo")
     return path.is_file() and bool(_INSTRUCTIONS & set(path.read_text(encoding="utf-8", errors="replace").split()))
 
@@ -31,8 +32,8 @@ def is_fast() -> bool:
 def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Sequence[str]) -> bytes:
     """An ONNX model whose convolutions work on bytes.
 
-    inputs: what the model is run on to see the range of each map; prefixes: of the names of layers that are changed.
-    Weights have a scale for each channel, maps one each.
+    inputs: examples that give the range of each map; prefixes: of the names of layers to change. Weights have a scale
+    for each channel, maps one each.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -48,7 +49,7 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
     model = onnx.load_model_from_string(graph)
     names = [entry.name for entry in model.graph.input]
     exact = [node.name for node in model.graph.node if not node.name.startswith(tuple(prefixes))]
-    # Says that it is ready for this; without it, two warnings are logged.
+    # Marks the model as prepared; otherwise two warnings are logged.
     model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
@@ -68,7 +69,7 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
 
 
 def clip_crops(size: int, margin: float) -> Iterator[np.ndarray]:
-    """Hands of the built-in clip as (1, size, size, 3) uint8 RGB, which vary in window, light and side."""
+    """Hands of the built-in clip as (1, size, size, 3) uint8 RGB, with varied window, light and side."""
     rng = np.random.default_rng(_VARIETY)
     labels = json.loads(_CLIP.with_suffix(".json").read_text(encoding="utf-8"))["frames"]
     for frame, label in islice(zip(Video(_CLIP), labels), 0, None, _EVERY):

@@ -33,7 +33,7 @@ class RerunView:
         rr.init("hand_pose_3d", spawn=save is None)
         if save is not None:
             rr.save(str(save))
-        no_legend = rrb.PlotLegend(visible=False)  # it would cover the lines, which tell their names to the mouse
+        no_legend = rrb.PlotLegend(visible=False)  # it would cover the lines, whose names show under the mouse
         plots = (
             rrb.TimeSeriesView(origin="scores", plot_legend=no_legend),
             rrb.TimeSeriesView(origin="angles", name="angles [rad]", plot_legend=no_legend),
@@ -55,7 +55,7 @@ class RerunView:
             rr.log("log", rr.TextLog(text))
 
     def hands(self, hands: Sequence[HandPose], stamp_s: float) -> None:
-        """Show the hands of an image; those that are gone vanish. Hands without metres are drawn around their wrist."""
+        """Show the hands of an image and remove all others. Hands without metres are drawn around their wrist."""
         import rerun as rr
 
         _set_time(stamp_s)
@@ -93,7 +93,7 @@ class RerunView:
 
 
 def _set_time(stamp_s: float) -> None:
-    """Seconds since 1970, as cameras stamp images, are shown as time of day; small ones are simulated time."""
+    """Stamps since 1970 are shown as time of day, small ones as simulated time."""
     import rerun as rr
 
     rr.set_time("time", **{"duration" if stamp_s < _A_YEAR_S else "timestamp": stamp_s})

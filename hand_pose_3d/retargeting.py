@@ -34,7 +34,7 @@ _BONES = {
 
 def plain_hand_urdf(side: Side) -> str:
     """URDF of a five-fingered hand with the joints of JOINT_NAMES: x out of the palm, z to the fingers."""
-    hand = -1 if side == Side.LEFT else 1  # y points to the thumb of a right hand and away from a left one's
+    hand = -1 if side == Side.LEFT else 1  # y points towards the thumb of a right hand and away from that of a left one
     out = ['<robot name="plain_hand">', '<link name="palm"/>']
 
     def add(name: str, parent: str, xyz: Sequence[float], yaw: float = 0.0, axis: str = "", length: float = 0.0) -> str:
@@ -85,14 +85,14 @@ def plain_hand_config(urdf_path: str) -> dict[str, Any]:
         "target_task_link_names": tips + middles,
         "target_link_human_indices": [[0] * 10, [1 + 4 * k + 3 for k in range(5)] + middle_indices],
         "scaling_factor": 1.0,
-        "low_pass_alpha": 1.0,  # the hands are smooth already
+        "low_pass_alpha": 1.0,  # hands are smoothed already
     }
 
 
 def in_robot_frame(keypoints_canonical: np.ndarray, side: Side) -> np.ndarray:
     """(21, 3) metres around the wrist in the frame of dex-retargeting's hands: x out of the palm, z to the fingers.
 
-    keypoints_canonical: (21, 3). The hand gets the mean adult's size, whatever its own: the robot's does not change.
+    keypoints_canonical: (21, 3). The hand is scaled to a mean adult's size, as the robot's does not change.
     """
     wrist = (keypoints_canonical - keypoints_canonical[0]) @ wrist_rotation(keypoints_canonical, side)
     return REFERENCE_LENGTH_M * wrist[:, [2, 1, 0]] * [-1, 1, 1]
@@ -104,7 +104,7 @@ def named_config(name: str, side: Side) -> Path:
 
     if name in RobotName.__members__:
         hand = HandType.left if side == Side.LEFT else HandType.right
-        # Vectors from the palm: what a camera sees of a hand needs no more, and grippers have them, too.
+        # Vectors from the palm, which suffice and exist for grippers, too.
         return Path(get_default_config_path(RobotName[name], RetargetingType.vector, hand))
     path = Path(name).expanduser()
     if not path.is_file():
@@ -127,10 +127,10 @@ class HandRetargeter:
         self.side = side
         try:
             self._prepare(config, urdf_folder)
-        except Exception as error:  # dex-retargeting checks little, and fails in many ways
+        except Exception as error:  # dex-retargeting raises many types of exceptions
             why = " ".join(str(error).split()) or "it is incomplete"
             kind = type(error).__name__
-            what = f"{config} is no usable configuration of dex-retargeting" if config else "the plain model fails"
+            what = f"{config} is not a usable configuration of dex-retargeting" if config else "the plain model fails"
             raise InvalidInputError(f"{what}: {why} ({kind})") from error
 
     def _prepare(self, config: Path | None, urdf_folder: Path | None) -> None:
@@ -149,7 +149,7 @@ class HandRetargeter:
         if self._indices.min() < 0 or self._indices.max() > 20:
             raise InvalidInputError("target_link_human_indices must be keypoints, 0 to 20")
         self._vectors = self._solver.optimizer.retargeting_type != "POSITION"
-        # The first solution takes a hundred times as long as the others, which a robot that moves must not wait for.
+        # The first solution takes a hundred times as long as later ones, so it is computed before a robot waits for it.
         rest = self._solver.last_qpos.copy()
         self._solver.retarget(np.full((self._indices.shape[-1], 3), 0.1))
         self._solver.last_qpos = rest

@@ -1,4 +1,4 @@
-"""Devices and backends: how a network runs, apart from what it computes.
+"""Devices and backends on which networks run.
 
 A CPU runs the lite family through ONNX Runtime, which measured fastest; everything else is PyTorch.
 """
@@ -46,12 +46,12 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_forked() -> bool:
-    """Whether this process was forked off one that had this package or multiprocessing loaded."""
+    """Whether this process was forked from one that had loaded this package or multiprocessing."""
     return _forked or type(multiprocessing.current_process()).__name__ == "ForkProcess"
 
 
 class GuardedRunner:
-    """A function that says where it works: neither threads nor sessions nor GPU contexts survive a fork or a pickle."""
+    """A function that raises in a forked child or when pickled: threads, sessions and GPU contexts are lost there."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         self._run, self._process = run, os.getpid()
@@ -82,7 +82,7 @@ def choose_device(name: str = "auto") -> str:
         import torch
 
         if is_forked():
-            # The parent's worker threads are not here: torch would wait for them for ever.
+            # The parent's worker threads do not exist here: torch would wait for them forever.
             torch.set_num_threads(1)
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     else:
@@ -107,7 +107,7 @@ def choose_device(name: str = "auto") -> str:
 
 
 def _may_have_gpu() -> bool:
-    """False where torch can have no GPU, so that it need not be imported to ask: that takes seconds and 150 MB."""
+    """False if torch cannot have a GPU. Spares importing torch to ask, which takes seconds and 150 MB."""
     if "torch" in sys.modules:
         return True
     build = version("torch")
@@ -131,7 +131,7 @@ def _cuda_is_the_parents() -> bool:
 def choose_precision(name: str, device: str, int8: bool = True) -> str:
     """The arithmetic for a precision's name. Raises InvalidInputError.
 
-    'auto' is float16 on a GPU; on a CPU int8 where that is fast, else float32. int8: whether the networks bear that.
+    'auto' is float16 on a GPU; on a CPU int8 where that is fast, else float32. int8: whether the networks support it.
     """
     if name not in PRECISIONS:
         raise InvalidInputError(f"precision {name!r} is not one of {', '.join(PRECISIONS)}")
@@ -147,13 +147,13 @@ def choose_precision(name: str, device: str, int8: bool = True) -> str:
 
 
 def choose_backend(device: str, precision: str) -> str:
-    """What runs networks on a device in a precision: 'onnxruntime' or 'torch'."""
+    """The backend for a device and precision: 'onnxruntime' or 'torch'."""
     return "onnxruntime" if device == "cpu" and precision in ("float32", "int8") else "torch"
 
 
 @contextmanager
 def opencv_threads(count: int) -> Iterator[None]:
-    """OpenCV works with this many threads meanwhile: small pictures are not worth waking others, which then spin."""
+    """Limit OpenCV's threads in this block: small images are not worth waking others, which then spin."""
     import cv2
 
     before = cv2.getNumThreads()
@@ -168,12 +168,12 @@ def opencv_threads(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network that runs as one graph.
+    """How to build a network that runs as one graph.
 
-    name: of its files in the cache; build: makes it, with its weights; files: those weights, which stand for it in the
-    cache, so that it need not be built again; examples: one array an input, for tracing; dynamic: for each input the
-    axes that may vary, by name; calibration: inputs that show what range its maps have, for 8 bits; robust: what names
-    of layers begin with that bear 8 bits; none: it stays in float32.
+    name: of its files in the cache; build: makes it, with its weights; files: those weights, which identify it in
+    the cache; examples: one array an input, for tracing; dynamic: for each input the
+    axes that may vary, by name; calibration: inputs that give the range of its maps, for 8 bits; robust: prefixes of
+    the names of layers that may run in 8 bits; empty: it stays in float32.
     """
 
     name: str
@@ -198,7 +198,7 @@ def make_runner(recipe: Recipe, device: str, precision: str, threads: int = 1) -
 
 
 def make_upload(device: str, precision: str) -> Callable[[Any], Image]:
-    """What takes an image to where the networks of this device and precision run."""
+    """A function that moves an image to the device of the networks."""
     if choose_backend(device, precision) == "onnxruntime":
         return _keep
     import torch
@@ -213,9 +213,10 @@ def _keep(image: np.ndarray) -> Image:
 
 
 def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
-    """A network as an ONNX model in float32 or int8, from the user's cache if it was made before.
+    """A network as an ONNX model in float32 or int8, from the user's cache if it was built before.
 
-    It is made again for other weights, another torch or onnxruntime, or another version or source text of the networks.
+    It is built again for other weights, another torch or onnxruntime, or another version or source text of the
+    networks.
     """
     from hand_pose_3d import __version__
     from hand_pose_3d.weights import checked_sha256

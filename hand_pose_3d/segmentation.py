@@ -1,6 +1,6 @@
 """From hand probabilities to hands: the paper's region growing for one, connected regions for several.
 
-numpy and OpenCV on the host: masks are small, and region growing is a loop that ends when nothing changes.
+Runs on the CPU with numpy and OpenCV: masks are small, and region growing is a loop until nothing changes.
 Boxes are (x, y, width, height) in pixels, as OpenCV has them.
 """
 
@@ -35,7 +35,7 @@ def hand_regions(
     left, top, *size = cv2.boundingRect(binary)
     if not size[0]:
         return []
-    # Hand pixels fill a part of most images only.
+    # Hand pixels usually fill a small part of the image.
     inner = np.s_[top : top + size[1], left : left + size[0]]
     binary = binary[inner]
     # Squares of this edge around two pixels touch exactly if the pixels are within reach of each other.
@@ -67,7 +67,7 @@ def grow_region(probability: np.ndarray) -> np.ndarray:
     if not width:
         return found.astype(bool)
     found.flat[int(np.argmax(probability))] = 1
-    # It stays among the hand pixels, which fill a part of most images only.
+    # The region stays among the hand pixels, usually a small part of the image.
     inner, pixels = (mask[y : y + height, x : x + width] for mask in (found, binary))
     square = np.ones((2 * REACH_PX + 1, 2 * REACH_PX + 1), np.uint8)
     for _ in range(max(probability.shape) // 10):

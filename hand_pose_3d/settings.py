@@ -40,7 +40,7 @@ def setting_name(entry: dataclasses.Field) -> str:
 
 
 def as_meant(value: Any, default: Any) -> Any:
-    """The value in the default's type if it can only mean that, else the value as it is."""
+    """The value converted to the default's type if that is unambiguous, else unchanged."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, float) and number:
         return float(value)
@@ -50,7 +50,7 @@ def as_meant(value: Any, default: Any) -> Any:
 
 
 def in_type_of(default: Any, name: str, value: Any) -> Any:
-    """The value in the default's type. Raises InvalidInputError, by name, if it cannot mean that."""
+    """The value in the default's type. Raises InvalidInputError, by name, if it cannot be converted."""
     value = as_meant(value, default)
     if type(value) is not type(default):
         raise InvalidInputError(f"{name} must be {_IN_WORDS[type(default)]}, not {value!r}")
@@ -58,7 +58,7 @@ def in_type_of(default: Any, name: str, value: Any) -> Any:
 
 
 def check_settings(record: Any) -> None:
-    """Check every field of a frozen dataclass of settings, in place: whole numbers become floats where those are meant.
+    """Check every field of a frozen dataclass of settings, in place: whole numbers become floats in fields of floats.
 
     Raises InvalidInputError, by name, for a value of another type, outside its range or not among its choices.
     """

@@ -18,12 +18,12 @@ from hand_pose_3d.errors import InvalidInputError
 
 STEP_S = 0.002  # MuJoCo's own
 OPENING_M = 0.08
-"""Between the gripper's fingers when it is wholly open."""
+"""Distance of the gripper's fingers when fully open (Franka Panda)."""
 CUBE_M = 0.045  # edge of the cube
 START = (0.0, -0.1284, 0.0, -2.4809, 0.0, 0.7825, 0.0)
-"""Joint angles of the arm in which the gripper points down, 0.21 m above the table."""
+"""Joint angles of the arm, radians, with the gripper pointing down 0.21 m above the table."""
 _LAG_S = np.array([100 / 870] * 4 + [10 / 120] * 3)
-"""Damping over stiffness of the arm's position controllers: how far each joint stays behind a moving command."""
+"""Lag of each joint behind a moving command: damping over stiffness of the model's position controllers."""
 _SKY = (0.78, 0.82, 0.87), (0.5, 0.56, 0.63)
 """RGB at the top and at the bottom of the background."""
 
@@ -68,7 +68,7 @@ _HAND = """
 
 
 def _assets() -> Path:
-    """The folder of models in gymnasium-robotics. It is found, not imported: only its files are wanted."""
+    """The folder of models in gymnasium-robotics. It is located without importing the package."""
     found = find_spec("gymnasium_robotics")
     if (
         found is None
@@ -81,7 +81,7 @@ def _assets() -> Path:
 
 
 def _find_meshes(spec: Any, included: Path, folder: Path) -> None:
-    """Name the meshes where they lie: MuJoCo looks for them beside the included file, which was written for another."""
+    """Set absolute paths of meshes, which MuJoCo would look for beside the including file."""
     for mesh in spec.meshes:
         mesh.file = str(folder / Path(mesh.file).relative_to(included))
 
@@ -154,7 +154,7 @@ class SimulatedArm(_Simulated):
         return self.data.body("cube").xpos.copy()
 
     def advance(self, dt: float, target: tuple[np.ndarray, np.ndarray] | None, opening_m: float | None) -> None:
-        """Simulate `dt` seconds towards a target pose of the gripper and an opening. None holds what there is."""
+        """Simulate `dt` seconds towards a target pose of the gripper and an opening. None keeps the last one."""
         velocity = np.zeros(7)
         if target is not None:
             rotation = self._mink.SO3.from_matrix(target[1])
@@ -217,7 +217,7 @@ class SimulatedHand(_Simulated):
             rpy = Rotation.from_quat([x, y, z, w]).as_euler("xyz")
             (joint,) = (self.model.joint(j) for j in range(self.model.njnt) if self.model.jnt_bodyid[j] == k)
             out.append(f'<link name="{body.name}">{inertial}</link>')
-            coupled = joint.name[-2:] == "J0" and "TH" not in joint.name  # the last joint bends with the one before
+            coupled = joint.name[-2:] == "J0" and "TH" not in joint.name  # the last joint is coupled to the one before
             follows = (joint.name.replace("J0", "J1"), _COUPLING) if coupled else None
             out.append(_joint(joint.name, parent, body.name, body.pos, rpy, joint.axis, joint.range, follows))
         for name, place in _TIPS.items():
@@ -242,11 +242,12 @@ class SimulatedHand(_Simulated):
 
 
 _TIPS = {"th": 0.027, "ff": 0.026, "mf": 0.026, "rf": 0.026, "lf": 0.026}
-"""Fingers of the Shadow hand from thumb to little finger, and how far the tip lies from the last joint."""
+"""Fingers of the Shadow hand from thumb to little finger, and distance of the tip from the last joint in metres, by the
+model's geometry."""
 
 
 _COUPLING = 0.00805 / 0.00705
-"""How much the last joint of a finger bends for each radian of the one before: radii of their tendon's pulleys."""
+"""Flexion of a finger's last joint per radian of the one before: ratio of the radii of their tendon's pulleys."""
 
 
 def _joint(

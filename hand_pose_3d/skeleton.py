@@ -1,4 +1,4 @@
-"""The 21 keypoints of a hand: names, bones, sides and the orders that others use.
+"""The 21 keypoints of a hand: names, bones, sides, and conversions from other keypoint orders.
 
 The order inside this package and in its messages is 0 wrist, then thumb, index, middle, ring and
 little finger, each from base to tip (the order of MediaPipe, FreiHAND and OpenPose).

@@ -1,7 +1,7 @@
-"""One Euro filters for everything that a hand is made of, honest to the stamps.
+"""One Euro filters for all parts of a hand pose, using the stamps of frames.
 
 Casiez, Roussel and Vogel, CHI 2012: a low-pass filter whose cut-off rises with speed, so that a still hand is steady
-and a moving one is not late.
+and a moving one lags little.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class SmoothingConfig:
     """Parameters of the filters. A hand's size is the larger edge of its box; a cutoff's lag is 1 / (2 pi cutoff)."""
 
     enabled: bool = setting(True, "Smooth followed hands with a One Euro filter.")
-    min_cutoff_hz: float = _cutoff(1.0, "Cutoff for a still hand: lower is steadier and later.")
-    beta_px: float = _beta(4.0, "Cutoff gained per hand size a second of motion in the image: higher is less late.")
+    min_cutoff_hz: float = _cutoff(1.0, "Cutoff for a still hand: lower is steadier and lags more.")
+    beta_px: float = _beta(4.0, "Cutoff gained per hand size a second of motion in the image: higher lags less.")
     beta_pose: float = _beta(1.0, "The same for the fingers, per reference bone a second.")
     beta_viewpoint: float = _beta(2.0, "The same for the viewpoint, per radian a second.")
     beta_position: float = _beta(
@@ -57,7 +57,7 @@ def _alpha(cutoff_hz: np.ndarray | float, dt_s: float) -> np.ndarray | float:
 
 
 class _Filter:
-    """What both filters hold."""
+    """State that both filters share."""
 
     def __init__(
         self, min_cutoff_hz: float, beta: float, speed_cutoff_hz: float = 1.5, max_gap_s: float = math.inf
@@ -82,7 +82,7 @@ class OneEuro(_Filter):
         """Filtered value at its stamp; unit: size by which speeds are measured (pixels of a hand, say).
 
         A repeated stamp returns what was returned for it. A stamp that goes back, a gap longer than max_gap_s or
-        another shape restarts the filter; a value that is not finite resets it and is handed through.
+        another shape restarts the filter; a value that is not finite resets it and is returned unchanged.
         """
         value = np.asarray(value, dtype=float)
         dt = stamp_s - self._stamp_s
@@ -116,7 +116,7 @@ class OneEuroRotation(_Filter):
             self._value, self._raw, self._stamp_s = rotation.copy(), rotation.copy(), stamp_s
             self._speed = np.zeros(3)
         elif dt > 0:
-            # Velocities in the fixed frame, so that their mean over time means something.
+            # Velocities in the fixed frame, so that they can be averaged over time.
             step = cv2.Rodrigues(rotation @ self._raw.T)[0][:, 0] / dt
             self._speed += _alpha(self.speed_cutoff_hz, dt) * (step - self._speed)
             cutoff = self.min_cutoff_hz + self.beta * float(np.linalg.norm(self._speed))
@@ -135,7 +135,7 @@ class HandSmoother:
         self._pixels = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
         self._canonical = OneEuro(c.min_cutoff_hz, c.beta_pose, *common)
         self._viewpoint = OneEuroRotation(c.min_cutoff_hz, c.beta_viewpoint, *common)
-        # Distance is known far worse than direction and would drown it in one filter.
+        # Distance is far less certain than direction, so that one filter would not suit both.
         self._direction = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
         self._distance = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
         self._scale = OneEuro(c.min_cutoff_hz, 0.0, *common)
@@ -152,7 +152,7 @@ class HandSmoother:
             one.reset()
 
     def __call__(self, hand: HandPose, stamp_s: float) -> HandPose:
-        """The hand as it is taken to be at stamp_s; canonical, viewpoint and relative pose still agree."""
+        """The smoothed hand at stamp_s; canonical pose, viewpoint and relative pose stay consistent."""
         if not self.config.enabled:
             return hand
         size = max(hand.roi_px[2], hand.roi_px[3], 1.0)
@@ -160,7 +160,7 @@ class HandSmoother:
         canonical = self._canonical(hand.keypoints_canonical, stamp_s)
         rotation = self._viewpoint(hand.rotation_camera_canonical, stamp_s)
         try:
-            # A mean of canonical hands is canonical but for rounding; the length of its reference bone is not one.
+            # A mean of canonical poses is canonical up to rounding, but its reference bone is not of length one.
             relative, _ = normalise(from_canonical(canonical, rotation))
             canonical, rotation = to_canonical(relative)
         except DegenerateHandError:
@@ -179,7 +179,7 @@ class HandSmoother:
             self._reset_position()
             return smooth
         if hand.scale_source != self._source:
-            # Depth that comes or goes moves the hand for a reason that is not motion.
+            # A change of the scale source shifts the hand without motion.
             self._reset_position()
             self._source = hand.scale_source
         scale = float(self._scale(np.array([hand.scale_m]), stamp_s)[0])

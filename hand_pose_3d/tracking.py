@@ -14,7 +14,7 @@ from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
 _FRAME_S = 1 / 30
-"""Time between frames that carry no stamp."""
+"""Time between frames without a stamp: 30 frames a second are assumed."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TrackerConfig:
     confirm_score: float = 0.95
     """Another new hand is reported if it scores this in the next frame, and else forgotten."""
     keep_score: float = 0.1
-    """A tracked hand below this score counts as not seen."""
+    """A tracked hand below this score counts as hidden."""
     report_score: float = 0.3
     """A tracked hand below this score is followed, but not reported."""
     detect_every_s: float = 0.2
@@ -42,11 +42,11 @@ class TrackerConfig:
     gate: float = 0.8
     """Mean distance of keypoints, in hand sizes, beyond which a hand is not the one that was followed."""
     side_penalty: float = 0.35
-    """Added to that distance for a hand of the other side that is sure of it."""
+    """Added to that distance for a hand that is clearly of the other side."""
     duplicate: float = 0.5
-    """Two hands of at least this similarity (0 to 1, as object keypoint similarity) are one hand seen twice."""
+    """Two hands of at least this similarity (0 to 1, as object keypoint similarity) are duplicates."""
     side_flip: float = 6.0
-    """Sum of log odds against its side at which a hand changes it; as much is kept in favour. Five sure frames."""
+    """Sum of log odds against its side at which a hand changes it, and largest sum in favour: five clear frames."""
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
 
     def __post_init__(self) -> None:
@@ -61,9 +61,9 @@ class TrackerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Where a followed hand is expected. keypoints_px: (21, 2) image pixels; side: a hint for the networks.
+    """Expected place of a followed hand. keypoints_px: (21, 2) image pixels; side: a hint for the networks.
 
-    least_score: of a reading that is this hand.
+    least_score: that a reading needs to continue this hand.
     """
 
     keypoints_px: np.ndarray
@@ -86,17 +86,17 @@ class _Track:
     evidence: float = 0.0
 
     def at(self, stamp_s: float) -> np.ndarray:
-        """Keypoints moved on with the hand's velocity, by half a hand at most."""
+        """Keypoints extrapolated by the hand's velocity, by half a hand at most."""
         move = self.velocity * max(stamp_s - self.stamp_s, 0.0)
         reach = 0.5 * _size(self.keypoints_px)
         return self.keypoints_px + move * min(1.0, reach / max(float(np.hypot(*move)), 1e-9))
 
 
 class HandTracker:
-    """Follows hands from frame to frame; knows nothing of images or networks.
+    """Follows hands from frame to frame, independent of images and networks.
 
-    One frame: ask :meth:`predict` for windows and :meth:`needs_detection` for whether the whole image has to be
-    searched too, then hand all that was found to :meth:`update`.
+    In each frame, :meth:`predict` gives windows and :meth:`needs_detection` tells whether to search the whole image,
+    too; pass all hands that were found to :meth:`update`.
     """
 
     def __init__(self, config: TrackerConfig | None = None) -> None:
@@ -114,7 +114,7 @@ class HandTracker:
         self._lost = False
 
     def configure(self, config: TrackerConfig) -> None:
-        """Go on by another configuration; hands stay followed, as far as max_hands allows."""
+        """Change the configuration; hands stay followed, as far as max_hands allows."""
         if config.smoothing != self.config.smoothing:
             for track in self._tracks:
                 track.smoother = HandSmoother(config.smoothing)
@@ -129,9 +129,9 @@ class HandTracker:
         return [Window(t.at(stamp_s), t.side, t.track_id, keep if t.confirmed else confirm) for t in alive]
 
     def needs_detection(self, stamp_s: float | None = None) -> bool:
-        """Whether to search the whole image: at the start, after a loss, now and then while one is missing.
+        """Whether to search the whole image: at the start, after a loss, and regularly while hands are missing.
 
-        The search is taken to be made when the answer is yes.
+        If it returns True, the caller has to search.
         """
         stamp_s = self._resolve(stamp_s)
         following = sum(t.visible and t.confirmed and self._alive(t, stamp_s) for t in self._tracks)
@@ -178,18 +178,18 @@ class HandTracker:
             if i not in matches and hand.score >= self.config.start_score and len(followed) < self.config.max_hands:
                 track = self._start(hand, stamp_s)
                 followed.append((track, self._follow(track, hand, stamp_s)))
-        # What was a hand only once may have been a face: it leaves no trace.
+        # Unconfirmed hands may be false detections, such as faces, and are not kept.
         self._tracks = [t for t in self._tracks if t.confirmed or t.started_s == stamp_s]
         least = min(self.config.report_score, self.config.start_score)
         out = [hand for track, hand in followed if track.confirmed and hand.score >= least]
-        # Hidden hands give way to new ones, so that the number of windows stays bounded.
+        # Hidden hands are dropped for new ones, which bounds the number of windows.
         hidden = [t for t in self._tracks if not t.visible]
         for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
             self._tracks.remove(track)
         return sorted(out, key=lambda hand: -hand.score)
 
     def starts_anew(self, stamp_s: float, image_size: tuple[int, int] | None = None) -> bool:
-        """Whether a frame follows on none: time went back, too long has passed, or images have another size."""
+        """Whether a frame starts a new video: time went back, the gap is too long, or images have another size."""
         return self._discontinuous(self._resolve(stamp_s), image_size)
 
     def _resolve(self, stamp_s: float | None) -> float:
@@ -207,15 +207,15 @@ class HandTracker:
     def _alive(self, track: _Track, stamp_s: float) -> bool:
         if self._discontinuous(stamp_s, None):
             return False
-        # A hand that was seen in the last frame has not been missed yet, however slow the frames come.
+        # A hand that was seen in the last frame is not missing, however low the frame rate.
         return track.visible or stamp_s - track.stamp_s <= self.config.hidden_s
 
     def _distinct(self, hands: list[HandPose]) -> list[HandPose]:
-        """Without hands that were seen twice, best score first."""
+        """Hands without duplicates, best score first."""
         return distinct(sorted(hands, key=lambda h: -h.score), self.config.duplicate)
 
     def _match(self, hands: list[HandPose], stamp_s: float) -> dict[int, _Track]:
-        """Followed hand of each seen one, by the least total distance."""
+        """The followed hand of each seen one, by the least total distance (index of the hand -> track)."""
         from scipy.optimize import linear_sum_assignment
 
         if not hands or not self._tracks:
@@ -258,18 +258,18 @@ class HandTracker:
         )
 
     def _vote(self, track: _Track, hand: HandPose) -> None:
-        """Sum up evidence for the track's side; its own side keeps the benefit of the doubt."""
+        """Sum up evidence for the track's side; it changes only on clear evidence."""
         if track.side == Side.UNKNOWN:
             track.side, track.evidence = hand.side, 0.0
         track.evidence += _log_odds(hand, track.side)
         track.evidence = min(track.evidence, self.config.side_flip)
         if track.evidence < -self.config.side_flip:
             track.side, track.evidence = track.side.other, -track.evidence
-            # The pose of the other side is another pose: nothing to blend with.
+            # The pose of the other side is mirrored, so that the filters must not blend the two.
             track.smoother.reset()
 
 
-_SURE = math.log(0.95 / 0.05)  # log odds
+_SURE = math.log(0.95 / 0.05)  # log odds of a clear side
 
 
 def _log_odds(hand: HandPose, side: Side) -> float:
@@ -291,9 +291,9 @@ def _is_sound(hand: HandPose) -> bool:
 
 
 def distinct(hands: Sequence[HandPose], duplicate: float = 0.5) -> list[HandPose]:
-    """Hands without those that were seen twice: earlier ones stand.
+    """Hands without duplicates, of which the first is kept.
 
-    A hand is dropped if it is as similar as `duplicate` to one that stands, or if it is a piece of it: less than half
+    A hand is dropped if its similarity to a kept one is at least `duplicate`, or if it is a part of one: less than half
     as large and mostly inside its box.
     """
     kept: list[HandPose] = []

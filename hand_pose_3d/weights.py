@@ -1,8 +1,8 @@
-"""Weights files: safetensors with a checksum, loaded strictly, and the table of those that are shipped.
+"""Weights files: safetensors with a checksum, loaded strictly, and the table of shipped ones.
 
 A file's metadata name the network's class, the family it belongs to, its version and licence, the
 conventions of its output (:class:`Conventions`) and a SHA-256 over its tensors, so that a damaged file
-is found without a second file beside it. Nothing is ever unpickled here.
+is detected without a second file. Nothing is ever unpickled here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REGISTRY = FOLDER / "registry.json"
 REQUIRED_METADATA = ("family", "version", "licence")
 DIGEST = "sha256"
 _OURS = rb'.{8}\{"__metadata__":\{.{,20000}?"network":'
-"""What files of :func:`save_weights` begin with."""
+"""Start of files that :func:`save_weights` writes."""
 
 _LARGEST_HALF = 65504.0  # of float16
 
@@ -58,7 +58,7 @@ class Conventions:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Conventions:
-        """Read from a weights file's metadata; what is not stated is the package's own."""
+        """Read from a weights file's metadata; missing entries are the package's own."""
         return cls(metadata.get("keypoint0", "wrist"), metadata.get("reference_bone", "index"))
 
     @property

@@ -1,4 +1,4 @@
-"""Windows: which square of an image a network looks at, and which way up.
+"""Windows: the rotated squares of an image that networks read.
 
 Angles are clockwise in the image and 0 where fingers point up; pixels have their centres at whole numbers.
 """
@@ -14,10 +14,10 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import FINGER_BASES, MIDDLE_MCP, WRIST
 
 _SHORTEST_AXIS = 0.15
-"""Share of the keypoints' extent below which a line across the palm is too short to give a direction."""
+"""Share of the keypoints' extent below which a line across the palm is too short for a direction; set by hand."""
 _FIT_ANGLE, _FIT_SIDE, _FIT_SHIFT = 0.4, 1.33, 0.12
-"""How far a window may be from the ideal one and be read as well: radians, ratio of the edges, distance of the centres
-over the edge. Training varies windows by about as much."""
+"""Largest deviation of a window from the ideal one: radians, ratio of the edges, distance of the centres over the edge.
+Training varies windows by about as much."""
 
 
 def hand_angle(keypoints_px: np.ndarray) -> np.ndarray:
@@ -80,7 +80,7 @@ def crop_authors(center: np.ndarray, visible_px: np.ndarray, size: int) -> Crop:
 
 
 def fits(crop: Crop, better: Crop) -> bool:
-    """Whether a window is so near to a better one that both are read about equally well."""
+    """Whether a window is close enough to a better one to be read about as well."""
     turned = abs(math.remainder(better.angle - crop.angle, 2 * math.pi))
     resized = abs(math.log(better.side / crop.side))
     return (

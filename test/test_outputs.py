@@ -44,7 +44,7 @@ def test_a_target_is_new_empty_or_an_earlier_result(tmp_path):
     with pytest.raises(InvalidInputError, match="input"):
         check_target(tmp_path / "same.json", ours, [path])
     path.write_text('[{"dataset": "mine"}]')
-    with pytest.raises(InvalidInputError, match="no earlier result"):
+    with pytest.raises(InvalidInputError, match="not an earlier result"):
         check_target(path, ours)
     with pytest.raises(InvalidInputError, match="folder"):
         check_target(tmp_path, ours)

@@ -188,5 +188,5 @@ def test_an_earlier_result_is_known_in_whatever_order_its_metadata_stand(tmp_pat
         for _ in range(2):
             weights.save_weights(tmp_path / f"{number}.safetensors", nn.Linear(2, 2), metadata)
     (tmp_path / "other.safetensors").write_bytes(b'12345678{"tensor":{}}')
-    with pytest.raises(WeightsError, match="no earlier result"):
+    with pytest.raises(WeightsError, match="not an earlier result"):
         weights.save_weights(tmp_path / "other.safetensors", nn.Linear(2, 2), metadata)

@@ -23,7 +23,11 @@ MODES = ("detect", "track")
 
 @click.command("benchmark")
 @click.option(
-    "--model", "families", multiple=True, type=click.Choice(CONTENDERS), help="Repeatable; default: all that are there."
+    "--model",
+    "families",
+    multiple=True,
+    type=click.Choice(CONTENDERS),
+    help="Repeatable; default: all that are installed.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
@@ -41,7 +45,7 @@ MODES = ("detect", "track")
     type=click.Choice(["auto", "fast", "thorough"]),
     default="auto",
     show_default=True,
-    help="How new hands are looked for; auto: thorough in detect, fast in track.",
+    help="How new hands are searched for; auto: thorough in detect, fast in track.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
 @click.option("--max-hands", type=click.IntRange(1, 16), default=1, show_default=True)
@@ -76,7 +80,7 @@ def command(
 ) -> None:
     """Time every stage on the built-in clip and on noise, searching every image (detect) and following (track).
 
-    All contenders run in this process on the same frames, pass by pass in turning order.
+    All contenders run in this process on the same frames, pass by pass in alternating order.
     """
     from hand_pose_3d.outputs import PLOT, check_target, replacing
 
@@ -105,7 +109,7 @@ def command(
         note(f"the machine is busy (load {machine['load_1min']} on {machine['cores']} cores): times are too long")
     clip = read_clip(frames)
     if clip is None:
-        note("the built-in clip is not installed: noise stands in for it, in which no hand is")
+        note("the built-in clip is not installed: noise without hands is used instead")
         clip = noise(frames)
     plan = Plan(rounds, warm_up, limit)
     if {"stages", "cost"} & set(parts):
@@ -135,9 +139,9 @@ def command(
 def available(
     families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], note: Any
 ) -> list[tuple[str, dict[str, Any]]]:
-    """(family, settings) of all that can be measured here; `note` is told what cannot, and why.
+    """(family, settings) of all that can be measured here; `note` is called with what cannot, and why.
 
-    What was requested by name and is not there is an error, apart from the peer.
+    A family that was requested by name and cannot be loaded is an error, except for the peer.
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.evaluation.benchmark.process import make_estimator
@@ -184,7 +188,7 @@ def measure_stages(
     inputs = [clip] if clip.name == "noise" else [clip, noise(frames)]
     rows = []
     if clip.decode_ms:
-        # The same for all of them, who are given decoded frames.
+        # The same for all contenders, which get decoded frames.
         decode = {"stage": "decode", **summary(clip.decode_ms), "input": clip.name}
         rows += [{**asdict(each.setting), **decode} for each in contenders]
     with tqdm(total=len(inputs) * len(contenders) * plan.rounds, unit="pass", disable=None) as bar:
@@ -229,7 +233,7 @@ def measure_starts(families: tuple[str, ...], settings: dict[str, Any], note: An
             note(str(error))
     for row in rows:
         memory = "unknown" if row["rss_mb"] is None else f"{row['rss_mb']:.0f} MB, {row['peak_mb']:.0f} MB at its peak"
-        click.echo(f"{row['family']}: first answer {row['start_s']:.2f} s after the start; resident memory {memory}")
+        click.echo(f"{row['family']}: first result {row['start_s']:.2f} s after the start; resident memory {memory}")
     seconds = measure_help()
     click.echo(f"hand_pose_3d --help: {seconds:.2f} s")
     return {"help_s": seconds, "processes": rows}
@@ -248,7 +252,7 @@ def measure_ros(families: list[str], settings: dict[str, Any], seconds: float, n
             command += ["--weights", str(settings["weights"])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            note(f"ROS 2 latency of {family} could not be measured; what was said stands above")
+            note(f"ROS 2 latency of {family} could not be measured; its output is above")
         else:
             rows += json.loads(done.stdout)
     marks = ("p50_ms", "p95_ms", "p99_ms")

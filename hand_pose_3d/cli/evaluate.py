@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.evaluation.matching import Match
 
 _OURS = rb'\{"dataset": "[a-z]+", "root": '
-"""What results begin with."""
+"""Start of the JSON that this command writes."""
 
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes", "sequence")
 
@@ -57,7 +57,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.option(
     "--peer",
     type=click.Choice(["mediapipe"]),
-    help="Measure this peer, at its own settings but for --max-hands, in our place; boxes, sequence: beside us.",
+    help="Measure this peer, with its own settings but --max-hands, instead of us; boxes, sequence: beside us.",
 )
 @estimator_options
 def command(
@@ -101,7 +101,7 @@ def command(
     from hand_pose_3d.outputs import PLOT, check_target
 
     if plot:
-        import matplotlib  # noqa: F401 - missing, it is named before the long work
+        import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
         check_target(plot, PLOT)
     if json_path:
@@ -195,7 +195,7 @@ def _boxes(
     threshold = options["score_threshold"]
     # The estimator keeps low scores for the curve; the metrics are those at the threshold.
     estimator = _estimator(None, {**options, "score_threshold": min(threshold, boxes.CURVE_SCORE)})
-    other = _estimator(peer, options) if peer else None  # missing, it is named before the long work
+    other = _estimator(peer, options) if peer else None  # if missing, say so before the long work
     name = f"this work, {estimator.model}"
     found = boxes.run(estimator, images)
     measured = {name: boxes.detection_metrics(images, found, threshold)}
@@ -273,7 +273,7 @@ def _sequences(
     # Smoothing comes after tracking and is done where both are measured, without and with it.
     tracker = TrackerConfig(smoothing=SmoothingConfig(enabled=False))
     estimator = _estimator(None, {**options, "tracker": tracker}, tracking=True)
-    other = _estimator(peer, options, tracking=True) if peer else None  # missing, it is named before the long work
+    other = _estimator(peer, options, tracking=True) if peer else None  # if missing, say so before the long work
     names = [f"this work, {estimator.model}", *([str(other.model)] if other else [])]
     measured = {
         name: sequences.metrics(videos, sequences.run(each, videos, name))

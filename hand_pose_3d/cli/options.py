@@ -35,7 +35,7 @@ _OPTIONS = (
         type=click.Choice(["auto", "fast", "thorough"]),
         default="auto",
         show_default=True,
-        help="fast: one pass an image, coarse and closer in turns; thorough: all scales; auto: fast in videos.",
+        help="fast: one pass an image, coarse and closer in alternation; thorough: all scales; auto: fast in videos.",
     ),
     click.option(
         "--scale-source",

@@ -25,7 +25,7 @@ OVERLAY_MIN_PX = 512
 """Overlays of smaller images are enlarged, so that the skeleton can be seen."""
 
 _OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", "(width|frame|error)": )'
-"""What a list of results begins with."""
+"""Start of the JSON that this command writes."""
 
 
 @click.command("predict")
@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Poses of the hands in images and videos: files, folders or patterns.
 
-    Images stand alone; in a video hands are followed from frame to frame. Exit status 1 when an input could not be
-    read, with a line about it; the others are answered.
+    Images are independent of each other; in a video hands are followed from frame to frame. An input that cannot be
+    read gives a line on standard error and exit status 1; the others are processed.
     """
     from tqdm import tqdm
 
@@ -75,7 +75,7 @@ def command(
 
 
 class _Results:
-    """Entries on their way to the terminal or to a file, as they come."""
+    """Writes entries to the terminal or to a file as they come."""
 
     def __init__(self, json_path: str | None, inputs: list[Path]) -> None:
         from hand_pose_3d.outputs import JsonList, check_target
@@ -132,7 +132,7 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 class _Predictor:
-    """Answers files one after another; builds an estimator for images and one for videos when first needed."""
+    """Processes files one after another; builds an estimator for images and one for videos when first needed."""
 
     def __init__(self, options: dict[str, Any], camera: Camera | None, overlay: Path | None) -> None:
         self.options, self.camera, self.overlay = options, camera, overlay
@@ -178,7 +178,7 @@ class _Predictor:
                 yield {**entry, "frame": video.index, "time_s": video.time_s}
                 if writer is not None:
                     writer.add(draw_hands(image, hands), video.time_s)
-            if video.index + 1 < 0.95 * video.count - 1:  # containers without exact counts estimate them
+            if video.index + 1 < 0.95 * video.count - 1:  # containers may only estimate the number of frames
                 found = f"{video.index + 1} of the {video.count} frames that it announces"
                 click.echo(f"Error: {one_line(path)} ends after {found}: it may be cut off", err=True)
         except HandPoseError:
@@ -193,7 +193,7 @@ class _Predictor:
                 self._say(writer.close(), name)
 
     def _say(self, written: Path | None, name: str) -> None:
-        """Say it where an overlay does not have the name that its input suggests."""
+        """Print the path of an overlay that is not named after its input."""
         if written is not None and written.stem != _flat(name):
             click.echo(f"{one_line(name)}: the overlay is {one_line(written)}, beside what was there", err=True)
 
@@ -219,7 +219,7 @@ class _Predictor:
 
 
 def _flat(name: str) -> str:
-    """A file name for an entry: its path with the folders written into it, without the suffix."""
+    """A file name for an entry: its path without the suffix, with folder separators replaced."""
     flat = "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
     return os.fsdecode(os.fsencode(flat)[-200:])  # names have at most 255 bytes
 

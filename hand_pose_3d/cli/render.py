@@ -60,7 +60,7 @@ def command(
     seconds: float | None,
     preview: bool,
 ) -> None:
-    """Render a labelled data set in RHD's layout, or labelled videos; run it again to go on where it stopped."""
+    """Render a labelled data set in RHD's layout, or labelled videos; an interrupted run resumes."""
     from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
     from hand_pose_3d.rendering.statistics import flexion_table

@@ -43,7 +43,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--posenet",
     type=_FILE,
-    help="Weights of the family's PoseNet, whose predictions on the renders lifting learns from.",
+    help="Weights of the family's PoseNet; lifting is trained on its predictions on the renders.",
 )
 @click.option(
     "--from-weights", "start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from."
@@ -53,26 +53,26 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--photographs",
     multiple=True,
     type=_FOLDER,
-    help="Pack of labelled photographs (training.photographs) to learn from too; may be repeated.",
+    help="Pack of labelled photographs (training.photographs) to train on too; may be repeated.",
 )
 @click.option(
     "--photograph-share",
     type=click.FloatRange(0, 1),
     default=0.4,
     show_default=True,
-    help="Share of photographs among the hands that are drawn.",
+    help="Share of photographs among the sampled hands.",
 )
 @click.option(
     "--frozen-blocks",
     type=click.IntRange(0, 15),
     default=11,
     show_default=True,
-    help="First blocks of PoseNet's trunk that stay as they start.",
+    help="Number of first blocks of PoseNet's trunk that are frozen.",
 )
 @click.option(
     "--trunk-rate",
     type=click.FloatRange(0),
-    help="Learning rate of a lite trunk over that of the rest; 0 keeps it as it starts.",
+    help="Learning rate of a lite trunk over that of the rest; 0 freezes it.",
 )
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -99,8 +99,8 @@ def command(
 ) -> None:
     """Train a STAGE on renders: handsegnet, posenet or lifting.
 
-    Ends when the schedule does, or on Ctrl-C with a checkpoint to go on from. `torchrun -m hand_pose_3d.cli train ...`
-    starts it on several processes. Defaults are those that suit the stage: for the paper's family, the paper's.
+    Ends with the schedule, or on Ctrl-C with a checkpoint to resume from. `torchrun -m hand_pose_3d.cli train ...`
+    starts it on several processes. Defaults depend on the stage; for the paper's family they are the paper's.
     """
     import cv2
     import torch
@@ -125,7 +125,7 @@ def command(
         if target.exists() and any(given is not None and target.samefile(given) for given in (start, mean_with)):
             raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # of the whole thread, so it is taken back
+    torch.set_flush_denormal(True)  # holds for the whole thread, so it is undone below
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))
     cv2.setNumThreads(1)
 
@@ -139,7 +139,7 @@ def command(
             built = build_paper_stage(stage, roots, approach=name, posenet=options["posenet"])
         if start is not None:
             start_from(built.network, start)
-        if name == "nearest-neighbour":  # a library, which holds all that it will know
+        if name == "nearest-neighbour":  # nothing to train
             return built.evaluate(built.network)
         chosen: dict[str, Any] = {
             k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None

@@ -1,1 +1,1 @@
-"""Errors, the paper's protocols, and reports of them."""
+"""Metrics, the paper's protocols, and reports."""

@@ -22,13 +22,14 @@ from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import Side
 
 MATCH_IOU = 0.4
-"""Least IoU with a labelled hand. Boxes of keypoints are tighter than those of skin, so 0.5 would be strict."""
+"""Least IoU with a labelled hand. Below the usual 0.5, as boxes of keypoints are tighter than labels around the skin.
+"""
 
 LOOSE_IOU = 0.1
-"""False predictions from this IoU on lie on a hand, but cover it badly."""
+"""False predictions with at least this IoU count as loose: on a hand, but covering it badly. Set by hand."""
 
 IGNORE_IOU, IGNORE_SHARE = 0.2, 0.5
-"""A prediction with this IoU with an ignored hand, or with this share of its box inside, is excused."""
+"""A prediction with this IoU with an ignored hand, or with this share of its box inside it, is excused. Set by hand."""
 
 CURVE_SCORE = 0.05
 """Score threshold of the estimator for the whole precision-recall curve."""
@@ -40,7 +41,7 @@ FREE = "free and bare"
 
 
 class Outcome(Enum):
-    """What became of a prediction: found a labelled hand, excused on an ignored one, or one of three kinds of false."""
+    """Outcome of a prediction: found a labelled hand, excused on an ignored one, or one of three kinds of false."""
 
     HIT = "hit"
     EXCUSED = "excused"
@@ -75,7 +76,7 @@ def run(estimator: ImageEstimator, images: Iterable[BoxImage], description: str 
 def match(image: BoxImage, hands: Sequence[HandPose]) -> list[Prediction]:
     """Outcomes of predictions by falling score; equal scores by falling IoU, so that their order has no influence.
 
-    The outcomes of predictions with a score of at least a threshold are the same without the others.
+    Outcomes of predictions above a score threshold do not depend on those below it.
     """
     boxes = [box_of(hand.keypoints_px) for hand in hands]
     shape = (len(boxes), len(image.hands))
@@ -138,7 +139,7 @@ def detection_metrics(
     Args:
         images, detections: the labels, and the matched predictions of each image.
         threshold: predictions that score less count for the curve and the average precision only. None: all count, and
-            there is no curve, for a detector whose score does not say how sure it is of a hand.
+            there is no curve, for a detector whose score is not one of detection.
 
     Returns:
         recall, recall_by_size, recall_by_kind, precision, side, and false_hands: of images with and without labelled

@@ -1,4 +1,4 @@
-"""A picture of what a detector misses and of what it takes for hands, in crops around both."""
+"""A picture of missed hands and of false detections, in crops around both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hand_pose_3d.outputs import encode_image, write_beside
 
 TILE_PX, COLUMNS = 168, 10
 MAX_TILES = 150
-"""Crops a section; the title says of how many."""
+"""Crops per section; its title gives the total."""
 
 _MARGIN, _MIN_SIDE_PX = 2.2, 32.0
 _TEXT_PX, _TITLE_PX, _GAP_PX = 34, 40, 6
@@ -99,7 +99,7 @@ def _section(
             tile = _tile(pixels, case.box_px, images[index], detections[index])
             canvas[top : top + TILE_PX, left : left + TILE_PX] = tile
             for number, line in enumerate(case.lines):
-                text = canvas[:, left : left + TILE_PX]  # long lines end at the tile's edge
+                text = canvas[:, left : left + TILE_PX]  # long lines are clipped at the tile's edge
                 _write(text, line, (1, top + TILE_PX + 13 + 15 * number), 0.38)
     return canvas
 

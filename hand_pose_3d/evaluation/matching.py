@@ -1,4 +1,4 @@
-"""Running an estimator over samples, and pairing what it finds with what is labelled."""
+"""Running an estimator over samples, and matching its hands with the labelled ones."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Keypoint0 = Literal["label", "palm", "mistake"]
-"""What keypoint 0 is compared as. 'label': as the data set labels it (our wrist is moved to the palm's centre where
-that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm against
-labelled wrist, as in the paper's Table 1 by mistake."""
+"""Meaning of keypoint 0 in a comparison. 'label': as the data set labels it (our wrist is moved to the palm's centre
+where that is labelled). 'palm': the palm's centre on both sides, as the authors evaluate. 'mistake': predicted palm
+against labelled wrist, the mistake in the paper's Table 1."""
 
 POSE_SCORE = 0.1
 """Least score of hands that are compared with labelled poses, unless the user names another."""
@@ -60,7 +60,7 @@ def evenly_spread(items: list[T], most: int | None) -> list[T]:
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     """The predicted hand whose box overlaps most with the labelled one; without any overlap, the best scored.
 
-    A hand elsewhere counts as the prediction, with its large error: only an empty list is a miss.
+    A hand elsewhere still counts as the prediction, with its large error; only an empty list is a miss.
     """
     if not hands:
         return Match(sample, None)
@@ -74,7 +74,7 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
 
 
 def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int = 0) -> list[Match]:
-    """Give every image, whole, to the estimator and match its predictions; shows progress.
+    """Run the estimator on every whole image and match its predictions; shows progress.
 
     upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
     """
@@ -122,11 +122,11 @@ def true_crop(sample: Sample, image_shape: tuple[int, ...], size: int = 256) -> 
 
 
 CropRule = Callable[[Sample, tuple[int, ...]], Crop]
-"""The window of a sample in an image of a shape, from the labels."""
+"""From a labelled sample and the shape of its image to the crop of its hand."""
 
 
 def own_crop(family: Family) -> CropRule:
-    """The rule by which a family of networks cuts a hand out whose pose it knows, here from the labels."""
+    """The crop rule of a family of networks for a hand of known pose, applied to the labels."""
 
     def rule(sample: Sample, image_shape: tuple[int, ...]) -> Crop:
         if not family.upright:
@@ -143,7 +143,7 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
     found = []
     for sample in tqdm(samples, desc="true crops", unit="image", delay=2, disable=None, leave=False):
         image = sample.image()
-        # The authors' window, too, is read at the resolution that the network was made for.
+        # The authors' window is read at the network's resolution, too.
         crop = replace(rule(sample, image.shape), size=family.crop_size)
         (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
         found.append(crop.to_image(from_unit(reading.uv, crop.size)))

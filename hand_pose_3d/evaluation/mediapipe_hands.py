@@ -1,4 +1,4 @@
-"""MediaPipe Hands (Apache-2.0, `mediapipe==0.10.21`) in the place of our estimator, to measure it by our protocols."""
+"""MediaPipe Hands (Apache-2.0, `mediapipe==0.10.21`) with our estimator's interface, to measure it by our protocols."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from hand_pose_3d.skeleton import Side
 
 
 class MediaPipeHands:
-    """The peer with the call of :class:`hand_pose_3d.HandPoseEstimator`.
+    """MediaPipe Hands, called like :class:`hand_pose_3d.HandPoseEstimator`.
 
     tracking: follow hands from call to call, otherwise search every image. Its world landmarks become
-    keypoints_relative. It takes images for mirrored and has no keypoint scores: sides are swapped, scores are 1.
+    keypoints_relative. It assumes mirrored images and has no keypoint scores: sides are swapped here, and keypoint
+    scores are 1.
     """
 
     model, device, precision, backend = "MediaPipe Hands", "cpu", "float32", "tflite"
@@ -24,7 +25,7 @@ class MediaPipeHands:
         self._hands = Hands(static_image_mode=not tracking, max_num_hands=max_hands)
 
     def reset(self) -> None:
-        """Forget every hand that was followed."""
+        """Forget all followed hands."""
         self._hands.reset()
 
     def __call__(

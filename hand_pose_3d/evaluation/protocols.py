@@ -1,7 +1,7 @@
 """Metrics of matches: the paper's 2D and 3D protocols, and today's alignments.
 
-A missed hand counts with infinite error in medians, PCK and AUC; means are over the hands that were found, which the
-detection rate beside them tells.
+A missed hand counts with infinite error in medians, PCK and AUC; means are over found hands, whose
+share is the detection rate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ MAX_PX, MAX_MM = 30.0, 50.0
 FOUND_IOU = 0.5  # of the boxes of a hand and its prediction
 _FOLDED = "three or four folded"
 _SHOWN = 0.5
-"""Cosine between the view and the palm's normal from which on palm or back is shown: within 60 degrees."""
+"""Least cosine between the view and the palm's normal at which palm or back is shown: within 60 degrees, set by hand.
+"""
 
 
 def errors_px(
@@ -112,7 +113,7 @@ def errors_absolute_mm(matches: Sequence[Match], keypoint0: Keypoint0 = "label")
 def wrist_errors_m(matches: Sequence[Match], source: ScaleSource) -> np.ndarray:
     """(N, 3) of found hands: the wrist's true distance from the camera, its error and the stated deviation, metres.
 
-    Hands are placed anew: ASSUMED with the length that people have on average, CALIBRATED with the true size of this
+    Hands are placed again: ASSUMED with the length that people have on average, CALIBRATED with the true size of this
     palm, DEPTH beside RHD's depth image, where it shows the hand. Nothing is aligned.
     """
     rows = []
@@ -142,7 +143,7 @@ def per_image(errors: np.ndarray) -> np.ndarray:
 
 
 def detection(matches: Sequence[Match]) -> dict[str, float]:
-    """Shares of labelled hands that were answered, and found: box IoU over 0.5; and further hands an image."""
+    """Shares of labelled hands with a prediction, and found (box IoU over 0.5); further predictions an image."""
     return {
         "answered": float(np.mean([item.hand is not None for item in matches])),
         "found": float(np.mean([item.iou > FOUND_IOU for item in matches])),
@@ -171,7 +172,7 @@ def _share_on(pixels: np.ndarray, keypoints_px: np.ndarray) -> float:
 
 
 def side_correct(matches: Sequence[Match]) -> dict[str, float]:
-    """Shares of right sides, among answered hands and among all labelled ones; empty without labelled sides."""
+    """Shares of correct sides, among hands with a prediction and among all; empty without labelled sides."""
     labelled = [item for item in matches if item.sample.side != Side.UNKNOWN]
     answered = [item.hand.side == item.sample.side for item in labelled if item.hand is not None]
     if not answered:

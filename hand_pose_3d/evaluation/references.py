@@ -1,4 +1,4 @@
-"""Published results that ours are printed beside."""
+"""Published results, printed beside ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reference:
-    """One published row: who, and the metrics it gives (None where it gives none)."""
+    """One published row: source and metrics, None where it gives none."""
 
     name: str
     auc: float | None = None

@@ -1,7 +1,7 @@
 """Tracking on labelled videos: jitter, lag, identities, sides, false hands, and the time until a hand is followed.
 
 Predictions are matched with labelled hands in every frame as :mod:`hand_pose_3d.evaluation.boxes` does. An appearance
-is a time in which a labelled hand has to be found without a break. Sizes are the longer edge of a hand's box.
+is an uninterrupted time in which a labelled hand has to be found. Sizes are the longer edge of a hand's box.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother
 
 SMALL = 0.075
-"""Of the picture's longer side: hands below are small."""
+"""Share of the picture's longer side; hands below it are small."""
 _LEAST_S = 0.5
-"""Appearances, and times of rest and motion, that are shorter say nothing."""
+"""Shorter appearances, and shorter times of rest or motion, are not evaluated."""
 _STILL = 2e-3
-"""Share of its size that a keypoint of a still hand moves at most from frame to frame; labels are rounded."""
+"""Largest motion of a keypoint of a still hand from frame to frame, as a share of its size: labels are rounded."""
 _MOVING = 0.7
-"""Mean speed of a moving hand over half a second at least, in its sizes a second."""
-_LAGS_S = np.arange(-0.06, 0.2501, 0.002)
+"""Least mean speed of a moving hand over half a second, hand sizes a second; set by hand."""
+_LAGS_S = np.arange(-0.06, 0.2501, 0.002)  # delays that are tried
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long it lasts."""
+        """Duration."""
         return len(self.labels) / self.sequence.fps
 
     @property
@@ -71,11 +71,11 @@ class Run:
         return None if any(p is None for p in points) else np.array(points)
 
     def part(self, frames: slice) -> Run:
-        """Some of its frames."""
+        """The part from one frame to another."""
         return Run(self.sequence, self.first + frames.start, self.labels[frames], self.sightings[frames])
 
     def found(self) -> Iterator[Run]:
-        """Its longest parts in which one prediction follows the hand."""
+        """Longest parts in which one prediction follows the hand."""
         same = itertools.groupby(range(len(self.labels)), lambda i: _key(self.sightings[i]))
         for key, group in same:
             frames = list(group)
@@ -90,8 +90,8 @@ def _key(sighting: Sighting | None) -> tuple[int, Side] | None:
 def follow(estimator: VideoEstimator, sequence: Sequence) -> list[list[Sighting]]:
     """What is reported in each frame.
 
-    estimator: follows hands and does not smooth them, which is done here with the default settings, so that both are
-    known; a peer's hands, without track_id, are taken as they are.
+    estimator: tracks without smoothing, which is applied here with the default settings, so that both results are
+    known; hands of a peer, without track_id, are not smoothed.
     """
     estimator.reset()
     smoothers: dict[tuple[int, Side], HandSmoother] = defaultdict(HandSmoother)
@@ -142,7 +142,7 @@ def _while(run: Run, moving: bool) -> list[Run]:
     if points is None:
         return []
     step = np.linalg.norm(np.diff(points, axis=0), axis=-1) / run.size_px
-    if moving:  # over a while, so that a hand that turns back does not stop
+    if moving:  # averaged over time, so that a reversal of direction is not a stop
         window = np.ones(round(_LEAST_S * run.sequence.fps))
         speed = np.convolve(step.mean(axis=-1), window / len(window), "same") * run.sequence.fps
     chosen = speed > _MOVING if moving else step.max(axis=-1) < _STILL
@@ -153,14 +153,14 @@ def _while(run: Run, moving: bool) -> list[Run]:
 
 
 def _runs(chosen: Iterable[Any]) -> Iterator[list[int]]:
-    """Numbers that follow on one another and are chosen."""
+    """Ranges of consecutive chosen numbers."""
     for here, group in itertools.groupby(enumerate(chosen), lambda item: bool(item[1])):
         if here:
             yield [index for index, _ in group]
 
 
 def lag_of(truth: np.ndarray, truth_s: np.ndarray, values: np.ndarray, stamps_s: np.ndarray) -> float | None:
-    """Seconds by which values follow the truth: the delay with which they correlate best.
+    """Seconds by which values lag behind the truth: the delay with the highest correlation.
 
     truth: (T', D) at truth_s, values: (T, D) at stamps_s. None where the truth is not known for all delays.
     """
@@ -294,7 +294,7 @@ def _jitter_entry(part: Run) -> dict[str, Any]:
 
 
 def _noise(still: Items[Run]) -> dict[str, float] | None:
-    """Median over still hands of what changes from frame to frame, as estimated."""
+    """Median over still hands of the change from frame to frame, before smoothing."""
     if not still:
         return None
     one = [noise_of(_hands(cast("list[Sighting]", part.sightings), False)) for part in still]

@@ -1,7 +1,7 @@
 """Jitter of a still hand and lag of a moving one, without and with smoothing; a plot of both.
 
-A hand with known motion is seen with a network's noise from frame to frame, placed, and smoothed as the estimator
-does it. ``python -m hand_pose_3d.evaluation.smoothness --out smoothness.png`` prints the metrics and draws them.
+A hand with known motion gets a network's noise in each frame, is placed, and is smoothed as in the estimator. ``python
+-m hand_pose_3d.evaluation.smoothness --out smoothness.png`` prints the metrics and draws them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIRECTIONS_DEG = (48, 17, 3, -11, -25)
 
 @dataclass(frozen=True)
 class Noise:
-    """What a network changes from frame to frame on a still hand, standard deviations of each coordinate.
+    """Noise of a network's output on a still hand, standard deviation of each coordinate.
 
     pixels: share of the hand's size in the image; pose: reference bones, canonical frame; viewpoint: radians about each
     axis; correlation: with the frame before. The defaults are medians of five still hands with sensor noise in rendered
@@ -44,7 +44,7 @@ class Noise:
 
 
 _COMMON = 0.17
-"""Share of the pixels' variance that is common to all keypoints, since the crop moves; measured with the noise."""
+"""Share of the pixels' variance that all keypoints have in common, as the crop moves; measured with the noise."""
 _NOISY = np.setdiff1d(np.arange(21), [WRIST, *REFERENCE_BONE, MIDDLE_MCP, LITTLE_MCP])
 """Keypoints with noise of their own in the canonical frame: the others define it."""
 
@@ -94,12 +94,12 @@ def still(_: float) -> np.ndarray:
 
 
 def pushing(frequency_hz: float, amplitude_m: float = 0.1) -> Callable[[float], np.ndarray]:
-    """Motion to and fro along the optical axis, half a metre away."""
+    """Oscillation along the optical axis, half a metre away."""
     return lambda stamp_s: still(0) + [0, 0, amplitude_m * np.sin(2 * np.pi * frequency_hz * stamp_s)]
 
 
 def waving(frequency_hz: float, amplitude_m: float = 0.1) -> Callable[[float], np.ndarray]:
-    """Motion to and fro along x, with the forearm's turn that goes with it."""
+    """Oscillation along x, with the accompanying rotation of the forearm."""
     from scipy.spatial.transform import Rotation
 
     def motion(stamp_s: float) -> np.ndarray:
@@ -118,14 +118,14 @@ def simulate(
     rate_hz: float = 30.0,
     seed: int = 0,
 ) -> Track:
-    """Record a hand that moves by `motion` (seconds -> (21, 3) metres), as networks of that noise see it."""
+    """Record a hand that moves by `motion` (seconds -> (21, 3) metres), as networks with that noise estimate it."""
     from scipy.spatial.transform import Rotation
 
     noise = noise or Noise()
     rng = np.random.default_rng(seed)
     smoother = HandSmoother(config)
     shape, bone_m = normalise(open_hand())
-    measured_m = float(bone_m) * reference_units(shape)  # by the palm, as a calibration reads it
+    measured_m = float(bone_m) * reference_units(shape)  # by the palm, as a calibration measures it
     stamps = np.arange(int(seconds * rate_hz)) / rate_hz
     truth, raw, smooth = [], [], []
     errors = _errors(rng, noise, len(stamps))

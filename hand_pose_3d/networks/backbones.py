@@ -24,12 +24,12 @@ class SameConv2d(nn.Conv2d):
         self.pad = None if symmetric else (before, total - before, before, total - before)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # With a value that is stated, ONNX Runtime takes the padding into the convolution.
+        # With an explicit value, ONNX Runtime fuses the padding into the convolution.
         return super().forward(x if self.pad is None else F.pad(x, self.pad, value=0.0))
 
 
 def _initialise(module: nn.Module) -> None:
-    """He's initialisation with quiet residual branches, for a deep stack without normalisation (Zhang et al., 2019)."""
+    """He's initialisation, residual branches near zero, as nothing is normalised (Zhang et al., 2019)."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

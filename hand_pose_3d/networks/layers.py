@@ -41,11 +41,11 @@ FRONT: LayerTable = (
     *(Conv(f"conv3_{i}", 3, 256) for i in range(1, 5)),
     Pool(),
 )
-"""What HandSegNet and PoseNet begin with."""
+"""The first layers of both HandSegNet and PoseNet."""
 
 
 def init_layer(layer: nn.Conv2d | nn.Linear) -> None:
-    """Xavier weights and a bias of 1e-4, as the authors start from."""
+    """Xavier weights and a bias of 1e-4, as in the authors' code."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.constant_(layer.bias, BIAS_INIT)
@@ -67,8 +67,8 @@ def build(module: nn.Module, table: LayerTable, channels: int, long_chain: bool 
     """Add a table's convolutions to a module under their names; returns the channels that leave the table.
 
     channels: channels of the input. long_chain: begin with weights through which a signal keeps its size over many
-    layers (He et al., Delving deep into rectifiers, ICCV 2015), a tenth as large in layers that give scores. Networks
-    with such chains the authors begin from Convolutional Pose Machines; Xavier's weights are for the others.
+    layers (He et al., Delving deep into rectifiers, ICCV 2015), a tenth as large in layers that give scores. The
+    authors start such networks from Convolutional Pose Machines, the others from Xavier's weights.
     """
     for row in table:
         if isinstance(row, Conv):

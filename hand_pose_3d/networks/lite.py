@@ -1,4 +1,4 @@
-"""The lite family: the paper's three roles at a cost that a CPU bears in real time."""
+"""The lite family: the paper's three roles, fast enough for real time on a CPU."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SceneMaps(NamedTuple):
     mask: scores of background and hand. centre: (C = 1) logit that a hand's middle lies in the cell. extent: (1) log of
     the hand's extent over 16 pixels. direction: (2) sine and cosine of the angle by which it is turned clockwise, 0
     when its fingers point up, not normalised. offset: (2) from the cell's middle to the hand's, x and y over its
-    extent. The last three mean something where `centre` is high. Middle, extent and angle are those of
+    extent. The last three are valid where `centre` is high. Middle, extent and angle are those of
     `windows.crop_from_pose`.
     """
 
@@ -72,7 +72,7 @@ class LiteHandSegNet(nn.Module):
     """Hand segmentation of a whole scene, the role of the paper's HandSegNet, and where each hand is.
 
     forward(image (N, 3, H, W) RGB in -0.5..0.5, sides multiples of 32) returns scores (N, 2, H, W),
-    0 background and 1 hand, as HandSegNet does; `maps` gives all it knows at a quarter of the size. Hands are points
+    0 background and 1 hand, as HandSegNet does; `maps` returns all outputs at a quarter of the size. Hands are points
     with properties as in CenterNet (Zhou et al., Objects as Points, 2019).
     """
 
@@ -111,10 +111,10 @@ class LitePose(NamedTuple):
 
 
 class SideHead(nn.Module):
-    """Left or right from what the hand looks like and how its keypoints lie.
+    """Left or right from appearance and keypoints.
 
-    Which way the thumb points says the side once palm and back are told apart: one is read from the keypoints, the
-    other from the features, and their products are summed.
+    The thumb's direction gives the side once palm and back are distinguished: one comes from the keypoints, the other
+    from the features, and their products are summed.
     """
 
     def __init__(self, features: int, hidden: int = 32) -> None:
@@ -199,8 +199,8 @@ class _Block(nn.Module):
 class LiteLifting(nn.Module):
     """Canonical pose and viewpoint from score maps: the roles of PosePrior and ViewpointNet in one small network.
 
-    It reads a map as what it says, a position and its uncertainty, and sees every hand as a left one: the image of a
-    right hand is mirrored, which is where the side enters.
+    It reduces a map to a position and its uncertainty, and treats every hand as a left one: right hands are mirrored,
+    which is the only use of the side.
     """
 
     def __init__(self, width: int = 512, depth: int = 3) -> None:

@@ -1,4 +1,4 @@
-"""The lite family as it runs: bytes in, numbers out, with everything between inside one graph a step."""
+"""The lite family at run time: uint8 in, float out, each step one graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
 class SceneReader(nn.Module):
-    """What LiteHandSegNet finds in a scene.
+    """LiteHandSegNet's detections in a scene.
 
     forward(image (N, H, W, 3) RGB, 0..255, sides multiples of 32) returns (N, 7, H/4, W/4): hand probability of each
     cell, then the maps that `detection.decode` reads, with centres only where they are greatest among their neighbours.
@@ -33,9 +33,9 @@ class SceneReader(nn.Module):
 
 
 def _in_blocks(pose: LitePoseNet) -> LitePoseNet:
-    """The same network with its first score maps filled up to 24, by maps of zeros that nothing reads.
+    """The same network with its first score maps padded to 24 channels by unused zeros.
 
-    ONNX Runtime's fast convolutions take channels in blocks of eight.
+    ONNX Runtime's fast convolutions work on blocks of eight channels.
     """
     pose, extra = copy.deepcopy(pose), -NUM_KEYPOINTS % 8
     first, mix = pose.first, pose.mix

@@ -34,7 +34,7 @@ HALF_TOLERANCE = 2e-2
 
 
 class ExportError(HandPoseError):
-    """An exported network does not give what the original gives."""
+    """An exported network's output differs from the original's."""
 
 
 class _LastMaps(nn.Module):
@@ -64,7 +64,7 @@ class _Maps(nn.Module):
 
 @dataclass(frozen=True)
 class Deployable:
-    """One file to export: which network of a family, which part of it, and its inputs and outputs.
+    """One exported file: the network of a family, the part of it, and its inputs and outputs.
 
     inputs: name -> shape without the batch; outputs: names in order; free_size: whether the image's height and
     width may change from call to call.
@@ -103,7 +103,7 @@ DEPLOYABLES: dict[str, dict[str, Deployable]] = {
         "viewpoint": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("axis_angle",), lambda net: net.viewpoint),
     },
 }
-"""Family -> name of the file -> what it holds. Batches are dynamic; image sizes are fixed unless stated."""
+"""Family -> file name -> content. Batches are dynamic; image sizes are fixed unless stated."""
 
 
 def export_family(
@@ -143,7 +143,7 @@ def export_onnx(
         from onnxruntime.transformers.onnx_model import OnnxModel
 
         model = convert_float_to_float16(model, keep_io_types=True)
-        OnnxModel.graph_topological_sort(model.graph)  # its casts stand at the end
+        OnnxModel.graph_topological_sort(model.graph)  # the converter appends its casts at the end
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
     model.producer_name = PRODUCER
@@ -166,7 +166,7 @@ def to_onnx(
     examples: one tensor an input, to trace with; inputs, outputs: their names, None for any; axes: those that may
     vary, by name of input or output.
     """
-    # The TorchScript exporter is in every supported version of torch and knows every operator that is used here.
+    # The TorchScript exporter exists in every supported version of torch and supports every operator used here.
     legacy: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     buffer: Any = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The paper's networks as they run: bytes in, numbers out, everything between inside one graph a step."""
+"""The paper's networks at run time: uint8 in, float out, each step one graph."""
 
 from __future__ import annotations
 

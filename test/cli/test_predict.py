@@ -172,7 +172,7 @@ def test_json_takes_the_place_of_its_earlier_self_only(folder):
         assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
         assert target.read_bytes() == before
     out.write_text('[{"image": "a.png", "keypoints": []}]')  # labels of the user's
-    assert "no earlier result" in predict(folder / "a.png", "--json", out).stderr
+    assert "not an earlier result" in predict(folder / "a.png", "--json", out).stderr
 
 
 def test_what_was_found_stays_when_the_user_interrupts(folder, fake_estimator, monkeypatch):

@@ -17,7 +17,7 @@ from hand_pose_3d.videos import Video
 CLIP = Path(__file__).resolve().parents[2] / "data" / "clip.mp4"
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))  # (width, height), pixels
 HANDS = (1, 2, 3, 4)  # in one image
-_DISTINCT_NOISE = 16  # frames, which come again
+_DISTINCT_NOISE = 16  # different frames of noise, repeated
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def read_clip(count: int, path: Path = CLIP) -> Clip | None:
 
 
 def noise(count: int, size: tuple[int, int] = (640, 480), seed: int = 0) -> Clip:
-    """Frames of uniform noise, in which no hand is; size: (width, height). A few differ and come again."""
+    """Frames of uniform noise without hands; size: (width, height). A few different frames repeat."""
     rng = np.random.default_rng(seed)
     distinct = [rng.integers(0, 256, (size[1], size[0], 3), np.uint8) for _ in range(min(count, _DISTINCT_NOISE))]
     camera = Camera(max(size), max(size), (size[0] - 1) / 2, (size[1] - 1) / 2, *size)

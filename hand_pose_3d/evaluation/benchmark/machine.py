@@ -1,4 +1,4 @@
-"""What metrics were measured on."""
+"""The machine that something was measured on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fresh process takes: start-up time and resident memory.
+"""Start-up time and resident memory of a fresh process.
 
     python -m hand_pose_3d.evaluation.benchmark.process '{"family": "lite", "settings": {}, "frames": 60}'
 
@@ -52,9 +52,9 @@ def make_estimator(family: str, settings: dict[str, Any]) -> HandPoseEstimator |
 def measure_start(
     family: str, settings: dict[str, Any], frames: int = 60, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, Any]:
-    """Start a process that answers some frames: 'start_s' from its start to its first answer, and its memory.
+    """Start a process that estimates some frames: 'start_s' from its start to its first result, and its memory.
 
-    Raises HandPoseError with what the process said when it fails.
+    Raises HandPoseError with the process's last line of output when it fails.
     """
     request = json.dumps({"family": family, "settings": settings, "frames": frames}, default=str)
     command = [sys.executable, "-m", "hand_pose_3d.evaluation.benchmark.process", request]
@@ -69,7 +69,7 @@ def measure_start(
             process.kill()
             raise HandPoseError(f"{family}: the process did not end within {_TIMEOUT_S:.0f} s") from error
     if process.returncode or ready.strip() != "ready":
-        raise HandPoseError(f"{family}: the process failed: {(said.strip().splitlines() or ['it said nothing'])[-1]}")
+        raise HandPoseError(f"{family}: the process failed: {(said.strip().splitlines() or ['no output'])[-1]}")
     return {"family": family, "mode": "track", "start_s": start_s, **json.loads(rest)}
 
 

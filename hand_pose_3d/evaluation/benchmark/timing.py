@@ -1,4 +1,4 @@
-"""Time contenders on the same frames and sum up what was measured."""
+"""Time contenders on the same frames and summarise the measurements."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hand_pose_3d.interfaces import VideoEstimator
 
 END_TO_END = "end_to_end"
 OTHER = "other"
-"""What an estimator spends outside the stages that it times itself."""
+"""Time of an estimator outside the stages that it times itself."""
 
-_LEAST_FRAMES = 5  # of a pass, however long they take
+_LEAST_FRAMES = 5  # of a pass, even beyond its time limit
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def measure(
     cpu_clock: Callable[[], float] = time.process_time,
     passed: Callable[[Setting], object] = lambda setting: None,
 ) -> list[dict[str, Any]]:
-    """One row per contender and stage, from passes over all frames in an order that turns round by round.
+    """One row per contender and stage, from passes over all frames in an order that rotates from round to round.
 
     frames: (H, W, 3) uint8 RGB of one size. Each pass begins with plan.warm_up calls that do not count and a reset.
     passed: called after each pass. Returns rows with the fields of Setting, 'stage', those of :func:`summary`, 'width',
-    'height' and 'hands', the mean number of hands that were found; those of the whole have 'cpu_ms', too: the
-    mean time that all threads of this process worked, which other programs on a busy machine change less.
+    'height' and 'hands', the mean number of hands that were found; end-to-end rows also
+    have 'cpu_ms': the mean processor time of all threads, which depends less on other programs of a busy machine.
     """
     samples: list[dict[str, list[float]]] = [{END_TO_END: []} for _ in contenders]
     found: list[list[int]] = [[] for _ in contenders]
