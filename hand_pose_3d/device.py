@@ -133,7 +133,7 @@ class DeviceRunner:
         with torch.inference_mode(), _memory_in_words():
             tensors = [a if isinstance(a, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
             key = tuple(tensor.shape for tensor in tensors)
-            packed = self._answer(key, tensors)
+            packed = self._run(key, tensors)
             host = _on_host(packed.shape, torch.float32, self.device)
             host.copy_(packed, non_blocking=True)
             if self.device.type == "cuda":
@@ -142,7 +142,7 @@ class DeviceRunner:
         ends = np.cumsum([shape.numel() for shape in shapes])[:-1]
         return tuple(part.reshape(-1, *shape) for part, shape in zip(np.split(host.numpy(), ends, 1), shapes))
 
-    def _answer(self, key: tuple, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _run(self, key: tuple, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         graph = self._graphs.get(key)
         if graph is None and self.device.type == "cuda" and len(self._graphs) < _GRAPHS:
             self._seen[key] += 1

@@ -230,7 +230,7 @@ class _Reproduction:
             precision="bfloat16" if on_gpu else "float32",
             device=self.device,
         )
-        figures = run(stage, loop, folder)
+        metrics = run(stage, loop, folder)
         _barrier()  # the first process has written the checkpoint
         progress = read_progress(folder)
         if not progress.finished:
@@ -239,8 +239,8 @@ class _Reproduction:
         name, _, approach = step.partition("/")
         if self.rank == 0 and approach in ("", "proposed"):
             held_out = self.roots[0] if not paper else None
-            save_stage(name, folder, self.config.out / "weights", figures, self.config.model, held_out)
-        return {"images": progress.images, "of": loop.images, "figures": figures}
+            save_stage(name, folder, self.config.out / "weights", metrics, self.config.model, held_out)
+        return {"images": progress.images, "of": loop.images, "figures": metrics}
 
     def _calibrate(self, seconds: float) -> dict[str, Any]:
         import numpy as np

@@ -56,8 +56,8 @@ def report_markdown(
     for step, row in results.items():
         if "images" in row:
             share = f"{row['images'] / row['of']:.1%}" if row["images"] else "-"
-            figures = ", ".join(f"{name} {value:.4g}" for name, value in row["figures"].items())
-            trained.rows.append((step, f"{row['images']:,}", share, minutes_of[step], figures))
+            metrics = ", ".join(f"{name} {value:.4g}" for name, value in row["figures"].items())
+            trained.rows.append((step, f"{row['images']:,}", share, minutes_of[step], metrics))
     bounded = "by the whole schedules" if config.minutes is None else f"within {config.minutes:g} minutes"
     parts = [
         f"# {'The paper by its own recipe' if paper else 'The lite family on renders'}",

@@ -232,7 +232,7 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
     capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     if not capture.isOpened():
-        stream, device = "nobody answers there, or with no video", "it is not a camera, or another program uses it"
+        stream, device = "there is no server, or it sends no video", "it is not a camera, or another program uses it"
         raise InvalidInputError(f"cannot open the camera {camera}: {stream if '://' in camera else device}")
     return capture
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.videos import LiveCamera, Video
 
 Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
-"""Shows a frame with its hands at a time in seconds, with a line of text; False when the person wants to stop."""
+"""Shows a frame with its hands at a time in seconds, with a line of text; False if the user quits."""
 
 
 @click.command("live")

@@ -149,7 +149,7 @@ class _Predictor:
             yield from self._video(path, name)
             return
         image = read_image(path)
-        entry, hands = self._answer(image, name, tracking=False)
+        entry, hands = self._estimate(image, name, tracking=False)
         if self.overlay:
             self._say(_write_overlay(self.overlay / f"{_flat(name)}.png", image, hands), name)
         yield entry
@@ -174,7 +174,7 @@ class _Predictor:
                 for index in video.damaged[said:]:
                     yield {"image": _text(name), "frame": index, "error": "this frame is damaged"}
                 said = len(video.damaged)
-                entry, hands = self._answer(image, name, tracking=True, stamp_s=video.time_s)
+                entry, hands = self._estimate(image, name, tracking=True, stamp_s=video.time_s)
                 yield {**entry, "frame": video.index, "time_s": video.time_s}
                 if writer is not None:
                     writer.add(draw_hands(image, hands), video.time_s)
@@ -197,7 +197,7 @@ class _Predictor:
         if written is not None and written.stem != _flat(name):
             click.echo(f"{one_line(name)}: the overlay is {one_line(written)}, beside what was there", err=True)
 
-    def _answer(
+    def _estimate(
         self, image: np.ndarray, name: str, tracking: bool, stamp_s: float | None = None
     ) -> tuple[dict[str, Any], list[HandPose]]:
         from hand_pose_3d.errors import InvalidInputError
@@ -207,8 +207,8 @@ class _Predictor:
             hands = self._estimator(tracking)(image, camera=self.camera, stamp_s=stamp_s)
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
-        answer = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
-        return answer, hands
+        entry = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
+        return entry, hands
 
     def _estimator(self, tracking: bool) -> HandPoseEstimator:
         if tracking not in self._estimators:

@@ -91,7 +91,7 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
     flat, side = protocols.distances(errors, matches), protocols.side_correct(matches)
     summary = protocols.summary_of(errors, protocols.MAX_PX)
     report.metrics = {"detection": found, "2d": flat | {"summary": summary}}
-    add("hand answered", found["answered"], "{:.1%}", "answered")
+    add("hand predicted", found["answered"], "{:.1%}", "answered")
     add("hand found (box IoU > 0.5)", found["found"], "{:.1%}", "found")
     add("further hands per image", found["other_hands_per_image"], "{:.2f}", "other_hands_per_image")
     add("2D median px", flat["median_px"], "{:.2f}", "median_px")
@@ -103,7 +103,7 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
     add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}", "found_median_share_of_hand")
     if side:
         report.metrics["side"] = side
-        add("side correct, answered hands", side["of_answered"], "{:.1%}", "side_of_answered")
+        add("side correct, predicted hands", side["of_answered"], "{:.1%}", "side_of_answered")
         add("side correct, all hands", side["of_all"], "{:.1%}", "side_of_all")
     _curve(report, "2D", "px", summary, ())
     for placement, text in (("root_scale", "root- and scale-aligned"), ("procrustes", "Procrustes-aligned")):
@@ -281,8 +281,8 @@ def paper(
     report = Report(name)
     found, side = protocols.detection(matches), protocols.side_correct(matches)
     report.metrics = {"detection": found, "side": side}
-    rows = [("hand answered", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
-    rows += [("side correct, answered hands", side["of_answered"])] if side else []
+    rows = [("hand predicted", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
+    rows += [("side correct, predicted hands", side["of_answered"])] if side else []
     texts: list[tuple[str, ...]] = [(what, f"{share:.1%}") for what, share in rows]
     false = protocols.false_hands(matches)
     if false is not None:

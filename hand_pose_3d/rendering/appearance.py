@@ -18,7 +18,7 @@ def dress(
     seated: bool = False,
     arm_directions: np.ndarray | None = None,
 ) -> Person:
-    """Somebody in the clothes and skin of one of their hands. Arguments: as of :class:`Person`."""
+    """A person with the clothes and skin of one of their hands. Arguments: as of :class:`Person`."""
     grey = rng.uniform(0.01, 0.5)
     hair = np.array([0.02, 0.014, 0.01]) if rng.random() < 0.5 else rng.uniform(0.02, 0.45) * np.array([1, 0.62, 0.35])
     return Person(

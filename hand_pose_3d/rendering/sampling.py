@@ -63,7 +63,7 @@ def _sample_hand_scene(frame: FrameSource) -> Scene:
     first = _sample_hand(frame, shot, owner, side)
     hands = [first]
     if rng.random() < 0.32:
-        if rng.random() < 0.15:  # somebody else's hand
+        if rng.random() < 0.15:  # another person's hand
             owner = _sample_owner(frame)
         for _ in range(4):
             second = _sample_hand(frame, shot, owner, side.other, distance_m=first.wrist_camera_m[2])

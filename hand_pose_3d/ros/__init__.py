@@ -4,6 +4,6 @@ import sys
 
 from hand_pose_3d import interrupts
 
-# `python -m hand_pose_3d.ros.NAME`, and not somebody's program that imports from here.
+# `python -m hand_pose_3d.ros.NAME`, and not a user's program that imports from here.
 if sys.argv[:1] == ["-m"] and any(word.startswith("hand_pose_3d.ros.") for word in sys.orig_argv):
     interrupts.end_quietly()

@@ -35,11 +35,11 @@ class Demo(play.Player):
     """Listens to the topics and writes the results."""
 
     def __init__(self, options: argparse.Namespace, pictures: Pictures, node_command: Sequence[str]) -> None:
-        from hand_pose_3d.ros.recording import Figures, OverlayVideo, Recorder
+        from hand_pose_3d.ros.recording import OverlayVideo, Recorder, TopicMetrics
 
         super().__init__("hand_pose_3d_demo", options, pictures)
         self.node_command = node_command
-        self.figures = Figures()
+        self.metrics = TopicMetrics()
         self.video = OverlayVideo(options.out / "overlay.mp4", options.out / "overlay.png", pictures.rate_hz)
         self.recorder = Recorder(options.out / "recording")
         self.written = [options.out / "recording"]
@@ -52,7 +52,7 @@ class Demo(play.Player):
         self._listen()
         self.start(node, ready=lambda: self.diagnosis is not None and self.diagnosis.state == "active")
         self.play(_SECONDS[kind], loop=kind != "video" or bool(options.seconds))
-        if not self.figures.answers:
+        if not self.metrics.results:
             raise HandPoseError("the node processed no image")
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Demo(play.Player):
         self.written += self.video.close()
 
     def finish(self) -> str:
-        rows = self.figures.rows()
+        rows = self.metrics.rows()
         if self.diagnosis is not None:
             said = self.diagnosis
             rows.insert(3, ("  replaced in the node by newer ones", str(said.replaced)))
@@ -73,7 +73,7 @@ class Demo(play.Player):
                 if not name.startswith("stamp")
             ]
         table = play.aligned(rows)
-        return table if self.figures.with_hand else f"{table}\n\nNo hand was found in the input."
+        return table if self.metrics.with_hand else f"{table}\n\nNo hand was found in the input."
 
     def _listen(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
@@ -123,10 +123,10 @@ class Demo(play.Player):
         return self.later(write)
 
     def _on_image(self, message: Any, received_s: float) -> None:
-        self.figures.image(message.header.stamp, received_s)
+        self.metrics.image(message.header.stamp, received_s)
 
     def _on_hands(self, message: Any, received_s: float) -> None:
-        self.figures.answer(message, received_s)
+        self.metrics.hands(message, received_s)
         stamp = message.header.stamp
         self._scores[stamp.sec, stamp.nanosec] = sum(hand.score for hand in message.hands)
 

@@ -109,7 +109,7 @@ class Health:
             self._working_since = None
 
     def answered(self, stages_ms: Mapping[str, float], hands: int) -> None:
-        """An answer was published; stages_ms: milliseconds by stage."""
+        """The hands of an image were published; stages_ms: milliseconds by stage."""
         with self._lock:
             self._count("answered")
             self._count("hands", hands)
@@ -169,7 +169,7 @@ class Health:
         if counts["failed_load"]:
             return WARN, reasons["failed_load"]
         if self._working_since is not None and now - self._working_since > max(5.0, timeout):
-            return ERROR, f"no answer for {now - self._working_since:.0f} s: the networks hang or are far too slow"
+            return ERROR, f"no result for {now - self._working_since:.0f} s: the networks hang or are far too slow"
         if self._last_image is None:
             if situation.qos_mismatch:
                 return WARN, situation.qos_mismatch
@@ -178,7 +178,7 @@ class Health:
             if situation.silence:
                 return WARN, f"no image on {situation.image_topic} yet: {situation.silence}"
             if situation.lost[0]:
-                return WARN, f"no image on {situation.image_topic} yet, but CameraInfo comes: {LOST_REMEDY}"
+                return WARN, f"no image on {situation.image_topic} yet, but CameraInfo arrives: {LOST_REMEDY}"
             publishers = {0: "nobody publishes it", 1: "its publisher is silent"}.get(
                 situation.publishers, f"its {situation.publishers} publishers are silent"
             )
@@ -207,8 +207,8 @@ class Health:
             return WARN, f"{lost} of the last {published} images did not arrive: {LOST_REMEDY}"
         if counts["received"] > 5 and counts["answered"] < 0.5 * counts["received"]:
             return WARN, (
-                f"{counts['answered']} of {counts['received']} images answered: images come faster than this computer "
-                "works, or out of order"
+                f"{counts['answered']} of {counts['received']} images processed: images arrive faster than this "
+                "computer can process them, or out of order"
             )
         return OK, "tracking hands" if counts["hands"] else "running, no hand in view"
 

@@ -197,9 +197,9 @@ class HandPoseNode(LifecycleNode):
             with self._networks.lock:
                 # The node may have been paused after the image was taken.
                 if self._inputs is not None and self._outputs is not None:
-                    self._answer(frame, self._inputs, self._outputs)
+                    self._process(frame, self._inputs, self._outputs)
 
-    def _answer(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
+    def _process(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
         """Process one image: convert, estimate, publish, and count."""
         parameters, log = self.parameters, self.get_logger()
         begin = time.monotonic()
@@ -215,11 +215,11 @@ class HandPoseNode(LifecycleNode):
             if frame.time_jumped:
                 estimator.reset()
                 outputs.forget()
-            camera, depth, hindrance = self._geometry(frame, inputs, image.shape)
+            camera, depth, reason = self._geometry(frame, inputs, image.shape)
             converted = time.monotonic()
             hands = estimator(image, camera=camera, depth_m=depth, stamp_s=frame.stamp_s)
             estimated = time.monotonic()
-            self._tell_metric(hands, depth, hindrance)
+            self._note_metric_source(hands, depth, reason)
             self._calibration.add(hands, frame.arrival if frame.stamp_s is None else frame.stamp_s)
             for fault in outputs.publish(hands, frame.message.header, image, parameters):
                 self._health.count("rejected_hand", str(fault))
@@ -248,35 +248,35 @@ class HandPoseNode(LifecycleNode):
     def _geometry(self, frame: ImageArrival, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
         """Camera and depth for an image, and why there are no metres, or none by depth; "" if there is no reason."""
         source, self._note = self.parameters.scale_source, ""
-        camera, depth, hindrance = None, None, ""
+        camera, depth, reason = None, None, ""
         try:
             camera = self._camera.camera(shape)
-            hindrance = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
+            reason = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
         except InvalidInputError as error:
-            hindrance = self._note = str(error)
+            reason = self._note = str(error)
         if source == "none":
-            hindrance = "switched off: scale_source is none"
+            reason = "switched off: scale_source is none"
         if camera is None or source not in ("auto", "depth"):
-            return camera, None, hindrance
+            return camera, None, reason
         try:
-            depth, hindrance = inputs.depth(frame, shape)
-            if hindrance:
-                self._health.count("missing_depth", hindrance)
+            depth, reason = inputs.depth(frame, shape)
+            if reason:
+                self._health.count("missing_depth", reason)
         except InvalidInputError as error:
-            hindrance = f"depth not used: {error}"
+            reason = f"depth not used: {error}"
             self._health.count("rejected_depth", str(error))
             self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
         if source == "depth" and depth is None:
-            hindrance = f"unknown: {hindrance or f'nobody publishes {inputs.depth_topic}'}"
-        return camera, depth, hindrance
+            reason = f"unknown: {reason or f'nobody publishes {inputs.depth_topic}'}"
+        return camera, depth, reason
 
-    def _tell_metric(self, hands: Sequence[HandPose], depth: Any, hindrance: str) -> None:
+    def _note_metric_source(self, hands: Sequence[HandPose], depth: Any, reason: str) -> None:
         """Note for diagnostics where the metres of an image come from."""
         used, why_not = what_was_used(hands, depth)
         if depth is not None and hands:
             self._health.count("unused_depth" if why_not else "used_depth", why_not)
-        unknown = hindrance and all(hand.scale_source == ScaleSource.NONE for hand in hands)
-        self._metric = hindrance if unknown else "; ".join(filter(None, (used, why_not or hindrance)))
+        unknown = reason and all(hand.scale_source == ScaleSource.NONE for hand in hands)
+        self._metric = reason if unknown else "; ".join(filter(None, (used, why_not or reason)))
 
     def _report_failure(self, error: Exception) -> None:
         log = self.get_logger()

@@ -70,12 +70,12 @@ class OverlayVideo:
         return written if video is None else [video, *written]
 
 
-class Figures:
-    """Rate, latency and hands, from what the topics carried."""
+class TopicMetrics:
+    """Rate, latency and hands, from the messages on topics."""
 
     def __init__(self) -> None:
         self._images: dict[tuple[int, int], float] = {}
-        self._answers: dict[tuple[int, int], tuple[float, int]] = {}
+        self._results: dict[tuple[int, int], tuple[float, int]] = {}
         self._latencies: list[float] = []
         self._sides: Counter[str] = Counter()
 
@@ -83,22 +83,22 @@ class Figures:
         """An image was received; times are seconds of the clock that stamps images."""
         self._images[stamp.sec, stamp.nanosec] = received_s
 
-    def answer(self, array: Any, received_s: float) -> None:
+    def hands(self, array: Any, received_s: float) -> None:
         """A HandPose3DArray was received."""
         stamp = array.header.stamp
-        self._answers[stamp.sec, stamp.nanosec] = (received_s, len(array.hands))
+        self._results[stamp.sec, stamp.nanosec] = (received_s, len(array.hands))
         self._latencies.append(received_s - stamp.sec - 1e-9 * stamp.nanosec)
         self._sides.update({0: "unknown", 1: "left", 2: "right"}[hand.side] for hand in array.hands)
 
     @property
-    def answers(self) -> int:
+    def results(self) -> int:
         """Number of images with a hands message."""
-        return len(self._answers)
+        return len(self._results)
 
     @property
     def with_hand(self) -> int:
         """Number of hands messages with a hand."""
-        return sum(hands > 0 for _, hands in self._answers.values())
+        return sum(hands > 0 for _, hands in self._results.values())
 
     def rows(self) -> list[tuple[str, str]]:
         """The metrics to print, as (name, value)."""
@@ -109,13 +109,13 @@ class Figures:
 
         rows = [
             ("images in", f"{len(self._images)} at {rate(sorted(self._images.values()))}"),
-            ("answers out", f"{self.answers} at {rate(sorted(t for t, _ in self._answers.values()))}"),
-            ("images not answered", str(len(self._images.keys() - self._answers.keys()))),
+            ("hands messages out", f"{self.results} at {rate(sorted(t for t, _ in self._results.values()))}"),
+            ("images without hands message", str(len(self._images.keys() - self._results.keys()))),
         ]
         if self._latencies:
             p50, p95, p99 = np.percentile(1e3 * np.array(self._latencies), [50, 95, 99])
             rows.append(("latency, image stamp to message", f"p50 {p50:.1f} / p95 {p95:.1f} / p99 {p99:.1f} ms"))
         sides = ", ".join(f"{count} {side}" for side, count in sorted(self._sides.items())) or "none"
-        rows.append(("images with a hand", f"{self.with_hand} of {self.answers}"))
+        rows.append(("images with a hand", f"{self.with_hand} of {self.results}"))
         rows.append(("hands", sides))
         return rows

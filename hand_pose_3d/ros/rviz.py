@@ -25,7 +25,7 @@ from hand_pose_3d.ros.share import find_share, own_arguments, ros_arguments
 _HANDS = "/hand_pose_3d/hands"
 _PATIENCE_S = 3.0
 """Time after the first image to wait for a hand in metres, before the view of the configuration file is used."""
-_TELL_S = 10.0  # time without an image after which a message is logged
+_LOG_EVERY_S = 10.0  # time without an image after which a message is logged
 _SHARE_OF_VIEW = 0.4  # of the picture's height that hands take up, chosen by eye
 _HALF_VIEW = float(np.tan(np.radians(22.5)))
 """Tangent of half of RViz's vertical field of view, 45 degrees."""
@@ -62,11 +62,11 @@ def _first(arguments: Sequence[str]) -> tuple[str, np.ndarray] | None:
         node = rclpy.create_node("rviz_hands")
         got: list[Any] = []
         node.create_subscription(HandPose3DArray, _HANDS, got.append, qos_profile_sensor_data)
-        told = time.monotonic()
+        logged = time.monotonic()
         while not got:
             rclpy.spin_once(node, timeout_sec=0.2)
-            if time.monotonic() - told > _TELL_S:
-                told = time.monotonic()
+            if time.monotonic() - logged > _LOG_EVERY_S:
+                logged = time.monotonic()
                 topic = node.resolve_topic_name(_HANDS)
                 node.get_logger().info(f"RViz opens when the first image has been processed: nothing on {topic} yet")
         frame_id = got[0].header.frame_id

@@ -48,7 +48,7 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     from rclpy.impl.implementation_singleton import rclpy_implementation
 
     _check_own(own_arguments(arguments))
-    told = interrupts.remembered()
+    interrupted = interrupts.remembered()
     init(arguments)
     # Each clause ends ROS before the exception, whose frames refer to the executors, is freed.
     try:
@@ -56,11 +56,11 @@ def process(arguments: Sequence[str] | None = None) -> Iterator[None]:
     except (KeyboardInterrupt, ExternalShutdownException):
         end()
     except (NameValidationException, ParameterException, rclpy_implementation.RCLError) as error:
-        if not (end() or told):
+        if not (end() or interrupted):
             raise InvalidInputError(reason(error)) from error
     except Exception:
         # A signal shuts rclpy's context down, so that any running call may raise any error.
-        if not (end() or told):
+        if not (end() or interrupted):
             raise
     else:
         end()

@@ -1,4 +1,4 @@
-"""Stage handsegnet, lite family: hand or not for every pixel of a scene, and where each hand is."""
+"""Stage handsegnet, lite family: segmentation of hands in a scene, and detection of each hand."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _logistic(x: np.ndarray, right: np.ndarray, start: Sequence[float]) -> np.nd
 
 
 class _Recorder:
-    """A family whose `confirm` remembers what spoke for every hand."""
+    """A family whose `confirm` records the features of every hand's score."""
 
     def __init__(self, family: Family) -> None:
         self._family = family

@@ -136,7 +136,7 @@ IMAGE = ("image_arrived", 10.5, 0.01)
         ([IMAGE, ANSWER, ("count", "rejected_depth", "too small")], None, WARN, "too small"),
         ([IMAGE, ANSWER, ("count", "failed_load", "no such weights")], None, WARN, "no such weights"),
         ([IMAGE] * 10 + [ANSWER] * 2, None, WARN, "2 of 10"),
-        ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no answer for 10 s"),
+        ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no result for 10 s"),
         ([IMAGE, ANSWER], Situation(notes=("camera_info does not fit",)), WARN, "does not fit"),
     ],
 )
