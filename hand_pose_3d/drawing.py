@@ -19,8 +19,8 @@ FINGER_COLOURS: tuple[tuple[int, int, int], ...] = (
 )
 """RGB of thumb, index, middle, ring and little finger, 0..255."""
 
-WRIST_COLOUR: tuple[int, int, int] = (245, 245, 245)
-SIDE_COLOURS = {Side.UNKNOWN: (200, 200, 200), Side.LEFT: (64, 224, 208), Side.RIGHT: (255, 140, 60)}
+WRIST_COLOUR: tuple[int, int, int] = (245, 245, 245)  # RGB
+SIDE_COLOURS = {Side.UNKNOWN: (200, 200, 200), Side.LEFT: (64, 224, 208), Side.RIGHT: (255, 140, 60)}  # RGB
 
 LOW_SCORE = 0.5
 """Keypoints that score less are drawn faint and hollow; set by hand."""

@@ -48,7 +48,7 @@ def image_format(head: bytes) -> str:
     return next((name for name, pattern in _IMAGES.items() if re.match(pattern, head, re.DOTALL)), "")
 
 
-def is_video(head: bytes) -> bool:
+def is_video_container(head: bytes) -> bool:
     """Whether bytes begin as a video container (or an animated GIF) does."""
     return not image_format(head) and re.match(_VIDEOS, head, re.DOTALL) is not None
 

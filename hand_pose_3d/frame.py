@@ -11,7 +11,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.pixels import Image
 
-_FARTHEST_M = 100.0
+_MAX_MEDIAN_DEPTH_M = 100.0
 """Metres; depth images with a larger median are refused as millimetres. Hands are found within a few metres."""
 
 
@@ -79,8 +79,8 @@ def _checked_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> np.nda
         )
     some = depth_m[::8, ::8]
     some = some[np.isfinite(some) & (some > 0)]
-    if some.size and np.median(some) > _FARTHEST_M:
+    if some.size and np.median(some) > _MAX_MEDIAN_DEPTH_M:
         raise InvalidInputError(
-            f"depth must be metres, but half of it is above {_FARTHEST_M:.0f}: divide millimetres by 1000.0"
+            f"depth must be metres, but half of it is above {_MAX_MEDIAN_DEPTH_M:.0f}: divide millimetres by 1000.0"
         )
     return depth_m

@@ -11,7 +11,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST
 
-_FARTHEST_M = 1000.0
+_MAX_COORDINATE_M = 1000.0
 """Metres; a hand cannot be seen from farther, and squares of larger numbers may overflow."""
 
 
@@ -72,8 +72,8 @@ def placed_keypoints(hand: HandPose) -> np.ndarray:
     points = np.asarray(hand.keypoints_m, dtype=float)
     if not (np.isfinite(points).all() and np.isfinite(hand.keypoint_scores).all()):
         raise InvalidInputError("a keypoint is not finite")
-    if max(np.abs(points).max(), abs(hand.position_stddev_m)) > _FARTHEST_M:
-        raise InvalidInputError(f"the hand lies more than {_FARTHEST_M:g} m away")
+    if max(np.abs(points).max(), abs(hand.position_stddev_m)) > _MAX_COORDINATE_M:
+        raise InvalidInputError(f"the hand lies more than {_MAX_COORDINATE_M:g} m away")
     return points
 
 

@@ -16,8 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 
-from hand_pose_3d import encoded_images
-from hand_pose_3d.encoded_images import HEAD, decode_image, decode_raw, image_format
+from hand_pose_3d.encoded_images import HEAD, decode_image, decode_raw, image_format, is_video_container
 from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
@@ -146,4 +145,4 @@ def _belongs(path: Path) -> bool:
     except (OSError, InvalidInputError):
         head = b""
     named = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    return named or bool(image_format(head)) or encoded_images.is_video(head)
+    return named or bool(image_format(head)) or is_video_container(head)

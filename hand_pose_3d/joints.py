@@ -34,7 +34,7 @@ JOINT_NAMES = (
     ),
 )
 
-_LIMITS_DEG = {
+_LIMITS_DEG = {  # see JOINT_LIMITS
     "thumb_cmc_flexion": (-80, 30),
     "thumb_cmc_abduction": (-20, 80),
     "thumb_mcp_flexion": (-20, 80),

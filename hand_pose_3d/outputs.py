@@ -20,7 +20,7 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError
 PLOT = rb"(\x89PNG|%PDF|<\?xml).*hand_pose_3d"
 """Start of plots, in which matplotlib writes the program's name."""
 
-_ENDS = 1 << 16
+_MARK_BYTES = 1 << 16
 """Number of bytes at either end of a file in which an earlier result is recognised."""
 
 
@@ -44,8 +44,8 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
         raise InvalidInputError(f"{path} is an input and stays as it is: name another file for the result")
     if stat.S_ISREG(found.st_mode) and found.st_size:
         with path.open("rb") as stream:
-            ends = stream.read(_ENDS)
-            stream.seek(max(0, found.st_size - _ENDS))
+            ends = stream.read(_MARK_BYTES)
+            stream.seek(max(0, found.st_size - _MARK_BYTES))
             ends += stream.read()
         if ours is None or not re.match(ours, ends, re.DOTALL):
             raise InvalidInputError(f"{path} exists and is not an earlier result: name another file, or move it away")

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.videos import Video
+from hand_pose_3d.videos import CLIP, Video
 from hand_pose_3d.windows import crop_from_pose
 
-_CLIP = Path(__file__).parent / "data" / "clip.mp4"
 _EVERY, _VARIETY = 10, 0
 """Every how many frames of the clip one is used, and the seed of its random variations."""
 _OPERATORS = ["Conv", "Add", "Relu", "Clip"]
@@ -71,8 +70,8 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
 def clip_crops(size: int, margin: float) -> Iterator[np.ndarray]:
     """Hands of the built-in clip as (1, size, size, 3) uint8 RGB, with varied window, light and side."""
     rng = np.random.default_rng(_VARIETY)
-    labels = json.loads(_CLIP.with_suffix(".json").read_text(encoding="utf-8"))["frames"]
-    for frame, label in islice(zip(Video(_CLIP), labels), 0, None, _EVERY):
+    labels = json.loads(CLIP.with_suffix(".json").read_text(encoding="utf-8"))["frames"]
+    for frame, label in islice(zip(Video(CLIP), labels), 0, None, _EVERY):
         for hand in label["hands"]:
             crop = crop_from_pose(np.array(hand["keypoints_2d"]), size, margin * np.exp(rng.normal(0, 0.2)))
             pixels = replace(crop, angle=crop.angle + rng.normal(0, 0.5)).extract(frame)

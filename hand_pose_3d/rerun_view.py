@@ -16,9 +16,9 @@ from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS
 _BONES = np.array(BONES)
 _BONE_COLOURS = [keypoint_colour(child) for _, child in BONES]
 _POINT_COLOURS = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
-_AXIS_COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+_AXIS_COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]  # RGB of x, y and z
 _SCORES = ("hand", "side", "keypoints, mean", "keypoints, lowest")
-_A_YEAR_S = 3.2e7
+_A_YEAR_S = 3.2e7  # smaller stamps are simulated time
 _PLACES = ("camera", "pose", "scores", "angles")
 
 

@@ -16,14 +16,14 @@ from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.skeleton import FINGERS, JOINTS, Side
 
 # Palm of the plain model: where the fingers begin (to the fingertips, to the thumb), and its bones, metres.
-_BASES = {
+_BASES_M = {
     "thumb": (0.025, 0.025),
     "index": (0.083, 0.024),
     "middle": (0.081, 0.004),
     "ring": (0.076, -0.015),
     "little": (0.070, -0.032),
 }
-_BONES = {
+_LENGTHS_M = {
     "thumb": (0.038, 0.034, 0.027),
     "index": (0.042, 0.026, 0.023),
     "middle": (0.049, 0.031, 0.023),
@@ -57,19 +57,21 @@ def plain_hand_urdf(side: Side) -> str:
 
     for finger in FINGERS:
         first, *hinges = JOINTS[finger][:3]
-        base = (0.0, hand * _BASES[finger][1], _BASES[finger][0])
+        base = (0.0, hand * _BASES_M[finger][1], _BASES_M[finger][0])
         if finger == "thumb":
             link = add(f"{finger}_{first}_flexion", "palm", base, axis=f"{hand} 0 0")
-            link = add(f"{finger}_{first}_abduction", link, (0, 0, 0), axis="0 1 0", length=_BONES[finger][0])
+            link = add(f"{finger}_{first}_abduction", link, (0, 0, 0), axis="0 1 0", length=_LENGTHS_M[finger][0])
         else:
             aside = -hand if finger in ("index", "middle") else hand
             link = add(f"{finger}_{first}_flexion", "palm", base, axis="0 1 0")
-            link = add(f"{finger}_{first}_abduction", link, (0, 0, 0), axis=f"{aside} 0 0", length=_BONES[finger][0])
+            link = add(
+                f"{finger}_{first}_abduction", link, (0, 0, 0), axis=f"{aside} 0 0", length=_LENGTHS_M[finger][0]
+            )
         yaw = -hand * THUMB_ROLL if finger == "thumb" else 0.0
-        for joint, before, length in zip(hinges, _BONES[finger], _BONES[finger][1:], strict=False):
+        for joint, before, length in zip(hinges, _LENGTHS_M[finger], _LENGTHS_M[finger][1:], strict=False):
             link = add(f"{finger}_{joint}_flexion", link, (0, 0, before), yaw, axis="0 1 0", length=length)
             yaw = 0.0
-        add(f"{finger}_tip", link, (0, 0, _BONES[finger][-1]))
+        add(f"{finger}_tip", link, (0, 0, _LENGTHS_M[finger][-1]))
     return "\n".join([*out, "</robot>"])
 
 

@@ -19,7 +19,7 @@ JOINTS = {
 KEYPOINT_NAMES = ("wrist",) + tuple(f"{finger}_{joint}" for finger in FINGERS for joint in JOINTS[finger])
 
 WRIST = 0
-INDEX_MCP, INDEX_PIP = 5, 6
+INDEX_MCP, INDEX_PIP = 5, 6  # MCP: knuckle, PIP: middle joint
 MIDDLE_MCP, MIDDLE_PIP = 9, 10
 LITTLE_MCP = 17
 FINGERTIPS = (4, 8, 12, 16, 20)

@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d import encoded_images
-from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, be_quiet, image_format
+from hand_pose_3d.encoded_images import HEAD, MAX_SIDE, be_quiet, image_format, is_motion_jpeg, is_video_container
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import local_path, read_bytes
+
+_DATA = Path(__file__).parent / "data"
+CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"
+"""Built-in clips of rendered hands, for machines without a camera: hands that appear, move and leave, and hands that
+drive a robot. Labels are in a JSON file beside each."""
 
 _DAMAGED_IN_A_ROW = 300
 """Consecutive failed reads that end a video; set by hand, since reads past the end take no time."""
@@ -35,8 +39,8 @@ def is_video(path: str | Path) -> bool:
     path = Path(path)
     head = read_bytes(path, HEAD)
     if image_format(head):
-        return image_format(head) == "JPEG" and encoded_images.is_motion_jpeg(read_bytes(path))
-    if encoded_images.is_video(head):
+        return image_format(head) == "JPEG" and is_motion_jpeg(read_bytes(path))
+    if is_video_container(head):
         return True
     try:
         Video(path).close()

@@ -11,7 +11,7 @@ from hand_pose_3d import quantisation
 from hand_pose_3d.families import load_family
 from hand_pose_3d.runtime import opencv_threads
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.videos import Video
+from hand_pose_3d.videos import CLIP, Video
 from hand_pose_3d.windows import crop_from_pose
 
 needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this processor has no dot product of bytes")
@@ -20,9 +20,9 @@ needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this
 @needs_instructions
 def test_the_shipped_networks_read_alike_in_8_bits():
     exact, rough = (load_family("lite", None, "cpu", precision) for precision in ("float32", "int8"))
-    labels = json.loads(quantisation._CLIP.with_suffix(".json").read_text())["frames"]
+    labels = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
     windows = []
-    for number, frame in enumerate(Video(quantisation._CLIP)):
+    for number, frame in enumerate(Video(CLIP)):
         if number % 10 == 5:  # none of those that set the ranges
             windows.append(
                 crop_from_pose(np.array(labels[number]["hands"][0]["keypoints_2d"]), 160, 1.3).extract(frame)

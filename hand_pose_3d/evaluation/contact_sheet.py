@@ -13,14 +13,14 @@ from hand_pose_3d.datasets.boxes import BoxImage
 from hand_pose_3d.evaluation.boxes import Outcome, Prediction
 from hand_pose_3d.outputs import encode_image, write_beside
 
-TILE_PX, COLUMNS = 168, 10
+TILE_PX, COLUMNS = 168, 10  # edge of a crop, crops per row
 MAX_TILES = 150
 """Crops per section; its title gives the total."""
 
-_MARGIN, _MIN_SIDE_PX = 2.2, 32.0
-_TEXT_PX, _TITLE_PX, _GAP_PX = 34, 40, 6
-_LABEL, _IGNORED, _PREDICTION = (64, 224, 120), (170, 170, 170), (255, 80, 80)
-_BACKGROUND, _INK = (32, 32, 36), (235, 235, 235)
+_MARGIN, _MIN_SIDE_PX = 2.2, 32.0  # edge of a crop over that of its box, and at least, in the image
+_TEXT_PX, _TITLE_PX, _GAP_PX = 34, 40, 6  # heights of text and titles, gap between tiles
+_LABEL, _IGNORED, _PREDICTION = (64, 224, 120), (170, 170, 170), (255, 80, 80)  # RGB of boxes
+_BACKGROUND, _INK = (32, 32, 36), (235, 235, 235)  # RGB
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ MAX_PX, MAX_MM = 30.0, 50.0
 
 FOUND_IOU = 0.5  # of the boxes of a hand and its prediction
 _FOLDED = "three or four folded"
-_SHOWN = 0.5
+_FACING = 0.5
 """Least cosine between the view and the palm's normal at which palm or back is shown: within 60 degrees, set by hand.
 """
 
@@ -223,7 +223,7 @@ def groups(matches: Sequence[Match]) -> dict[str, list[Match]]:
         facing = float(palm @ xyz[MIDDLE_MCP] / (np.linalg.norm(palm) * np.linalg.norm(xyz[MIDDLE_MCP]) + 1e-12))
         if item.sample.side != Side.UNKNOWN:
             names.append(
-                "palm shown" if facing < -_SHOWN else "back shown" if facing > _SHOWN else "seen from the edge"
+                "palm shown" if facing < -_FACING else "back shown" if facing > _FACING else "seen from the edge"
             )
         for name in names:
             found.setdefault(name, []).append(item)

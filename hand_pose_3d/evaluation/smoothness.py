@@ -21,9 +21,9 @@ from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import LITTLE_MCP, MIDDLE_MCP, REFERENCE_BONE, WRIST, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
-CAMERA = Camera(600, 600, 320, 240, 640, 480)
+CAMERA = Camera(600, 600, 320, 240, 640, 480)  # a usual webcam
 
-# An open left hand of mean size seen from its back, fingers up; metres in camera axes.
+# An open left hand of mean size: lengths of each finger's bones from the wrist on, and directions from straight up.
 _LENGTHS_MM = ((36, 37, 34, 27), (88, 42, 26, 23), (83, 49, 31, 23), (79, 45, 26, 24), (77.6, 34, 18, 16))
 _DIRECTIONS_DEG = (48, 17, 3, -11, -25)
 
@@ -43,7 +43,7 @@ class Noise:
     correlation: float = 0.53
 
 
-_COMMON = 0.17
+_SHARED_NOISE = 0.17
 """Share of the pixels' variance that all keypoints have in common, as the crop moves; measured with the noise."""
 _NOISY = np.setdiff1d(np.arange(21), [WRIST, *REFERENCE_BONE, MIDDLE_MCP, LITTLE_MCP])
 """Keypoints with noise of their own in the canonical frame: the others define it."""
@@ -155,7 +155,7 @@ def _errors(rng: np.random.Generator, noise: Noise, count: int) -> Iterator[tupl
     """Errors of pixels (21, 2), canonical pose (21, 3) and viewpoint (3,), a rotation vector, for `count` frames."""
     last, kept = [np.zeros(1)] * 3, 0.0
     for _ in range(count):
-        pixels = np.sqrt(_COMMON) * rng.normal(size=2) + np.sqrt(1 - _COMMON) * rng.normal(size=(21, 2))
+        pixels = np.sqrt(_SHARED_NOISE) * rng.normal(size=2) + np.sqrt(1 - _SHARED_NOISE) * rng.normal(size=(21, 2))
         pose = np.zeros((21, 3))
         pose[_NOISY] = np.sqrt(21 / len(_NOISY)) * rng.normal(size=(len(_NOISY), 3))
         fresh = noise.pixels * pixels, noise.pose * pose, noise.viewpoint * rng.normal(size=3)

@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
         return x + y if self.skip else y
 
 
-HAND_BLOCKS = (
+HAND_BLOCKS = (  # as in MediaPipe Hands' landmark network
     Block(24, 16),
     Block(64, 24, 3, 2),
     Block(144, 24),

@@ -8,7 +8,7 @@ from torch import nn
 from hand_pose_3d.networks.layers import FRONT, Conv, LayerTable, build, run
 from hand_pose_3d.networks.tensorflow_ops import resize_bilinear
 
-LAYERS: LayerTable = (
+LAYERS: LayerTable = (  # section 4.1 and hand3d
     *FRONT,
     *(Conv(f"conv4_{i}", 3, 512) for i in range(1, 5)),
     Conv("conv5_1", 3, 512),

@@ -25,7 +25,7 @@ from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.weights import default_weights, load_weights
 
-OPSET = 17
+OPSET = 17  # the oldest with all operators in use, for old runtimes
 PRODUCER = "hand_pose_3d"
 TOLERANCE = 1e-4
 """Largest accepted difference between PyTorch and onnxruntime, relative to outputs above one."""

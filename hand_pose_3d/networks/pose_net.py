@@ -8,7 +8,7 @@ from torch import nn
 from hand_pose_3d.networks.layers import FRONT, Conv, LayerTable, build, run
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
-ENCODING: LayerTable = (
+ENCODING: LayerTable = (  # section 4.2 and hand3d
     *FRONT,
     Conv("conv4_1", 3, 512),
     Conv("conv4_2", 3, 512),

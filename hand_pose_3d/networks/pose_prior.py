@@ -20,7 +20,7 @@ def _encoder(prefix: str, widths: tuple[int, int, int]) -> LayerTable:
 
 POSE_LAYERS = _encoder("conv_pose", (32, 64, 128))
 VIEWPOINT_LAYERS = _encoder("conv_vp", (64, 128, 256))
-_ENCODED_PIXELS = (MAP_SIZE // 8) ** 2
+_ENCODED_PIXELS = (MAP_SIZE // 8) ** 2  # of a map after three strides of 2
 
 
 class PosePrior(nn.Module):

@@ -18,7 +18,7 @@ _CANDIDATES, _EXAMINED = 96, 40
 """Number of sampled arm poses, and of the best of them that are checked for collisions; chosen by speed."""
 _PROBES = np.array([0, 1, 3, 4, 5, 6, 8, 9, 11, 12, 15, 16, 17, 18, 20])
 """Keypoints of a hand that are kept out of the body."""
-_FOREARM_M, _UPPER_ARM_M, _HAND_M = 0.036, 0.05, 0.012
+_FOREARM_GAP_M, _UPPER_ARM_GAP_M, _HAND_GAP_M = 0.036, 0.05, 0.012
 """Least distance of the arm's axis and of the hand's keypoints from the surface of a body, metres: about their
 thickness, chosen by eye."""
 _CONTACT_M = 0.016
@@ -153,9 +153,9 @@ def take(
         body.clearance(points * [-1, 1, 1] if mirrored else points)
         for points in (hands[:, _PROBES], forearm[:, ::2], upper[:, ::2])
     )
-    entered = np.maximum(_FOREARM_M - room_of_forearm.min(axis=1), _UPPER_ARM_M - room_of_upper_arm.min(axis=1))
+    entered = np.maximum(_FOREARM_GAP_M - room_of_forearm.min(axis=1), _UPPER_ARM_GAP_M - room_of_upper_arm.min(axis=1))
     if not posture.enters:
-        entered = np.maximum(entered, _HAND_M - room_of_hand.min(axis=1))
+        entered = np.maximum(entered, _HAND_GAP_M - room_of_hand.min(axis=1))
     cost += (np.maximum(entered, 0) / 0.015) ** 2
     if posture.touches:
         cost += np.abs(room_of_hand.min(axis=1) - _CONTACT_M) / 0.02
@@ -170,7 +170,7 @@ def take(
     chosen = [best]
     for _ in range(_SLIDES if posture.symmetric and near else 0):  # both hands move to the middle
         hand = keypoints @ rotations[best].T + wrists[best]
-        wrists[best, 0] -= hand[:, 0].min() - _HAND_M
+        wrists[best, 0] -= hand[:, 0].min() - _HAND_GAP_M
         bent[chosen], rotations[chosen], wrists[chosen], elbow[chosen] = reach(
             arm, shoulder, wrists[chosen], elbows[chosen], flexions[chosen], twists[chosen]
         )

@@ -21,16 +21,16 @@ from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
 
-NUM_TRAINING, NUM_EVALUATION = 80, 20
+NUM_TRAINING, NUM_EVALUATION = 80, 20  # characters of each split
 _CACHE_VERSION = 3  # raised when cached arms are no longer valid
 TIP_DEPTH_M = 0.002
 """From the skin at the fingertip's end to the keypoint, which thus lies where an annotator sees the end of the finger:
 half-way from the bone's end, under 3.7 to 4 mm of pulp (Buryanov and Kotiuk, Int. J. Morphol. 28, 2010), to the skin,
 on which FreiHAND's fingertips (vertices of the MANO model) lie."""
-_FAN = (5.0, 0.0, -5.0, -9.0)
+_FAN_DEG = (5.0, 0.0, -5.0, -9.0)
 """Angle of the straight, unspread fingers towards the thumb, degrees, index to little: a third of their metacarpals'
 directions; chosen by eye."""
-_ROLL = (0.0, -9.0, -19.0, -28.0)
+_ROLL_DEG = (0.0, -9.0, -19.0, -28.0)
 """Rotation of the nails towards the thumb, degrees, index to little. Bent fingers, which stay in the plane of their
 nail, thus meet before the thumb's root, about where the scaphoid bone lies (Kapandji, The Physiology of the Joints,
 2007)."""
@@ -279,9 +279,9 @@ class Characters:
                 )
         base_frames = np.zeros((4, 3, 3))
         for k in range(4):
-            fan = np.radians(_FAN[k])
+            fan = np.radians(_FAN_DEG[k])
             d = np.array([np.sin(fan), np.cos(fan), 0])
-            n = np.array([np.sin(np.radians(_ROLL[k])), 0, np.cos(np.radians(_ROLL[k]))])
+            n = np.array([np.sin(np.radians(_ROLL_DEG[k])), 0, np.cos(np.radians(_ROLL_DEG[k]))])
             n = unit(n - d * (n @ d))
             base_frames[k] = np.stack([np.cross(d, n), d, n], axis=1)
         forearm = heads[t.bone("lowerarm01")]

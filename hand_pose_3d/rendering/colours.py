@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-_TONES = np.array(
+_TONES = np.array(  # sRGB of skin, lightest to darkest, chosen by eye
     [
         [0.95, 0.80, 0.71],
         [0.90, 0.71, 0.59],

@@ -22,7 +22,7 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.rendering.assemble import Assembly, SceneMesh, tone_curve
 from hand_pose_3d.rendering.rasteriser import FAR_M, NEAR_M, GBuffer, Rasteriser, RenderedFrame
 
-_SAMPLES = 8
+_SAMPLES_PER_PIXEL = 8
 """Samples per pixel, few because the result is denoised; chosen by eye."""
 _THREADS = 1
 """Threads of one engine; frames are rendered in parallel by worker processes."""
@@ -108,7 +108,7 @@ class Cycles:
         render.image_settings.file_format = "OPEN_EXR"
         render.image_settings.color_mode, render.image_settings.color_depth = "RGBA", "32"
         cycles.device = "CPU"
-        cycles.samples = _SAMPLES
+        cycles.samples = _SAMPLES_PER_PIXEL
         cycles.use_adaptive_sampling = False
         cycles.use_denoising, cycles.denoiser = True, "OPENIMAGEDENOISE"
         cycles.denoising_prefilter, cycles.denoising_quality = "NONE", "FAST"

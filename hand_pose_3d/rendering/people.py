@@ -16,7 +16,7 @@ from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import mesh
 from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
 
-_TRAINING_BODIES, _EVALUATION_BODIES = 20, 6
+_TRAINING_BODIES, _EVALUATION_BODIES = 20, 6  # people of each split
 _CACHE_VERSION = 4  # raised when cached bodies are no longer valid
 _WAIST_M = 0.09  # of the waistband above the hips, chosen by eye
 _HEM_M = 0.1
@@ -29,7 +29,7 @@ _HANGING_DEGREES = (26, 40)
 """Range of the arms' rotation from the model's rest pose to hanging, degrees; chosen by eye."""
 _SEATED_DEGREES = (70, 95)
 """Range of the hips' flexion when seated, degrees, with about vertical shins; chosen by eye."""
-_FARTHEST_M = 0.2
+_MAX_CLEARANCE_M = 0.2
 """Upper limit of clearances from a body, metres: more than half the depth of any trunk."""
 CAMERA_FACING = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 """Rotation from body axes (x to the person's left, y back, z up) to camera axes for someone who faces the camera."""
@@ -74,11 +74,11 @@ class Body:
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Signed metres (...) from points (..., 3) to the surface, negative inside."""
         tree, normals = self.surface
-        distance, nearest = tree.query(points.reshape(-1, 3), distance_upper_bound=_FARTHEST_M)
+        distance, nearest = tree.query(points.reshape(-1, 3), distance_upper_bound=_MAX_CLEARANCE_M)
         found = np.minimum(nearest, len(normals) - 1)
         offset = points.reshape(-1, 3) - tree.data[found]
         inside = ((offset * normals[found]).sum(axis=1) < 0) & (nearest < len(normals))
-        return (np.where(inside, -1, 1) * np.minimum(distance, _FARTHEST_M)).reshape(points.shape[:-1])
+        return (np.where(inside, -1, 1) * np.minimum(distance, _MAX_CLEARANCE_M)).reshape(points.shape[:-1])
 
 
 def extract(path: Path, count: int) -> None:

@@ -31,6 +31,7 @@ ANGLES = (
 NUM_ANGLES = len(ANGLES)
 THUMB, CUP, WRIST_ANGLES, TWIST, ELBOW = slice(16, 21), 21, slice(22, 24), 24, 25
 
+# Degrees; source at LIMITS.
 _FINGER_LIMITS = {"spread": (-22, 22), "mcp": (-19, 95), "pip": (-5, 112), "dip": (-8, 82)}
 _OTHER_LIMITS = {
     "thumb_palmar": (-45, 38),
@@ -79,7 +80,7 @@ def within(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> 
 
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 """From a left hand, arm or body side to a right one, and back; poses describe left ones."""
-X, Y, Z = np.eye(3)
+X, Y, Z = np.eye(3)  # axes of the hand frame
 
 
 def mirror_of(side: Side) -> np.ndarray:

@@ -22,7 +22,7 @@ from hand_pose_3d.rendering.scene import IMAGE_SIZE, Scene
 from hand_pose_3d.rendering.source import Source
 
 FPS = 30
-WIDTH, HEIGHT = 640, 480
+WIDTH, HEIGHT = 640, 480  # pixels
 IN, STILL, MOVING, OUT, GONE = 0.05, 0.2, 0.5, 0.8, 0.95
 """Times at which hands begin to appear, to keep still, to move and to leave, and are gone, as shares of a sequence."""
 _REACH_M = 1.0
@@ -37,7 +37,7 @@ _RAMP_S = 0.3
 """Time in which motion reaches its full amplitude."""
 _LEAST_NOISE = 1.0
 """Standard deviation of sensor noise in every video, grey levels; chosen by eye."""
-_LEAST_SEEN, _LEAST_SHARE = 0.4, 0.03
+_LEAST_SEEN, _LEAST_SIZE = 0.4, 0.03
 """Hands with a smaller share of visible keypoints, or smaller than this share of the picture, need not be found.
 Set by hand."""
 
@@ -89,7 +89,7 @@ def _truth(number: int, hand: dict[str, Any], cut: int) -> dict[str, Any] | None
     if hand["xyz"][:, 2].min() <= 0 or not inside.any():
         return None
     seen = (inside & hand["visible"]).mean()
-    small = np.ptp(points, axis=0).max() < _LEAST_SHARE * WIDTH
+    small = np.ptp(points, axis=0).max() < _LEAST_SIZE * WIDTH
     entry = {
         "id": number,
         "side": hand["side"],

@@ -1,10 +1,10 @@
 """GLSL of the rasteriser: skin, cloth and props under image-based light, one key light and soft shadows."""
 
-MAX_CAPSULES = 38
+MAX_CAPSULES = 38  # of two hands, as in VERTEX
 SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
-"""Pictures of what is seen at each pixel, four numbers of a type each: its depth, and where it is at rest; direction,
-texture coordinates and traits, two or four to a number; label, mesh, coarse noise and ambient occlusion. The last alone
-is cleared: the others hold what they held where nothing is."""
+"""Surface pictures, of four numbers of this type per pixel: depth and rest position; normal, texture coordinates and
+traits, packed by two or four; label, mesh, coarse noise and ambient occlusion. Only the last is cleared, so that the
+others are invalid where nothing is visible."""
 
 MOVING_ATTRIBUTES, KEPT_ATTRIBUTES = ("position", "normal"), ("rest", "traits", "uv", "part", "crease")
 """Attributes of VERTEX, in the order of a mesh's two buffers."""

@@ -16,9 +16,9 @@ from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures
+from hand_pose_3d.ros.play import NODE_NAME
 from hand_pose_3d.ros.share import own_arguments
 
-_NODE = "/hand_pose_3d"
 _SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
 """Seconds for which each kind of input plays; a shorter video ends earlier."""
 RESULTS = ("overlay.mp4", "overlay.png", "recording", "figures.txt")
@@ -87,11 +87,11 @@ class Demo(play.Player):
         topics: list[tuple[str, Any]] = [
             ("/image", Image),
             ("/camera_info", CameraInfo),
-            (f"{_NODE}/hands", HandPose3DArray),
-            (f"{_NODE}/hand", HandPose3D),
-            (f"{_NODE}/markers", MarkerArray),
-            (f"{_NODE}/joint_states", JointState),
-            (f"{_NODE}/overlay", Image),
+            (f"{NODE_NAME}/hands", HandPose3DArray),
+            (f"{NODE_NAME}/hand", HandPose3D),
+            (f"{NODE_NAME}/markers", MarkerArray),
+            (f"{NODE_NAME}/joint_states", JointState),
+            (f"{NODE_NAME}/overlay", Image),
             ("/diagnostics", DiagnosticArray),
         ]
         transform = tf.message_type()
@@ -108,8 +108,8 @@ class Demo(play.Player):
         recorded = not topic.endswith("/overlay")
         handler = {
             "/image": self._on_image,
-            f"{_NODE}/hands": self._on_hands,
-            f"{_NODE}/overlay": self._on_overlay,
+            f"{NODE_NAME}/hands": self._on_hands,
+            f"{NODE_NAME}/overlay": self._on_overlay,
             "/diagnostics": self._on_diagnostics,
         }.get(topic)
 
@@ -138,7 +138,7 @@ class Demo(play.Player):
         self.video.add(image_to_rgb(message), stamp_s, self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
 
     def _on_diagnostics(self, message: Any, received_s: float) -> None:
-        self.diagnosis = parse(message, _NODE) or self.diagnosis
+        self.diagnosis = parse(message, NODE_NAME) or self.diagnosis
 
 
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = play.NODE) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 OK, WARN, ERROR, STALE = 0, 1, 2, 3
 """Values of diagnostic_msgs/DiagnosticStatus.level."""
 
-_SAMPLES = 300  # last images from which percentiles are computed: ten seconds at 30 Hz
+_TIMED_IMAGES = 300  # last images from which percentiles are computed: ten seconds at 30 Hz
 _PERCENTILES = " p50 / p95 (ms)"
 """Suffix of a stage's name; the value is two numbers separated by " / "."""
 
@@ -114,7 +114,7 @@ class Health:
             self._count("answered")
             self._count("hands", hands)
             for stage, milliseconds in stages_ms.items():
-                self._samples.setdefault(stage, deque(maxlen=_SAMPLES)).append(milliseconds)
+                self._samples.setdefault(stage, deque(maxlen=_TIMED_IMAGES)).append(milliseconds)
 
     def report(self, now: float, situation: Situation) -> tuple[int, str, dict[str, str]]:
         """(level, sentence, values) for the time since the last report, and begin the next window."""

@@ -25,15 +25,14 @@ from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
-from hand_pose_3d.ros.pictures import CLIP, Pictures, open_pictures
-from hand_pose_3d.ros.play import NODE
+from hand_pose_3d.ros.pictures import Pictures, open_pictures
+from hand_pose_3d.ros.play import NODE, NODE_NAME, START_TIMEOUT_S
 from hand_pose_3d.ros.share import own_arguments, ros_arguments
+from hand_pose_3d.videos import CLIP
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
-_NODE = "/hand_pose_3d"
-_START_TIMEOUT_S = 180.0
-_WARM_UP_S = 1.0
-_VIDEO_FRAMES = 150
+_WARM_UP_S = 1.0  # time whose images do not count
+_VIDEO_FRAMES = 150  # of the resized clip: all of it
 
 
 def latencies(
@@ -89,7 +88,7 @@ class Listener:
         deep = QoSProfile(depth=100)
         # Every image comes with a camera_info of the same stamp, which costs next to nothing to receive.
         self.ros.create_subscription(CameraInfo, "/camera_info", self._on_camera_info, deep)
-        self.ros.create_subscription(HandPose3DArray, f"{_NODE}/hands", self._on_hands, deep)
+        self.ros.create_subscription(HandPose3DArray, f"{NODE_NAME}/hands", self._on_hands, deep)
         self.ros.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, deep)
 
     def spin(self, seconds: float) -> None:
@@ -111,7 +110,7 @@ class Listener:
         self.with_hand += bool(message.hands)
 
     def _on_diagnostics(self, message: Any) -> None:
-        self.diagnosis = parse(message, _NODE) or self.diagnosis
+        self.diagnosis = parse(message, NODE_NAME) or self.diagnosis
 
 
 def _nanoseconds(stamp: Any) -> int:
@@ -130,8 +129,8 @@ def run(
         while not are_connected(listener.ros):
             if worker.poll() is not None:
                 raise HandPoseError("the node did not start; its output is above")
-            if time.monotonic() - begin > _START_TIMEOUT_S:
-                raise HandPoseError(f"the node did not get ready within {_START_TIMEOUT_S:.0f} s")
+            if time.monotonic() - begin > START_TIMEOUT_S:
+                raise HandPoseError(f"the node did not get ready within {START_TIMEOUT_S:.0f} s")
             listener.spin(0.02)
         ready_s = time.monotonic() - begin
         before, began = cpu_seconds(worker.pid), time.monotonic()

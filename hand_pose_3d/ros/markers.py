@@ -13,8 +13,7 @@ from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS, WRIST
 
 NAMESPACES = ("keypoints", "bones", "label")
 _LOW_SCORE = 0.5  # keypoints that score less are drawn faint, set by hand
-_KEYPOINT_SIZE = 0.2
-_BONE_WIDTH = 0.09
+_KEYPOINT_SIZE, _BONE_WIDTH = 0.2, 0.09
 """Sizes in reference bones, so that markers fit a child's hand, too; chosen by eye."""
 
 

@@ -12,12 +12,8 @@ import numpy as np
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import local_path, read_image
-from hand_pose_3d.videos import LiveCamera, Video, is_video
+from hand_pose_3d.videos import CLIP, TELEOP_CLIP, LiveCamera, Video, is_video
 
-_DATA = Path(__file__).resolve().parents[1] / "data"
-CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"
-"""Rendered hands for machines without a camera: some that appear, move and leave, and some that drive a robot. Labels
-are in a JSON file beside each."""
 CLIPS = {"": CLIP, "clip": CLIP, "teleop_clip": TELEOP_CLIP}
 """By the name of the input."""
 

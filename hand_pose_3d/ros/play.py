@@ -25,7 +25,8 @@ from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 NODE = ("-m", "hand_pose_3d.ros.node")
 """Arguments of Python that start the tracker."""
-_START_TIMEOUT_S = 300.0  # for networks that load on a busy computer
+NODE_NAME = "/hand_pose_3d"  # of the tracker, with its namespace
+START_TIMEOUT_S = 300.0  # for networks that load on a busy computer
 _LIST = ".hand_pose_3d_demo.json"
 """File in the folder of results that lists those of the last run."""
 
@@ -75,12 +76,12 @@ class Player:
     def start(self, *nodes: Popen[str], ready: Callable[[], bool]) -> None:
         """Wait until these nodes are ready for images. Raises HandPoseError when they are not."""
         self._nodes += nodes
-        end = time.monotonic() + _START_TIMEOUT_S
+        end = time.monotonic() + START_TIMEOUT_S
         while not (ready() and are_connected(self.ros, self.listeners[0])):
             if any(node.poll() is not None for node in nodes):
                 raise HandPoseError("a node did not start; its output is above")
             if time.monotonic() > end:
-                raise HandPoseError(f"the nodes were not ready after {_START_TIMEOUT_S:.0f} s")
+                raise HandPoseError(f"the nodes were not ready after {START_TIMEOUT_S:.0f} s")
             self.spin(0.1)
 
     def play(self, seconds: float, *, loop: bool) -> None:

@@ -53,7 +53,7 @@ class PaperAugmentation:
     zoom: float = 1.0  # the crop's scale is multiplied by up to this
 
 
-LIFTING_AUGMENTATION = PaperAugmentation(offset_px=10.0, zoom=1.2)
+LIFTING_AUGMENTATION = PaperAugmentation(offset_px=10.0, zoom=1.2)  # as in hand3d
 NO_AUGMENTATION = PaperAugmentation(0.0, 0.0)
 
 

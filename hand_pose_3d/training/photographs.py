@@ -41,16 +41,16 @@ from hand_pose_3d.windows import crop_from_pose
 
 _SIDE_SHARE = 0.8
 """Share of the views that must agree on a hand's side for it to be a label; set by hand."""
-_HAND_M = 0.17
+_ASSUMED_EXTENT_M = 0.17
 """Assumed extent of a hand, metres, which scales depth in pixels; lifting does not depend on size."""
-_AFAR_M = 3.0
+_ASSUMED_DISTANCE_M = 3.0
 """Assumed distance of such a hand, metres: large, as pixels and depth then have the same scale."""
 _LEAST_FACE_PX = 14  # edge of the smallest face's box that is used
 _LOOKED_MARGIN = 1.3
 """Edge of the window of a false prediction over the extent of its keypoints, as in its reading."""
 _LOOKED_SPREAD = 0.06
 """Assumed error of checked keypoints over their hand's extent: they were confirmed, not measured."""
-_AROUND = 0.25
+_UNKNOWN_MARGIN = 0.25
 """Pixels nearer to a hand's box than this share of its extent have unknown class; set by hand."""
 
 
@@ -113,7 +113,7 @@ def read_photographs(
 def _box_around(uv: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns near keypoints (21, 2)."""
     low, high = uv.min(0), uv.max(0)
-    reach = _AROUND * (high - low).max()
+    reach = _UNKNOWN_MARGIN * (high - low).max()
     (x, y), (right, bottom) = np.maximum(low - reach, 0).astype(int), np.maximum(high + reach, 0).astype(int)
     return slice(y, bottom), slice(x, right)
 
@@ -170,8 +170,8 @@ def open_pose(hand: TeacherHand) -> np.ndarray:
     if hand.depth_px is None:
         return np.zeros((NUM_KEYPOINTS, 3))
     xyz = np.column_stack([hand.keypoints_px, hand.depth_px])
-    xyz = (xyz - xyz.mean(axis=0)) * (_HAND_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
-    return np.zeros((NUM_KEYPOINTS, 3)) if folded_fingers(xyz).any() else xyz + [0, 0, _AFAR_M]
+    xyz = (xyz - xyz.mean(axis=0)) * (_ASSUMED_EXTENT_M / max(float(np.ptp(hand.keypoints_px, axis=0).max()), 1.0))
+    return np.zeros((NUM_KEYPOINTS, 3)) if folded_fingers(xyz).any() else xyz + [0, 0, _ASSUMED_DISTANCE_M]
 
 
 def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:

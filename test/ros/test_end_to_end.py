@@ -12,8 +12,7 @@ pytest.importorskip("rclpy")
 
 from ros_client import Process
 
-from hand_pose_3d.ros.pictures import CLIP
-from hand_pose_3d.videos import Video
+from hand_pose_3d.videos import CLIP, Video
 
 
 @pytest.fixture

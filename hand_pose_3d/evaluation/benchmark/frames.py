@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.videos import Video
+from hand_pose_3d.videos import CLIP, Video
 
-CLIP = Path(__file__).resolve().parents[2] / "data" / "clip.mp4"
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))  # (width, height), pixels
 HANDS = (1, 2, 3, 4)  # in one image
 _DISTINCT_NOISE = 16  # different frames of noise, repeated

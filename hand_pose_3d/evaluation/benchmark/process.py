@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
 
-_TIMEOUT_S = 600.0
+_TIMEOUT_S = 600.0  # of a measured process, set by hand
 
 
 def memory_mb(pid: int | str = "self") -> dict[str, float | None]:
