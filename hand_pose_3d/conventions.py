@@ -1,4 +1,4 @@
-"""How images and crops become numbers for the networks, and back; each convention is stated here once.
+"""Conversions of images and crops to the networks' inputs and back; each convention is stated here once.
 
 Pixels have their centres at whole numbers: an image or map of n pixels reaches from -0.5 to n - 0.5, and its unit
 square from 0 to 1. Functions accept numpy arrays and torch tensors alike, and keep shapes unless stated.

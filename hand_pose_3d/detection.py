@@ -62,7 +62,7 @@ class SearchPass:
 
 
 def search_passes(width: int, height: int, pixels: int, search: str, number: int) -> list[SearchPass]:
-    """How an image is searched.
+    """Passes with which an image is searched.
 
     'thorough': several passes, over the whole image at `pixels` and, up to its own resolution, at 2, 4 and 8 times as
     many. 'fast': one pass of `pixels` a search, in alternation over the whole image and one of four overlapping parts.

@@ -148,7 +148,7 @@ def _png_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_frame(data: bytes) -> int:
-    """Where the frame header of a JPEG begins, which follows any thumbnail. Raises InvalidInputError."""
+    """Offset of the frame header of a JPEG, behind any thumbnail. Raises InvalidInputError."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]

@@ -77,7 +77,7 @@ class Family(Protocol):
     int8: bool  # whether the networks can run in 8 bits
 
     def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
-        """How an image of this size is searched: 'fast' or 'thorough'; number: of the search in a video."""
+        """Passes over an image of this size. search: 'fast' or 'thorough'; number: of the search in a video."""
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """Detections in an image (H, W, 3) RGB, by falling score."""

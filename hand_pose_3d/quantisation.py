@@ -15,7 +15,7 @@ from hand_pose_3d.videos import CLIP, Video
 from hand_pose_3d.windows import crop_from_pose
 
 _EVERY, _VARIETY = 10, 0
-"""Every how many frames of the clip one is used, and the seed of its random variations."""
+"""Step between the frames of the clip that are used, and seed of their random variations."""
 _OPERATORS = ["Conv", "Add", "Relu", "Clip"]
 _INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "asimddp"}
 """Names in /proc/cpuinfo of dot products of bytes: Intel since Ice Lake, AMD since Zen 4, ARM since Cortex-A75 and A55.

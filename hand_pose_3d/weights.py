@@ -39,7 +39,7 @@ _LARGEST_HALF = 65504.0  # of float16
 
 @dataclass(frozen=True)
 class Conventions:
-    """What a network's keypoint 0 and unit length are; the package's own are wrist and index.
+    """Meaning of a network's keypoint 0 and unit length; the package's own are wrist and index.
 
     keypoint0: 'wrist', or 'palm' for the centre between wrist and middle finger's base; reference_bone:
     'index' (the paper's text) or 'middle' (the authors' code), the first bone of that finger.

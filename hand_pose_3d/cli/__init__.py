@@ -38,7 +38,7 @@ EXTRAS = {
     "rosbags": "bag",
     "tflite": "train",
 }
-"""Which optional dependency of this package brings a module."""
+"""The extra of this package that installs a module."""
 
 
 class LazyGroup(click.Group):

@@ -22,7 +22,7 @@ from hand_pose_3d.skeleton import Side
 
 FILE = "boxes.json"
 KINDS = ("holding", "touching", "gloved")
-"""What makes a hand hard to find; a hand may be several of them, and is free and bare when it is none."""
+"""Attributes that make a hand hard to find, of which it may have several; free and bare without any."""
 
 
 @dataclass(frozen=True, eq=False)

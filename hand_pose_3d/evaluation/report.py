@@ -1,4 +1,4 @@
-"""What is measured on each kind of data set: metrics, a table beside published ones, and curves."""
+"""Reports for each kind of data set: metrics, a table beside published ones, and curves."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _key(sighting: Sighting | None) -> tuple[int, Side] | None:
 
 
 def follow(estimator: VideoEstimator, sequence: Sequence) -> list[list[Sighting]]:
-    """What is reported in each frame.
+    """Hands reported in each frame.
 
     estimator: tracks without smoothing, which is applied here with the default settings, so that both results are
     known; hands of a peer, without track_id, are not smoothed.
@@ -124,7 +124,7 @@ def run(
 
 
 def appearances(sequence: Sequence, sightings: Items[Items[Sighting]]) -> list[Run]:
-    """Every time in which a labelled hand has to be found, if it is long enough."""
+    """All appearances of labelled hands that are long enough."""
     found = [{s.identity: s for s in frame if s.identity is not None} for frame in sightings]
     labels = [{h.identity: h for h in frame if not h.ignore} for frame in sequence.frames]
     out = []
@@ -256,13 +256,13 @@ def _share_of_picture(run: Run) -> float:
 
 
 def _delay(run: Run) -> float | None:
-    """Seconds from a hand's appearance until it is found first; None if it never is."""
+    """Seconds from a hand's appearance until it is first found; None if it never is."""
     seen = [index for index, sighting in enumerate(run.sightings) if sighting is not None]
     return seen[0] / run.sequence.fps if seen else None
 
 
 def _switches(run: Run) -> tuple[int, int]:
-    """How often the identity and how often the side changes while a hand is in view."""
+    """Numbers of changes of identity and of side while a hand is in view."""
     hands = [sighting.hand for sighting in run.sightings if sighting is not None]
     pairs = list(itertools.pairwise(hands))
     return sum(a.track_id != b.track_id for a, b in pairs), sum(a.side != b.side for a, b in pairs)

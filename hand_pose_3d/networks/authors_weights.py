@@ -38,7 +38,7 @@ PUBLISHED_SHA256 = {
 """SHA-256 of the files that the authors published, by name."""
 
 CONVENTIONS = Conventions(keypoint0="palm", reference_bone="middle")
-"""What the authors' PoseNet and lifting were trained to predict."""
+"""Conventions of the output of the authors' PoseNet and lifting."""
 
 _SCOPES = {"HandSegNet": "", "PoseNet2D": "", "PosePrior": "pose_prior.", "ViewpointNet": "viewpoint."}
 

@@ -114,11 +114,11 @@ class HandTrunk(nn.Module):
         return self.rest(*self.front(image, 0), 0)
 
     def front(self, image: torch.Tensor, blocks: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """The maps that the first `blocks` blocks give, and what the next one reads."""
+        """Maps of the first `blocks` blocks, and the input of the next block."""
         return self._through([], F.relu6(self.stem(image)), 0, blocks)
 
     def rest(self, maps: list[torch.Tensor], x: torch.Tensor, blocks: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """What forward gives, from where `front` stopped."""
+        """The result of forward, continued from the output of `front`."""
         maps, x = self._through(maps, x, blocks, len(self.blocks))
         x = F.relu6(self.head_depthwise(F.relu6(self.head_expand(x))))
         return maps, x.mean((2, 3))

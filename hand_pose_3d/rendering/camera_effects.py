@@ -1,4 +1,4 @@
-"""What a camera does to a rendered picture: motion, defocus, noise, colour and compression."""
+"""Camera effects on a rendered picture: motion, defocus, noise, colour and compression."""
 
 from __future__ import annotations
 

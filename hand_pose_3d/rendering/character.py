@@ -52,7 +52,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ArmTemplate:
-    """What all arms share: topology, skin weights and labels.
+    """Common data of all arms: topology, skin weights and labels.
 
     fine: all vertices; coarse: those before the last subdivision, which come first in both numberings. weights: (V, B)
     float32. bones: names, parents always before children. part: (V,) 1 arm, 2-17 hand parts as in RHD's mask for a

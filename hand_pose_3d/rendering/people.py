@@ -67,7 +67,7 @@ class Body:
 
     @cached_property
     def surface(self) -> tuple[cKDTree, np.ndarray]:
-        """What arms must not enter: a tree of points on the clothes and their outward normals (N, 3)."""
+        """Obstacle for arms: a tree of points on the clothes, and their outward normals (N, 3)."""
         points = self.vertices + 0.018 * self.cloth[:, None] * self.normals
         return cKDTree(points[self.torso]), self.normals[self.torso]
 

@@ -74,7 +74,7 @@ def respect_anatomy(angles: np.ndarray) -> np.ndarray:
 
 
 def within(x: np.ndarray, low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray:
-    """As np.clip, whose overhead is several times the work on a pose."""
+    """np.clip without its overhead, which is several times the work on a pose."""
     return np.minimum(np.maximum(x, low), high)
 
 

@@ -138,7 +138,7 @@ POSTURES = {
         "shoulder", (-0.06, -0.34, -0.32), (0.06, 0.06, 0.04), (0.8, 0.4, -0.8), (0, 0, -1), (-0.2, -1, 0)
     ),
 }
-"""Of one hand."""
+"""Postures of one hand."""
 
 PAIRS = {
     "praying": ArmPosture(
@@ -221,7 +221,7 @@ PAIRS = {
         actions=("relaxed", "resting", "flat"),
     ),
 }
-"""Of both hands of a person."""
+"""Postures of both hands of a person."""
 
 _STANDING_ONLY = ("on the hip", "in a pocket", "hanging", "holding low", "behind the back", "clasped low")
 _SEATED_ONLY = ("lap", "knee", "in the lap")

@@ -1,4 +1,4 @@
-"""Where a hand's joints are inside MakeHuman's mesh, and how its skin follows them."""
+"""Anatomical joints inside MakeHuman's mesh of a hand, and skin weights for them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _WRIST_SHIFT, _THUMB_SHIFT = 0.127, 0.037  # of the wrist along y; of the thumb'
 _THUMB_BASE_SHIFT = (-0.012, -0.09, -0.008)  # x, y, z of the hand frame
 _KNUCKLE_SHIFT = (0.135, 0.105, 0.102, 0.113)  # index to little finger, along the metacarpal towards the wrist
 DEPTH = (0.36, 0.42, 0.42)
-"""Of a finger's three joints below the skin of the back, in shares of the thickness of the hand or finger there: the
-bones lie nearer to the back than to the flesh of the palm and the pulps, but not as near as the mesh's own joints, at
-0.15 to 0.25. Chosen by eye from anatomy, after fists of ge_dev had shown that those are too near."""
+"""Depth of a finger's three joints below the skin of the back, as a share of the thickness of the hand or finger there:
+the bones lie nearer to the back than to the flesh of the palm and the pulps, but not as near as the mesh's own joints,
+at 0.15 to 0.25. Chosen by eye from anatomy, after fists of ge_dev had shown that those are too near."""
 _LONGER = {4: 1.03, 5: 1.09}
 """Factor of the length of ring and little finger: MakeHuman's are 0.92 and 0.70 of the middle finger from knuckle to
 tip, people's 0.96 and 0.76 (Buryanov and Kotiuk, bones and pulp)."""

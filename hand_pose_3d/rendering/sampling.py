@@ -30,7 +30,7 @@ from hand_pose_3d.skeleton import FINGER_BASES, Side
 
 
 class Owner(NamedTuple):
-    """Whose hand it is: shape, skin and clothes."""
+    """Owner of a hand: shape, skin and clothes."""
 
     arm: Arm
     skin: Skin

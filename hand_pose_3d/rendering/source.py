@@ -19,7 +19,7 @@ _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What scenes are sampled from: characters and, where there is one, a folder of assets.
+    """Source of random scenes: characters and, if given, a folder of assets.
 
     most: how many of a split's characters are used, None for all.
     """

@@ -17,7 +17,7 @@ from hand_pose_3d.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class _Format:
-    """How pixels lie in memory: channels of `dtype`, and the OpenCV conversion to RGB, if one is needed."""
+    """Memory layout of an encoding: channels of `dtype`, and the OpenCV conversion to RGB, if needed."""
 
     channels: int
     dtype: str = "u1"

@@ -142,7 +142,7 @@ def checked_depth(message: Any) -> np.ndarray:
 
 
 def what_was_used(hands: Sequence[HandPose], depth_m: np.ndarray | None) -> tuple[str, str]:
-    """Where the metres of an image's hands come from, and why not from its depth image; in words, or ""."""
+    """The source of metres of an image's hands, and why it is not its depth image; both in words, or ""."""
     sources = [hand.scale_source for hand in hands]
     words = {
         ScaleSource.DEPTH: "depth",

@@ -103,7 +103,7 @@ class Inputs:
 
     @property
     def publishers(self) -> int:
-        """How many publishers the image topic has."""
+        """Number of publishers of the image topic."""
         return self._node.count_publishers(self.image_topic)
 
     def subscribe(self, parameters: NodeParameters) -> None:

@@ -71,7 +71,7 @@ class Program:
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What to start."""
+    """Nodes to start."""
 
     programs: tuple[Program, ...]
     environment: dict[str, str] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from hand_pose_3d.ros.share import own_arguments, ros_arguments
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 _KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
-"""What can be shown."""
+"""Types of messages that can be shown."""
 
 
 class TopicView:

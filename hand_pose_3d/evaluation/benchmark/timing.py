@@ -21,7 +21,7 @@ _LEAST_FRAMES = 5  # of a pass, even beyond its time limit
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured. mode: 'detect' searches every image, 'track' follows hands from image to image."""
+    """The setting of a measurement. mode: 'detect' searches every image, 'track' follows hands from image to image."""
 
     family: str
     backend: str
