@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
             ctx.exit(130)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="hand_pose_3d")
 def main() -> None:
     """3D hand pose from one colour camera (Zimmermann & Brox, ICCV 2017)."""

@@ -29,7 +29,7 @@ MODES = ("detect", "track")
     type=click.Choice(CONTENDERS),
     help="Repeatable; default: all that are installed.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--precision",
     "precisions",
@@ -37,26 +37,23 @@ MODES = ("detect", "track")
     default=("auto",),
     help="Repeatable: auto, float32, float16, bfloat16, int8.",
 )
-@click.option(
-    "--threads", type=click.IntRange(0, 64), default=0, show_default=True, help="Processor threads; 0: as by default."
-)
+@click.option("--threads", type=click.IntRange(0, 64), default=0, help="Processor threads; 0: as by default.")
 @click.option(
     "--search",
     type=click.Choice(["auto", "fast", "thorough"]),
     default="auto",
-    show_default=True,
     help="How new hands are searched for; auto: thorough in detect, fast in track.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
-@click.option("--max-hands", type=click.IntRange(1, 16), default=1, show_default=True)
-@click.option("--frames", type=click.IntRange(5), default=300, show_default=True, help="Frames of a pass.")
-@click.option("--rounds", type=click.IntRange(1), default=2, show_default=True, help="Passes, in turning order.")
-@click.option("--warm-up", type=click.IntRange(0), default=10, show_default=True, help="Calls before each pass.")
-@click.option("--limit", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds of a pass at most.")
+@click.option("--max-hands", type=click.IntRange(1, 16), default=1)
+@click.option("--frames", type=click.IntRange(5), default=300, help="Frames of a pass.")
+@click.option("--rounds", type=click.IntRange(1), default=2, help="Passes, in turning order.")
+@click.option("--warm-up", type=click.IntRange(0), default=10, help="Calls before each pass.")
+@click.option("--limit", type=click.FloatRange(0), default=30.0, help="Seconds of a pass at most.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable; default: all three.")
 @click.option("--ros", is_flag=True, help="Measure image to HandPose3DArray between processes, too.")
 @click.option("--ros-only", is_flag=True, help="Measure that alone.")
-@click.option("--ros-seconds", type=click.FloatRange(2), default=20.0, show_default=True, help="Of each rate and size.")
+@click.option("--ros-seconds", type=click.FloatRange(2), default=20.0, help="Of each rate and size.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
 def command(

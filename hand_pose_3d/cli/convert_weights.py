@@ -14,7 +14,6 @@ import click
     "--lifting",
     type=click.Choice(["auto", "direct", "local"]),
     default="auto",
-    show_default=True,
     help="Approach of a lifting file without viewpoint; auto: from the file's name.",
 )
 def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:

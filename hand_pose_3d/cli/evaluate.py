@@ -29,7 +29,7 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.command("evaluate")
 @click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Layout; our renders have RHD's.")
 @click.option("--root", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
-@click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation", show_default=True)
+@click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option(
     "--plot",
@@ -51,7 +51,6 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
     "keypoint0",
     type=click.Choice(["label", "palm", "mistake"]),
     default="label",
-    show_default=True,
     help="Compare keypoint 0 as labelled, as the palm's centre, or palm with wrist as the paper's Table 1 did.",
 )
 @click.option(

@@ -8,14 +8,13 @@ import click
 
 
 @click.command("export")
-@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.")
-@click.option("--model", type=click.Choice(["lite", "paper"]), default="lite", show_default=True, help="Which family.")
+@click.option("--model", type=click.Choice(["lite", "paper"]), default="lite", help="Which family.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16"]),
     default="float32",
-    show_default=True,
     help="What the graph computes in; inputs and outputs are float32.",
 )
 @click.option(

@@ -28,10 +28,10 @@ Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
 
 
 @click.command("live")
-@click.option("--camera", default="0", show_default=True, help="Number, device or stream of the camera.")
-@click.option("--viewer", type=click.Choice(["window", "rerun"]), default="window", show_default=True)
+@click.option("--camera", default="0", help="Number, device or stream of the camera.")
+@click.option("--viewer", type=click.Choice(["window", "rerun"]), default="window", help="Where to show the hands.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Calibration (ROS camera_info YAML), for metres.")
-@click.option("--size", default="640x480", show_default=True, help="Width and height to ask the camera for.")
+@click.option("--size", default="640x480", help="Width and height requested of the camera.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after this many frames.")
 @click.option("--save", type=click.Path(dir_okay=False), help="With rerun: write an .rrd file, open no window.")
 @estimator_options

@@ -9,49 +9,46 @@ from typing import Any
 import click
 
 _OPTIONS = (
-    click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", show_default=True),
+    click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", help="Networks; auto: lite."),
     click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-    click.option("--precision", default="auto", show_default=True, help="auto, float32, float16, bfloat16 or int8."),
+    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
+    click.option("--precision", default="auto", help="auto, float32, float16, bfloat16 or int8."),
     click.option(
         "--threads",
         type=click.IntRange(0, 64),
         default=0,
-        show_default=True,
         help="Processor threads; 0: one in videos and fast searches, else two.",
     ),
-    click.option("--max-hands", type=click.IntRange(1, 16), default=2, show_default=True),
+    click.option("--max-hands", type=click.IntRange(1, 16), default=2, help="Most hands in one image."),
     click.option(
         "--side",
         "hand_side",
         type=click.Choice(["auto", "left", "right"]),
         default="auto",
-        show_default=True,
-        help="Estimate the side of each hand, or state it.",
+        help="Side of every hand, if known.",
     ),
     click.option("--mirrored", is_flag=True, help="The images are mirrored, as selfie cameras give them."),
     click.option(
         "--search",
         type=click.Choice(["auto", "fast", "thorough"]),
         default="auto",
-        show_default=True,
         help="fast: one pass an image, coarse and closer in alternation; thorough: all scales; auto: fast in videos.",
     ),
     click.option(
         "--scale-source",
         type=click.Choice(["auto", "none", "assumed", "calibrated", "depth"]),
         default="auto",
-        show_default=True,
-        help="Where metres come from, given a calibration; auto: --reference-length, and depth where there is any.",
+        help="Where metres come from, given a calibration; auto: --reference-length, and depth where available.",
     ),
     click.option(
         "--reference-length",
         type=click.FloatRange(0.005, 0.2),
         default=0.042,
-        show_default=True,
         help="Length of the index finger's first bone, metres.",
     ),
-    click.option("--score-threshold", type=click.FloatRange(0, 1), default=0.9, show_default=True),
+    click.option(
+        "--score-threshold", type=click.FloatRange(0, 1), default=0.9, help="Hands that score less are left out."
+    ),
 )
 
 

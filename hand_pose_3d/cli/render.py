@@ -9,18 +9,15 @@ import click
 
 @click.command()
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the data set.")
-@click.option("--count", default=1000, show_default=True, type=click.IntRange(1), help="Frames of the split.")
+@click.option("--count", default=1000, type=click.IntRange(1), help="Frames of the split.")
 @click.option(
     "--split",
     default="training",
-    show_default=True,
     type=click.Choice(["training", "evaluation"]),
     help="They share no character, action or environment.",
 )
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(0), help="The same seed gives the same frames."
-)
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that render.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="The same seed gives the same frames.")
+@click.option("--workers", default=1, type=click.IntRange(1), help="Processes that render.")
 @click.option(
     "--assets",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -29,14 +26,12 @@ import click
 @click.option(
     "--engine",
     default="rasteriser",
-    show_default=True,
     type=click.Choice(["rasteriser", "cycles"]),
     help="cycles traces paths: closer to photographs, some 20 times slower, needs hand_pose_3d[cycles].",
 )
 @click.option(
     "--people",
     default=0.35,
-    show_default=True,
     type=click.FloatRange(0, 1),
     help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
 )

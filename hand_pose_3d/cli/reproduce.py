@@ -16,7 +16,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     type=click.Path(file_okay=False, path_type=Path),
     help="Renders, checkpoints, weights and the report; a run that is found there is resumed.",
 )
-@click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", show_default=True, help="Which family.")
+@click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", help="Which family.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
@@ -31,7 +31,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     "The first one's evaluation split is held out.",
 )
 @click.option("--assets", type=_FOLDER, help="Environment maps and skins for the renders, as `render` takes them.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 def command(
     out: Path,
     model: str,

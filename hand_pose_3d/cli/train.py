@@ -29,15 +29,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--out", required=True, type=_NEW_FOLDER, help="Checkpoints, log and curves; a run found there is resumed."
 )
-@click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite", show_default=True)
+@click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite")
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True))
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
 @click.option(
     "--approach",
     type=click.Choice([*APPROACHES, "all"]),
     default="proposed",
-    show_default=True,
     help="Lifting of the paper's family: its own, one that it is compared with, or all of them and a table.",
 )
 @click.option(
@@ -56,29 +55,20 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Pack of labelled photographs (training.photographs) to train on too; may be repeated.",
 )
 @click.option(
-    "--photograph-share",
-    type=click.FloatRange(0, 1),
-    default=0.4,
-    show_default=True,
-    help="Share of photographs among the sampled hands.",
+    "--photograph-share", type=click.FloatRange(0, 1), default=0.4, help="Share of photographs among the sampled hands."
 )
 @click.option(
     "--frozen-blocks",
     type=click.IntRange(0, 15),
     default=11,
-    show_default=True,
     help="Number of first blocks of PoseNet's trunk that are frozen.",
 )
 @click.option(
-    "--trunk-rate",
-    type=click.FloatRange(0),
-    help="Learning rate of a lite trunk over that of the rest; 0 freezes it.",
+    "--trunk-rate", type=click.FloatRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."
 )
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of each process.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
-)
+@click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process.")
+@click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
 @click.option(
     "--real", type=_FOLDER, help="Folder with keypoints.json, to measure on during training; never trained on."
 )
