@@ -20,7 +20,10 @@ def encoded(image_rgb, suffix, *parameters):
     return cv2.imencode(suffix, np.ascontiguousarray(image), list(parameters))[1].tobytes()
 
 
-def video(path, levels=range(40, 220, 6), fps=30, size=(64, 48)):
+LEVELS = range(40, 220, 6)
+
+
+def video(path, levels=LEVELS, fps=30, size=(64, 48)):
     """An MP4 of even grey pictures of these levels."""
     writer = VideoWriter(path, fps)
     for number, level in enumerate(levels):

@@ -168,6 +168,13 @@ def test_oldest_versions_are_those_that_are_declared():
     assert len(declared) > 12 and set(pinned) == {re.sub("[>~]=", "==", each) for each in declared}
 
 
+def test_pre_commit_lints_by_the_lowest_version_that_pip_may_take():
+    """Which rules there are and what they find changes with ruff's versions: `make lint` takes the newest."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    (revision,) = re.findall(r"ruff-pre-commit\n +rev: v(\d+\.\d+)\.0\n", hooks)
+    assert f'"ruff>={revision},<1"' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_messages_package_is_a_member_of_the_group_that_ros_asks_for():
     assert package_xml().findtext("member_of_group") == "rosidl_interface_packages"
     assert package_xml().findtext("export/build_type") == "ament_cmake"
