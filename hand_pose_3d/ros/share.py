@@ -23,11 +23,14 @@ def profile_environment(profile: Path | None, environment: Mapping[str, str]) ->
     With the default profile most best-effort images are lost, as its shared memory segment is too small. LARGE_DATA
     would help as well, but disconnects every process that does not set it, such as camera drivers.
     """
-    # Up to Jazzy only the old name is read. Kilted accepts it, too, but warns in every process that it is deprecated.
+    # Up to Jazzy only the old one is read. From Kilted on every process that has it warns that it is deprecated, also
+    # beside the new one: so one of them is set, by distribution, and never both.
     new, old = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
-    if profile is None or any(name in environment for name in (new, old, "FASTDDS_BUILTIN_TRANSPORTS")):
+    reads_old_only = environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy")
+    read = {old, "FASTDDS_BUILTIN_TRANSPORTS"} | (set() if reads_old_only else {new})
+    if profile is None or any(name in environment for name in read):
         return {}
-    return {old if environment.get("ROS_DISTRO") in ("humble", "iron", "jazzy") else new: str(profile)}
+    return {old if reads_old_only else new: str(profile)}
 
 
 def own_arguments(arguments: Sequence[str] | None) -> list[str]:

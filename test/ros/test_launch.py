@@ -113,6 +113,8 @@ def test_fast_dds_gets_its_profile_on_every_distribution():
     assert planned().environment == {new: str(profile)}  # the wheels are Kilted's
     for chosen in (new, old, "FASTDDS_BUILTIN_TRANSPORTS"):
         assert planned(environment={chosen: "theirs"}).environment == {}
+    # Not a choice where it is not read.
+    assert planned(environment={"ROS_DISTRO": "jazzy", new: "theirs"}).environment == {old: str(profile)}
     assert profile_environment(None, {}) == {}
 
 
