@@ -36,10 +36,9 @@ elif [ $rosdep = yes ]; then
   say "rosdep is not installed: going on without it"
 fi
 
-if [ ! -x "$folder/bin/python" ]; then
+if [ ! -f "$folder/bin/activate" ]; then  # what venv writes last: one that was interrupted is made again
   say "virtual environment in $folder"
   "$python" -m venv --system-site-packages "$folder" || {
-    rm -rf "$folder"
     echo "install_python.sh: no virtual environment could be made: sudo apt install python3-venv" >&2
     exit 1
   }

@@ -1,6 +1,7 @@
 """What pip, colcon and rosdep read agrees with the code."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -146,12 +147,28 @@ def test_install_script_asks_pip_for_what_is_missing_or_too_old(versions, instal
         f'*) PYTHONPATH={tmp_path}/modules exec {sys.executable} -S "$@";; esac\n'
     )
     python.chmod(0o755)
+    (python.parent / "activate").touch()
     (tmp_path / "venv" / "pyvenv.cfg").write_text("include-system-site-packages = true")
     command = ["sh", str(ROOT / "config" / "install_python.sh"), "--no-rosdep"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     lines = (tmp_path / "pip").read_text().splitlines() if installed else []
     assert lines == installed and (tmp_path / "venv" / "COLCON_IGNORE").exists()
     assert (done.returncode == 0) == (versions.keys() >= FROM_PIP.keys()), done.stderr
+
+
+def test_install_script_makes_an_interrupted_environment_again_and_removes_nothing(tmp_path):
+    (tmp_path / "mine" / "bin").mkdir(parents=True)
+    (tmp_path / "mine" / "bin" / "python").symlink_to(sys.executable)  # so far did the first run come
+    (tmp_path / "mine" / "notes").touch()
+    failing = tmp_path / "python3"
+    failing.write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\nexit 1\n')
+    failing.chmod(0o755)
+    command = ["sh", str(ROOT / "config" / "install_python.sh"), "--no-rosdep", "mine"]
+    environment = {**os.environ, "PYTHON": str(failing)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "sudo apt install python3-venv" in done.stderr
+    assert (tmp_path / "asked").read_text() == "-m venv --system-site-packages mine\n"
+    assert (tmp_path / "mine" / "notes").exists()
 
 
 def test_oldest_versions_are_those_that_are_declared():
