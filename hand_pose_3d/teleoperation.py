@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
@@ -27,6 +26,7 @@ from hand_pose_3d.motion_limits import approach, next_velocity, wall_speed
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST, Side
 from hand_pose_3d.smoothing import OneEuro, OneEuroRotation
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
+from hand_pose_3d.turns import Rows, turn_between, turned
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,11 +103,6 @@ _MOST_SCALED_TURN_RAD = 2.8  # at pi a turn has no direction
 _GRIPPER_MATCH_M = 0.004  # opening of fingers and gripper that counts as the same
 
 
-def _turn(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Rotation vector (3,) in radians from one orientation (3, 3) to another, about the axes of their frame."""
-    return cv2.Rodrigues(after @ before.T)[0][:, 0]
-
-
 class Teleoperation:
     """Times `now_s` are steady seconds of this computer; stamps are the images' own."""
 
@@ -115,6 +110,7 @@ class Teleoperation:
         self.config = c = config or TeleoperationConfig()
         self._filter_position = OneEuro(c.min_cutoff_hz, c.beta_position, max_gap_s=0.3)
         self._filter_turn = OneEuroRotation(c.min_cutoff_hz, c.beta_turn, max_gap_s=0.3)
+        self._box: list[list[float]] = c.box_m.T.tolist()
         self.engaged = False
         self.why_stopped = "the clutch has not been closed yet"
         """Why the clutch opened last."""
@@ -208,20 +204,28 @@ class Teleoperation:
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
-            turned = float(np.linalg.norm(_turn(raw.rotation, hand.rotation)))
+            angle = math.hypot(*turn_between(raw.rotation.tolist(), hand.rotation.tolist()))
             if moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
-            elif turned > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
-                self._fault(f"the hand turned by {turned:.1f} rad in {elapsed:.3f} s")
+            elif angle > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
+                self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")
         position = self._filter_position(hand.position_m, stamp_s)
         rotation = self._filter_turn(hand.rotation, stamp_s)
         self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m
-        if self.engaged and c.turn_scale not in (0, 1):
-            turned = float(np.linalg.norm(_turn(self._from_hand.rotation, rotation)))
-            if turned > _MOST_SCALED_TURN_RAD:
-                self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
+        if self.engaged:
+            self._aim(self._good)
+
+    def _aim(self, hand: Observation) -> None:
+        """Where the hand wants the target."""
+        c, start = self.config, self._from_hand
+        position, rotation = self._from_target
+        turn = turn_between(start.rotation.tolist(), hand.rotation.tolist())
+        if c.turn_scale not in (0, 1) and math.hypot(*turn) > _MOST_SCALED_TURN_RAD:
+            self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
+        self._goal_m = np.clip(position + c.position_scale * (hand.position_m - start.position_m), *c.box_m).tolist()
+        self._goal_rotation = turned(rotation.tolist(), [c.turn_scale * each for each in turn])
 
     def _fault(self, reason: str) -> str:
         """What no hand does that simply goes on: open the clutch and start to look anew."""
@@ -262,6 +266,7 @@ class Teleoperation:
             x, y, z = position_m
             return f"the robot's effector at ({x:.3f}, {y:.3f}, {z:.3f}) m lies outside the workspace box"
         self._from_hand, self._from_target = self._good, (np.array(position_m), np.array(rotation))
+        self._aim(self._good)
         self._target = Target(*self._from_target, np.zeros(3), np.zeros(3), self._gripper_m, True)
         self._gripper_follows = self._gripper_m is None
         self._stepped_s, self.engaged, self.why_stopped = now_s, True, ""
@@ -306,15 +311,15 @@ class Teleoperation:
         self._stepped_s = now_s
         follow = self.engaged and silence <= c.slow_after_s
         change_s = dt if follow else elapsed_s
-        velocity, turn = self._wanted(last, dt) if follow else (np.zeros(3), np.zeros(3))
+        position, rotation, box = last.position_m.tolist(), last.rotation.tolist(), self._box
+        velocity, turn = self._wanted(position, rotation, dt) if follow else ([0.0] * 3, [0.0] * 3)
         brake = c.max_acceleration_m_s2 / math.sqrt(3)
-        low, high = c.box_m
         walls = (
-            [-wall_speed(distance, brake, dt) for distance in (last.position_m - low).tolist()],
-            [wall_speed(distance, brake, dt) for distance in (high - last.position_m).tolist()],
+            [-wall_speed(at - low, brake, dt) for at, (low, _) in zip(position, box)],
+            [wall_speed(high - at, brake, dt) for at, (_, high) in zip(position, box)],
         )
         velocity = next_velocity(
-            last.velocity_m_s,
+            last.velocity_m_s.tolist(),
             velocity,
             c.max_acceleration_m_s2 if follow else c.stop_acceleration_m_s2,
             change_s,
@@ -322,7 +327,7 @@ class Teleoperation:
             brake,
         )
         turn = next_velocity(
-            last.turn_rad_s,
+            last.turn_rad_s.tolist(),
             turn,
             c.max_turn_acceleration_rad_s2
             if follow
@@ -332,25 +337,24 @@ class Teleoperation:
         if follow:
             self._move_gripper(dt)
         self._target = Target(
-            position_m=np.clip(last.position_m + velocity * dt, low, high),
-            rotation=cv2.Rodrigues(turn * dt)[0] @ last.rotation if turn.any() else last.rotation,
-            velocity_m_s=velocity,
-            turn_rad_s=turn,
+            position_m=np.array(
+                [min(max(at + dt * v, low), high) for at, v, (low, high) in zip(position, velocity, box)]
+            ),
+            rotation=np.array(turned(rotation, [dt * each for each in turn])) if any(turn) else last.rotation,
+            velocity_m_s=np.array(velocity),
+            turn_rad_s=np.array(turn),
             gripper_opening_m=self._gripper_m,
             engaged=self.engaged,
         )
         return self._target
 
-    def _wanted(self, last: Target, dt: float) -> tuple[np.ndarray, np.ndarray]:
-        """Velocity and angular velocity towards where the hand wants the target."""
-        c, hand, start = self.config, self._good, self._from_hand
-        assert hand is not None
-        position, rotation = self._from_target
-        goal = np.clip(position + c.position_scale * (hand.position_m - start.position_m), *c.box_m)
-        turned = _turn(start.rotation, hand.rotation) * c.turn_scale
-        rest = _turn(last.rotation, cv2.Rodrigues(turned)[0] @ rotation)
+    def _wanted(self, position: list[float], rotation: Rows, dt: float) -> tuple[list[float], list[float]]:
+        """Velocity and angular velocity from there towards where the hand wants the target."""
+        c = self.config
+        way = [goal - at for goal, at in zip(self._goal_m, position)]
+        rest = turn_between(rotation, self._goal_rotation)
         return (
-            approach(goal - last.position_m, c.response_s, c.max_speed_m_s, c.max_acceleration_m_s2, dt),
+            approach(way, c.response_s, c.max_speed_m_s, c.max_acceleration_m_s2, dt),
             approach(rest, c.response_s, c.max_turn_rad_s, c.max_turn_acceleration_rad_s2, dt),
         )
 

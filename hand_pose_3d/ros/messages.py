@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from hand_pose_3d.errors import LARGEST, InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros.tf_tree import pose
 from hand_pose_3d.skeleton import Side
+from hand_pose_3d.turns import quaternion
 
 
 def stamp_seconds(stamp: Any) -> float | None:
@@ -39,20 +39,6 @@ def check_finite(hand: HandPose) -> None:
             raise InvalidInputError(f"a hand's {name} is not finite, or huge")
 
 
-def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Unit quaternion (x, y, z, w) with w >= 0 of a rotation matrix (3, 3)."""
-    (a, b, c), (d, e, f), (g, h, i) = rotation.tolist()
-    # From the row of 4 q q^T with the largest component: Shepperd, J. Guidance and Control 1978.
-    rows = (
-        (1 + a - e - i, b + d, c + g, h - f),
-        (b + d, 1 - a + e - i, f + h, c - g),
-        (c + g, f + h, 1 - a - e + i, d - b),
-        (h - f, c - g, d - b, 1 + a + e + i),
-    )
-    xyzw = max(enumerate(rows), key=lambda row: row[1][row[0]])[1]
-    return np.array(xyzw) / math.copysign(math.hypot(*xyzw), xyzw[3])
-
-
 def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> Any:
     """HandPose3D of a hand in an image of image_shape (H, W, ...). Raises InvalidInputError for numbers not finite.
 
@@ -71,7 +57,7 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
         return [Point(x=x, y=y, z=z) for x, y, z in np.asarray(rows, dtype=float).tolist()]
 
     def orientation(rotation: np.ndarray) -> Any:
-        x, y, z, w = quaternion(rotation).tolist()
+        x, y, z, w = quaternion(rotation.tolist())
         return Quaternion(x=x, y=y, z=z, w=w)
 
     message = HandPose3D(header=header)

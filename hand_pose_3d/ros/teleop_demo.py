@@ -275,7 +275,7 @@ class TeleopDemo(play.Player):
         message.header.frame_id, message.header.stamp = _BASE, self.ros.get_clock().now().to_msg()
         t, q = message.transform.translation, message.transform.rotation
         t.x, t.y, t.z = position.tolist()
-        q.x, q.y, q.z, q.w = quaternion(rotation).tolist()
+        q.x, q.y, q.z, q.w = quaternion(rotation.tolist())
         self._tf.publish(self._tf.msg_type(transforms=[message]))
 
     # Results

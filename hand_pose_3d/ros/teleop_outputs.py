@@ -140,7 +140,7 @@ class TeleopOutputs:
 def _fill_pose(message: Any, position_m: Any, rotation: Any) -> None:
     message.position.x, message.position.y, message.position.z = position_m.tolist()
     q = message.orientation
-    q.x, q.y, q.z, q.w = quaternion(rotation).tolist()
+    q.x, q.y, q.z, q.w = quaternion(rotation.tolist())
 
 
 def _trajectory(names: list[str], positions: list[float]) -> Any:

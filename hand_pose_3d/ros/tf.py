@@ -39,6 +39,6 @@ def transforms(hands: Sequence[HandPose], names: Sequence[str], header: Any) -> 
         transform.transform.translation.x, transform.transform.translation.y = x, y
         transform.transform.translation.z = z
         q = transform.transform.rotation
-        q.x, q.y, q.z, q.w = quaternion(hand.rotation_camera_canonical).tolist()
+        q.x, q.y, q.z, q.w = quaternion(hand.rotation_camera_canonical.tolist())
         out.append(transform)
     return out
