@@ -16,6 +16,7 @@ from hand_pose_3d.errors import check_numbers
 from hand_pose_3d.geometry import DegenerateHandError, from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.settings import setting
+from hand_pose_3d.turns import turn_between, turned
 
 
 def _cutoff(default: float, text: str) -> Any:
@@ -105,8 +106,6 @@ class OneEuroRotation(_Filter):
 
     def __call__(self, rotation: np.ndarray, stamp_s: float) -> np.ndarray:
         """Filtered rotation (3, 3) at its stamp; resets as :class:`OneEuro` does."""
-        import cv2
-
         rotation = np.asarray(rotation, dtype=float)
         dt = stamp_s - self._stamp_s
         if not np.isfinite(rotation).all():
@@ -117,11 +116,12 @@ class OneEuroRotation(_Filter):
             self._speed = np.zeros(3)
         elif dt > 0:
             # Velocities in the fixed frame, so that they can be averaged over time.
-            step = cv2.Rodrigues(rotation @ self._raw.T)[0][:, 0] / dt
+            step = np.array(turn_between(self._raw.tolist(), rotation.tolist())) / dt
             self._speed += _alpha(self.speed_cutoff_hz, dt) * (step - self._speed)
-            cutoff = self.min_cutoff_hz + self.beta * float(np.linalg.norm(self._speed))
-            arc = cv2.Rodrigues(rotation @ self._value.T)[0]
-            self._value = cv2.Rodrigues(_alpha(cutoff, dt) * arc)[0] @ self._value
+            share = _alpha(self.min_cutoff_hz + self.beta * math.hypot(*self._speed.tolist()), dt)
+            before = self._value.tolist()
+            arc = turn_between(before, rotation.tolist())
+            self._value = np.array(turned(before, [share * each for each in arc]))
             self._raw, self._stamp_s = rotation.copy(), stamp_s
         return self._value.copy()
 

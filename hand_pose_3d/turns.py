@@ -27,6 +27,20 @@ def quaternion(rotation: Rows) -> tuple[float, float, float, float]:
     return x / length, y / length, z / length, w / length
 
 
+def rotation_matrix(x: float, y: float, z: float, w: float) -> list[list[float]]:
+    """Rotation matrix (3, 3) of a quaternion of any length but 0.
+
+    >>> rotation_matrix(0, 0, 1, 1)
+    [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    s = 2 / (x * x + y * y + z * z + w * w)
+    return [
+        [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+        [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
+        [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
+    ]
+
+
 def turn_between(before: Rows, after: Rows) -> list[float]:
     """Rotation vector (3,) in radians from one orientation (3, 3) to another, about the axes of their frame.
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import LARGEST, InvalidInputError
+from hand_pose_3d.turns import rotation_matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +38,10 @@ class Pose:
 
 def pose(position: Any, quaternion_xyzw: Any, received_s: float = float("inf")) -> Pose:
     """A checked pose. Raises InvalidInputError for non-finite or huge numbers and invalid quaternions."""
-    from scipy.spatial.transform import Rotation
-
     numbers = [float(number) for number in (*position, *quaternion_xyzw)]
     if not (all(abs(number) <= LARGEST for number in numbers) and 0.9 < math.hypot(*numbers[3:]) < 1.1):
         raise InvalidInputError(f"{numbers} is not a pose: position, then a quaternion of length 1")
-    return Pose(Rotation.from_quat(numbers[3:]).as_matrix(), np.array(numbers[:3]), received_s)
+    return Pose(np.array(rotation_matrix(*numbers[3:])), np.array(numbers[:3]), received_s)
 
 
 class FrameTree:
