@@ -185,7 +185,7 @@ class Teleoperation:
     def _what_is_wrong(self, hand: Observation, age_s: float) -> str:
         c = self.config
         numbers = (hand.score, hand.side_score, hand.position_stddev_m)
-        finite = np.isfinite([*numbers, *hand.position_m, *hand.rotation.flat]).all()
+        finite = all(map(math.isfinite, (*numbers, *hand.position_m.tolist(), *hand.rotation.ravel().tolist())))
         if hand.fault or not finite:
             return self._fault(hand.fault or "a number of the hand's pose is not finite")
         if age_s > c.max_image_age_s:
@@ -224,7 +224,8 @@ class Teleoperation:
         turn = turn_between(start.rotation.tolist(), hand.rotation.tolist())
         if c.turn_scale not in (0, 1) and math.hypot(*turn) > _MOST_SCALED_TURN_RAD:
             self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
-        self._goal_m = np.clip(position + c.position_scale * (hand.position_m - start.position_m), *c.box_m).tolist()
+        goal = position + c.position_scale * (hand.position_m - start.position_m)
+        self._goal_m = [min(max(at, low), high) for at, (low, high) in zip(goal.tolist(), self._box)]
         self._goal_rotation = turned(rotation.tolist(), [c.turn_scale * each for each in turn])
 
     def _fault(self, reason: str) -> str:

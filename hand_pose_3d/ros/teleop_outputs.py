@@ -59,22 +59,21 @@ class TeleopOutputs:
 
     def target(self, target: Target, stamp: Any) -> None:
         """Pose and twist in the base frame, and the gripper's opening."""
-        from std_msgs.msg import Float64
-
         posed, twist = self._pose_message, self._twist_message
         posed.header.stamp = twist.header.stamp = stamp
         _fill_pose(posed.pose, target.position_m, target.rotation)
-        twist.twist.linear.x, twist.twist.linear.y, twist.twist.linear.z = target.velocity_m_s.tolist()
-        twist.twist.angular.x, twist.twist.angular.y, twist.twist.angular.z = target.turn_rad_s.tolist()
         self._pose.publish(posed)
         if self._twist.get_subscription_count():
+            linear, angular = twist.twist.linear, twist.twist.angular
+            linear.x, linear.y, linear.z = target.velocity_m_s.tolist()
+            angular.x, angular.y, angular.z = target.turn_rad_s.tolist()
             self._twist.publish(twist)
         opening = target.gripper_opening_m
         if opening is None:
             return
         joint, effort = self._parameters.gripper_joint, self._parameters.gripper_max_effort
         for publisher, make in (
-            (self._opening, lambda: Float64(data=opening)),
+            (self._opening, lambda: self._opening.msg_type(data=opening)),
             (self._gripper, lambda: _trajectory([joint], [opening])),
             (self._command, lambda: self._command.msg_type(position=opening, max_effort=effort)),
         ):
@@ -83,11 +82,9 @@ class TeleopOutputs:
 
     def state(self, engaged: bool, again: bool = False) -> None:
         """Whether the clutch is closed; published when that changes, or again. The last word is kept for newcomers."""
-        from std_msgs.msg import Bool
-
         if again or engaged != self._was_engaged:
             self._was_engaged = engaged
-            self._engaged.publish(Bool(data=engaged))
+            self._engaged.publish(self._engaged.msg_type(data=engaged))
 
     @property
     def grasps_are_wanted(self) -> bool:
