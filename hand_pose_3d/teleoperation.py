@@ -136,6 +136,8 @@ class Teleoperation:
         """All hands of one image. age_s: how old the image is by the clock of its stamps."""
         if now_s < self._good_s:
             self._fault("the computer's clock went back")
+        if now_s - self._good_s > self.config.stop_within_s:  # this program stood still: no step has told
+            self._open(self.why_not_good or "hands stopped coming")
         if not (math.isfinite(stamp_s) and math.isfinite(age_s)):
             self._fault("the image's stamp is not a time")
             return
@@ -205,7 +207,9 @@ class Teleoperation:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
             angle = math.hypot(*turn_between(raw.rotation.tolist(), hand.rotation.tolist()))
-            if moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
+            if elapsed > now_s - self._good_s + c.max_image_age_s + _FUTURE_S:
+                self._fault(f"the image's stamp leapt by {elapsed:.1f} s ahead of its arrival")
+            elif moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
             elif angle > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
                 self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")

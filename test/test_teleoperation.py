@@ -270,6 +270,37 @@ def test_silence_and_a_clock_that_goes_back_stop_it():
     assert not run.core.engaged and "clock went back" in run.core.why_stopped
 
 
+def moving_run() -> Run:
+    run = Run().engaged()
+    for k in range(30):
+        run.frame(hand([0.005 * k, 0, 0]))
+    assert run.targets[-1].velocity_m_s.any()
+    return run
+
+
+@pytest.mark.parametrize("seconds", [0.095, 0.3, 20.0])
+def test_a_program_that_stood_still_does_not_go_on_by_itself(seconds):
+    """Hands that have queued meanwhile are seen before the first step."""
+    run = moving_run()
+    run.now_s += seconds
+    run.see(hand([0.15, 0, 0]), good=True)
+    assert not run.core.engaged and run.core.why_stopped == "hands stopped coming"
+    run.now_s -= seconds
+    held = run.step(seconds)
+    assert not held.moving
+    for _ in range(10):
+        run.frame(hand([0.2, 0, 0]))
+    assert (run.targets[-1].position_m == held.position_m).all() and run.core.stops == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3600.0])
+def test_stamps_that_leap_forward_hide_no_jump(seconds):
+    """The clock was set, or the computer slept: what the hand did meanwhile is not known."""
+    run = moving_run()
+    run.frame(hand([1.0, 0, 0]), good=False, stamp_s=run.stamp_s + seconds)
+    assert not run.core.engaged and "ahead of its arrival" in run.core.why_stopped
+
+
 def test_one_lost_image_does_not_open_the_clutch():
     run = Run().engaged()
     for k in range(30):

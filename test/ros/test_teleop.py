@@ -298,6 +298,19 @@ def test_a_killed_node_is_silent_and_a_new_one_is_off(robot):
     assert len(made.poses) == count and not again.poses
 
 
+def test_a_node_that_was_halted_does_not_go_on_by_itself(robot):
+    made = robot()
+    made.follow(0.6, lambda t: [a_hand(0.2 * t)])
+    made.process.popen.send_signal(signal.SIGSTOP)
+    made.stream(0.2, lambda t: [a_hand(0.1)])  # within stop.max_image_age: what has queued is not stale
+    made.process.popen.send_signal(signal.SIGCONT)
+    made.stream(5.0, lambda t: [a_hand(0.1)], until=lambda: not made.engaged[-1].data)
+    assert not made.engaged[-1].data
+    count = len(made.poses)
+    made.stream(0.7, lambda t: [a_hand(0.1 + 0.1 * t)])
+    assert all((position == made.poses[-1][1]).all() for _, position in made.poses[count:])
+
+
 def test_the_other_hands_pinch_is_the_clutch(robot):
     made = robot()
     closed = lambda: bool(made.engaged and made.engaged[-1].data)  # noqa: E731
