@@ -67,7 +67,6 @@ class HandTeleopNode(Node):
         self._delays_ms: list[float] = []
         self._reported_s = time.monotonic()
         self._outputs = TeleopOutputs(self, p)
-        self._frames: list[Any] = []
         _warm_up(p)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -77,10 +76,8 @@ class HandTeleopNode(Node):
             if kind is None:
                 raise InvalidInputError("tf2_msgs is not installed: state the camera's pose with camera_from:=stated")
             latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-            self._frames = [
-                self.create_subscription(kind, "/tf", lambda message: self._on_tf(message, False), 100),
-                self.create_subscription(kind, "/tf_static", lambda message: self._on_tf(message, True), latched),
-            ]
+            self.create_subscription(kind, "/tf", lambda message: self._on_tf(message, False), 100)
+            self.create_subscription(kind, "/tf_static", lambda message: self._on_tf(message, True), latched)
         if self._button is not None:
             from sensor_msgs.msg import Joy
 
@@ -95,7 +92,7 @@ class HandTeleopNode(Node):
 
     def spin(self) -> None:
         """Take a step at the node's rate, by a clock that simulated time does not stop, until the context ends."""
-        poller = Poller(self, unhurried=self._frames)
+        poller = Poller(self)
         while self.context.ok():
             if (now := time.monotonic()) >= self._step_s:
                 due_s = self._step_s
