@@ -118,7 +118,7 @@ class OneEuroRotation(_Filter):
             # Velocities in the fixed frame, so that they can be averaged over time.
             step = np.array(turn_between(self._raw.tolist(), rotation.tolist())) / dt
             self._speed += _alpha(self.speed_cutoff_hz, dt) * (step - self._speed)
-            share = _alpha(self.min_cutoff_hz + self.beta * math.hypot(*self._speed.tolist()), dt)
+            share = float(_alpha(self.min_cutoff_hz + self.beta * math.hypot(*self._speed.tolist()), dt))
             before = self._value.tolist()
             arc = turn_between(before, rotation.tolist())
             self._value = np.array(turned(before, [share * each for each in arc]))
