@@ -7,6 +7,8 @@ Camera axes are those of REP 103 optical frames: x right, y down, z forward. A r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
@@ -22,6 +24,13 @@ def _unit(vectors: np.ndarray, what: str) -> np.ndarray:
     if not np.all(length > 1e-9):
         raise DegenerateHandError(f"{what} has no length: the keypoints coincide or are not finite")
     return vectors / length
+
+
+def _unit_of_plain(vector: list[float], what: str) -> list[float]:
+    length = math.hypot(*vector)
+    if not length > 1e-9:
+        raise DegenerateHandError(f"{what} has no length: the keypoints coincide or are not finite")
+    return [number / length for number in vector]
 
 
 def bone_length(keypoints: np.ndarray, bone: tuple[int, int] = REFERENCE_BONE) -> np.ndarray:
@@ -130,13 +139,15 @@ def wrist_rotation(relative: np.ndarray, side: Side) -> np.ndarray:
         rotation_camera_wrist (3, 3): x from the wrist to the middle finger's base, z out of the back of the hand, y
         completing a right-handed frame (towards the thumb of a right hand, away from the thumb of a left hand).
     """
-    relative = np.asarray(relative, dtype=float) - np.asarray(relative, dtype=float)[WRIST]
-    x = _unit(relative[MIDDLE_MCP], "the line from the wrist to the middle finger's base")
-    across = relative[INDEX_MCP] - relative[LITTLE_MCP]
-    if side == Side.LEFT:
-        across = -across
-    y = _unit(across - (across @ x) * x, "the palm's width")
-    return np.stack([x, y, np.cross(x, y)], axis=-1)
+    # In plain numbers, as teleoperation asks for it at every image: see turns.py.
+    rows = np.asarray(relative, dtype=float)[[WRIST, MIDDLE_MCP, INDEX_MCP, LITTLE_MCP]].tolist()
+    wrist, middle, index, little = rows
+    x = _unit_of_plain([a - b for a, b in zip(middle, wrist)], "the line from the wrist to the middle finger's base")
+    across = [b - a if side == Side.LEFT else a - b for a, b in zip(index, little)]
+    along = sum(a * b for a, b in zip(across, x))
+    y = _unit_of_plain([a - along * b for a, b in zip(across, x)], "the palm's width")
+    z = [x[1] * y[2] - x[2] * y[1], x[2] * y[0] - x[0] * y[2], x[0] * y[1] - x[1] * y[0]]
+    return np.array([x, y, z]).T
 
 
 def rotation_to_ray(ray: np.ndarray) -> np.ndarray:
