@@ -105,7 +105,9 @@ class Player:
 
     def spin(self, seconds: float) -> None:
         """Receive messages for this time."""
-        self._poller.wait(time.monotonic() + seconds)
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self._poller.wait(end_s)
 
     def close(self) -> None:
         """Stop the processes."""

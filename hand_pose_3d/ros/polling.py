@@ -16,7 +16,7 @@ _UNHURRIED = "TFMessage", "Clock"
 
 
 class Poller:
-    """Serves a node in place of `executor.spin`: `wait` ends when a time has come."""
+    """Serves a node in place of `executor.spin`, in turns."""
 
     def __init__(self, node: Any) -> None:
         from rclpy.executors import SingleThreadedExecutor
@@ -29,23 +29,29 @@ class Poller:
         self._served_s = 0.0
 
     def wait(self, until_s: float) -> None:
-        """Take messages as they come until that time of time.monotonic, services and timers 10 times a second."""
-        while True:
+        """Take the messages that come next; return then, or at that time of time.monotonic.
+
+        Services and timers are served 10 times a second.
+        """
+        while self._node.context.ok():
             now = time.monotonic()
             if now - self._served_s > _SERVICES_EVERY_S:
                 self._served_s = now
                 self._executor.spin_once(timeout_sec=0)
                 self._look()
-            for subscription in self._subscriptions:
-                for _ in range(_AT_ONCE):
-                    taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-                    if taken is None:
-                        break
-                    subscription.callback(taken[0])
-            rest_s = until_s - time.monotonic()
-            if rest_s <= 0 or not self._node.context.ok():
+                self._take()
+            if self._sleep(min(max(until_s - time.monotonic(), 0), _SERVICES_EVERY_S)):
+                return self._take()
+            if time.monotonic() >= until_s:
                 return
-            self._sleep(min(rest_s, _SERVICES_EVERY_S))
+
+    def _take(self) -> None:
+        for subscription in self._subscriptions:
+            for _ in range(_AT_ONCE):
+                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+                if taken is None:
+                    break
+                subscription.callback(taken[0])
 
     def _look(self) -> None:
         """Which subscriptions there are."""
@@ -57,14 +63,16 @@ class Poller:
             self._awaited = [each.handle for each in found if each.msg_type.__name__ not in _UNHURRIED]
             self._set = rclpy_implementation.WaitSet(len(found), 0, 0, 0, 0, 0, self._node.context.handle)
 
-    def _sleep(self, seconds: float) -> None:
-        """Until a message comes, at the longest for so long."""
+    def _sleep(self, seconds: float) -> bool:
+        """Until a message comes, at the longest for so long; returns whether one has come."""
         if not self._awaited:
-            return time.sleep(seconds)
+            time.sleep(seconds)
+            return False
         self._set.clear_entities()
         for handle in self._awaited:
             self._set.add_subscription(handle)
         self._set.wait(int(1e9 * seconds))
+        return bool(self._set.get_ready_entities("subscription"))
 
     def close(self) -> None:
         """Take no more."""

@@ -94,10 +94,8 @@ class HandTeleopNode(Node):
         """Take a step at the node's rate, by a clock that simulated time does not stop, until the context ends."""
         poller = Poller(self)
         while self.context.ok():
-            if (now := time.monotonic()) >= self._step_s:
-                due_s = self._step_s
+            if time.monotonic() >= self._step_s:
                 self._tick()
-                self._step_s = max(due_s + 1 / self.parameters.rate_hz, now)
             poller.wait(self._step_s)
 
     # Inputs
@@ -222,7 +220,8 @@ class HandTeleopNode(Node):
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._step_s = now + 1 / self.parameters.rate_hz
+        period_s = 1 / self.parameters.rate_hz  # a step at a hands message takes the place of the next one
+        self._step_s = min(max(self._step_s + period_s, now), now + 2 * period_s)
         if self._button is not None:
             self._clutch("button", self._button.update(None, now))
         if self._pinch is not None:
