@@ -86,7 +86,7 @@ def sample_clothing(rng: np.random.Generator) -> Clothing:
         ),
         stripes=float(rng.choice([0, 0, 0, 40, 90, 160])),
         along=bool(rng.random() < 0.5),
-        glove=bool(rng.random() < 0.04),
+        glove=bool(rng.random() < 0.06),
         ring=ring,
         watch=watch if rng.random() < 0.12 else (0.0, 0.0, 0.0),
         metal=metal,

@@ -10,7 +10,7 @@ import numpy as np
 from hand_pose_3d.rendering import actions, arm_kinematics, postures
 from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.objects import sample_surface
+from hand_pose_3d.rendering.objects import object_of_two_hands, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING, Body
 from hand_pose_3d.rendering.pose import MIRROR, mirror_of
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, Clothing, HandInstance, Person, Prop, Skin
@@ -114,7 +114,7 @@ def sample_figure(frame: FrameSource) -> Figure:
         made.append(arm_kinematics.take(rng, posture, arm, body, angles, keypoints, bool(k), obstacle, near))
         hand_actions.append(action)
     clothing = sample_clothing(rng)
-    gloved = clothing.glove or rng.random() < 0.03
+    gloved = clothing.glove or rng.random() < 0.06
     clothing = replace(clothing, thickness=float(rng.uniform(0.004, 0.01)), glove=gloved)
     return Figure(
         index=index,
@@ -213,8 +213,15 @@ def stand(
 
 
 def _carried(rng: np.random.Generator, figure: Figure, rotation: np.ndarray, origin: np.ndarray) -> list[Prop]:
-    """What is held between two flat hands."""
+    """What is held between two hands, flat ones or closed ones."""
     left, right = figure.arms
+    if figure.postures[0] == "gripping" and rng.random() < 0.85:
+        parts = object_of_two_hands(rng, 0.5 * (left.hand + right.hand @ MIRROR))
+        surfaces = (sample_surface(rng) for _ in parts)
+        return [
+            Prop(p.kind, p.size, rotation @ p.rotation, rotation @ p.centre + origin, **surface)
+            for p, surface in zip(parts, surfaces)
+        ]
     if figure.postures[0] != "carrying" or rng.random() < 0.2:
         return []
     a, b = left.hand, right.hand @ MIRROR

@@ -210,6 +210,16 @@ PAIRS = {
         symmetric=True,
         actions=("flat", "open", "relaxed"),
     ),
+    "gripping": ArmPosture(
+        "shoulder",
+        (-0.14, -0.42, -0.02),
+        (0.05, 0.12, 0.16),
+        (0.7, 0.3, -0.9),
+        (-1, 0.2, 0),
+        (-0.1, -1, -0.2),
+        symmetric=True,
+        actions=("grasp handle", "grasp can", "grasp cylinder", "fist", "hook"),
+    ),
     "in the lap": ArmPosture(
         "hips",
         (-0.1, -0.24, 0.13),
@@ -227,7 +237,7 @@ _STANDING_ONLY = ("on the hip", "in a pocket", "hanging", "holding low", "behind
 _SEATED_ONLY = ("lap", "knee", "in the lap")
 _COMMON = {"hanging": 4.0, "gesturing": 2.0, "lap": 3.0, "knee": 2.0, "in the lap": 3.0, "holding": 2.0}
 """Relative frequency of common postures, of others 1; chosen by eye."""
-TOUCHING_PAIRS = ("praying", "clasped", "clasped low", "steepled")
+TOUCHING_PAIRS = ("praying", "clasped", "clasped low", "steepled", "gripping")
 
 
 def choose(rng: np.random.Generator, seated: bool) -> tuple[str, str]:

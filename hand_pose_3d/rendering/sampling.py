@@ -12,7 +12,7 @@ from hand_pose_3d.rendering import actions, groups, pose
 from hand_pose_3d.rendering.appearance import dress, sample_clothing, sample_skin
 from hand_pose_3d.rendering.background import environment_or_procedural, rotate_harmonics
 from hand_pose_3d.rendering.character import Arm
-from hand_pose_3d.rendering.objects import held_prop, sample_surface
+from hand_pose_3d.rendering.objects import Shape, held_object, room_for_rod, sample_surface
 from hand_pose_3d.rendering.people import CAMERA_FACING
 from hand_pose_3d.rendering.scene import (
     IMAGE_SIZE,
@@ -62,7 +62,10 @@ def _sample_hand_scene(frame: FrameSource) -> Scene:
     shot = Shot(str(rng.choice(["facing", "egocentric", "free"], p=[0.58, 0.12, 0.3])), intrinsics)
     first = _sample_hand(frame, shot, owner, side)
     hands = [first]
-    if rng.random() < 0.32:
+    held = _held_wrist(frame, shot, first) if first.action in _WRAPS and rng.random() < _WRIST_SHARE else None
+    if held is not None:
+        hands.append(held)
+    elif rng.random() < 0.32:
         if rng.random() < 0.15:  # another person's hand
             owner = _sample_owner(frame)
         for _ in range(4):
@@ -70,7 +73,7 @@ def _sample_hand_scene(frame: FrameSource) -> Scene:
             if _gap(first, second) > 0.022:  # hands may touch but not run into one another
                 hands.append(second)
                 break
-    props = _sample_props(rng, hands)
+    props = _sample_props(rng, hands[1:] if held is not None else hands)
     people, further = _sample_people(frame, shot, hands)
     hands = sorted(hands + further, key=lambda h: h.side)
     return _surround(frame, shot, hands, props, people, _sample_camera(rng))
@@ -139,6 +142,8 @@ def _rotation_vector(vector: np.ndarray) -> np.ndarray:
     return cv2.Rodrigues(vector)[0]
 
 
+_NEAREST_M = 0.12
+"""Least distance from the camera of a hand whose wrist is held; chosen by eye."""
 _TYPICAL = 0.7
 """Share of the non-free views that follow from the hand's action; chosen by eye."""
 
@@ -198,6 +203,33 @@ def _sample_hand(
     return HandInstance(side, arm, action, angles, rotation, wrist, owner.skin, owner.clothing)
 
 
+_WRIST_SHARE = 0.3
+"""Share of grasping hands that hold another hand's wrist, where it fits; chosen by eye."""
+_LEAST_WRIST_M = 0.014
+"""Least radius of the room in a grasp for a wrist, into which the fingers then press a little; chosen by eye."""
+
+
+def _held_wrist(frame: FrameSource, shot: Shot, holder: HandInstance) -> HandInstance | None:
+    """A hand whose wrist the holder grips; None if the grasp is too tight or the hand too near to the camera."""
+    rng = frame.rng
+    rod = room_for_rod(rng, holder.arm, holder.posed[1], 0.02)
+    if rod.radius < _LEAST_WRIST_M:
+        return None
+    owner = _sample_owner(frame)
+    side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
+    hand = _sample_hand(frame, shot, owner, side, holder.wrist_camera_m[2])
+    elbow = pose.arm_joints(hand.arm, hand.posed[0])[0] @ hand.rotation_camera_pose.T
+    axis = holder.rotation_camera_pose @ rod.axis * rng.choice([-1, 1])
+    turn = pose.between(elbow / np.linalg.norm(elbow), axis)
+    turn = _rotation_vector(axis * rng.uniform(-np.pi, np.pi)) @ turn
+    gripped = holder.rotation_camera_pose @ rod.centre + holder.wrist_camera_m
+    wrist = gripped - axis * rng.uniform(0.03, 0.07)
+    held = replace(hand, rotation_camera_hand=turn @ hand.rotation_camera_hand, wrist_camera_m=wrist)
+    points = held.posed[1] @ held.rotation_camera_pose.T + wrist
+    far = pose.arm_joints(held.arm, held.posed[0])[1] @ held.rotation_camera_pose.T + wrist
+    return held if min(points[:, 2].min(), far[2]) > _NEAREST_M else None
+
+
 _WRAPS = ("grasp cylinder", "grasp can", "grasp handle", "grasp ball", "letter C", "hook", "claw")
 _PINCHES = (
     "pinch",
@@ -219,18 +251,22 @@ def _sample_props(rng: np.random.Generator, hands: list[HandInstance], in_front:
         likely = hand.action in _WRAPS or hand.action in _PINCHES
         if rng.random() < (0.62 if likely else 0.1):
             pinch = hand.action in _PINCHES or (hand.action not in _WRAPS and rng.random() < 0.3)
-            held = held_prop(rng, hand.arm, hand.posed[1], "pinch" if pinch else "wrap")
-            if held is not None:
-                kind, size, rotation, centre = held
-                place = hand.rotation_camera_pose
-                turned = place @ rotation @ hand.mirror  # shapes are symmetric
-                props.append(Prop(kind, size, turned, place @ centre + hand.wrist_camera_m, **sample_surface(rng)))
+            surface = sample_surface(rng)
+            for part in held_object(rng, hand.arm, hand.posed[1], "pinch" if pinch else "wrap"):
+                props.append(_in_camera(hand, part, surface))
+                surface = sample_surface(rng) if rng.random() < 0.6 else surface
     if rng.random() < in_front:  # something between camera and hand
         near = hands[0].wrist_camera_m * rng.uniform(0.6, 0.85) + rng.normal(0, 0.05, 3)
         size = np.exp(rng.uniform(np.log(0.01), np.log(0.09), 3)) * near[2] / 0.4
         kind = str(rng.choice(["cylinder", "box", "ball"]))
         props.append(Prop(kind, size, random_rotation(rng), near, **sample_surface(rng)))
     return props
+
+
+def _in_camera(hand: HandInstance, part: Shape, surface: dict) -> Prop:
+    place = hand.rotation_camera_pose
+    turned = place @ part.rotation @ hand.mirror  # shapes are symmetric
+    return Prop(part.kind, part.size, turned, place @ part.centre + hand.wrist_camera_m, **surface)
 
 
 def _sample_people(

@@ -13,7 +13,7 @@ from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
 @pytest.fixture(scope="module")
 def matches(maker, tmp_path_factory):
     out = tmp_path_factory.mktemp("metres")
-    render_dataset(RenderOptions(out, 60, split="evaluation", seed=41, workers=2), progress=False)
+    render_dataset(RenderOptions(out, 120, split="evaluation", seed=41, workers=2), progress=False)
     return matching.run(HandPoseEstimator(device="cpu", score_threshold=0.3), read_rhd(out))
 
 
