@@ -44,8 +44,8 @@ class SceneAugmentation:
 
 
 class SceneSample(NamedTuple):
-    """One training example. image: (S, S, 3) uint8; classes: (S, S) uint8; crops: the hands' windows at margin 1, None
-    for a hand that is left out; ignored: (S, S) uint8, 1 where hands may be unlabelled."""
+    """One training example. image: (S, S, 3) uint8; classes: (S, S) uint8; crops: the hands' windows at margin 1, with
+    an angle of NaN if it is unknown; ignored: (S, S) uint8, 1 where hands may be unlabelled."""
 
     image: np.ndarray
     classes: np.ndarray
@@ -76,7 +76,7 @@ class SceneSampler:
         image = np.full((size, size, 3), PADDING, np.uint8)
         classes, ignored = np.zeros((size, size), np.uint8), np.zeros((size, size), np.uint8)
         owner = np.zeros((size, size), np.uint8)
-        hands: list[tuple[int, np.ndarray, bool]] = []
+        hands: list[tuple[int, np.ndarray, bool, bool]] = []
         if self.empty and rng.random() < 0.9:
             pack, index = self.empty[rng.integers(len(self.empty))]
             self._paste(pack[index], self._cover(pack[index], rng), image, classes, owner, 0, rng)
@@ -95,15 +95,15 @@ class SceneSampler:
             matrix = self._place(scene, rng)
             inside = self._paste(scene, matrix, image, classes, owner, number, rng)
             ignored[inside] = not scene.complete and (classes[inside] == UNKNOWN)
-            for uv, sure in zip(scene.keypoints_px, scene.sure):
-                hands.append((number, uv @ matrix[:, :2].T + matrix[:, 2], bool(sure)))
+            for uv, sure, boxed in zip(scene.keypoints_px, scene.sure, scene.only_boxes):
+                hands.append((number, uv @ matrix[:, :2].T + matrix[:, 2], bool(sure), bool(boxed)))
         crops = []
-        for number, uv, sure in hands:
+        for number, uv, sure, boxed in hands:
             cells = np.clip(np.round(uv), 0, size - 1).astype(int)
             shown = (uv > -1).all(1) & (uv < size).all(1) & (owner[cells[:, 1], cells[:, 0]] == number)
             if not shown.any():
                 continue
-            crop = crop_from_pose(uv, size, 1.0)
+            crop = _box_window(uv, size) if boxed else crop_from_pose(uv, size, 1.0)
             middle = np.asarray(crop.center)
             good = sure and shown.mean() > 0.5 and crop.side > 5 and ((middle >= 0) & (middle <= size - 1)).all()
             box = np.r_[uv.min(0), uv.max(0)]
@@ -199,9 +199,15 @@ class SceneSampler:
         return inside
 
 
+def _box_window(uv: np.ndarray, size: int) -> Crop:
+    """The window at margin 1 of a hand of which only the box is known."""
+    low, high = uv.min(0), uv.max(0)
+    return Crop(tuple((low + high) / 2), float((high - low).max()), size, np.nan)
+
+
 def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
-    """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine, offset x and y near a
-    hand; weight of these."""
+    """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine (both 0 for an unknown
+    direction), offset x and y near a hand; weight of these."""
     side = size // STRIDE
     maps = np.zeros((7, side, side), np.float32)
     where = (np.arange(side) + 0.5) * STRIDE - 0.5
@@ -216,8 +222,8 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
         maps[6][near] = bump[near]
         values = (
             np.full_like(bump, np.log(crop.side / EXTENT_UNIT)),
-            np.full_like(bump, np.sin(crop.angle)),
-            np.full_like(bump, np.cos(crop.angle)),
+            np.full_like(bump, np.nan_to_num(np.sin(crop.angle))),
+            np.full_like(bump, np.nan_to_num(np.cos(crop.angle))),
             np.broadcast_to(dx / crop.side, bump.shape),
             np.broadcast_to(dy / crop.side, bump.shape),
         )
@@ -362,6 +368,7 @@ def hand_loss(maps: SceneMaps, required: torch.Tensor, ignored: torch.Tensor) ->
     focal = focal - (1 - positive) * (1 - truth) ** 4 * p**2 * F.logsigmoid(-logit) * counts
     total = weight.sum().clamp_min(1)
     extent = ((maps.extent[:, 0] - required[:, 1]).abs() * weight).sum() / total
-    direction = ((maps.direction - required[:, 2:4]).square().sum(1) * weight).sum() / total
+    known = weight * required[:, 2:4].square().sum(1)
+    direction = ((maps.direction - required[:, 2:4]).square().sum(1) * known).sum() / total
     offset = ((maps.offset - required[:, 4:6]).abs().sum(1) * weight).sum() / total
     return {"centre": focal.sum() / number, "extent": extent, "direction": 0.3 * direction, "offset": 2 * offset}

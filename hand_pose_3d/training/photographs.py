@@ -7,15 +7,16 @@ hands.
     python -m hand_pose_3d.training.photographs label FOLDER LABELS.jsonl      # needs mediapipe; resumes
     python -m hand_pose_3d.training.photographs pack FOLDER LABELS.jsonl OUT --held-out SLUG...
 
-The student may find hands that the teacher misses: `pack --looked FILE` adds predictions of the student that were
-checked by a person, one line of JSON a photograph: file; hands and others, keypoints (21, 2) on a hand and on none.
+`pack --looked FILE` adds what a person checked and drew, one line of JSON a photograph: file; hands and others, the
+student's keypoints (21, 2) on a hand and on none; boxes, (left, top, right, bottom) in pixels, of further hands;
+ignored, boxes of what may be one; wrong, boxes of hands that fit none; complete, whether these are all hands.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from hand_pose_3d.training.crops import (
     load_pack,
 )
 from hand_pose_3d.training.data import hand_like_windows
-from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, pack_scenes
+from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, box_outline, pack_scenes
 from hand_pose_3d.training.teacher import TeacherHand, agree, label, overlap, read_index
 from hand_pose_3d.windows import crop_from_pose
 
@@ -66,16 +67,27 @@ class Photograph:
     others: np.ndarray
 
 
-def _with_looked(hands: Sequence[TeacherHand], looked: Sequence) -> list[TeacherHand]:
-    """The teacher's sure hands, then checked predictions, then the teacher's unsure hands."""
+def _with_looked(hands: Sequence[TeacherHand], looked: Mapping) -> list[TeacherHand]:
+    """The teacher's sure hands and the checked predictions, but the wrong ones; then boxes drawn by a person.
+
+    The teacher's unsure hands follow, unless a person accounted for all hands.
+    """
     spread = np.full(NUM_KEYPOINTS, _LOOKED_SPREAD)
+    wrong = [box_outline(box) for box in looked.get("wrong", ())]
     kept = [hand for hand in hands if hand.sure]
-    kept += [
-        hand
-        for hand in (TeacherHand(np.array(uv, float), spread, 0.5, True) for uv in looked)
-        if all(overlap(hand, other) < 0.4 for other in kept)
-    ]
+    for hand in (TeacherHand(np.array(uv, float), spread, 0.5, True) for uv in looked.get("hands", ())):
+        if all(overlap(hand, other) < 0.4 for other in kept):
+            kept.append(hand)
+    kept = [hand for hand in kept if not any(_same_box(hand.keypoints_px, other) for other in wrong)]
+    for name, sure in (("boxes", True), ("ignored", False)):
+        kept += [TeacherHand(box_outline(box), spread, 0.5, sure, boxed=True) for box in looked.get(name, ())]
+    if looked.get("complete"):
+        return kept
     return kept + [hand for hand in hands if not hand.sure and all(overlap(hand, other) < 0.4 for other in kept)]
+
+
+def _same_box(a: np.ndarray, b: np.ndarray) -> bool:
+    return box_iou(box_of(a), box_of(b)) > 0.75  # boxes are whole pixels
 
 
 def _records(path: Path | None) -> dict[str, dict]:
@@ -100,13 +112,13 @@ def read_photographs(
             continue
         if eye == "unknown" and name not in seen:
             continue
-        by_eye = seen.get(name, {"hands": [], "others": []})
-        hands = [] if eye == "no" else _with_looked(agree(records[name]), by_eye["hands"])
+        by_eye = seen.get(name, {})
+        hands = [] if eye == "no" else _with_looked(agree(records[name]), by_eye)
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
         # There may be more hands where a person noted only that there are some, or the teacher found none.
-        complete = eye == "no" or (eye is None and any(h.sure for h in hands))
-        no_hands = np.array(by_eye["others"], float).reshape(-1, NUM_KEYPOINTS, 2)
+        complete = eye == "no" or (eye is None and any(h.sure for h in hands)) or bool(by_eye.get("complete"))
+        no_hands = np.array(by_eye.get("others", []), float).reshape(-1, NUM_KEYPOINTS, 2)
         yield Photograph(row["slug"], read_image(folder / name), hands, complete, no_hands)
 
 
@@ -134,6 +146,7 @@ def _scene(photograph: Photograph) -> LabelledScene:
         np.round(np.array(known, float)),
         np.array([h.spread for h in hands]).reshape(count, NUM_KEYPOINTS),
         complete,
+        np.array([h.boxed for h in hands], bool),
     )
 
 
@@ -203,6 +216,11 @@ def hard_negatives(faces: bool) -> Callable[[np.ndarray], list[Crop]]:
     return windows
 
 
+def _box(crop: Crop) -> np.ndarray:
+    """(x, y, w, h) of a window, as if it was not turned."""
+    return np.array([*(np.asarray(crop.center) - crop.side / 2), crop.side, crop.side])
+
+
 class _CropWriter:
     """Collects the sure hands of photographs, squares without any, and hard negatives of photographs without any."""
 
@@ -219,15 +237,15 @@ class _CropWriter:
         image, poses = photograph.image, map(open_pose, photograph.hands)
         height, width = image.shape[:2]
         four = np.dstack([image, np.full((height, width), 255, np.uint8)])
-        for uv, sure, right, spread, xyz_m in zip(
-            scene.keypoints_px, scene.sure, scene.right, scene.spread, poses, strict=True
+        for uv, sure, boxed, right, spread, xyz_m in zip(
+            scene.keypoints_px, scene.sure, scene.only_boxes, scene.right, scene.spread, poses, strict=True
         ):
             extent = float(np.ptp(uv, axis=0).max())
             if not sure or extent < 24:
                 continue
             crop = Crop(tuple((uv.min(0) + uv.max(0)) / 2), extent * PACK_MARGIN, PACK_SIZE)
             self.rgba.append(crop.extract(four))
-            inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
+            inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1) & (not boxed)
             side = 0 if np.isnan(right) else 1 + int(right > 0.5)
             values = (crop.to_crop(uv), xyz_m, inside, side, spread)
             for name, value in zip(self.labels, values):
@@ -239,8 +257,9 @@ class _CropWriter:
             if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
                 self.backgrounds.append(Crop(tuple(corner + edge / 2), edge, PACK_SIZE).extract(image))
         windows = [crop_from_pose(uv, PACK_SIZE, _LOOKED_MARGIN) for uv in photograph.others]
-        if self.windows and scene.complete and not len(scene.sure):
-            windows += self.windows(image)
+        if self.windows and scene.complete:
+            boxes = [box_of(uv) for uv in scene.keypoints_px]
+            windows += [w for w in self.windows(image) if all(box_iou(_box(w), box) == 0 for box in boxes)]
         for window in windows:
             wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
             self.hard_negatives.append(wide.extract(image))

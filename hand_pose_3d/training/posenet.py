@@ -53,9 +53,11 @@ class PoseAugmentation:
     beside: float = 0.12  # share among those of windows beside a hand, or far too large or small for it
 
 
-def _jittered(uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Generator) -> Crop:
+def _jittered(
+    uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Generator, upright_known: bool = True
+) -> Crop:
     ideal = crop_from_pose(uv, CROP_SIZE, float(rng.uniform(*augmentation.margin)))
-    any_turn = rng.random() < augmentation.any_turn
+    any_turn = rng.random() < augmentation.any_turn or not upright_known
     angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, augmentation.turn)
     center = np.asarray(ideal.center) + rng.normal(0, augmentation.shift, 2) * ideal.side
     return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
@@ -138,7 +140,8 @@ class PoseSampler:
         if rng.random() < 0.5:
             rgba = rgba[:, ::-1]
             uv, xyz_m, side = flip(uv, xyz_m, side, rgba.shape[1])
-        crop = _beside(uv, rng) if beside else _jittered(uv, augmentation, rng)
+        boxed = pack.spread is not None and not pack.visible[index].any()  # only its box is known
+        crop = _beside(uv, rng) if beside else _jittered(uv, augmentation, rng, not boxed)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
         outside = rgba[..., 3].max() < 255 or rng.random() < augmentation.swap

@@ -6,7 +6,7 @@ pixel, and `labels.npz`. Memory-mapped, so that start is instant.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ import numpy as np
 
 from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 LARGEST_SIDE = 480
 """Pixels; larger images are scaled down."""
@@ -29,7 +30,7 @@ class LabelledScene:
     rgbc: (H, W, 4) uint8; keypoints_px: (N, 21, 2); sure: (N,) whether these keypoints are labels; others are
     left out of every loss; right: (N,) probability that it is a right hand, NaN if unknown; spread: (N, 21)
     disagreement of the teacher's views over the hand's extent, 0 for renders; complete: whether there is no other hand
-    in it.
+    in it; boxed: (N,) whether only a hand's box is known, its keypoints being those of :func:`box_outline`.
     """
 
     rgbc: np.ndarray
@@ -38,6 +39,23 @@ class LabelledScene:
     right: np.ndarray
     spread: np.ndarray
     complete: bool = True
+    boxed: np.ndarray | None = None
+
+    @property
+    def only_boxes(self) -> np.ndarray:
+        """`boxed`, (N,) bool, all False if it is None."""
+        return np.zeros(len(self.sure), bool) if self.boxed is None else self.boxed
+
+
+def box_outline(box: Sequence[float]) -> np.ndarray:
+    """(21, 2) what stands for the keypoints of a hand of which only the box (left, top, right, bottom) is known.
+
+    The middle of the box and points of the ellipse inscribed in it, whose own box grows little when they are turned.
+    """
+    low, high = np.array(box, float).reshape(2, 2)
+    angle = np.linspace(0, 2 * np.pi, NUM_KEYPOINTS)[:-1]
+    unit = np.vstack([np.zeros(2), np.column_stack([np.cos(angle), np.sin(angle)])])
+    return (low + high) / 2 + unit * (high - low) / 2
 
 
 class Scenes(Protocol):
@@ -77,6 +95,7 @@ class ScenePack:
             labels["right"][hands],
             labels["spread"][hands],
             bool(labels["complete"][index]),
+            labels["boxed"][hands] if "boxed" in labels else None,
         )
 
 
@@ -91,7 +110,9 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
     starts: list[int] = []
     complete: list[bool] = []
     sources: list[str] = []
-    hands: dict[str, list[np.ndarray]] = {name: [] for name in ("keypoints_px", "sure", "right", "spread", "scene")}
+    hands: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("keypoints_px", "sure", "right", "spread", "boxed", "scene")
+    }
     size = 0
     with (folder / "pixels.raw").open("wb") as raw:
         for source, scene in tqdm(scenes, desc="packing scenes", unit="image"):
@@ -103,7 +124,13 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
                 rgbc = np.dstack([rgb, classes])
             raw.write(np.ascontiguousarray(rgbc).data)
             count = len(scene.sure)
-            fields = (rescale_pixels(scene.keypoints_px, scale), scene.sure, scene.right, scene.spread)
+            fields = (
+                rescale_pixels(scene.keypoints_px, scale),
+                scene.sure,
+                scene.right,
+                scene.spread,
+                scene.only_boxes,
+            )
             for name, value in zip(hands, fields):
                 hands[name].append(value)
             hands["scene"].append(np.full(count, len(shapes)))
@@ -130,6 +157,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
         source=np.array(sources),
         keypoints_px=stacked["keypoints_px"].astype(np.float32),
         sure=stacked["sure"].astype(bool),
+        boxed=stacked["boxed"].astype(bool),
         right=stacked["right"].astype(np.float32),
         spread=stacked["spread"].astype(np.float32),
         scene=stacked["scene"].astype(np.int64),

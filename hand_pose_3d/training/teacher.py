@@ -29,15 +29,16 @@ _MOST_DEPTH_SPREAD = 0.06
 
 @dataclass(frozen=True)
 class TeacherHand:
-    """Consensus of the views of one hand. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
-    over the extent; right: share of views with a right hand; sure: whether to train on it; depth_px: (21,) pixels
-    behind the wrist, None if views differ too much."""
+    """What views of one photograph agree on. keypoints_px: (21, 2) medians; spread: (21,) median distance from them
+    over the extent; right: share of views that call it right; sure: whether to learn from it; depth_px: (21,) pixels
+    behind the wrist, None where views differ too much; boxed: only its box is known."""
 
     keypoints_px: np.ndarray
     spread: np.ndarray
     right: float
     sure: bool
     depth_px: np.ndarray | None = None
+    boxed: bool = False
 
 
 def views(width: int, height: int) -> list[tuple[float, float, float, float, bool]]:

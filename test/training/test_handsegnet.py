@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,11 +23,22 @@ from hand_pose_3d.training.handsegnet import (
     mask_loss,
     targets,
 )
-from hand_pose_3d.training.scenes import HAND, UNKNOWN
+from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, box_outline
 from hand_pose_3d.windows import crop_from_pose
 
 ALONE = SceneAugmentation(extent=(50.0, 130.0), any_turn=0.5, more=0.0, empty=0.0)
 """One picture of hands and nothing else."""
+
+
+def boxed_scene(box: np.ndarray) -> LabelledScene:
+    """A red ellipse in a box, which is all that is known of it."""
+    rgbc = np.zeros((320, 320, 4), np.uint8)
+    middle, half = ((box[:2] + box[2:]) / 2).astype(int), ((box[2:] - box[:2]) / 2).astype(int)
+    cv2.ellipse(rgbc, middle.tolist(), half.tolist(), 0, 0, 360, (255, 0, 0, UNKNOWN), -1)
+    none = np.zeros((1, 21))
+    return LabelledScene(
+        rgbc, box_outline(box.tolist())[None], np.array([True]), np.array([np.nan]), none, boxed=np.array([True])
+    )
 
 
 @pytest.fixture
@@ -54,6 +66,33 @@ def test_windows_follow_their_hands_through_every_turn_scale_and_flip(plain: Non
         angles.append(crop.angle)
     assert len(sides) > 12 and min(sides) < 75 < 85 < max(sides)  # pixels are averaged, and are not
     assert min(angles) < -1 and max(angles) > 1
+
+
+def test_a_hand_of_which_only_the_box_is_known_has_a_window_without_direction(plain: None, tmp_path: Path) -> None:
+    box = np.array([100.0, 120.0, 180.0, 230.0])
+    sampler = SceneSampler([(packed(tmp_path, boxed_scene(box)), 1.0)], ALONE)
+    known = []
+    for seed in range(60):
+        sample = sampler(np.random.default_rng(seed))
+        shown = np.argwhere(sample.image[..., 0] > 200)
+        if not len(sample.crops) or not len(shown) or shown.min() < 3 or shown.max() > SCENE_INPUT - 4:
+            continue
+        (crop,) = sample.crops
+        low, high = shown.min(0)[::-1], shown.max(0)[::-1]
+        np.testing.assert_allclose(crop.center, (low + high) / 2, atol=2)
+        assert np.isnan(crop.angle) and crop.side == pytest.approx((high - low).max(), rel=0.08, abs=3)
+        maps = targets(sample.crops, SCENE_INPUT)
+        assert np.isfinite(maps).all() and (maps[0] == 1).sum() == 1 and not maps[2:4].any()
+        known.append(crop)
+    assert len(known) > 10
+
+
+def test_an_unknown_direction_costs_nothing_and_everything_else_does() -> None:
+    wanted = torch.from_numpy(targets([Crop((50.0, 60.0), 50.0, 160, float("nan"))], 160))[None]
+    truth, known = perfect(wanted), torch.zeros(1, 160, 160, dtype=torch.uint8)
+    for name, field in (("extent", truth.extent), ("direction", truth.direction), ("offset", truth.offset)):
+        off = hand_loss(truth._replace(**{name: field + 0.5}), wanted, known)
+        assert [key for key, value in off.items() if value.item() > 0.01] == [name] * (name != "direction")
 
 
 def test_classes_follow_their_pixels(plain: None, tmp_path: Path) -> None:

@@ -208,6 +208,37 @@ def test_a_person_adds_hands_that_the_teacher_misses_and_says_what_is_none(folde
     assert not any((s.ignored[s.classes == BACKGROUND] > 0).any() for s in samples)
 
 
+def test_a_person_draws_boxes_and_says_what_the_teacher_got_wrong(folder: Folder, tmp_path: Path) -> None:
+    beside, corner = [20.0, 40.0, 90.0, 130.0], [500.0, 400.0, 620.0, 470.0]
+    wrong = [*HAND.min(0).tolist(), *HAND.max(0).tolist()]
+    rows = [{"slug": "s", "file": f"{name}.png", "hands": "yes"} for name in ("kept", "wrong", "open")]
+    records = [record((AGREED, True), file=f"s/{row['file']}") for row in rows]
+    records[2] = record(({0: HAND}, True), file="s/open.png")  # of which the teacher is not sure
+    drawn = {"boxes": [beside], "ignored": [corner]}
+    lines = [
+        {"file": "s/kept.png", **drawn, "complete": True},
+        {"file": "s/wrong.png", **drawn, "wrong": [wrong], "complete": True},
+        {"file": "s/open.png", **drawn, "complete": False},
+    ]
+    looked = tmp_path / "looked.jsonl"
+    looked.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    root, labels = folder(rows, records)
+    read = list(read_photographs(root, labels, (), True, looked=looked))
+    assert [[(h.sure, h.boxed) for h in p.hands] for p in read] == [
+        [(True, False), (True, True), (False, True)],
+        [(True, True), (False, True)],
+        [(True, True), (False, True), (False, False)],
+    ]
+    assert [p.complete for p in read] == [True, True, False]
+    made = pack_photographs(root, labels, tmp_path / "out", looked=looked)
+    assert made.num_sure.tolist() == [2, 1, 1] and made[0].only_boxes.tolist() == [False, True, True]
+    scale = made[0].rgbc.shape[1] / WIDTH
+    np.testing.assert_allclose(made[1].keypoints_px[0].min(0), np.array(beside[:2]) * scale, atol=0.5)
+    assert [made[k].rgbc[10, -10, 3] for k in range(3)] == [BACKGROUND, BACKGROUND, UNKNOWN]
+    with np.load(tmp_path / "out" / "crops" / "labels.npz") as crops:
+        assert crops["visible"].any(1).tolist() == [True, False, False, False]
+
+
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").touch()
     with pytest.raises(InvalidInputError, match="not a folder of photographs"):
