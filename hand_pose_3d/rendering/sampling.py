@@ -215,9 +215,7 @@ def _held_wrist(frame: FrameSource, shot: Shot, holder: HandInstance) -> HandIns
     rod = room_for_rod(rng, holder.arm, holder.posed[1], 0.02)
     if rod.radius < _LEAST_WRIST_M:
         return None
-    owner = _sample_owner(frame)
-    side = Side.LEFT if rng.random() < 0.5 else Side.RIGHT
-    hand = _sample_hand(frame, shot, owner, side, holder.wrist_camera_m[2])
+    hand = _sample_hand(frame, shot, _sample_owner(frame), holder.side.other, holder.wrist_camera_m[2])
     elbow = pose.arm_joints(hand.arm, hand.posed[0])[0] @ hand.rotation_camera_pose.T
     axis = holder.rotation_camera_pose @ rod.axis * rng.choice([-1, 1])
     turn = pose.between(elbow / np.linalg.norm(elbow), axis)
