@@ -1,6 +1,6 @@
-"""Image files: finding those that a user names, and reading them.
+"""Pictures, videos, cameras and streams: finding the files that a user names, and reading them frame by frame.
 
-Python opens the files and OpenCV decodes their content, so that any file name works.
+Python opens the files and OpenCV decodes their content, or gets an ASCII name for them, so that any file name works.
 """
 
 from __future__ import annotations
@@ -9,14 +9,25 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 
-from hand_pose_3d.encoded_images import HEAD, decode_image, decode_raw, image_format, is_video_container
+from hand_pose_3d.encoded_images import (
+    HEAD,
+    MAX_SIDE,
+    be_quiet,
+    decode_image,
+    decode_raw,
+    image_format,
+    is_motion_jpeg,
+    is_video_container,
+)
 from hand_pose_3d.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".heic", ".avif"})
@@ -25,6 +36,18 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".m
 
 STREAMS = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "rtp", "srt")
 """URL schemes of cameras and streams."""
+
+_DATA = Path(__file__).parent / "data"
+CLIP, TELEOP_CLIP = _DATA / "clip.mp4", _DATA / "teleop_clip.mp4"
+"""Built-in clips of rendered hands, for machines without a camera: hands that appear, move and leave, and hands that
+drive a robot. Labels are in a JSON file beside each."""
+
+_DAMAGED_IN_A_ROW = 300
+"""Consecutive failed reads that end a video; set by hand, since reads past the end take no time."""
+
+_FAILURES_BEFORE_REOPENING = 5  # consecutive failed reads of a camera, set by hand
+_LOST_CAMERA_S = 30.0
+"""Longest time for which a camera without images is reopened; set by hand."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -146,3 +169,249 @@ def _belongs(path: Path) -> bool:
         head = b""
     named = path.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES
     return named or bool(image_format(head)) or is_video_container(head)
+
+
+def is_video(path: str | Path) -> bool:
+    """Whether a file is a video, by its content.
+
+    Raises InvalidInputError if it cannot be read or is neither a known picture nor a video.
+    """
+    path = Path(path)
+    head = read_bytes(path, HEAD)
+    if image_format(head):
+        return image_format(head) == "JPEG" and is_motion_jpeg(read_bytes(path))
+    if is_video_container(head):
+        return True
+    try:
+        Video(path).close()
+    except InvalidInputError as error:
+        size = path.stat().st_size
+        raise InvalidInputError(
+            f"{path} is not an image and not a video that OpenCV can decode ({size} bytes)"
+        ) from error
+    return True
+
+
+class _Frames(Iterator[np.ndarray]):
+    """Iterates over what a capture gives, starting with the frame that was read to check it."""
+
+    _capture: Any
+    _first: np.ndarray | None
+
+    def close(self) -> None:
+        """Close the file or camera."""
+        self._capture.release()
+
+    def _decoded(self) -> np.ndarray | None:
+        """The next frame, BGR; None where it cannot be read."""
+        import cv2
+
+        try:
+            ok, frame = self._capture.read()
+        except cv2.error:
+            return None
+        return frame if ok else None
+
+
+class Video(_Frames):
+    """Frames of a video file, one after another, as (H, W, 3) uint8 RGB.
+
+    fps: frames a second, 30 where the file does not say; count: 0 when unknown; time_s: the container's time of the
+    last frame; index: its number in the file; damaged: numbers of the frames that could not be decoded so far. Raises
+    InvalidInputError when the file is missing or OpenCV cannot read a frame of it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import cv2
+
+        self.path = Path(path)
+        self.damaged: list[int] = []
+        self.index, self.time_s = -1, 0.0
+        self._capture = _open_video(self.path)
+        width, height = (self._capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self._first = self._next() if max(width, height) <= MAX_SIDE else None
+        if self._first is None:
+            self.close()
+            raise InvalidInputError(f"{self.path} is not a video that OpenCV can decode")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 30.0
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+
+    def __next__(self) -> np.ndarray:
+        import cv2
+
+        frame, self._first = (self._next() if self._first is None else self._first), None
+        if frame is None:
+            self.close()
+            raise StopIteration
+        at = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3
+        if self.index < 0:
+            self.time_s = at if np.isfinite(at) else 0.0
+        else:
+            # Without valid times in the container, frames are assumed to be evenly spaced.
+            self.time_s = at if np.isfinite(at) and at > self.time_s else self.time_s + 1 / self.fps
+        self.index = self._read_count - 1
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    _read_count = 0
+
+    def _next(self) -> np.ndarray | None:
+        """The next frame that can be decoded, BGR; None at the end."""
+        failed: list[int] = []
+        while len(failed) < _DAMAGED_IN_A_ROW:
+            frame = self._decoded()
+            self._read_count += 1
+            if frame is not None:
+                self.damaged += failed
+                return frame
+            failed.append(self._read_count - 1)
+        return None
+
+
+class LiveCamera(_Frames):
+    """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come.
+
+    A failed read is repeated, and a camera without images is reopened, which `say` reports. Raises
+    InvalidInputError when it cannot be opened, or has no image for half a minute.
+    """
+
+    time_s: float | None = None
+
+    def __init__(
+        self, name: str, size: tuple[int, int] = (640, 480), say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.name, self._size, self._say = name, size, say
+        self._capture = open_camera(name, size)
+        self._first = self._read()
+        if self._first is None:
+            self.close()
+            raise InvalidInputError(f"camera {name} opens but gives no picture: another program may use it")
+
+    @property
+    def fps(self) -> float:
+        """Frames a second according to the camera, 0 if unknown."""
+        import cv2
+
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        return float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
+
+    def __next__(self) -> np.ndarray:
+        import cv2
+
+        frame, self._first = (self._read() if self._first is None else self._first), None
+        if frame is None:
+            if self._is_over():
+                raise StopIteration
+            frame = self._reopened()
+        return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+
+    def _read(self) -> np.ndarray | None:
+        for attempt in range(_FAILURES_BEFORE_REOPENING):
+            if (frame := self._decoded()) is not None:
+                return frame
+            time.sleep(0.01 * attempt)
+        return None
+
+    def _is_over(self) -> bool:
+        """Whether this was a recording on a server, which has a length."""
+        import cv2
+
+        return "://" in self.name and self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+
+    def _reopened(self) -> np.ndarray:
+        self._say(f"camera {self.name} gives no picture; opening it again")
+        end, pause = time.monotonic() + _LOST_CAMERA_S, 0.1
+        reason = "it opens but gives no picture"
+        while time.monotonic() < end:
+            self._capture.release()
+            try:
+                self._capture = open_camera(self.name, self._size)
+            except InvalidInputError as error:
+                reason = str(error)
+            else:
+                frame = self._read()
+                if frame is not None:
+                    self._say(f"camera {self.name} is back")
+                    return frame
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+        raise InvalidInputError(f"camera {self.name} is lost: {reason}")
+
+
+def open_source(camera: str, size: tuple[int, int], say: Callable[[str], None]) -> LiveCamera | Video:
+    """A camera or a stream by its number, device or URL, or a video file in its place. Raises InvalidInputError."""
+    path = local_path(camera)
+    if path is not None and not camera.isdigit() and path.is_file():
+        return Video(path)
+    return LiveCamera(camera, size, say)
+
+
+def open_camera(camera: str, size: tuple[int, int]) -> Any:
+    """An open cv2.VideoCapture of a number, a device or a stream.
+
+    Raises InvalidInputError that says whether the device is missing, forbidden or busy, or the URL is not understood.
+    """
+    import cv2
+
+    be_quiet()
+    is_number = camera.isascii() and camera.isdigit()
+    device = f"/dev/video{camera}" if is_number else camera
+    if "://" in camera and local_path(camera) is None:
+        if not camera.isascii() or not camera.isprintable():
+            raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
+        # FFmpeg's own timeout of half a minute would delay Ctrl-C.
+        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
+        if not capture.isOpened():
+            capture = cv2.VideoCapture(camera)
+    elif is_number or device.startswith("/dev/"):
+        if sys.platform.startswith("linux"):
+            _check_device(device)
+            # Symbolic links such as /dev/v4l/by-id may have any name; their targets are /dev/videoN.
+            device = os.path.realpath(device)
+        number = int(camera) if is_number else None
+        capture = cv2.VideoCapture(device if number is None or device != f"/dev/video{camera}" else number)
+    else:
+        capture = _open_video(Path(os.path.expanduser(camera)), "cannot open the camera {}: {}")
+    capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+    capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    if not capture.isOpened():
+        stream, device = "there is no server, or it sends no video", "it is not a camera, or another program uses it"
+        raise InvalidInputError(f"cannot open the camera {camera}: {stream if '://' in camera else device}")
+    return capture
+
+
+def _check_device(device: str) -> None:
+    if not os.path.exists(device):
+        others = sorted(str(path) for path in Path("/dev").glob("video*"))
+        found = f"there is {', '.join(others)}" if others else "no camera is connected"
+        raise InvalidInputError(f"there is no camera {device}; {found}")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise InvalidInputError(
+            f"no permission to open {device}: add yourself to the group video (sudo usermod -aG video $USER) "
+            "and log in again"
+        )
+
+
+def _open_video(path: Path, refusal: str = "cannot read {}: {}") -> Any:
+    """A cv2.VideoCapture of a file, open or not. Raises InvalidInputError if Python cannot open it."""
+    import cv2
+
+    be_quiet()
+    try:
+        with path.open("rb") as stream:
+            name = f"/dev/fd/{stream.fileno()}"
+            if not os.path.exists(name):
+                name = os.path.abspath(path)
+                if not name.isascii():
+                    raise InvalidInputError(f"this system opens videos with ASCII names only: rename {path}")
+            # Other backends of OpenCV would read the name as the pattern of an image sequence.
+            for backend in (cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER, cv2.CAP_OPENCV_MJPEG):
+                capture = cv2.VideoCapture(name, backend)
+                if capture.isOpened():
+                    break
+            return capture
+    except OSError as error:
+        raise InvalidInputError(refusal.format(path, error.strerror)) from error
+    except ValueError as error:
+        raise InvalidInputError(refusal.format(repr(path), error)) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.videos import CLIP, Video
+from hand_pose_3d.images import CLIP, Video
 from hand_pose_3d.windows import crop_from_pose
 
 _EVERY, _VARIETY = 10, 0

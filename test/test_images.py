@@ -10,8 +10,7 @@ from media import encoded, scene, video
 
 from hand_pose_3d.encoded_images import decode_image
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.images import find_files, local_path, read_image
-from hand_pose_3d.videos import Video, is_video
+from hand_pose_3d.images import Video, find_files, is_video, local_path, read_image
 
 NAMES = [b"caf\xe9", "café".encode(), "手.jpg".encode(), b"a%03d.png", b"12:30.mp4", b"-x", b"new\nline", b" ", b"[1]"]
 GREY = scene()[..., 0]

@@ -7,8 +7,8 @@ import pytest
 from media import scene, video
 
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.images import Video
 from hand_pose_3d.outputs import JsonList, VideoWriter, check_target, replacing, write_beside
-from hand_pose_3d.videos import Video
 
 
 def test_files_are_written_beside_others(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 
 from hand_pose_3d import quantisation
 from hand_pose_3d.families import load_family
+from hand_pose_3d.images import CLIP, Video
 from hand_pose_3d.runtime import opencv_threads
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.videos import CLIP, Video
 from hand_pose_3d.windows import crop_from_pose
 
 needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this processor has no dot product of bytes")

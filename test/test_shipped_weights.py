@@ -10,7 +10,7 @@ from hand_pose_3d.datasets.boxes import read_boxes
 from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
 from hand_pose_3d.evaluation.benchmark.frames import read_clip
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
-from hand_pose_3d.videos import CLIP
+from hand_pose_3d.images import CLIP
 
 SCENES = read_boxes(Path(__file__).parent / "data" / "scenes")
 NEEDED_IOU = 0.4

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from media import encoded, mjpeg, scene, slow_second_half, video
 
-from hand_pose_3d import videos
+from hand_pose_3d import images
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.videos import LiveCamera, Video, is_video
+from hand_pose_3d.images import LiveCamera, Video, is_video
 
 
 def test_jpegs_one_behind_another_are_a_video_and_a_photograph_with_more_in_it_is_none(tmp_path):
@@ -90,8 +90,8 @@ def cameras(monkeypatch):
             raise camera
         return camera
 
-    monkeypatch.setattr(videos, "open_camera", opened)
-    monkeypatch.setattr(videos.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(images, "open_camera", opened)
+    monkeypatch.setattr(images.time, "sleep", lambda seconds: None)
     return waiting
 
 
@@ -113,7 +113,7 @@ def test_a_lost_camera_is_opened_again(cameras):
 
 def test_a_camera_that_stays_lost_is_named(cameras, monkeypatch):
     clock = iter(range(10**6))
-    monkeypatch.setattr(videos.time, "monotonic", lambda: 5.0 * next(clock))
+    monkeypatch.setattr(images.time, "monotonic", lambda: 5.0 * next(clock))
     cameras += [Capture(lost=3), *[InvalidInputError("there is no camera /dev/video0")] * 20]
     with pytest.raises(InvalidInputError, match="lost: there is no camera /dev/video0"):
         list(LiveCamera("0"))

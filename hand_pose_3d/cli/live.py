@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.hands import HandPose
-    from hand_pose_3d.videos import LiveCamera, Video
+    from hand_pose_3d.images import LiveCamera, Video
 
 Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
 """Shows a frame with its hands at a time in seconds, with a line of text; False if the user quits."""
@@ -48,8 +48,8 @@ def command(
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.estimator import HandPoseEstimator
+    from hand_pose_3d.images import open_source
     from hand_pose_3d.outputs import check_target
-    from hand_pose_3d.videos import open_source
 
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")

@@ -142,8 +142,7 @@ class _Predictor:
 
     def file(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
         """Entries of one image, or of each frame of one video."""
-        from hand_pose_3d.images import read_image
-        from hand_pose_3d.videos import is_video
+        from hand_pose_3d.images import is_video, read_image
 
         if is_video(path):
             yield from self._video(path, name)
@@ -159,8 +158,8 @@ class _Predictor:
 
         from hand_pose_3d.drawing import draw_hands
         from hand_pose_3d.errors import HandPoseError
+        from hand_pose_3d.images import Video
         from hand_pose_3d.outputs import VideoWriter
-        from hand_pose_3d.videos import Video
 
         video = Video(path)
         self._estimator(tracking=True).reset()

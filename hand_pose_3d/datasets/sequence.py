@@ -19,9 +19,8 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.images import VIDEO_SUFFIXES
+from hand_pose_3d.images import VIDEO_SUFFIXES, Video
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.videos import Video
 
 
 @dataclass(frozen=True, eq=False)

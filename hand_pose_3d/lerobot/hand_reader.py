@@ -11,7 +11,7 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.videos import LiveCamera, Video
+from hand_pose_3d.images import LiveCamera, Video
 
 
 @dataclass(frozen=True)

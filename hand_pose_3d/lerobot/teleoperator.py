@@ -19,10 +19,10 @@ from scipy.spatial.transform import Rotation
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.clutch import PinchClutch
 from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.images import open_source
 from hand_pose_3d.lerobot.hand_reader import HandReader
 from hand_pose_3d.teleoperation import Target, Teleoperation, observe
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
-from hand_pose_3d.videos import open_source
 
 _log = logging.getLogger(__name__)
 

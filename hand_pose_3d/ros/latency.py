@@ -22,13 +22,13 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
+from hand_pose_3d.images import CLIP
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE, NODE_NAME, START_TIMEOUT_S
 from hand_pose_3d.ros.share import own_arguments, ros_arguments
-from hand_pose_3d.videos import CLIP
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _WARM_UP_S = 1.0  # time whose images do not count

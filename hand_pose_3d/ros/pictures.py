@@ -11,8 +11,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.images import local_path, read_image
-from hand_pose_3d.videos import CLIP, TELEOP_CLIP, LiveCamera, Video, is_video
+from hand_pose_3d.images import CLIP, TELEOP_CLIP, LiveCamera, Video, is_video, local_path, read_image
 
 CLIPS = {"": CLIP, "clip": CLIP, "teleop_clip": TELEOP_CLIP}
 """By the name of the input."""

@@ -12,7 +12,7 @@ pytest.importorskip("rclpy")
 
 from ros_client import Process
 
-from hand_pose_3d.videos import CLIP, Video
+from hand_pose_3d.images import CLIP, Video
 
 
 @pytest.fixture

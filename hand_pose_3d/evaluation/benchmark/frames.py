@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.videos import CLIP, Video
+from hand_pose_3d.images import CLIP, Video
 
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080))  # (width, height), pixels
 HANDS = (1, 2, 3, 4)  # in one image
