@@ -116,6 +116,6 @@ def test_a_broken_configuration_is_refused_in_a_sentence(text, tmp_path):
         config["target_link_human_indices"] = [[0] * 10, [99] * 10]
         text = yaml.safe_dump({"retargeting": config})
     (tmp_path / "hand.yml").write_text(text)
-    with pytest.raises(InvalidInputError, match="no usable configuration of dex-retargeting") as caught:
+    with pytest.raises(InvalidInputError, match="not a usable configuration of dex-retargeting") as caught:
         HandRetargeter(Side.RIGHT, tmp_path / "hand.yml")
     assert len(str(caught.value).splitlines()) == 1
