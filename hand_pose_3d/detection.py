@@ -24,9 +24,11 @@ _QUARTER = 0.58
 """
 _LARGEST_FINE = 110.0
 """Extent in pixels of the network's input above which hands are left to a coarser pass; set by hand."""
-_LEAST_THOROUGH = 0.05
-"""Least score of a detection that is read in a thorough search; set by hand.
-"""
+_QUICK_SCALE = 0.93
+"""Share of the scale that is enough in a fast search where less padding makes the input smaller, at 640x480 by a sixth.
+Set by hand."""
+_LEAST_QUICK, _LEAST_THOROUGH = 0.15, 0.05
+"""Least score of a detection that is read in a fast and in a thorough search (docs/training.md, "Windows")."""
 _WHOLE_SCORE = 0.4
 """A whole hand replaces detections of its parts if its score is at least this share of theirs; set by hand."""
 _PIECE = 0.45
@@ -52,13 +54,27 @@ class Detection:
 class SearchPass:
     """A pass of HandSegNet over a part of an image. origin: (x, y) of its corner and size: (w, h), pixels of the image;
     pixels: approximate number in the network's input; largest: extents above are left to coarser passes, pixels of the
-    input; least: score below which a place is not read."""
+    input; least: score below which a place is not read; shrink: share of the scale that is enough where the input is
+    smaller by it, and then filled."""
 
     origin: tuple[int, int]
     size: tuple[int, int]
     pixels: int
     largest: float = math.inf
     least: float = 0.1
+    shrink: float = 1.0
+
+    def input_size(self, step: int) -> tuple[float, tuple[int, int], tuple[int, int]]:
+        """The part's scale in the network's input, its (width, height) there, and the input's, multiples of `step`.
+
+        The part keeps its aspect ratio.
+        """
+        scale = (self.pixels / (self.size[0] * self.size[1])) ** 0.5
+        if self.shrink < 1:
+            smallest = [math.ceil(side * scale * self.shrink / step) * step for side in self.size]
+            scale = min(least / side for least, side in zip(smallest, self.size))
+        width, height = (max(round(side * scale), 8) for side in self.size)
+        return scale, (width, height), (-(-width // step) * step, -(-height // step) * step)
 
 
 def search_passes(width: int, height: int, pixels: int, search: str, number: int) -> list[SearchPass]:
@@ -72,11 +88,12 @@ def search_passes(width: int, height: int, pixels: int, search: str, number: int
         whole = replace(whole, least=_LEAST_THOROUGH)
         finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
         return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
+    whole = replace(whole, least=_LEAST_QUICK, shrink=_QUICK_SCALE)
     if number % 2 == 0:
         return [whole]
     quarter = number // 2 % 4
     w, h = round(_QUARTER * width), round(_QUARTER * height)
-    return [SearchPass(((quarter % 2) * (width - w), (quarter // 2) * (height - h)), (w, h), pixels)]
+    return [replace(whole, origin=((quarter % 2) * (width - w), (quarter // 2) * (height - h)), size=(w, h))]
 
 
 def decode(maps: np.ndarray, step: tuple[float, float], origin: tuple[float, float], least: float) -> list[Detection]:

@@ -154,10 +154,7 @@ class LiteFamily:
 
     def _detect(self, image: Image, part: SearchPass) -> list[Detection]:
         width, height = part.size
-        # The part keeps its aspect ratio.
-        scale = (part.pixels / (height * width)) ** 0.5
-        inner = (max(round(width * scale), 8), max(round(height * scale), 8))
-        padded = (-(-inner[0] // self._step) * self._step, -(-inner[1] // self._step) * self._step)
+        scale, inner, padded = part.input_size(self._step)
         # Samples at most two pixels apart, averaged: averaging all pixels of a large image takes longer.
         finer = math.ceil(0.5 / scale)
         canvas = canvas_of(image, part.origin, part.size, inner, padded, PADDING, finer)

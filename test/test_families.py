@@ -50,7 +50,9 @@ def test_a_detection_is_where_the_image_shows_it_in_every_pass(size, at, search,
     image = np.zeros((height, width, 3), np.uint8)
     for part in family.passes(width, height, search, turn):
         (x, y), (w, h) = part.origin, part.size
-        cell = CELL * math.sqrt(w * h / part.pixels)  # of the network, in pixels of the image
+        scale = part.input_size(32)[0]
+        assert 0.92 < scale / math.sqrt(part.pixels / (w * h)) < (1.3 if search == "fast" else 1.001)
+        cell = CELL / scale  # of the network, in pixels of the image
         u, v = x + at[0] * (w - 1), y + at[1] * (h - 1)
         reach = cell + 1  # at least one cell is white
         image[:] = 0
@@ -63,6 +65,17 @@ def test_a_detection_is_where_the_image_shows_it_in_every_pass(size, at, search,
         canvas = family.inputs[-1]
         assert canvas.shape[0] % 32 == canvas.shape[1] % 32 == 0
         assert canvas.shape[0] * canvas.shape[1] < 1.1 * part.pixels + 32 * (sum(canvas.shape[:2]) + 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "inner", "padded"), [((640, 480), (160, 120), (160, 128)), ((1280, 720), (192, 108), (192, 128))]
+)
+def test_a_fast_search_spends_little_on_padding(size, inner, padded):
+    for number in (0, 1):
+        (part,) = Spots().passes(size[0], size[1], "fast", number)
+        assert part.input_size(32)[1:] == (inner, padded)
+    whole = Spots().passes(size[0], size[1], "thorough", 0)[0].input_size(32)
+    assert whole[1][0] > inner[0] and whole[2][0] > padded[0]
 
 
 def test_what_lies_beyond_the_image_is_no_place_for_a_hand():
