@@ -25,8 +25,8 @@ _QUARTER = 0.58
 _LARGEST_FINE = 110.0
 """Extent in pixels of the network's input above which hands are left to a coarser pass; set by hand."""
 _QUICK_SCALE = 0.93
-"""Share of the scale that is enough in a fast search where less padding makes the input smaller, at 640x480 by a sixth.
-Set by hand."""
+"""Factor by which the scale of a fast search may be smaller, which at 640x480 spares a sixth of the input, most of it
+padding before. Set by hand."""
 _LEAST_QUICK, _LEAST_THOROUGH = 0.15, 0.05
 """Least score of a detection that is read in a fast and in a thorough search (docs/training.md, "Windows")."""
 _WHOLE_SCORE = 0.4
@@ -54,14 +54,14 @@ class Detection:
 class SearchPass:
     """A pass of HandSegNet over a part of an image. origin: (x, y) of its corner and size: (w, h), pixels of the image;
     pixels: approximate number in the network's input; largest: extents above are left to coarser passes, pixels of the
-    input; least: score below which a place is not read; shrink: share of the scale that is enough where the input is
-    smaller by it, and then filled."""
+    input; least: score below which a place is not read; shrink: below 1, the scale may be smaller by this factor so
+    that less of the input is padding."""
 
     origin: tuple[int, int]
     size: tuple[int, int]
     pixels: int
     largest: float = math.inf
-    least: float = 0.1
+    least: float = _LEAST_QUICK
     shrink: float = 1.0
 
     def input_size(self, step: int) -> tuple[float, tuple[int, int], tuple[int, int]]:
@@ -88,7 +88,7 @@ def search_passes(width: int, height: int, pixels: int, search: str, number: int
         whole = replace(whole, least=_LEAST_THOROUGH)
         finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
         return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
-    whole = replace(whole, least=_LEAST_QUICK, shrink=_QUICK_SCALE)
+    whole = replace(whole, shrink=_QUICK_SCALE)
     if number % 2 == 0:
         return [whole]
     quarter = number // 2 % 4
