@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
@@ -113,7 +114,8 @@ class Rasteriser:
     def __del__(self) -> None:
         gl = self.__dict__.get("_gl")
         if gl is not None:
-            with gl:  # its resources are released in its own context
+            # Resources are released in their own context, which moderngl has closed before if the program ends.
+            with suppress(AttributeError), gl:
                 self.__dict__.clear()
 
     @_in_its_context
