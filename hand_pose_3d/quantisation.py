@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
             return None if arrays is None else dict(zip(names, arrays))
 
     model = onnx.load_model_from_string(graph)
+    _unshare(model.graph)
     names = [entry.name for entry in model.graph.input]
     exact = [node.name for node in model.graph.node if not node.name.startswith(tuple(prefixes))]
     # Marks the model as prepared; otherwise two warnings are logged.
@@ -65,6 +67,23 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
             nodes_to_exclude=exact,
         )
         return target.read_bytes()
+
+
+def _unshare(graph: Any) -> None:
+    """Give every layer weights of its own.
+
+    torch stores equal ones once, those of two trunks that start alike; the others get them through an Identity, which
+    the quantisation does not take for weights.
+    """
+    import onnx
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
+        copy = onnx.TensorProto()
+        copy.CopyFrom(stored[node.input[0]])
+        copy.name = node.output[0]
+        graph.initializer.append(copy)
+        graph.node.remove(node)
 
 
 def clip_crops(size: int, margin: float) -> Iterator[np.ndarray]:
