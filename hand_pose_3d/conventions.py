@@ -14,6 +14,9 @@ import numpy as np
 INPUT_MEAN = 0.5
 """Networks take images as value / 255 - INPUT_MEAN."""
 
+CROP_SIZE, FINE_CROP_SIZE = 160, 224
+"""Edges of the crops that LitePoseNet and LiteFinePoseNet read, pixels."""
+
 
 def image_to_input(image: Any, dtype: Any = None) -> Any:
     """Tensor (N, 3, H, W) in -0.5..0.5 of RGB images (N, H, W, 3), 0..255 of any type; float32 unless stated."""

@@ -30,7 +30,7 @@ from hand_pose_3d.windows import fits
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' is PoseNet and lifting, which are one graph."""
 
-NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads")
+NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads", "keypoints")
 """Settings of which networks are loaded, and how; all others can be changed without loading networks again."""
 
 _ROUGH_SCORE = 0.015
@@ -62,6 +62,7 @@ class EstimatorConfig:
     score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one pass an image, coarse or closer; thorough: all scales; auto: fast in video
+    keypoints: str = "auto"  # fast: by one network; thorough (lite): a second one refines them; auto: fast in video
     scale_source: str = "auto"  # the only source of metres: one of SCALE_SOURCES, or a ScaleSource
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     # If given, auto treats the length as calibrated. None: that of people (assumed) or of a measured hand (calibrated).
@@ -77,8 +78,11 @@ class EstimatorConfig:
             raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
-        if self.search not in ("auto", "fast", "thorough"):
-            raise InvalidInputError(f"search {self.search!r} is not one of auto, fast, thorough")
+        for name in ("search", "keypoints"):
+            if getattr(self, name) not in ("auto", "fast", "thorough"):
+                raise InvalidInputError(f"{name} {getattr(self, name)!r} is not one of auto, fast, thorough")
+        if self.keypoints == "thorough" and self.model == "paper":
+            raise InvalidInputError("keypoints 'thorough' needs model lite: the paper has one PoseNet")
         if isinstance(self.scale_source, ScaleSource):
             object.__setattr__(self, "scale_source", self.scale_source.label)
         if self.scale_source not in SCALE_SOURCES:
@@ -144,7 +148,8 @@ class HandPoseEstimator:
         bytes_allowed = FAMILIES[self.model].int8 and (config.quick or config.precision == "int8")
         self.precision = choose_precision(config.precision, self.device, bytes_allowed)
         self.backend = choose_backend(self.device, self.precision)
-        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads)
+        fine = None if config.keypoints == "auto" and not config.quick else config.keypoints == "thorough"
+        self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads, fine)
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
@@ -183,12 +188,13 @@ class HandPoseEstimator:
 
     def warm_up(self) -> None:
         """Run every stage, for one hand and for several, so that the first real images are not slow."""
-        crop = Crop((320.0, 240.0), 200.0, self._family.crop_size)
+        sizes = {self._family.crop_size, self._family.fine_size}
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         for count in [*range(1, min(max(self.config.max_hands, 2), 4) + 1)] * 2:
             self._family.detect(frame.image, self._family.passes(*frame.size, "fast", 0))
-            hands = [hand for *_, hand in self._read(frame, [crop] * count)]
+            crops = [[Crop((320.0, 240.0), 200.0, size)] * count for size in sizes]
+            hands = [hand for each in crops for *_, hand in self._read(frame, each)]
             placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]
             tracker.update(placed[:1])
 
@@ -291,11 +297,15 @@ class HandPoseEstimator:
             hand = family.confirm(hand, places[number])
             if number not in readings or hand.score > readings[number][1].score:
                 readings[number] = crop, hand
-        for margin in margins.read:
+        last = family.crop_size if config.tracking else family.fine_size  # in a video followed hands are read finely
+        for left, margin in enumerate(margins.read, 1 - len(margins.read)):
+            size = family.crop_size if left else last
             windows = {
-                n: family.crop(hand.keypoints_px, margin) for n, (_, hand) in readings.items() if hand.score >= rough
+                n: family.crop(hand.keypoints_px, margin, size)
+                for n, (_, hand) in readings.items()
+                if hand.score >= rough
             }
-            if config.quick:  # in a video the next image will be read in a better window
+            if config.quick and size == family.crop_size:  # in a video the next image will be read in a better window
                 width = margins.detected[0]
                 windows = {
                     n: crop
@@ -316,7 +326,7 @@ class HandPoseEstimator:
         with self._timed("tracking"):
             windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s) or bool(self._waiting)
-        crops = [self._family.crop(window.keypoints_px) for window in windows]
+        crops = [self._family.crop(window.keypoints_px, size=self._family.fine_size) for window in windows]
         hands = [hand for n, _, hand in self._read(frame, crops) if hand.score >= windows[n].least_score]
         if len(hands) >= self.config.max_hands:
             self._waiting = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.conventions import CropReading
+from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE, CropReading
 from hand_pose_3d.detection import (
     PADDING,
     STRIDE,
@@ -48,6 +49,15 @@ _CROP_IN_BYTES = (
 harm and saves least; in the head of the trunk it shifts the presence. HandSegNet, each of whose PReLUs is three layers,
 would gain only a tenth."""
 
+_FINE_IN_BYTES = (
+    *_CROP_IN_BYTES,
+    *(f"/fine/trunk/blocks.{index}/" for index in range(3, 15)),
+    "/fine/pyramid/",
+    "/fine/mix",
+    "/fine/refine",
+)
+"""The same of both PoseNets together."""
+
 _SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
 """The networks' input `side`."""
 
@@ -70,6 +80,7 @@ class Family(Protocol):
     """One family of networks, loaded."""
 
     crop_size: int
+    fine_size: int  # of crops that are read with LiteFinePoseNet, too; `crop_size` without it
     crop_margin: float  # edge of a crop over the extent of a known hand's keypoints
     image_margins: Margins  # of new hands in single images, where time matters less
     video_margins: Margins
@@ -82,14 +93,24 @@ class Family(Protocol):
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """Detections in an image (H, W, 3) RGB, by falling score."""
 
-    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
-        """The window around a hand with approximate keypoints (21, 2). margin: None for `crop_margin`."""
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:
+        """The window around a hand with approximate keypoints (21, 2).
+
+        margin: None for `crop_margin`; size: `crop_size`, for which None stands, or `fine_size`.
+        """
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
-        """Read crops (N, S, S, 3) RGB, as :mod:`pixels` cuts them; an unknown side is estimated."""
+        """Read crops (N, S, S, 3) RGB, as :mod:`pixels` cuts them; an unknown side is estimated.
+
+        S: `crop_size`, or `fine_size` for finer keypoints.
+        """
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
+
+
+FINE = "lite-fineposenet"
+"""Weights that a folder may lack."""
 
 
 def _path(weights: Path | None, name: str) -> Path:
@@ -99,14 +120,14 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, upright, int8 = 160, 1.3, True, True
+    crop_size, fine_size, crop_margin, upright, int8 = CROP_SIZE, FINE_CROP_SIZE, 1.3, True, True
     # Measured against other margins: docs/training.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step, _cell = 170 * 128, 32, STRIDE
 
-    def __init__(self, weights: Path | None, device: str, precision: str, threads: int) -> None:
+    def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
         files = [_path(weights, f"lite-{name}") for name in ("handsegnet", "posenet", "lifting")]
-        size = self.crop_size
+        fine_file = _path(weights, FINE) if fine else None
 
         def scene_reader() -> nn.Module:
             from hand_pose_3d.networks.lite import LiteHandSegNet
@@ -116,14 +137,29 @@ class LiteFamily:
             load_weights(segmentation, files[0])
             return SceneReader(segmentation)
 
-        def crop_reader() -> nn.Module:
-            from hand_pose_3d.networks.lite import LiteLifting, LitePoseNet
+        def crop_reader(fine_file: Path | None) -> nn.Module:
+            from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteLifting, LitePoseNet
             from hand_pose_3d.networks.lite_runtime import CropReader
 
             pose, lifting = LitePoseNet(), LiteLifting()
             load_weights(pose, files[1])
             load_weights(lifting, files[2])
-            return CropReader(pose, lifting)
+            if fine_file is None:
+                return CropReader(pose, lifting)
+            fine = LiteFinePoseNet()
+            load_weights(fine, fine_file)
+            return CropReader(pose, lifting, fine)
+
+        def crop_recipe(size: int, fine_file: Path | None) -> Recipe:
+            return Recipe(
+                "CropReader" if fine_file is None else "FineCropReader",
+                partial(crop_reader, fine_file),
+                files[1:] if fine_file is None else [*files[1:], fine_file],
+                [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)],
+                [{0: "n"}, {0: "n"}],
+                lambda: ((crop, np.full(1, -1, np.float32)) for crop in clip_crops(size, self.crop_margin)),
+                _CROP_IN_BYTES if fine_file is None else _FINE_IN_BYTES,
+            )
 
         scene = Recipe(
             "SceneReader",
@@ -132,16 +168,11 @@ class LiteFamily:
             [np.zeros((1, 192, 256, 3), np.uint8)],
             [{0: "n", 1: "h", 2: "w"}],
         )
-        crop = Recipe(
-            "CropReader",
-            crop_reader,
-            files[1:],
-            [np.zeros((2, size, size, 3), np.uint8), np.full(2, -1, np.float32)],
-            [{0: "n"}, {0: "n"}],
-            lambda: ((crop, np.full(1, -1, np.float32)) for crop in clip_crops(size, self.crop_margin)),
-            _CROP_IN_BYTES,
-        )
-        self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
+        self.fine_size = self.crop_size if fine_file is None else FINE_CROP_SIZE
+        self._scene = make_runner(scene, device, precision, threads)
+        self._crop = self._fine = make_runner(crop_recipe(self.crop_size, None), device, precision, threads)
+        if fine_file is not None:
+            self._fine = make_runner(crop_recipe(self.fine_size, fine_file), device, precision, threads)
         self._confirmation = read_array(files[0], "confirmation").astype(float)
 
     def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
@@ -164,9 +195,9 @@ class LiteFamily:
         found = decode(maps, step, part.origin, part.least)
         return [d for d in found if d.extent <= part.largest / scale]
 
-    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:
         """See :class:`Family`: turned so that the hand points up."""
-        return crop_from_pose(keypoints_px, self.crop_size, margin or self.crop_margin)
+        return crop_from_pose(keypoints_px, size or self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """See :class:`Family`."""
@@ -175,17 +206,19 @@ class LiteFamily:
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
-        return _read(self._crop, crops, sides)
+        return _read(self._crop if crops.shape[1] == self.crop_size else self._fine, crops, sides)
 
 
 class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
-    crop_size, crop_margin, upright, int8 = 256, 1.25, False, False
+    crop_size = fine_size = 256
+    crop_margin, upright, int8 = 1.25, False, False
     image_margins = video_margins = Margins((1.25,), (1.25,))
     _input = (320, 240)
 
-    def __init__(self, weights: Path | None, device: str, precision: str, threads: int) -> None:
+    def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
+        assert not fine, "the paper has one PoseNet"
         files = [_path(weights, f"paper-{name}") for name in ("handsegnet", "posenet", "lifting")]
         files.append(default_weights("lite-posenet"))
 
@@ -236,9 +269,9 @@ class PaperFamily:
             for (x, y, w, h), p in regions
         ]
 
-    def crop(self, keypoints_px: np.ndarray, margin: float | None = None) -> Crop:
+    def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:
         """See :class:`Family`: parallel to the image's edges."""
-        return crop_upright(keypoints_px, self.crop_size, margin or self.crop_margin)
+        return crop_upright(keypoints_px, size or self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """See :class:`Family`: unchanged, as the paper's HandSegNet has no score of its own."""
@@ -272,14 +305,20 @@ def peak_odds(peak: float) -> float:
 FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}
 
 
-def load_family(name: str, weights: str | Path | None, device: str, precision: str, threads: int = 1) -> Family:
+def load_family(
+    name: str, weights: str | Path | None, device: str, precision: str, threads: int = 1, fine: bool | None = False
+) -> Family:
     """A family by name, from the shipped weights or from a folder that holds NAME.safetensors for each network.
 
-    threads: of a CPU that the networks may use. Raises WeightsError if a file is missing or damaged.
+    threads: of a CPU that the networks may use; fine: whether to load LiteFinePoseNet, too (lite), None: where
+    there is one.
+    Raises WeightsError if a file is missing or damaged.
     """
     folder = None if weights is None or str(weights) == "" else Path(weights)
     if folder is not None and not folder.is_dir():
         raise WeightsError(
             f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one"
         )
-    return FAMILIES[name](folder, device, precision, threads)
+    if fine is None:
+        fine = name == "lite" and (folder is None or _path(folder, FINE).exists())
+    return FAMILIES[name](folder, device, precision, threads, fine)

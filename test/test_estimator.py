@@ -59,6 +59,7 @@ class DotReader:
     """
 
     crop_size: int = 320
+    fine_size: int = 320
     crop_margin: float = 1.3
     image_margins: Margins = Margins((1.3,), (1.3,))
     video_margins: Margins = Margins((1.3,), (1.3,))
@@ -68,6 +69,7 @@ class DotReader:
     asked: list = field(default_factory=list)
     sides: list = field(default_factory=list)
     batches: list = field(default_factory=list)
+    read_sizes: list = field(default_factory=list)
     confirmed: list = field(default_factory=list)
     spoil: str = ""
 
@@ -90,8 +92,8 @@ class DotReader:
             found += [detection] * (2 if self.spoil == "twice" else 1)
         return found
 
-    def crop(self, keypoints_px, margin=None):
-        return crop_from_pose(keypoints_px, self.crop_size, margin or self.crop_margin)
+    def crop(self, keypoints_px, margin=None, size=None):
+        return crop_from_pose(keypoints_px, size or self.crop_size, margin or self.crop_margin)
 
     def confirm(self, hand, detection):
         self.confirmed.append(detection)
@@ -100,6 +102,7 @@ class DotReader:
     def read(self, crops, sides):
         self.sides += sides
         self.batches.append(len(crops))
+        self.read_sizes.append(crops.shape[1])
         return [self._read(crop) for crop in crops]
 
     @staticmethod
@@ -399,6 +402,25 @@ def test_the_search_may_change_between_two_images(reader):
         estimator.configure(search="deep")
 
 
+@pytest.mark.parametrize(
+    "settings, first, later",
+    [
+        ({}, [320, 320, 320, 400, 400], None),  # the last window, and its mirror image, finely
+        ({"search": "fast"}, [320, 400], None),
+        ({"tracking": True}, [320], [400]),  # a new hand quickly, a followed one finely
+    ],
+)
+def test_which_windows_are_read_finely(reader, settings, first, later):
+    reader.fine_size = 400
+    reader.image_margins = Margins((1.3,), (1.4, 1.25))
+    estimator = make(**settings)
+    for stamp_s, sizes in ((0.0, first), (1 / 30, later or first)):
+        reader.read_sizes.clear()
+        (hand,) = estimator(picture(hand_at((320, 240))), stamp_s=stamp_s)
+        np.testing.assert_allclose(hand.keypoints_px, hand_at((320, 240)), atol=1.5)
+        assert reader.read_sizes == sizes
+
+
 def test_metres_need_a_camera(reader):
     image, truth = picture(hand_at((420, 200))), hand_at((420, 200))
     (hand,) = make()(image)
@@ -634,6 +656,8 @@ def test_depth_of_another_size_is_refused(reader):
         ({"max_hands": 1.5}, "1 to 16"),
         ({"hand_side": "both"}, "auto, left, right"),
         ({"search": "slow"}, "auto, fast, thorough"),
+        ({"keypoints": "slow"}, "auto, fast, thorough"),
+        ({"keypoints": "thorough", "model": "paper"}, "needs model lite"),
         ({"score_threshold": 1.2}, "0..1"),
         ({"score_threshold": float("nan")}, "0..1"),
         ({"reference_length": 0.0}, "0.005..0.2"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hand_pose_3d import quantisation
-from hand_pose_3d.families import load_family
+from hand_pose_3d.families import LiteFamily, load_family
 from hand_pose_3d.images import CLIP, Video
 from hand_pose_3d.runtime import opencv_threads
 from hand_pose_3d.skeleton import Side
@@ -18,18 +18,18 @@ needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this
 
 
 @needs_instructions
-def test_the_shipped_networks_read_alike_in_8_bits():
-    exact, rough = (load_family("lite", None, "cpu", precision) for precision in ("float32", "int8"))
+@pytest.mark.parametrize("size", [LiteFamily.crop_size, LiteFamily.fine_size])
+def test_the_shipped_networks_read_alike_in_8_bits(size):
+    exact, rough = (load_family("lite", None, "cpu", precision, fine=True) for precision in ("float32", "int8"))
     labels = json.loads(CLIP.with_suffix(".json").read_text())["frames"]
     windows = []
     for number, frame in enumerate(Video(CLIP)):
         if number % 10 == 5:  # none of those that set the ranges
-            windows.append(
-                crop_from_pose(np.array(labels[number]["hands"][0]["keypoints_2d"]), 160, 1.3).extract(frame)
-            )
+            uv = np.array(labels[number]["hands"][0]["keypoints_2d"])
+            windows.append(crop_from_pose(uv, size, 1.3).extract(frame))
     crops, sides = np.stack(windows), [Side.UNKNOWN] * len(windows)
     pairs = list(zip(exact.read(crops, sides), rough.read(crops, sides)))
-    apart = [np.linalg.norm(a.uv - b.uv, axis=1).mean() for a, b in pairs]
+    apart = [160 * np.linalg.norm(a.uv - b.uv, axis=1).mean() for a, b in pairs]
     assert 0 < np.mean(apart) < 1.0 and max(apart) < 2.5  # pixels of 160
     assert np.mean([abs(a.presence - b.presence) for a, b in pairs]) < 0.02
     assert all((a.right > 0.5) == (b.right > 0.5) for a, b in pairs if abs(a.right - 0.5) > 0.3)
@@ -55,6 +55,24 @@ def test_only_layers_that_are_named_are_changed():
 
     (few, one), (many, two) = count(["/2/"]), count(["/0/", "/1/", "/2/"])
     assert 0 < few < many and one < two
+
+
+def test_layers_with_equal_weights_are_all_changed():
+    """torch exports equal weights once."""
+    import torch
+    from torch import nn
+
+    onnx = pytest.importorskip("onnx")
+    from hand_pose_3d.networks.onnx_export import to_onnx
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)).eval()
+    net[2].load_state_dict(net[0].state_dict())
+    inputs = [np.random.default_rng(i).random((1, 4, 16, 16), np.float32) for i in range(4)]
+    graph = to_onnx(net, (torch.from_numpy(inputs[0]),), ["input_0"], ["out"], {"input_0": {0: "n"}})
+    model = onnx.load_model_from_string(quantisation.quantise(graph, ((x,) for x in inputs), ["/"]))
+    stored = {entry.name for entry in model.graph.initializer}
+    assert {f"{layer}.{kind}_quantized" for layer in (0, 2) for kind in ("weight", "bias")} <= stored
 
 
 def test_opencv_has_its_threads_again_afterwards():

@@ -44,6 +44,12 @@ MODES = ("detect", "track")
     default="auto",
     help="How new hands are searched for; auto: thorough in detect, fast in track.",
 )
+@click.option(
+    "--keypoints",
+    type=click.Choice(["auto", "fast", "thorough"]),
+    default="auto",
+    help="How keypoints are read; auto: as by default.",
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
 @click.option("--max-hands", type=click.IntRange(1, 16), default=1)
 @click.option("--frames", type=click.IntRange(5), default=300, help="Frames of a pass.")
@@ -62,6 +68,7 @@ def command(
     precisions: tuple[str, ...],
     threads: int,
     search: str,
+    keypoints: str,
     weights: Path | None,
     max_hands: int,
     frames: int,
@@ -100,6 +107,7 @@ def command(
 
     parts = () if ros_only else parts or PARTS
     settings = {"device": device, "weights": weights, "max_hands": max_hands, "threads": threads, "search": search}
+    settings["keypoints"] = keypoints
     report: dict[str, Any] = {"machine": describe_machine(), "notes": notes, "results": []}
     machine = report["machine"]
     if machine["load_1min"] > 0.5 * machine["cores"]:

@@ -28,6 +28,7 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
                                                     4 x 4 pixels; paper: scores (N, 2, H, W)
     posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
                                                     and for lite side_logit, presence_logit (N)
+    fineposenet crop (N, 3, 224, 224), lite only -> score_maps (N, 21, 28, 28), points (N, 21, 2)
     lifting     maps (N, 21, 40, 40), paper 32,
                 hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
     pose-prior, viewpoint: the two streams of the paper's lifting by themselves

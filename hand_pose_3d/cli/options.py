@@ -35,6 +35,12 @@ _OPTIONS = (
         help="fast: one pass an image, coarse and closer in alternation; thorough: all scales; auto: fast in videos.",
     ),
     click.option(
+        "--keypoints",
+        type=click.Choice(["auto", "fast", "thorough"]),
+        default="auto",
+        help="fast: read by one network; thorough (lite): refined by a second one; auto: fast in videos.",
+    ),
+    click.option(
         "--scale-source",
         type=click.Choice(["auto", "none", "assumed", "calibrated", "depth"]),
         default="auto",

@@ -1,4 +1,4 @@
-"""hand_pose_3d train: the three stages of both families."""
+"""hand_pose_3d train: the stages of both families."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-TRAINING_STAGES = ("handsegnet", "posenet", "lifting")
+TRAINING_STAGES = ("handsegnet", "posenet", "fineposenet", "lifting")
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -87,7 +87,7 @@ def command(
     mean_with: Path | None,
     **options: Any,
 ) -> None:
-    """Train a STAGE on renders: handsegnet, posenet or lifting.
+    """Train a STAGE on renders: handsegnet, posenet, fineposenet (lite) or lifting.
 
     Ends with the schedule, or on Ctrl-C with a checkpoint to resume from. `torchrun -m hand_pose_3d.cli train ...`
     starts it on several processes. Defaults depend on the stage; for the paper's family they are the paper's.
@@ -100,6 +100,8 @@ def command(
     from hand_pose_3d.training.loop import LoopConfig, Stage, run
     from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
 
+    if (family, stage) == ("paper", "fineposenet"):
+        raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
     if approach != "proposed" and (family, stage) != ("paper", "lifting"):
         raise click.UsageError("--approach is a choice of `train lifting --model paper` only")
     if approach != "proposed" and start is not None:

@@ -144,7 +144,7 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
     for sample in tqdm(samples, desc="true crops", unit="image", delay=2, disable=None, leave=False):
         image = sample.image()
         # The authors' window is read at the network's resolution, too.
-        crop = replace(rule(sample, image.shape), size=family.crop_size)
+        crop = replace(rule(sample, image.shape), size=family.fine_size)
         (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
         found.append(crop.to_image(from_unit(reading.uv, crop.size)))
     return found

@@ -13,6 +13,9 @@ from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
+_DRAWN = 0.043
+"""Standard deviation of the Gaussians that LiteFinePoseNet's maps see, share of the crop; set by hand."""
+
 
 class Residual(nn.Module):
     """Two dense 3x3 convolutions around a skip."""
@@ -168,6 +171,49 @@ class LitePoseNet(nn.Module):
         return LitePose((first, second), side, self.presence(pooled).squeeze(1))
 
 
+class FinePose(NamedTuple):
+    """Output of LiteFinePoseNet. score_maps: logits, (N, 21, S/8, S/8); points: (N, 21, 2) in 0..1 over the crop."""
+
+    score_maps: tuple[torch.Tensor]
+    points: torch.Tensor
+
+    @property
+    def keypoints(self) -> torch.Tensor:
+        """(N, 21, 2) in 0..1 over the crop: the mean of the points and of what the maps expect."""
+        (maps,) = self.score_maps
+        return (self.points + to_unit(soft_argmax(maps.float())[0], maps.shape[-1])) / 2
+
+
+class LiteFinePoseNet(nn.Module):
+    """The 21 keypoints in a crop twice: as points and as score maps, which see the points.
+
+    The trunk gives the points, as in MediaPipe Hands' landmark network. The maps refine them, as the stages of the
+    paper's PoseNet refine their maps.
+
+    forward(crop (N, 3, S, S) RGB in -0.5..0.5, S a multiple of 32; points are right at 224 only) returns FinePose.
+    """
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.trunk = HandTrunk()
+        self.points = nn.Linear(HandTrunk.pooled_width, 2 * NUM_KEYPOINTS)
+        self.pyramid = Pyramid(HandTrunk.widths[1:], (width, 64, 64))
+        self.mix = nn.Conv2d(NUM_KEYPOINTS + width, width, 3, padding=1)
+        self.refine = Residual(width)
+        self.maps = nn.Conv2d(width, NUM_KEYPOINTS, 1)
+
+    def forward(self, crop: torch.Tensor) -> FinePose:
+        return self.read(*self.trunk(crop + INPUT_MEAN))
+
+    def read(self, maps: list[torch.Tensor], pooled: torch.Tensor) -> FinePose:
+        """The output from the trunk's features."""
+        points = self.points(pooled).float().view(-1, NUM_KEYPOINTS, 2)
+        fine = self.pyramid(maps[1:])
+        drawn = gaussians(points, _DRAWN, fine.shape[-1]).to(fine.dtype)
+        refined = self.refine(F.relu(self.mix(torch.cat([drawn, fine], 1))))
+        return FinePose((self.maps(refined),), points)
+
+
 def soft_argmax(score_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Expected position of each map's softmax, and its spread.
 
@@ -243,8 +289,16 @@ def lifting_maps(uv: torch.Tensor, spread: torch.Tensor, size: int = 32) -> torc
     uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); spread: (N, K), same unit. Returns (N, K, size, size),
     1 at the peak as the paper's maps. Maps of any resolution thus look alike to PosePrior.
     """
+    return gaussians(uv, torch.clamp(spread, 0.03, 0.25), size)
+
+
+def gaussians(uv: torch.Tensor, deviation: torch.Tensor | float, size: int) -> torch.Tensor:
+    """Gaussians, 1 at their peaks, (N, K, size, size).
+
+    uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); deviation: of all, or (N, K), same unit.
+    """
     centre = to_unit(torch.arange(size, dtype=uv.dtype, device=uv.device), size)
-    width = 2 * torch.clamp(spread, 0.03, 0.25)[..., None] ** 2
+    width = 2 * torch.as_tensor(deviation, dtype=uv.dtype, device=uv.device)[..., None] ** 2
     gx = torch.exp(-((centre - uv[..., :1]) ** 2) / width)
     gy = torch.exp(-((centre - uv[..., 1:]) ** 2) / width)
     return gy[..., :, None] * gx[..., None, :]

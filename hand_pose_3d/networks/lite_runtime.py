@@ -8,9 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hand_pose_3d.conventions import CropReading, image_to_input, to_unit
-from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
+from hand_pose_3d.conventions import CROP_SIZE, CropReading, image_to_input, to_unit
+from hand_pose_3d.networks.lite import (
+    LiteFinePoseNet,
+    LiteHandSegNet,
+    LiteLifting,
+    LitePoseNet,
+    soft_argmax,
+)
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
+
+_AGREE, _DISAGREE = 0.03, 0.1
+"""Mean distances of LiteFinePoseNet's keypoints from LitePoseNet's, over the hand's extent, up to which they count in
+full and from which on they do not. Chosen on held-out renders, photographs and rendered videos (docs/training.md)."""
+
+_FINE_SHARE = 2 / 3
+"""Their largest weight in the mean with LitePoseNet's: LiteFinePoseNet gives two opinions, LitePoseNet one."""
 
 
 class SceneReader(nn.Module):
@@ -49,19 +62,25 @@ def _in_blocks(pose: LitePoseNet) -> LitePoseNet:
 class CropReader(nn.Module):
     """Keypoints, side and 3D pose of crops.
 
-    forward(crops (N, S, S, 3) RGB, 0..255, side (N,) float: 0 left, 1 right, negative to be estimated).
+    forward(crops (N, S, S, 3) RGB, 0..255, side (N,) float: 0 left, 1 right, negative to be estimated). S is
+    conventions.CROP_SIZE, with `fine` FINE_CROP_SIZE.
+
+    fine: where the two PoseNets agree, keypoints are a mean of both. LiteFinePoseNet is closer on most hands,
+    LitePoseNet reads more of those that are small, blurred or hold things.
     """
 
-    def __init__(self, pose: LitePoseNet, lifting: LiteLifting) -> None:
+    def __init__(self, pose: LitePoseNet, lifting: LiteLifting, fine: LiteFinePoseNet | None = None) -> None:
         super().__init__()
-        self.pose, self.lifting = _in_blocks(pose), lifting
+        self.pose, self.lifting, self.fine = _in_blocks(pose), lifting, fine
 
     def forward(self, crops: torch.Tensor, side: torch.Tensor) -> CropReading:
-        dtype = self.pose.first.weight.dtype
-        output = self.pose(image_to_input(crops, dtype))
+        image = image_to_input(crops, self.pose.first.weight.dtype)
+        output = self.pose(image if self.fine is None else _resized(image))
         maps = output.score_maps[-1].float()
         found, spread = soft_argmax(maps)
         uv, spread = to_unit(found, maps.shape[-1]), spread / maps.shape[-1]
+        if self.fine is not None:
+            uv = _corrected(uv, self.fine(image).keypoints)
         right = output.side_logit.float().sigmoid()
         is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
         hand_side = torch.stack([1 - is_right, is_right], 1)
@@ -72,3 +91,15 @@ class CropReader(nn.Module):
         a, b, c = self.pose.presence_calibration.float()
         presence = torch.sigmoid(a + b * output.presence_logit.float() + c * scores.mean(1))
         return CropReading(uv, scores, right, presence, lifted.canonical, lifted.rotation)
+
+
+def _resized(image: torch.Tensor) -> torch.Tensor:
+    return F.interpolate(image, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
+
+
+def _corrected(uv: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    """Keypoints of LitePoseNet (N, 21, 2), 0..1 over the crop, moved towards LiteFinePoseNet's as far as they agree."""
+    extent = (uv.amax(1) - uv.amin(1)).amax(1)
+    apart = (fine - uv).square().sum(2).sqrt().mean(1) / extent
+    share = _FINE_SHARE * ((_DISAGREE - apart) / (_DISAGREE - _AGREE)).clamp(0, 1)
+    return uv + share[:, None, None] * (fine - uv)

@@ -14,10 +14,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.networks.hand_seg_net import HandSegNet
 from hand_pose_3d.networks.lifting import Lifting
-from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, SceneMaps
+from hand_pose_3d.networks.lite import (
+    FinePose,
+    LiteFinePoseNet,
+    LiteHandSegNet,
+    LiteLifting,
+    LitePose,
+    LitePoseNet,
+    SceneMaps,
+)
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.onnx_runtime import load_onnxruntime
@@ -46,9 +55,9 @@ class _LastMaps(nn.Module):
 
     def forward(self, crop: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         output = self.net(crop)
-        if hasattr(output, "score_maps"):
+        if isinstance(output, LitePose):
             return output.score_maps[-1], output.side_logit, output.presence_logit
-        return output[-1]
+        return (*output.score_maps, output.points) if isinstance(output, FinePose) else output[-1]
 
 
 class _Maps(nn.Module):
@@ -86,7 +95,18 @@ DEPLOYABLES: dict[str, dict[str, Deployable]] = {
             "handsegnet", LiteHandSegNet, {"image": (3, 192, 256)}, SceneMaps._fields, _Maps, free_size=True
         ),
         "posenet": Deployable(
-            "posenet", LitePoseNet, {"crop": (3, 160, 160)}, ("score_maps", "side_logit", "presence_logit"), _LastMaps
+            "posenet",
+            LitePoseNet,
+            {"crop": (3, CROP_SIZE, CROP_SIZE)},
+            ("score_maps", "side_logit", "presence_logit"),
+            _LastMaps,
+        ),
+        "fineposenet": Deployable(
+            "fineposenet",
+            LiteFinePoseNet,
+            {"crop": (3, FINE_CROP_SIZE, FINE_CROP_SIZE)},
+            ("score_maps", "points"),
+            _LastMaps,
         ),
         "lifting": Deployable(
             "lifting",

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hand_pose_3d.conventions import CropReading, image_to_input, to_unit
+from hand_pose_3d.conventions import CROP_SIZE, CropReading, image_to_input, to_unit
 from hand_pose_3d.networks.hand_seg_net import HandSegNet
 from hand_pose_3d.networks.lifting import Lifting
 from hand_pose_3d.networks.lite import LitePoseNet
@@ -41,7 +41,7 @@ class PaperCropReader(nn.Module):
         dtype = next(self.pose.parameters()).dtype
         x = image_to_input(crops, dtype)
         maps = self.pose(x)[-1]
-        hint = self.side(F.interpolate(x, size=(160, 160), mode="bilinear", align_corners=False))
+        hint = self.side(F.interpolate(x, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False))
         right = hint.side_logit.float().sigmoid()
         is_right = torch.where(side < 0, (right > 0.5).float(), (side > 0.5).float())
         lifted = self.lifting(maps, torch.stack([1 - is_right, is_right], 1).to(dtype))

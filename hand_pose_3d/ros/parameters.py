@@ -64,6 +64,11 @@ class NodeParameters:
         "How new hands are searched for: fast (one pass an image, coarse and closer in alternation) or thorough.",
         choices=("auto", "fast", "thorough"),
     )
+    keypoints: str = _parameter(
+        "auto",
+        "How keypoints are read: fast (one network), thorough (lite: refined by a second one); auto: fast if tracking.",
+        choices=("auto", "fast", "thorough"),
+    )
 
     smoothing_enabled: bool = _smoothing("enabled")
     smoothing_min_cutoff_hz: float = _smoothing("min_cutoff_hz")
@@ -133,6 +138,8 @@ class NodeParameters:
             raise InvalidInputError("precision float16 needs a GPU: take auto or float32 with device cpu")
         if self.device.startswith("cuda") and self.precision == "int8":
             raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
+        if self.keypoints == "thorough" and self.model == "paper":
+            raise InvalidInputError("keypoints thorough needs model lite: take auto or fast with the paper's networks")
         if self.weights and not self.weights_path.exists():
             raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
@@ -177,6 +184,7 @@ class NodeParameters:
             "mirrored": self.mirrored,
             "score_threshold": self.score_threshold,
             "search": self.search,
+            "keypoints": self.keypoints,
             "tracking": self.tracking,
             "scale_source": self.scale_source,
             "reference_length": self.reference_length,

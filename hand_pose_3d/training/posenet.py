@@ -54,18 +54,18 @@ class PoseAugmentation:
 
 
 def _jittered(
-    uv: np.ndarray, augmentation: PoseAugmentation, rng: np.random.Generator, upright_known: bool = True
+    uv: np.ndarray, size: int, augmentation: PoseAugmentation, rng: np.random.Generator, upright_known: bool = True
 ) -> Crop:
-    ideal = crop_from_pose(uv, CROP_SIZE, float(rng.uniform(*augmentation.margin)))
+    ideal = crop_from_pose(uv, size, float(rng.uniform(*augmentation.margin)))
     any_turn = rng.random() < augmentation.any_turn or not upright_known
     angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, augmentation.turn)
     center = np.asarray(ideal.center) + rng.normal(0, augmentation.shift, 2) * ideal.side
-    return Crop((float(center[0]), float(center[1])), ideal.side, CROP_SIZE, float(angle))
+    return Crop((float(center[0]), float(center[1])), ideal.side, size, float(angle))
 
 
-def _beside(uv: np.ndarray, rng: np.random.Generator) -> Crop:
+def _beside(uv: np.ndarray, size: int, rng: np.random.Generator) -> Crop:
     """A window that covers a hand so badly that it counts as empty."""
-    ideal = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
+    ideal = crop_from_pose(uv, size, CROP_MARGIN)
     center, side = np.asarray(ideal.center), ideal.side
     kind = rng.random()
     if kind < 0.6:
@@ -74,12 +74,12 @@ def _beside(uv: np.ndarray, rng: np.random.Generator) -> Crop:
     else:
         side *= rng.uniform(0.28, 0.42) if kind < 0.8 else rng.uniform(2.6, 3.4)
         center = center + rng.normal(0, 0.15, 2) * ideal.side
-    return Crop((float(center[0]), float(center[1])), side, CROP_SIZE, float(rng.uniform(-np.pi, np.pi)))
+    return Crop((float(center[0]), float(center[1])), side, size, float(rng.uniform(-np.pi, np.pi)))
 
 
-def _inside(uv: np.ndarray) -> np.ndarray:
+def _inside(uv: np.ndarray, size: int) -> np.ndarray:
     """(21,) float32: 1 for keypoints in the crop, which count in the loss."""
-    return np.all((uv > 0) & (uv < CROP_SIZE - 1), axis=1).astype(np.float32)
+    return np.all((uv > 0) & (uv < size - 1), axis=1).astype(np.float32)
 
 
 class PoseSampler:
@@ -90,9 +90,10 @@ class PoseSampler:
         packs: Sequence[CropPack],
         augmentation: PoseAugmentation | None = None,
         shares: Sequence[float] | None = None,
+        size: int = CROP_SIZE,
     ) -> None:
-        """shares: of the packs among the sampled hands; None: by their sizes."""
-        self.augmentation = augmentation or PoseAugmentation()
+        """shares: of the packs among the sampled hands; None: by their sizes. size: of the crops, pixels."""
+        self.augmentation, self.size = augmentation or PoseAugmentation(), size
         self.hands = Mixture(packs, [len(p) for p in packs] if shares is None else shares)
         self.hard_negatives = Mixture([p.hard_negatives for p in packs], [len(p.hard_negatives) for p in packs])
         self.backgrounds = Mixture([p.backgrounds for p in packs], [len(p.backgrounds) for p in packs])
@@ -104,7 +105,7 @@ class PoseSampler:
         size = source.shape[0]
         side = float(np.exp(rng.uniform(np.log(0.35), 0.0)) * size)
         center = rng.uniform(side / 2, size - side / 2 + 1e-6, 2)
-        image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE).extract(np.asarray(source))
+        image = Crop((float(center[0]), float(center[1])), side, self.size).extract(np.asarray(source))
         return image[:, ::-1] if rng.random() < 0.5 else image
 
     def hard_negative(self, rng: np.random.Generator) -> np.ndarray:
@@ -115,7 +116,7 @@ class PoseSampler:
         center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.augmentation.shift, 2) * edge
         angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.5 else 0.0
         side = edge * float(np.exp(rng.normal(0.05, 0.15)))
-        image = Crop((float(center[0]), float(center[1])), side, CROP_SIZE, angle).extract(source)
+        image = Crop((float(center[0]), float(center[1])), side, self.size, angle).extract(source)
         return image[:, ::-1] if rng.random() < 0.5 else image
 
     def __call__(self, rng: np.random.Generator) -> CropSample:
@@ -133,7 +134,7 @@ class PoseSampler:
             image = np.ascontiguousarray((self.hard_negative if hard else self.background)(rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
             nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), np.nan, 0)
-            return nothing, Crop((0.0, 0.0), 1.0, CROP_SIZE), np.zeros((21, 3))
+            return nothing, Crop((0.0, 0.0), 1.0, self.size), np.zeros((21, 3))
         index = int(rng.integers(len(pack)))
         uv, xyz_m, side = pack.uv[index], pack.xyz_m[index], Side(int(pack.side[index]))
         rgba = np.asarray(pack.rgba[index])
@@ -141,7 +142,7 @@ class PoseSampler:
             rgba = rgba[:, ::-1]
             uv, xyz_m, side = flip(uv, xyz_m, side, rgba.shape[1])
         boxed = pack.spread is not None and not pack.visible[index].any()  # only its box is known
-        crop = _beside(uv, rng) if beside else _jittered(uv, augmentation, rng, not boxed)
+        crop = _beside(uv, self.size, rng) if beside else _jittered(uv, self.size, augmentation, rng, not boxed)
         four = crop.extract(np.ascontiguousarray(rgba))
         image = four[..., :3]
         outside = rgba[..., 3].max() < 255 or rng.random() < augmentation.swap
@@ -153,7 +154,7 @@ class PoseSampler:
             image = augment.occlude(image, self.backgrounds.sources[0], rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
         uv = crop.to_crop(uv).astype(np.float32)
-        weight = np.zeros(21, np.float32) if beside else _inside(uv)
+        weight = np.zeros(21, np.float32) if beside else _inside(uv, self.size)
         spread = np.zeros(21, np.float32)
         if pack.spread is not None:
             weight = weight * pack.visible[index]  # beyond a photograph's border the teacher's keypoints are guesses
@@ -162,16 +163,15 @@ class PoseSampler:
         return CropSample(image, uv, weight, right, int(not beside), spread), crop, xyz_m
 
 
-def ideal_sample(pack: CropPack, index: int) -> CropSample:
-    """The crop of the true pose without any augmentation, for evaluation."""
+def ideal_sample(pack: CropPack, index: int, size: int = CROP_SIZE) -> CropSample:
+    """The crop of the true pose without any augmentation, for evaluation. size: of the crop, pixels."""
     uv = pack.uv[index]
-    crop = crop_from_pose(uv, CROP_SIZE, CROP_MARGIN)
+    crop = crop_from_pose(uv, size, CROP_MARGIN)
     image = crop.extract(np.ascontiguousarray(pack.rgba[index]))[..., :3]
     uv = crop.to_crop(uv).astype(np.float32)
     right = np.nan if pack.side[index] == Side.UNKNOWN else float(pack.side[index] == Side.RIGHT)
-    return CropSample(
-        image, uv, _inside(uv) * pack.visible[index] if pack.spread is not None else _inside(uv), right, 1
-    )
+    weight = _inside(uv, size) * (pack.visible[index] if pack.spread is not None else 1)
+    return CropSample(image, uv, weight.astype(np.float32), right, 1)
 
 
 def collate(samples: Sequence[CropSample]) -> tuple[torch.Tensor, ...]:
@@ -256,8 +256,7 @@ class LitePoseStage(Stage):
     ) -> None:
         self.network, self.frozen, self.trunk_rate = network, frozen_blocks, trunk_rate
         self.sampler = PoseSampler(train, shares=shares)
-        picks = np.linspace(0, len(held_out) - 1, min(len(held_out), 400)).astype(int)
-        self.held_out = [ideal_sample(held_out, int(i)) for i in picks]
+        self.held_out = spread_out(held_out)
         self.extra_evaluation = extra_evaluation
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for module in (network.trunk.stem, *network.trunk.blocks[:frozen_blocks]):
@@ -298,18 +297,32 @@ class LitePoseStage(Stage):
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Errors on held-out renders, true crops, in pixels of a 256 px crop; then those of the further evaluation."""
-        network.eval()
-        errors, right = [], []
-        for start in range(0, len(self.held_out), 50):
-            part = self.held_out[start : start + 50]
-            images, uv, weight, side, *_ = collate(part)
-            device = next(network.parameters()).device
-            out = network(images.to(device))
-            found, _ = soft_argmax(out.score_maps[-1].float())
-            found = rescale_pixels(found.cpu(), images.shape[-1] / out.score_maps[-1].shape[-1])
-            errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / CROP_SIZE)
-            right.append(((out.side_logit.cpu() > 0) == (side > 0.5))[~side.isnan()])
-        e = torch.cat(errors)
-        metrics = {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}
-        metrics["renders_side"] = torch.cat(right).float().mean().item()
+        metrics, outputs = evaluate_crops(network, self.held_out)
+        right = torch.cat([out.side_logit.cpu() > 0 for out in outputs])
+        side = torch.tensor([sample.side for sample in self.held_out])
+        metrics["renders_side"] = (right == (side > 0.5))[~side.isnan()].float().mean().item()
         return metrics | (self.extra_evaluation(network) if self.extra_evaluation else {})
+
+
+def spread_out(pack: CropPack, size: int = CROP_SIZE, most: int = 400) -> list[CropSample]:
+    """Samples of the true crops of a pack, at most so many, evenly spread over it."""
+    picks = np.linspace(0, len(pack) - 1, min(len(pack), most)).astype(int)
+    return [ideal_sample(pack, int(i), size) for i in picks]
+
+
+@torch.inference_mode()
+def evaluate_crops(network: nn.Module, samples: Sequence[CropSample]) -> tuple[dict[str, float], list[Any]]:
+    """Median and mean error of the keypoints inside true crops, pixels of a 256 px crop, and the network's outputs."""
+    network.eval()
+    device = next(network.parameters()).device
+    errors, outputs = [], []
+    for start in range(0, len(samples), 50):
+        images, uv, weight, *_ = collate(samples[start : start + 50])
+        out = network(images.to(device))
+        edge = images.shape[-1]
+        found, _ = soft_argmax(out.score_maps[-1].float())
+        found = rescale_pixels(found.cpu(), edge / out.score_maps[-1].shape[-1])
+        errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / edge)
+        outputs.append(out)
+    e = torch.cat(errors)
+    return {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}, outputs

@@ -15,9 +15,12 @@ from torch import nn
 
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
-from hand_pose_3d.networks.lite import LitePoseNet
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePoseNet
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 HAND_MODEL = "mediapipe/modules/hand_landmark/hand_landmark_full.tflite"
+_HAND_INPUT = 224
+"""Edge of that network's input, pixels."""
 PALM_MODEL = "mediapipe/modules/palm_detection/palm_detection_full.tflite"
 
 
@@ -80,13 +83,16 @@ def _fill(module: nn.Module, layers: list[tuple[str, list[np.ndarray]]]) -> None
 def load_hand_trunk(trunk: HandTrunk, source: str | Path) -> dict[str, np.ndarray]:
     """Fill a HandTrunk from the hand landmark network in a mediapipe wheel or .tflite file.
 
-    Returns the weights of its two scores on the pooled vector: 'presence' and 'handedness', each (1153,), bias last.
+    Returns what it computes of the pooled vector, biases last: 'presence' and 'handedness', (1, 1153) each, and
+    'points', (42, 1153), in 0..1 over the crop.
     """
     layers = _layers(_read(Path(source), HAND_MODEL))
     _fill(trunk, layers)
-    heads = [arrays for name, arrays in layers if name == "FULLY_CONNECTED" and arrays[0].shape[0] == 1]
-    handedness, presence = (np.concatenate([w.reshape(-1), b]) for w, b in heads)
-    return {"presence": presence, "handedness": handedness}
+    heads = [np.column_stack(arrays) for name, arrays in layers if name == "FULLY_CONNECTED"]
+    handedness, presence = (head for head in heads if len(head) == 1)
+    points = next(head for head in heads if len(head) == 3 * NUM_KEYPOINTS)  # x, y and z of each, pixels
+    points = points.reshape(NUM_KEYPOINTS, 3, -1)[:, :2].reshape(2 * NUM_KEYPOINTS, -1) / _HAND_INPUT
+    return {"presence": presence, "handedness": handedness, "points": points}
 
 
 def load_scene_trunk(trunk: SceneTrunk, source: str | Path) -> None:
@@ -100,7 +106,16 @@ def load_scene_trunk(trunk: SceneTrunk, source: str | Path) -> None:
 def start_pose_net(network: LitePoseNet, source: str | Path) -> None:
     """Fill trunk, side and presence of a LitePoseNet. Its side then means the person's own hand, unmirrored."""
     heads = load_hand_trunk(network.trunk, source)
+    _fill_linear(network.side.direct, heads["handedness"])
+    _fill_linear(network.presence, heads["presence"])
+
+
+def start_fine_pose_net(network: LiteFinePoseNet, source: str | Path) -> None:
+    """Fill trunk and points of a LiteFinePoseNet."""
+    _fill_linear(network.points, load_hand_trunk(network.trunk, source)["points"])
+
+
+def _fill_linear(layer: nn.Linear, values: np.ndarray) -> None:
     with torch.no_grad():
-        for layer, values in ((network.side.direct, heads["handedness"]), (network.presence, heads["presence"])):
-            layer.weight.copy_(torch.from_numpy(values[None, :-1]))
-            layer.bias.fill_(float(values[-1]))
+        layer.weight.copy_(torch.from_numpy(values[:, :-1]))
+        layer.bias.copy_(torch.from_numpy(values[:, -1]))

@@ -14,12 +14,14 @@ from torch import nn
 from hand_pose_3d import __version__
 from hand_pose_3d.conventions import image_to_input, rescale_pixels
 from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.families import LiteFamily
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
-from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.crops import load_pack, with_pose
 from hand_pose_3d.training.data import StoredScenes, crop_pack, dominant_hands, poses, scene_pack
+from hand_pose_3d.training.fineposenet import LiteFinePoseStage
 from hand_pose_3d.training.handsegnet import LiteSegmentationStage
 from hand_pose_3d.training.lifting import SHOWN_HANDS, LiftingSampler, LiftingStage, Sampler
 from hand_pose_3d.training.loop import Stage
@@ -37,7 +39,12 @@ PREDICTIONS = 32_000
 """Number of crops of renders, and of photographs, on whose PoseNet predictions the lifting stage is trained."""
 
 NETWORKS: dict[str, dict[str, type[nn.Module]]] = {
-    "lite": {"handsegnet": LiteHandSegNet, "posenet": LitePoseNet, "lifting": LiteLifting},
+    "lite": {
+        "handsegnet": LiteHandSegNet,
+        "posenet": LitePoseNet,
+        "fineposenet": LiteFinePoseNet,
+        "lifting": LiteLifting,
+    },
     "paper": {"handsegnet": HandSegNet, "posenet": PoseNet, "lifting": Lifting},
 }
 
@@ -77,16 +84,21 @@ def build_lite_stage(
         )
         weighted = list(zip([*scenes, *seen], shares))
         return LiteSegmentationStage(segmentation, weighted, scene_pack(roots[0], "evaluation"), **rate)
-    if stage == "posenet":
-        pose = LitePoseNet()
-        if trunk is not None:
-            pretrained.start_pose_net(pose, trunk)
-        extra = TrueCrops(real) if real is not None else None
+    if stage in ("posenet", "fineposenet"):
+        extra = None if real is None else TrueCrops(real, CROP_SIZE if stage == "posenet" else LiteFamily.fine_size)
         crops = [crop_pack(root, "training", mined) for root in roots]
         real_crops = [load_pack(folder / "crops") for folder in photographs]
         shares = _shares([len(p) for p in crops], [len(p) for p in real_crops], photograph_share)
-        held_out = crop_pack(roots[0], "evaluation", mined)
-        return LitePoseStage(pose, [*crops, *real_crops], held_out, extra, frozen_blocks, shares=shares, **rate)
+        crops, held_out = [*crops, *real_crops], crop_pack(roots[0], "evaluation", mined)
+        if stage == "fineposenet":
+            fine = LiteFinePoseNet()
+            if trunk is not None:
+                pretrained.start_fine_pose_net(fine, trunk)
+            return LiteFinePoseStage(fine, crops, held_out, extra, shares)
+        pose = LitePoseNet()
+        if trunk is not None:
+            pretrained.start_pose_net(pose, trunk)
+        return LitePoseStage(pose, crops, held_out, extra, frozen_blocks, shares=shares, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
     shown = [pack for folder in photographs if len(pack := with_pose(load_pack(folder / "crops")))]
@@ -144,7 +156,7 @@ def build_paper_stage(
 class TrueCrops:
     """PoseNet on crops of the true pose of labelled photographs: measured on during training, never trained on."""
 
-    def __init__(self, folder: Path, every: int = 2) -> None:
+    def __init__(self, folder: Path, size: int = CROP_SIZE, every: int = 2) -> None:
         from hand_pose_3d.datasets.keypoints import read_keypoints
         from hand_pose_3d.windows import crop_from_pose
 
@@ -152,25 +164,28 @@ class TrueCrops:
         samples = read_keypoints(folder)[::every]
         self.truth = [s.keypoints_px for s in samples]
         self.right = torch.tensor([float(s.side.label == "right") for s in samples])
-        self.crops = [crop_from_pose(uv, CROP_SIZE, CROP_MARGIN) for uv in self.truth]
+        self.crops = [crop_from_pose(uv, size, CROP_MARGIN) for uv in self.truth]
         self.images = np.stack([c.extract(s.image()) for c, s in zip(self.crops, samples)])
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        """Median and mean error in the photographs' own pixels, and share of right sides."""
+        """Median and mean error in the photographs' own pixels, and share of right sides if the network tells sides."""
         device = next(network.parameters()).device
         errors, right = [], []
         for start in range(0, len(self.images), 50):
             x = image_to_input(torch.from_numpy(self.images[start : start + 50]))
             prediction = network(x.to(device))
             maps = prediction.score_maps[-1].float()
-            uv = rescale_pixels(soft_argmax(maps)[0].cpu(), CROP_SIZE / maps.shape[-1]).numpy()
-            right.append(prediction.side_logit.cpu() > 0)
+            uv = rescale_pixels(soft_argmax(maps)[0].cpu(), x.shape[-1] / maps.shape[-1]).numpy()
+            if hasattr(prediction, "side_logit"):
+                right.append(prediction.side_logit.cpu() > 0)
             for i, found in enumerate(uv, start):
                 errors.append(np.linalg.norm(self.crops[i].to_image(found) - self.truth[i], axis=1))
         e = np.concatenate(errors)
-        side = ((torch.cat(right) == (self.right > 0.5)).float().mean()).item()
         key = f"{self.name}_true_crops"
-        return {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean()), f"{key}_side": side}
+        metrics = {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean())}
+        if right:
+            metrics[f"{key}_side"] = (torch.cat(right) == (self.right > 0.5)).float().mean().item()
+        return metrics
 
 
 def start_from(network: nn.Module, path: Path) -> None:

@@ -1,11 +1,20 @@
-"""The lite HandSegNet: what its maps are, and what of them reaches detection."""
+"""The lite networks: HandSegNet's maps and what of them reaches detection, and the PoseNets' keypoints."""
 
 import pytest
 import torch
 
 from hand_pose_3d.detection import EXTENT_UNIT
-from hand_pose_3d.networks.lite import LiteHandSegNet
-from hand_pose_3d.networks.lite_runtime import SceneReader
+from hand_pose_3d.families import LiteFamily
+from hand_pose_3d.networks.lite import (
+    FinePose,
+    LiteFinePoseNet,
+    LiteHandSegNet,
+    LiteLifting,
+    LitePoseNet,
+    gaussians,
+    soft_argmax,
+)
+from hand_pose_3d.networks.lite_runtime import CropReader, SceneReader
 
 
 @pytest.fixture(scope="module")
@@ -51,3 +60,61 @@ def test_reader_keeps_centres_only_where_they_are_greatest_among_their_neighbour
     torch.testing.assert_close(out[:, 0], maps.mask.softmax(1)[:, 1])
     torch.testing.assert_close(out[:, 2:], torch.cat([maps.extent, maps.direction, maps.offset], 1))
     torch.testing.assert_close(SceneReader(network)(image[1:])[0], out[1])  # a batch of any size
+
+
+@torch.inference_mode()
+def test_gaussians_lie_at_their_points_and_are_as_wide_as_asked():
+    uv, deviation = torch.tensor([[[0.4, 0.6], [0.5, 0.3]]]), torch.tensor([[0.06, 0.1]])
+    found, spread = soft_argmax(gaussians(uv, deviation, 28).log())
+    torch.testing.assert_close((found + 0.5) / 28, uv, atol=1e-3, rtol=0)
+    torch.testing.assert_close(spread / 28, deviation * 2**0.5, atol=2e-3, rtol=0)  # over both axes
+
+
+@torch.inference_mode()
+def test_fine_keypoints_lie_half_way_between_points_and_maps():
+    torch.manual_seed(0)
+    network = LiteFinePoseNet().eval()
+    torch.nn.init.normal_(network.points.weight, std=0.01)
+    torch.nn.init.constant_(network.points.bias, 0.5)
+    torch.nn.init.normal_(network.maps.weight, std=3)
+    crop = torch.rand(2, 3, 224, 224) - 0.5
+    output = network(crop)
+    (maps,) = output.score_maps
+    assert maps.shape == (2, 21, 28, 28)
+    of_maps = (soft_argmax(maps)[0] + 0.5) / 28
+    assert (of_maps - output.points).abs().max() > 0.05
+    torch.testing.assert_close(2 * output.keypoints - of_maps, output.points)
+    with torch.no_grad():
+        network.points.bias[0] += 0.3
+    assert not torch.equal(network(crop).score_maps[0], maps)  # the maps see the points
+
+
+class Fixed(LiteFinePoseNet):
+    """Says that the keypoints are there."""
+
+    def __init__(self, uv):
+        super().__init__()
+        self.uv = uv
+
+    def forward(self, crop):
+        assert crop.shape[-1] == LiteFamily.fine_size
+        return FinePose((gaussians(self.uv, 0.05, 28).log(),), self.uv)
+
+
+@torch.inference_mode()
+def test_keypoints_are_a_mean_as_far_as_both_networks_agree():
+    torch.manual_seed(0)
+    pose, lifting = LitePoseNet().eval(), LiteLifting().eval()
+    torch.nn.init.normal_(pose.second.weight, std=3)  # keypoints that are far from each other
+    crops, side = torch.randint(0, 255, (3, 224, 224, 3), dtype=torch.uint8), torch.tensor([-1.0, 0.0, 1.0])
+    small = torch.nn.functional.interpolate(crops.permute(0, 3, 1, 2).float(), size=(160, 160), mode="bilinear")
+    alone = CropReader(pose, lifting)(small.permute(0, 2, 3, 1), side)
+    extent = (alone.uv.amax(1) - alone.uv.amin(1)).amax(1)
+    apart = torch.tensor([0.025, 0.065, 0.105])  # agree, half-way, do not
+    step = apart[:, None, None] * extent[:, None, None] * torch.tensor([1.0, 0.0])
+    both = CropReader(pose, lifting, Fixed(alone.uv + step))(crops, side)
+    share = torch.tensor([2 / 3, 1 / 3, 0])[:, None, None]
+    torch.testing.assert_close(both.uv, alone.uv + share * step, atol=2e-3, rtol=0)
+    for name in ("scores", "right", "presence"):  # those of LitePoseNet, whatever the other says
+        torch.testing.assert_close(getattr(both, name), getattr(alone, name), atol=1e-3, rtol=0)
+    assert not torch.allclose(both.canonical[0], alone.canonical[0], atol=1e-4)  # lifted from the keypoints that count

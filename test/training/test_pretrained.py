@@ -14,8 +14,8 @@ import tflite
 
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.backbones import SceneTrunk
-from hand_pose_3d.networks.lite import LitePoseNet
-from hand_pose_3d.training.pretrained import HAND_MODEL, load_scene_trunk, start_pose_net
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePoseNet
+from hand_pose_3d.training.pretrained import HAND_MODEL, load_scene_trunk, start_fine_pose_net, start_pose_net
 
 OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PRELU", "FULLY_CONNECTED", "DEQUANTIZE")
 
@@ -117,20 +117,25 @@ def test_a_scene_trunk_takes_the_numbers_of_a_file_but_its_scores(tmp_path):
     assert_same(trunk, source)
 
 
-def test_a_pose_net_starts_from_a_wheel_and_its_two_scores(tmp_path):
+def test_pose_nets_start_from_a_wheel_its_points_and_its_two_scores(tmp_path):
     torch.manual_seed(1)
-    source, network = randomised(LitePoseNet()), LitePoseNet()
+    source, network, fine = randomised(LitePoseNet()), LitePoseNet(), LiteFinePoseNet()
     scores = [randomised(nn.Linear(source.trunk.pooled_width, 1)) for _ in ("handedness", "presence")]
-    heads = [("FULLY_CONNECTED", [s.weight.detach().numpy(), s.bias.detach().numpy()]) for s in scores]
-    keypoints = ("FULLY_CONNECTED", [np.ones((63, 8), np.float32), np.ones(63, np.float32)])
+    points = randomised(nn.Linear(source.trunk.pooled_width, 63))
+    heads = [("FULLY_CONNECTED", [h.weight.detach().numpy(), h.bias.detach().numpy()]) for h in (points, *scores)]
     wheel = tmp_path / "mediapipe.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(HAND_MODEL, tflite_file([*layers_of(source.trunk), keypoints, *heads]))
+        archive.writestr(HAND_MODEL, tflite_file([*layers_of(source.trunk), *heads]))
     start_pose_net(network, wheel)
+    start_fine_pose_net(fine, wheel)
     assert_same(network.trunk, source.trunk)
+    assert_same(fine.trunk, source.trunk)
     for layer, score in zip((network.side.direct, network.presence), scores, strict=True):
         torch.testing.assert_close(layer.weight, score.weight)
         torch.testing.assert_close(layer.bias, score.bias)
+    pooled = torch.rand(2, source.trunk.pooled_width)
+    # The file's points are x, y and z, in pixels of 224.
+    torch.testing.assert_close(fine.points(pooled).view(2, 21, 2), points(pooled).view(2, 21, 3)[..., :2] / 224)
 
 
 def test_what_is_no_such_file_is_said(tmp_path):

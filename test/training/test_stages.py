@@ -18,6 +18,7 @@ from overfit import losses
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.networks import DirectLifting, Lifting, PoseNet
 from hand_pose_3d.networks.lite import (
+    LiteFinePoseNet,
     LiteHandSegNet,
     LiteLifting,
     LitePose,
@@ -29,9 +30,11 @@ from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.training import augment, data, score_calibration
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
+from hand_pose_3d.training.fineposenet import LiteFinePoseStage, points_of, towards
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, Mixture, rate_factor, run
 from hand_pose_3d.training.posenet import (
+    CROP_MARGIN,
     CROP_SIZE,
     LitePoseStage,
     PoseAugmentation,
@@ -44,6 +47,7 @@ from hand_pose_3d.training.predictions import PredictionSampler, posenet_predict
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene
 from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands, is_right
 from hand_pose_3d.weights import read_metadata, save_weights
+from hand_pose_3d.windows import crop_from_pose
 
 
 def _hand(rng: np.random.Generator) -> np.ndarray:
@@ -80,6 +84,40 @@ def test_posenet_overfits_one_batch(crops: CropPack) -> None:
     stage = LitePoseStage(LitePoseNet(), [crops], crops, frozen_blocks=3)
     found = losses(stage, 32, 4, 2e-3)
     assert found[-1] < 0.6 * found[0]
+
+
+def test_fineposenet_overfits_one_batch_and_keeps_its_trunk_and_points(crops: CropPack) -> None:
+    torch.manual_seed(0)
+    network = LiteFinePoseNet()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    found = losses(LiteFinePoseStage(network, [crops], crops), 32, 4, 2e-3)
+    assert found[-1] < 0.7 * found[0]
+    kept = {name for name, value in network.state_dict().items() if torch.equal(value, before[name])}
+    assert kept == {name for name in before if name.startswith(("trunk.", "points."))}
+
+
+def test_labels_move_towards_points_that_are_near_on_hands_whose_points_are_near() -> None:
+    uv = np.tile(np.stack([np.arange(21.0) * 5, np.zeros(21)], 1), (2, 1, 1))  # 100 pixels
+    points = uv.copy()
+    points[0, :2, 1] = 10, 20
+    points[1, :, 1] = 10
+    moved = towards(uv, points)
+    assert moved[0, :3, 1].tolist() == pytest.approx([7, 0, 0])
+    np.testing.assert_array_equal(moved[1], uv[1])
+    np.testing.assert_array_equal(moved[..., 0], uv[..., 0])
+
+
+def test_points_of_a_pack_are_those_of_its_windows_and_their_mirror_images(crops: CropPack) -> None:
+    torch.manual_seed(0)
+    network = LiteFinePoseNet()
+    with torch.no_grad():
+        network.points.weight.zero_()
+        network.points.bias.copy_(torch.tensor([0.3, 0.6]).repeat(21))
+    found = points_of(network, crops, batch=4)
+    for uv, points in zip(crops.uv, found, strict=True):
+        window = crop_from_pose(uv, 224, CROP_MARGIN)
+        expected = window.to_image(np.array([[0.5, 0.6]]) * 224 - 0.5)  # 0.3, and 0.7 in the mirror image
+        np.testing.assert_allclose(points, expected.repeat(21, 0), atol=1e-3)
 
 
 def test_mix_style_exchanges_statistics_and_keeps_what_is_where() -> None:
