@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from hand_pose_3d import quantisation
-from hand_pose_3d.families import LiteFamily, load_family
+from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE
+from hand_pose_3d.families import load_family
 from hand_pose_3d.images import CLIP, Video
 from hand_pose_3d.runtime import opencv_threads
 from hand_pose_3d.skeleton import Side
@@ -18,7 +19,7 @@ needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this
 
 
 @needs_instructions
-@pytest.mark.parametrize("size", [LiteFamily.crop_size, LiteFamily.fine_size])
+@pytest.mark.parametrize("size", [CROP_SIZE, FINE_CROP_SIZE])
 def test_the_shipped_networks_read_alike_in_8_bits(size):
     exact, rough = (load_family("lite", None, "cpu", precision, fine=True) for precision in ("float32", "int8"))
     labels = json.loads(CLIP.with_suffix(".json").read_text())["frames"]

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from hand_pose_3d.conventions import INPUT_MEAN, from_unit, image_to_input, rescale_pixels
-from hand_pose_3d.families import LiteFamily
+from hand_pose_3d.conventions import FINE_CROP_SIZE, INPUT_MEAN, from_unit, image_to_input, rescale_pixels
 from hand_pose_3d.networks.lite import LiteFinePoseNet
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.training.crops import CropPack
@@ -48,7 +47,7 @@ def towards(uv: np.ndarray, points: np.ndarray) -> np.ndarray:
 def points_of(network: LiteFinePoseNet, pack: CropPack, batch: int = 64) -> np.ndarray:
     """The network's points (N, 21, 2) in a pack's pixels: means of the true windows and of their mirror images."""
     network.eval()
-    size, found = LiteFamily.fine_size, []
+    size, found = FINE_CROP_SIZE, []
     device = next(network.parameters()).device
     for start in tqdm(range(0, len(pack), batch), desc="points of renders", unit="batch", delay=2, leave=False):
         rows = range(start, min(start + batch, len(pack)))
@@ -84,7 +83,7 @@ class LiteFinePoseStage(Stage):
         for module in (network.trunk, network.points):
             module.requires_grad_(False)
         self._train, self._shares = train, shares
-        self.held_out = spread_out(held_out, LiteFamily.fine_size)
+        self.held_out = spread_out(held_out, FINE_CROP_SIZE)
         self.extra_evaluation = extra_evaluation
 
     @cached_property
@@ -94,7 +93,7 @@ class LiteFinePoseStage(Stage):
             pack if pack.spread is not None else replace(pack, uv=towards(pack.uv, points_of(self.network, pack)))
             for pack in self._train
         ]
-        return PoseSampler(moved, PoseAugmentation(empty=0.0), self._shares, LiteFamily.fine_size)
+        return PoseSampler(moved, PoseAugmentation(empty=0.0), self._shares, FINE_CROP_SIZE)
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple:
         """Augmented examples."""

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from hand_pose_3d.conventions import FINE_CROP_SIZE
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
 from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePoseNet
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 HAND_MODEL = "mediapipe/modules/hand_landmark/hand_landmark_full.tflite"
-_HAND_INPUT = 224
-"""Edge of that network's input, pixels."""
 PALM_MODEL = "mediapipe/modules/palm_detection/palm_detection_full.tflite"
 
 
@@ -90,8 +89,9 @@ def load_hand_trunk(trunk: HandTrunk, source: str | Path) -> dict[str, np.ndarra
     _fill(trunk, layers)
     heads = [np.column_stack(arrays) for name, arrays in layers if name == "FULLY_CONNECTED"]
     handedness, presence = (head for head in heads if len(head) == 1)
-    points = next(head for head in heads if len(head) == 3 * NUM_KEYPOINTS)  # x, y and z of each, pixels
-    points = points.reshape(NUM_KEYPOINTS, 3, -1)[:, :2].reshape(2 * NUM_KEYPOINTS, -1) / _HAND_INPUT
+    # x, y and z of each, in pixels of a crop as LiteFinePoseNet's.
+    points = next(head for head in heads if len(head) == 3 * NUM_KEYPOINTS)
+    points = points.reshape(NUM_KEYPOINTS, 3, -1)[:, :2].reshape(2 * NUM_KEYPOINTS, -1) / FINE_CROP_SIZE
     return {"presence": presence, "handedness": handedness, "points": points}
 
 

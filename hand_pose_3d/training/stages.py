@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
-from hand_pose_3d.conventions import image_to_input, rescale_pixels
+from hand_pose_3d.conventions import FINE_CROP_SIZE, image_to_input, rescale_pixels
 from hand_pose_3d.errors import WeightsError
-from hand_pose_3d.families import LiteFamily
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
@@ -85,7 +84,7 @@ def build_lite_stage(
         weighted = list(zip([*scenes, *seen], shares))
         return LiteSegmentationStage(segmentation, weighted, scene_pack(roots[0], "evaluation"), **rate)
     if stage in ("posenet", "fineposenet"):
-        extra = None if real is None else TrueCrops(real, CROP_SIZE if stage == "posenet" else LiteFamily.fine_size)
+        extra = None if real is None else TrueCrops(real, CROP_SIZE if stage == "posenet" else FINE_CROP_SIZE)
         crops = [crop_pack(root, "training", mined) for root in roots]
         real_crops = [load_pack(folder / "crops") for folder in photographs]
         shares = _shares([len(p) for p in crops], [len(p) for p in real_crops], photograph_share)

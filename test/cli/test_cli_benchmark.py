@@ -52,6 +52,21 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     assert "lite track, onnxruntime float32" in result.output
 
 
+def test_keypoints_are_read_as_asked(light, monkeypatch):
+    from hand_pose_3d.evaluation.benchmark import process
+
+    asked, make = [], process.make_estimator
+
+    def recorded(name, settings):
+        asked.append(settings)
+        return make(name, settings)
+
+    monkeypatch.setattr(process, "make_estimator", recorded)
+    result = run("--part", "stages", "--search", "fast", "--keypoints", "thorough")
+    assert result.exit_code == 0, result.output
+    assert asked and all(settings["keypoints"] == "thorough" for settings in asked)
+
+
 def test_what_is_missing_is_said(light, tmp_path):
     out = tmp_path / "figures.json"
     result = run("--part", "stages", "--ros", "--json", out)

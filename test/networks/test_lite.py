@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hand_pose_3d.conventions import FINE_CROP_SIZE
 from hand_pose_3d.detection import EXTENT_UNIT
-from hand_pose_3d.families import LiteFamily
 from hand_pose_3d.networks.lite import (
     FinePose,
     LiteFinePoseNet,
@@ -97,7 +97,7 @@ class Fixed(LiteFinePoseNet):
         self.uv = uv
 
     def forward(self, crop):
-        assert crop.shape[-1] == LiteFamily.fine_size
+        assert crop.shape[-1] == FINE_CROP_SIZE
         return FinePose((gaussians(self.uv, 0.05, 28).log(),), self.uv)
 
 

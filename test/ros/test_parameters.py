@@ -99,6 +99,8 @@ def test_values_are_checked_together():
     with pytest.raises(InvalidInputError, match="GPU"):
         NodeParameters(device="cpu", precision="float16")
     assert NodeParameters(device="cuda:1", precision="float16").device == "cuda:1"
+    with pytest.raises(InvalidInputError, match="model lite"):
+        NodeParameters(model="paper", keypoints="thorough")
 
 
 def test_mapping_round_trip():

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from overfit import losses
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.cli import train
 from hand_pose_3d.networks import DirectLifting, Lifting, PoseNet
 from hand_pose_3d.networks.lite import (
     LiteFinePoseNet,
@@ -28,7 +30,7 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import augment, data, score_calibration
+from hand_pose_3d.training import augment, data, score_calibration, stages
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.fineposenet import LiteFinePoseStage, points_of, towards
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
@@ -46,7 +48,7 @@ from hand_pose_3d.training.posenet import (
 from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions, target
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene
 from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands, is_right
-from hand_pose_3d.weights import read_metadata, save_weights
+from hand_pose_3d.weights import load_weights, read_metadata, save_weights
 from hand_pose_3d.windows import crop_from_pose
 
 
@@ -94,6 +96,18 @@ def test_fineposenet_overfits_one_batch_and_keeps_its_trunk_and_points(crops: Cr
     assert found[-1] < 0.7 * found[0]
     kept = {name for name, value in network.state_dict().items() if torch.equal(value, before[name])}
     assert kept == {name for name in before if name.startswith(("trunk.", "points."))}
+
+
+def test_fineposenet_is_trained_and_written_by_the_command(crops: CropPack, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(stages, "crop_pack", lambda root, split, mined: crops)
+    arguments = ["fineposenet", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    arguments += ["--images", "8", "--batch", "4", "--save-weights", str(tmp_path / "new")]
+    result = CliRunner().invoke(train.command, arguments)
+    assert result.exit_code == 0, result.output
+    load_weights(LiteFinePoseNet(), tmp_path / "new" / "lite-fineposenet.safetensors")
+    result = CliRunner().invoke(train.command, [*arguments, "--model", "paper"])
+    assert result.exit_code == 2 and "--model lite" in result.output
 
 
 def test_labels_move_towards_points_that_are_near_on_hands_whose_points_are_near() -> None:
