@@ -48,7 +48,8 @@ MODES = ("detect", "track")
     "--keypoints",
     type=click.Choice(["auto", "fast", "thorough"]),
     default="auto",
-    help="How keypoints are read; auto: as by default.",
+    help="How keypoints are read: fast (by one network), thorough (lite: refined by a second one); auto: thorough in "
+    "detect with a thorough search, if the weights have it.",
 )
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
 @click.option("--max-hands", type=click.IntRange(1, 16), default=1)
@@ -106,8 +107,8 @@ def command(
         click.echo(f"note: {text}", err=True)
 
     parts = () if ros_only else parts or PARTS
-    settings = {"device": device, "weights": weights, "max_hands": max_hands, "threads": threads, "search": search}
-    settings["keypoints"] = keypoints
+    settings = {"device": device, "weights": weights, "max_hands": max_hands, "threads": threads}
+    settings |= {"search": search, "keypoints": keypoints}
     report: dict[str, Any] = {"machine": describe_machine(), "notes": notes, "results": []}
     machine = report["machine"]
     if machine["load_1min"] > 0.5 * machine["cores"]:
@@ -146,9 +147,9 @@ def available(
 ) -> list[tuple[str, dict[str, Any]]]:
     """(family, settings) of all that can be measured here; `note` is called with what cannot, and why.
 
-    A family that was requested by name and cannot be loaded is an error, except for the peer.
+    A family that was requested by name and cannot be loaded with these settings is an error, except for the peer.
     """
-    from hand_pose_3d.errors import WeightsError
+    from hand_pose_3d.errors import HandPoseError
     from hand_pose_3d.evaluation.benchmark.process import make_estimator
 
     chosen: list[tuple[str, dict[str, Any]]] = []
@@ -159,14 +160,15 @@ def available(
             else:
                 chosen.append((family, {"max_hands": settings["max_hands"]}))
             continue
-        try:
-            make_estimator(family, settings)
-        except WeightsError as error:
-            if families:
-                raise
-            note(f"{family} is left out: {error}")
-            continue
-        chosen += [(family, {**settings, "precision": precision}) for precision in precisions]
+        for precision in precisions:
+            try:
+                make_estimator(family, own := {**settings, "precision": precision})
+            except HandPoseError as error:
+                if families:
+                    raise
+                note(f"{family} is left out: {error}")
+            else:
+                chosen.append((family, own))
     return chosen
 
 
@@ -176,7 +178,8 @@ def contender(family: str, settings: dict[str, Any], mode: str) -> Contender:
     from hand_pose_3d.evaluation.benchmark.timing import Contender, Setting
 
     estimator = make_estimator(family, {**settings, "tracking": mode == "track"})
-    setting = Setting(family, estimator.backend, estimator.precision, str(estimator.device), mode)
+    keypoints = getattr(estimator, "keypoints", "")  # the peer has no choice
+    setting = Setting(family, estimator.backend, estimator.precision, str(estimator.device), mode, keypoints)
     return Contender(setting, estimator)
 
 
@@ -252,7 +255,8 @@ def measure_ros(families: list[str], settings: dict[str, Any], seconds: float, n
     rows = []
     for family in families or ["auto"]:
         command = [sys.executable, "-m", "hand_pose_3d.ros.latency", "--model", family, "--seconds", str(seconds)]
-        command += ["--device", settings["device"], "--max-hands", str(settings["max_hands"])]
+        for name in ("device", "max_hands", "threads", "search", "keypoints"):
+            command += [f"--{name.replace('_', '-')}", str(settings[name])]
         if settings["weights"] is not None:
             command += ["--weights", str(settings["weights"])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)

@@ -221,6 +221,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--weights", default="", help="folder with other weights")
     parser.add_argument("--max-hands", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: as by default")
+    for name in ("--search", "--keypoints"):
+        parser.add_argument(name, default="auto", help="auto, fast or thorough")
     if ros_arguments(arguments):
         parser.error("the nodes that are measured take these options and no ROS arguments")
     return parser.parse_args(own_arguments(arguments))
@@ -230,7 +233,8 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
     """Measure and print. program: what Python runs as the node. Returns the exit status."""
     options = _arguments(arguments)
     quiet_environment()
-    node = {"model": options.model, "device": options.device, "max_hands": options.max_hands, "tracking": True}
+    names = ("model", "device", "max_hands", "threads", "search", "keypoints")
+    node = {"tracking": True, **{name: getattr(options, name) for name in names}}
     if options.weights:
         node["weights"] = options.weights
     rows = []

@@ -20,6 +20,7 @@ class FakeEstimator:
         if device == "cuda:9":
             raise DeviceError("device 'cuda:9' is not there: this machine has no GPU")
         self.device, self.tracking, self.options = "cpu", tracking, options
+        self.keypoints = "thorough" if options.get("keypoints") == "thorough" else "fast"
         self.configure(hand_side)
         self.calls, self.resets = [], 0
         FakeEstimator.made.append(self)

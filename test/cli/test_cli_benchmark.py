@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 import hand_pose_3d.cli.benchmark as benchmark
 from hand_pose_3d.cli import main
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.estimator import EstimatorConfig
 
 
 @pytest.fixture
@@ -40,7 +42,8 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     report = json.loads(out.read_text())
     assert report["machine"]["cores"] >= 1
     rows = report["results"]
-    fields = {"family", "backend", "precision", "device", "mode", "stage", "p50_ms", "p95_ms", "p99_ms", "fps"}
+    fields = {"family", "backend", "precision", "device", "mode", "keypoints", "stage", "p50_ms", "p95_ms", "p99_ms"}
+    fields.add("fps")
     assert all(fields <= row.keys() for row in rows)
     seen = {(row["mode"], row["stage"], row["input"]) for row in rows if row["family"] == "lite"}
     stages, modes = ("end_to_end", "detection", "keypoints", "other"), ("detect", "track")
@@ -52,7 +55,7 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     assert "lite track, onnxruntime float32" in result.output
 
 
-def test_keypoints_are_read_as_asked(light, monkeypatch):
+def test_keypoints_are_read_as_asked(light, monkeypatch, tmp_path):
     from hand_pose_3d.evaluation.benchmark import process
 
     asked, make = [], process.make_estimator
@@ -62,9 +65,35 @@ def test_keypoints_are_read_as_asked(light, monkeypatch):
         return make(name, settings)
 
     monkeypatch.setattr(process, "make_estimator", recorded)
-    result = run("--part", "stages", "--search", "fast", "--keypoints", "thorough")
+    out = tmp_path / "figures.json"
+    result = run("--part", "stages", "--search", "fast", "--keypoints", "thorough", "--json", out)
     assert result.exit_code == 0, result.output
     assert asked and all(settings["keypoints"] == "thorough" for settings in asked)
+    assert {row["keypoints"] for row in json.loads(out.read_text())["results"]} == {"thorough"}
+    assert "lite track, onnxruntime float32, thorough keypoints" in result.output
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"), [(("--keypoints", "thorough"), "one PoseNet"), (("--precision", "int8"), "int8")]
+)
+def test_the_paper_is_left_out_of_what_it_does_not_have(light, monkeypatch, settings, says):
+    from hand_pose_3d.evaluation.benchmark import process
+
+    make = process.make_estimator
+
+    def strict(name, settings):
+        if name == "paper" and settings["precision"] == "int8":
+            raise InvalidInputError("precision int8 is for lite")
+        if name == "paper":
+            EstimatorConfig(model=name, keypoints=settings["keypoints"])
+        return make("lite", settings)
+
+    monkeypatch.setattr(process, "make_estimator", strict)
+    result = run("--part", "stages", *settings)
+    assert result.exit_code == 0, result.output
+    assert "paper is left out" in result.output and says in result.output and "lite track" in result.output
+    result = run("--part", "stages", "--model", "paper", *settings)
+    assert result.exit_code == 1 and says in result.output
 
 
 def test_what_is_missing_is_said(light, tmp_path):

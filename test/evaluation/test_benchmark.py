@@ -42,7 +42,7 @@ class Worker:
 
 
 def setting(name, mode="detect"):
-    return Setting(name, "torch", "float32", "cpu", mode)
+    return Setting(name, "torch", "float32", "cpu", mode, "fast")
 
 
 FRAMES = [np.zeros((48, 64, 3), np.uint8)] * 10

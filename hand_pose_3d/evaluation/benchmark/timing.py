@@ -21,13 +21,17 @@ _LEAST_FRAMES = 5  # of a pass, even beyond its time limit
 
 @dataclass(frozen=True)
 class Setting:
-    """The setting of a measurement. mode: 'detect' searches every image, 'track' follows hands from image to image."""
+    """The setting of a measurement.
+
+    mode: 'detect' searches every image, 'track' follows hands from image to image; keypoints: fast, thorough or "".
+    """
 
     family: str
     backend: str
     precision: str
     device: str
     mode: str
+    keypoints: str
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Setting:
@@ -37,7 +41,8 @@ class Setting:
     @property
     def label(self) -> str:
         """In one line, for tables and plots."""
-        return f"{self.family} {self.mode}, {self.backend} {self.precision}"
+        thorough = ", thorough keypoints" if self.keypoints == "thorough" else ""
+        return f"{self.family} {self.mode}, {self.backend} {self.precision}{thorough}"
 
 
 @dataclass(frozen=True, eq=False)
