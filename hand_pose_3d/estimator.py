@@ -16,7 +16,7 @@ from hand_pose_3d.camera import Camera, Crop
 from hand_pose_3d.conventions import CropReading, from_unit, mirror_pixels
 from hand_pose_3d.detection import Detection, on_known
 from hand_pose_3d.errors import InvalidInputError, check_numbers
-from hand_pose_3d.families import FAMILIES, Family, load_family
+from hand_pose_3d.families import FAMILIES, ONE_POSENET, Family, load_family
 from hand_pose_3d.frame import Frame
 from hand_pose_3d.geometry import rotation_to_ray
 from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
@@ -62,7 +62,9 @@ class EstimatorConfig:
     score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
     search: str = "auto"  # fast: one pass an image, coarse or closer; thorough: all scales; auto: fast in video
-    keypoints: str = "auto"  # fast: by one network; thorough (lite): a second one refines them; auto: fast in video
+    # fast: by one network; thorough (lite): a second one refines them; auto: thorough where single images are searched
+    # thoroughly and the weights have it
+    keypoints: str = "auto"
     scale_source: str = "auto"  # the only source of metres: one of SCALE_SOURCES, or a ScaleSource
     reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
     # If given, auto treats the length as calibrated. None: that of people (assumed) or of a measured hand (calibrated).
@@ -82,7 +84,7 @@ class EstimatorConfig:
             if getattr(self, name) not in ("auto", "fast", "thorough"):
                 raise InvalidInputError(f"{name} {getattr(self, name)!r} is not one of auto, fast, thorough")
         if self.keypoints == "thorough" and self.model == "paper":
-            raise InvalidInputError("keypoints 'thorough' needs model lite: the paper has one PoseNet")
+            raise InvalidInputError(ONE_POSENET)
         if isinstance(self.scale_source, ScaleSource):
             object.__setattr__(self, "scale_source", self.scale_source.label)
         if self.scale_source not in SCALE_SOURCES:
@@ -134,7 +136,8 @@ class HandPoseEstimator:
 
     Settings are those of :class:`EstimatorConfig`, by name. Raises WeightsError, DeviceError or InvalidInputError when
     it cannot be set up. Not thread-safe: one estimator a thread. After a call `timings_ms` holds each stage's time.
-    `model`, `device`, `precision` (float32, ...), `threads` and `backend` (onnxruntime or torch) say what was chosen.
+    `model`, `device`, `precision` (float32, ...), `threads`, `backend` (onnxruntime or torch) and `keypoints` (fast or
+    thorough) say what was chosen.
 
     >>> estimator = HandPoseEstimator(device="auto")
     >>> hands = estimator(image_rgb, camera=camera)
@@ -150,6 +153,7 @@ class HandPoseEstimator:
         self.backend = choose_backend(self.device, self.precision)
         fine = None if config.keypoints == "auto" and not config.quick else config.keypoints == "thorough"
         self._family: Family = load_family(self.model, config.weights, self.device, self.precision, self.threads, fine)
+        self.keypoints = "fast" if self._family.fine_size == self._family.crop_size else "thorough"
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
@@ -169,6 +173,9 @@ class HandPoseEstimator:
 
     def configure(self, **settings: Any) -> None:
         """Change settings between two images; networks stay loaded, and hands stay followed where possible.
+
+        What `auto` chose of NETWORK_SETTINGS for single images or for video stays, too: make another estimator for the
+        other kind.
 
         Raises InvalidInputError, and changes nothing, for a bad value and for another of NETWORK_SETTINGS.
         """

@@ -23,14 +23,14 @@ from hand_pose_3d.detection import (
     evidence,
     search_passes,
 )
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import InvalidInputError, WeightsError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.pixels import Image, canvas_of
 from hand_pose_3d.quantisation import clip_crops
 from hand_pose_3d.runtime import Recipe, Runner, make_runner
 from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.weights import Conventions, default_weights, load_weights, read_array, read_metadata
+from hand_pose_3d.weights import OPTIONAL, Conventions, default_weights, load_weights, read_array, read_metadata
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 if TYPE_CHECKING:
@@ -109,10 +109,6 @@ class Family(Protocol):
         """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
 
 
-FINE = "lite-fineposenet"
-"""Weights that a folder may lack."""
-
-
 def _path(weights: Path | None, name: str) -> Path:
     return default_weights(name) if weights is None else weights / f"{name}.safetensors"
 
@@ -127,7 +123,7 @@ class LiteFamily:
 
     def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
         files = [_path(weights, f"lite-{name}") for name in ("handsegnet", "posenet", "lifting")]
-        fine_file = _path(weights, FINE) if fine else None
+        fine_file = _path(weights, OPTIONAL) if fine else None
 
         def scene_reader() -> nn.Module:
             from hand_pose_3d.networks.lite import LiteHandSegNet
@@ -218,7 +214,6 @@ class PaperFamily:
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
-        assert not fine, "the paper has one PoseNet"
         files = [_path(weights, f"paper-{name}") for name in ("handsegnet", "posenet", "lifting")]
         files.append(default_weights("lite-posenet"))
 
@@ -302,6 +297,8 @@ def peak_odds(peak: float) -> float:
     return math.log(peak / (1 - peak))
 
 
+ONE_POSENET = "keypoints thorough needs model lite, as the paper has one PoseNet: take auto or fast"
+
 FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}
 
 
@@ -312,13 +309,19 @@ def load_family(
 
     threads: of a CPU that the networks may use; fine: whether to load LiteFinePoseNet, too (lite), None: where
     there is one.
-    Raises WeightsError if a file is missing or damaged.
+    Raises WeightsError if a file is missing or damaged, InvalidInputError for `fine` with networks of the paper.
     """
     folder = None if weights is None or str(weights) == "" else Path(weights)
     if folder is not None and not folder.is_dir():
         raise WeightsError(
             f"weights must be a folder with files such as {name}-posenet.safetensors; {folder} is not one"
         )
+    if fine and name != "lite":
+        raise InvalidInputError(ONE_POSENET)
+    has_fine = name == "lite" and (folder is None or _path(folder, OPTIONAL).exists())
+    if fine and not has_fine:
+        missing = _path(folder, OPTIONAL)
+        raise WeightsError(f"keypoints thorough needs {missing}, which does not exist: take auto or fast")
     if fine is None:
-        fine = name == "lite" and (folder is None or _path(folder, FINE).exists())
+        fine = has_fine
     return FAMILIES[name](folder, device, precision, threads, fine)

@@ -29,6 +29,9 @@ FOLDER = Path(__file__).parent / "weights"
 REGISTRY = FOLDER / "registry.json"
 """Shipped files: name -> {"file", "sha256"}; the only place where they are listed."""
 
+OPTIONAL = "lite-fineposenet"
+"""Weights that a folder may lack."""
+
 REQUIRED_METADATA = ("family", "version", "licence")
 DIGEST = "sha256"
 _OURS = rb'.{8}\{"__metadata__":\{.{,20000}?"network":'

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import shutil
 import weakref
 from dataclasses import dataclass, field
 
@@ -15,11 +16,11 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.conventions import CropReading, to_unit
 from hand_pose_3d.detection import Detection, SearchPass
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
-from hand_pose_3d.estimator import HandPoseEstimator
-from hand_pose_3d.families import Margins
+from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
+from hand_pose_3d.families import Margins, load_family
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
-from hand_pose_3d.networks.lite import LiteHandSegNet, LiteLifting, LitePoseNet
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.smoothing import SmoothingConfig
@@ -767,8 +768,33 @@ def test_networks_from_files_answer_in_every_precision(weights, photo):
 
 
 def test_what_runs_is_said(weights):
-    chosen = [(e.backend, e.precision) for e in (make(weights=weights, precision=p) for p in ("auto", "bfloat16"))]
-    assert chosen == [("onnxruntime", "float32"), ("torch", "bfloat16")]
+    made = [make(weights=weights, precision=p) for p in ("auto", "bfloat16")]
+    chosen = [(e.backend, e.precision, e.keypoints) for e in made]
+    assert chosen == [("onnxruntime", "float32", "fast"), ("torch", "bfloat16", "fast")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "auto"), [({}, "thorough"), ({"tracking": True}, "fast"), ({"search": "fast"}, "fast")]
+)
+def test_the_second_posenet_is_loaded_where_it_is_wanted(weights, tmp_path, monkeypatch, settings, auto):
+    monkeypatch.setattr("hand_pose_3d.families.make_runner", lambda recipe, *_: recipe.name)
+    shutil.copytree(weights, tmp_path / "both")
+    metadata = {"family": "lite", "version": "0", "licence": "none"}
+    save_weights(tmp_path / "both" / "lite-fineposenet.safetensors", LiteFinePoseNet(), metadata)
+    for asked, expected in (("auto", auto), ("fast", "fast"), ("thorough", "thorough")):
+        estimator = make(weights=tmp_path / "both", keypoints=asked, **settings)
+        assert estimator.keypoints == expected
+        assert estimator.family.fine_size == (224 if expected == "thorough" else 160)
+    assert make(weights=weights, **settings).keypoints == "fast"
+    with pytest.raises(WeightsError, match=r"lite-fineposenet.safetensors, which does not exist: take auto or fast"):
+        make(weights=weights, keypoints="thorough", **settings)
+
+
+def test_the_paper_has_one_posenet():
+    with pytest.raises(InvalidInputError, match="needs model lite"):
+        EstimatorConfig(model="paper", keypoints="thorough")
+    with pytest.raises(InvalidInputError, match="needs model lite"):
+        load_family("paper", None, "cpu", "float32", fine=True)
 
 
 def test_what_is_quick_takes_one_thread_and_bytes_where_they_are_fast(reader, monkeypatch):

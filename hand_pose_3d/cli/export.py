@@ -17,9 +17,7 @@ import click
     default="float32",
     help="What the graph computes in; inputs and outputs are float32.",
 )
-@click.option(
-    "--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights; paper needs one."
-)
+@click.option("--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights.")
 def command(form: str, out: Path, model: str, precision: str, weights: Path | None) -> None:
     """Write the networks of a family as ONNX files with a dynamic batch, each checked under onnxruntime.
 
@@ -28,13 +26,15 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
                                                     4 x 4 pixels; paper: scores (N, 2, H, W)
     posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
                                                     and for lite side_logit, presence_logit (N)
-    fineposenet crop (N, 3, 224, 224), lite only -> score_maps (N, 21, 28, 28), points (N, 21, 2)
+    fineposenet crop (N, 3, 224, 224), lite only -> score_maps (N, 21, 28, 28),
+                                                    points (N, 21, 2) in 0..1 over the crop
     lifting     maps (N, 21, 40, 40), paper 32,
                 hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
     pose-prior, viewpoint: the two streams of the paper's lifting by themselves
 
-    Images are RGB, value / 255 - 0.5. The files of lite are of the weights that ship; none of paper's do, so that
-    --model paper takes those of `reproduce`, `train` or `convert-weights`, as --weights.
+    Images are RGB, value / 255 - 0.5. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
+    the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it. Without
+    --weights the files are of the weights that ship. A folder may lack lite-fineposenet, which then is not written.
 
     TensorRT builds an engine from each file, here in float16 for one to four hands; TensorRT 10 also wants
     --stronglyTyped:

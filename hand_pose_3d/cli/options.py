@@ -38,7 +38,8 @@ _OPTIONS = (
         "--keypoints",
         type=click.Choice(["auto", "fast", "thorough"]),
         default="auto",
-        help="fast: read by one network; thorough (lite): refined by a second one; auto: fast in videos.",
+        help="fast: read by one network; thorough (lite): refined by a second one; auto: thorough in single images "
+        "that are searched thoroughly, if the weights have it.",
     ),
     click.option(
         "--scale-source",

@@ -32,7 +32,7 @@ from hand_pose_3d.networks.pose_prior import MAP_SIZE
 from hand_pose_3d.onnx_runtime import load_onnxruntime
 from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
-from hand_pose_3d.weights import default_weights, load_weights
+from hand_pose_3d.weights import OPTIONAL, default_weights, load_weights
 
 OPSET = 17  # the oldest with all operators in use, for old runtimes
 PRODUCER = "hand_pose_3d"
@@ -46,8 +46,8 @@ class ExportError(HandPoseError):
     """An exported network's output differs from the original's."""
 
 
-class _LastMaps(nn.Module):
-    """A PoseNet without the score maps of its earlier stages, which only training needs."""
+class _PoseOutputs(nn.Module):
+    """A PoseNet's outputs without the score maps of its earlier stages, which only training needs."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -99,14 +99,14 @@ DEPLOYABLES: dict[str, dict[str, Deployable]] = {
             LitePoseNet,
             {"crop": (3, CROP_SIZE, CROP_SIZE)},
             ("score_maps", "side_logit", "presence_logit"),
-            _LastMaps,
+            _PoseOutputs,
         ),
         "fineposenet": Deployable(
             "fineposenet",
             LiteFinePoseNet,
             {"crop": (3, FINE_CROP_SIZE, FINE_CROP_SIZE)},
             ("score_maps", "points"),
-            _LastMaps,
+            _PoseOutputs,
         ),
         "lifting": Deployable(
             "lifting",
@@ -117,7 +117,7 @@ DEPLOYABLES: dict[str, dict[str, Deployable]] = {
     },
     "paper": {
         "handsegnet": Deployable("handsegnet", HandSegNet, {"image": (3, 240, 320)}, ("scores",)),
-        "posenet": Deployable("posenet", PoseNet, {"crop": (3, 256, 256)}, ("score_maps",), _LastMaps),
+        "posenet": Deployable("posenet", PoseNet, {"crop": (3, 256, 256)}, ("score_maps",), _PoseOutputs),
         "lifting": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("relative", "canonical", "rotation")),
         "pose-prior": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("canonical_left",), lambda net: net.pose_prior),
         "viewpoint": Deployable("lifting", Lifting, _LIFTING_INPUTS, ("axis_angle",), lambda net: net.viewpoint),
@@ -131,15 +131,21 @@ def export_family(
 ) -> list[tuple[Path, float]]:
     """Write every network of a family as <family>-<name>.onnx; returns (path, largest difference to PyTorch).
 
-    weights: folder of <family>-<role>.safetensors; None takes the shipped files. half: the graph computes in float16,
-    between inputs and outputs that stay float32. Raises WeightsError for weights that are not there or do not fit,
+    weights: folder of <family>-<role>.safetensors, where OPTIONAL may be missing; None takes the shipped files. half:
+    the graph computes in float16, between inputs and outputs that stay float32. Raises WeightsError, and writes
+    nothing, for weights that are not there or do not fit,
     ExportError if onnxruntime's output differs.
     """
-    written = []
+    loaded = []  # all of them, before anything is written
     for name, deployable in DEPLOYABLES[family].items():
-        network = deployable.network().eval()
         file = f"{family}-{deployable.role}"
-        metadata = load_weights(network, Path(weights) / f"{file}.safetensors" if weights else default_weights(file))
+        path = Path(weights) / f"{file}.safetensors" if weights else default_weights(file)
+        if file == OPTIONAL and not path.exists():
+            continue
+        network = deployable.network().eval()
+        loaded.append((name, deployable, network, load_weights(network, path)))
+    written = []
+    for name, deployable, network, metadata in loaded:
         path = Path(out) / f"{family}-{name}.onnx"
         written.append((path, export_onnx(deployable.part(network), deployable, path, metadata, half)))
     return written

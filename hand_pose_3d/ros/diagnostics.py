@@ -37,6 +37,8 @@ class Situation:
     enabled: bool = True
     device: str = ""
     model: str = ""
+    precision: str = ""
+    keypoints: str = ""
     image_topic: str = "image"
     publishers: int = 0
     silence: str = ""
@@ -126,6 +128,8 @@ class Health:
                 "state": situation.state if situation.enabled else f"{situation.state}, paused",
                 "device": situation.device,
                 "model": situation.model,
+                "precision": situation.precision,
+                "keypoints": situation.keypoints,
                 "other networks": "loading" if situation.loading else "",
                 _PLACEMENT: situation.metric,
                 "hand size": situation.hand_size,

@@ -43,7 +43,7 @@ class SwappableEstimator:
     def exchange(self, parameters: NodeParameters) -> None:
         """Load other networks in a thread; the old ones run until they are ready, and go on if loading fails."""
         self._failure = None
-        if self._loaded is not None and parameters.networks() == self._loaded.networks():
+        if self._loaded is not None and parameters.same_networks(self._loaded):
             self._loader = None  # back to the running networks: those being loaded are no longer needed
             return
         self._loader = threading.Thread(

@@ -334,7 +334,7 @@ class HandPoseNode(LifecycleNode):
         """
         old = self.parameters
         check_topics(self, new.image_transport)
-        if self._networks.estimator is not None and new.networks() != old.networks():
+        if self._networks.estimator is not None and not new.same_networks(old):
             if (new.device, new.precision) != (old.device, old.precision):
                 choose_precision(new.precision, choose_device(new.device))
             self._networks.exchange(new)
@@ -413,6 +413,8 @@ class HandPoseNode(LifecycleNode):
             enabled=self._enabled,
             device=str(getattr(estimator, "device", "")),
             model=str(getattr(estimator, "model", "")),
+            precision=str(getattr(estimator, "precision", "")),
+            keypoints=str(getattr(estimator, "keypoints", "")),
             image_topic=inputs.image_topic if inputs else "image",
             publishers=inputs.publishers if inputs else 0,
             silence=silence,

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import NETWORK_SETTINGS
+from hand_pose_3d.estimator import NETWORK_SETTINGS, EstimatorConfig
+from hand_pose_3d.families import ONE_POSENET
 from hand_pose_3d.hands import SCALE_SOURCES
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros import start, typed_parameters
@@ -66,7 +67,8 @@ class NodeParameters:
     )
     keypoints: str = _parameter(
         "auto",
-        "How keypoints are read: fast (one network), thorough (lite: refined by a second one); auto: fast if tracking.",
+        "How keypoints are read: fast (by one network), thorough (lite: refined by a second one); auto: thorough in "
+        "single images that are searched thoroughly, if the weights have it.",
         choices=("auto", "fast", "thorough"),
     )
 
@@ -139,7 +141,7 @@ class NodeParameters:
         if self.device.startswith("cuda") and self.precision == "int8":
             raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
         if self.keypoints == "thorough" and self.model == "paper":
-            raise InvalidInputError("keypoints thorough needs model lite: take auto or fast with the paper's networks")
+            raise InvalidInputError(ONE_POSENET)
         if self.weights and not self.weights_path.exists():
             raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
@@ -165,6 +167,11 @@ class NodeParameters:
     def networks(self) -> dict[str, Any]:
         """The parameters whose change needs other networks."""
         return {name: getattr(self, name) for name in NETWORK_SETTINGS}
+
+    def same_networks(self, other: NodeParameters) -> bool:
+        """Whether the same networks serve both; `auto` chooses others for single images than for video."""
+        quick = [EstimatorConfig(tracking=p.tracking, search=p.search).quick for p in (self, other)]
+        return self.networks() == other.networks() and quick[0] == quick[1]
 
     def estimator_settings(self, measured: CalibrationResult | None = None) -> dict[str, Any]:
         """Keyword arguments of HandPoseEstimator. measured: a calibration, used while its length is set."""

@@ -163,6 +163,21 @@ def test_command_without_weights_says_what_is_missing(tmp_path):
     assert "paper-handsegnet.safetensors" in str(result.exception)
 
 
+def test_a_folder_may_lack_the_second_posenet_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setitem(DEPLOYABLES, "lite", {name: small(each) for name, each in DEPLOYABLES["lite"].items()})
+    metadata = {"family": "lite", "version": "0", "licence": "none"}
+    for role in ("handsegnet", "posenet"):
+        save_weights(tmp_path / "in" / f"lite-{role}.safetensors", DEPLOYABLES["lite"][role].network(), metadata)
+    arguments = ["--out", str(tmp_path / "out"), "--weights", str(tmp_path / "in")]
+    result = CliRunner().invoke(command, arguments)
+    assert isinstance(result.exception, WeightsError) and "lite-lifting.safetensors" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+    save_weights(tmp_path / "in" / "lite-lifting.safetensors", DEPLOYABLES["lite"]["lifting"].network(), metadata)
+    assert CliRunner().invoke(command, arguments, catch_exceptions=False).exit_code == 0
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == ["lite-handsegnet.onnx", "lite-lifting.onnx", "lite-posenet.onnx"]
+
+
 def test_an_answer_that_differs_is_not_accepted(tmp_path):
     class Drifting(nn.Module):
         calls = 0

@@ -105,7 +105,9 @@ class FakeEstimator:
 def build(parameters) -> FakeEstimator:
     """The fake for a node's parameters; files in its folder of weights say how that loads."""
     if not parameters.weights:
-        return FakeEstimator(parameters.device, delay_s=0.001)
+        made = FakeEstimator(parameters.device, delay_s=0.001)
+        made.keypoints = "fast" if parameters.tracking else "thorough"
+        return made
     folder = Path(parameters.weights)
     while (folder / "slow").exists():
         time.sleep(0.02)

@@ -137,6 +137,15 @@ def test_old_networks_answer_until_others_are_loaded(client, start_node, tmp_pat
     assert client.ask(client.make_image(100)).hands
 
 
+def test_single_images_get_other_networks_than_a_video(client, start_node):
+    start_node()
+    client.connect()
+    client.diagnosis(lambda status, values: values["keypoints"] == "fast")
+    assert client.set_parameters(tracking=False)[0].successful
+    client.diagnosis(lambda status, values: values["keypoints"] == "thorough")
+    assert client.ask(client.make_image(100)).hands
+
+
 def test_networks_that_do_not_load_are_reported_and_the_old_ones_stay(client, start_node, tmp_path):
     from rcl_interfaces.srv import GetParameters
 

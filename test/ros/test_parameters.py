@@ -103,6 +103,14 @@ def test_values_are_checked_together():
         NodeParameters(model="paper", keypoints="thorough")
 
 
+def test_video_and_single_images_need_other_networks():
+    video = NodeParameters()
+    assert video.same_networks(video.changed(search="fast", max_hands=4))
+    assert not video.same_networks(video.changed(tracking=False))
+    assert video.same_networks(video.changed(tracking=False, search="fast"))  # one look as well
+    assert not video.same_networks(video.changed(keypoints="thorough"))
+
+
 def test_mapping_round_trip():
     changed = NodeParameters(max_hands=4, smoothing_beta_pose=2.0, tf_prefix="robot1/")
     assert NodeParameters.from_mapping(changed.to_mapping()) == changed
