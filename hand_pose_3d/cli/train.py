@@ -11,6 +11,18 @@ import click
 TRAINING_STAGES = ("handsegnet", "posenet", "fineposenet", "lifting")
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
+_USED_BY = {
+    "approach": [("paper", "lifting")],
+    "posenet": [("lite", "lifting"), ("paper", "lifting")],
+    "trunk": [("lite", "handsegnet"), ("lite", "posenet"), ("lite", "fineposenet")],
+    "trunk_rate": [("lite", "handsegnet"), ("lite", "posenet")],
+    "frozen_blocks": [("lite", "posenet")],
+    "real": [("lite", "posenet"), ("lite", "fineposenet")],
+    "photographs": [("lite", stage) for stage in TRAINING_STAGES],
+    "photograph_share": [("lite", "handsegnet"), ("lite", "posenet"), ("lite", "fineposenet")],
+}
+"""Family and stage that an option changes something of; elsewhere it is refused."""
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 _NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -102,8 +114,13 @@ def command(
 
     if (family, stage) == ("paper", "fineposenet"):
         raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
-    if approach != "proposed" and (family, stage) != ("paper", "lifting"):
-        raise click.UsageError("--approach is a choice of `train lifting --model paper` only")
+    if stage == "fineposenet" and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
+        raise click.UsageError("fineposenet keeps its trunk as it is: give --trunk or --from-weights")
+    for name, users in _USED_BY.items():
+        given = click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if given and (family, stage) not in users:
+            choices = ", ".join(f"`train {b} --model {a}`" for a, b in users)
+            raise click.UsageError(f"--{name.replace('_', '-')} is a choice of {choices} only")
     if approach != "proposed" and start is not None:
         raise click.UsageError(
             "--from-weights takes weights of the proposed lifting only; the others are for comparison"

@@ -112,6 +112,11 @@ class LitePose(NamedTuple):
     side_logit: torch.Tensor
     presence_logit: torch.Tensor
 
+    @property
+    def keypoints(self) -> torch.Tensor:
+        """(N, 21, 2) in 0..1 over the crop."""
+        return _expected(self.score_maps[-1])
+
 
 class SideHead(nn.Module):
     """Left or right from appearance and keypoints.
@@ -180,8 +185,11 @@ class FinePose(NamedTuple):
     @property
     def keypoints(self) -> torch.Tensor:
         """(N, 21, 2) in 0..1 over the crop: the mean of the points and of what the maps expect."""
-        (maps,) = self.score_maps
-        return (self.points + to_unit(soft_argmax(maps.float())[0], maps.shape[-1])) / 2
+        return (self.points + _expected(self.score_maps[-1])) / 2
+
+
+def _expected(maps: torch.Tensor) -> torch.Tensor:
+    return to_unit(soft_argmax(maps.float())[0], maps.shape[-1])
 
 
 class LiteFinePoseNet(nn.Module):

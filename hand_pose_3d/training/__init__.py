@@ -1,1 +1,1 @@
-"""Training of the three networks: one loop, three stages."""
+"""Training of the networks: one loop, a stage for each."""

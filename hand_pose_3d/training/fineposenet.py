@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,9 +47,10 @@ def towards(uv: np.ndarray, points: np.ndarray) -> np.ndarray:
 def points_of(network: LiteFinePoseNet, pack: CropPack, batch: int = 64) -> np.ndarray:
     """The network's points (N, 21, 2) in a pack's pixels: means of the true windows and of their mirror images."""
     network.eval()
-    size, found = FINE_CROP_SIZE, []
+    size, found, quiet = FINE_CROP_SIZE, [], os.environ.get("RANK", "0") != "0"
     device = next(network.parameters()).device
-    for start in tqdm(range(0, len(pack), batch), desc="points of renders", unit="batch", delay=2, leave=False):
+    starts = range(0, len(pack), batch)
+    for start in tqdm(starts, desc="points of renders", unit="batch", delay=2, leave=False, disable=quiet):
         rows = range(start, min(start + batch, len(pack)))
         windows = [crop_from_pose(pack.uv[i], size, CROP_MARGIN) for i in rows]
         images = np.stack(
@@ -86,14 +87,13 @@ class LiteFinePoseStage(Stage):
         self.held_out = spread_out(held_out, FINE_CROP_SIZE)
         self.extra_evaluation = extra_evaluation
 
-    @cached_property
-    def sampler(self) -> PoseSampler:
-        """Of the packs, labels of renders moved; made at its first use, by the points that the network then has."""
+    def prepare(self) -> None:
+        """Move the labels of renders towards the points that the network has."""
         moved = [
             pack if pack.spread is not None else replace(pack, uv=towards(pack.uv, points_of(self.network, pack)))
             for pack in self._train
         ]
-        return PoseSampler(moved, PoseAugmentation(empty=0.0), self._shares, FINE_CROP_SIZE)
+        self.sampler = PoseSampler(moved, PoseAugmentation(empty=0.0, cut=0.3), self._shares, FINE_CROP_SIZE)
 
     def draw(self, rng: np.random.Generator, size: int) -> tuple:
         """Augmented examples."""

@@ -90,6 +90,9 @@ class Stage(ABC):
         while True:
             yield self.draw(rng, size)
 
+    def prepare(self) -> None:  # noqa: B027 - most stages have nothing to do
+        """Work on the network that comes before the first batch, once in each training process."""
+
     @abstractmethod
     def draw(self, rng: np.random.Generator, size: int) -> tuple:
         """A batch of `size` random, augmented examples as CPU tensors."""
@@ -234,6 +237,7 @@ class Trainer:
             self.config = replace(self.config, seconds=_largest([self.config.seconds], self.world)[0])
             for tensor in self.network.state_dict().values():
                 dist.broadcast(tensor, 0)
+        self.stage.prepare()  # not in the processes that make batches
         config = self.config
         name = type(self.stage).__name__
         bar = tqdm(total=config.images, initial=self.images_seen, unit="image", desc=name, disable=self.rank != 0)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.conventions import INPUT_MEAN, image_to_input, rescale_pixels
+from hand_pose_3d.conventions import INPUT_MEAN, from_unit, image_to_input, rescale_pixels
 from hand_pose_3d.families import LiteFamily
 from hand_pose_3d.networks.lite import LitePoseNet, soft_argmax
 from hand_pose_3d.skeleton import Side
@@ -38,6 +38,9 @@ class CropSample:
     spread: np.ndarray = field(default_factory=lambda: np.zeros(21, np.float32))
 
 
+MOST_CUT = 0.45  # of a hand's extent, beyond an edge
+
+
 @dataclass(frozen=True)
 class PoseAugmentation:
     """Augmentation: deviations of crops from the ideal one, as at run time."""
@@ -48,6 +51,7 @@ class PoseAugmentation:
     shift: float = 0.07  # standard deviation, share of the crop's edge
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
+    cut: float = 0.15  # share of crops that the picture's edge cuts off, by up to MOST_CUT of a hand's extent
     empty: float = 0.13  # share of crops that hold no hand
     hard_negative: float = 0.7  # share of hard negatives among those, if there are any
     beside: float = 0.12  # share among those of windows beside a hand, or far too large or small for it
@@ -75,6 +79,16 @@ def _beside(uv: np.ndarray, size: int, rng: np.random.Generator) -> Crop:
         side *= rng.uniform(0.28, 0.42) if kind < 0.8 else rng.uniform(2.6, 3.4)
         center = center + rng.normal(0, 0.15, 2) * ideal.side
     return Crop((float(center[0]), float(center[1])), side, size, float(rng.uniform(-np.pi, np.pi)))
+
+
+def _beyond_edge(uv: np.ndarray, crop: Crop, rng: np.random.Generator) -> np.ndarray:
+    """Bool (S, S), true beyond an edge of the picture that cuts part of the hand at uv (K, 2) off, on any side."""
+    axis, far, depth = rng.integers(2), rng.random() < 0.5, rng.uniform(0, MOST_CUT)
+    low, high = uv[:, axis].min(), uv[:, axis].max()
+    corner, right, down = crop.to_image(np.array([[0, 0], [1, 0], [0, 1]]))[:, axis]
+    line = np.arange(crop.size)
+    at = corner + (right - corner) * line + (down - corner) * line[:, None]
+    return at > high - depth * (high - low) if far else at < low + depth * (high - low)
 
 
 def _inside(uv: np.ndarray, size: int) -> np.ndarray:
@@ -133,6 +147,9 @@ class PoseSampler:
             hard = len(self.hard_negatives) > 0 and rng.random() < augmentation.hard_negative
             image = np.ascontiguousarray((self.hard_negative if hard else self.background)(rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
+            if rng.random() < augmentation.cut:
+                whole = Crop(((self.size - 1) / 2,) * 2, self.size, self.size)
+                image[_beyond_edge(np.array([[0.2, 0.2], [0.8, 0.8]]) * self.size, whole, rng)] = 0
             nothing = CropSample(image, np.zeros((21, 2), np.float32), np.zeros(21, np.float32), np.nan, 0)
             return nothing, Crop((0.0, 0.0), 1.0, self.size), np.zeros((21, 3))
         index = int(rng.integers(len(pack)))
@@ -153,6 +170,8 @@ class PoseSampler:
         if rng.random() < augmentation.occlude:
             image = augment.occlude(image, self.backgrounds.sources[0], rng)
         image = augment.degrade(augment.recolour(image, rng), rng)
+        if rng.random() < augmentation.cut:
+            image[_beyond_edge(uv, crop, rng)] = 0
         uv = crop.to_crop(uv).astype(np.float32)
         weight = np.zeros(21, np.float32) if beside else _inside(uv, self.size)
         spread = np.zeros(21, np.float32)
@@ -320,9 +339,7 @@ def evaluate_crops(network: nn.Module, samples: Sequence[CropSample]) -> tuple[d
         images, uv, weight, *_ = collate(samples[start : start + 50])
         out = network(images.to(device))
         edge = images.shape[-1]
-        found, _ = soft_argmax(out.score_maps[-1].float())
-        found = rescale_pixels(found.cpu(), edge / out.score_maps[-1].shape[-1])
-        errors.append((found - uv).norm(dim=-1)[weight > 0] * 256 / edge)
+        errors.append((from_unit(out.keypoints.cpu(), edge) - uv).norm(dim=-1)[weight > 0] * 256 / edge)
         outputs.append(out)
     e = torch.cat(errors)
     return {"renders_median_px256": e.median().item(), "renders_mean_px256": e.mean().item()}, outputs

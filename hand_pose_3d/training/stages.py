@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from hand_pose_3d import __version__
-from hand_pose_3d.conventions import FINE_CROP_SIZE, image_to_input, rescale_pixels
+from hand_pose_3d.conventions import FINE_CROP_SIZE, from_unit, image_to_input
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
-from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet, soft_argmax
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.crops import load_pack, with_pose
 from hand_pose_3d.training.data import StoredScenes, crop_pack, dominant_hands, poses, scene_pack
@@ -173,8 +173,7 @@ class TrueCrops:
         for start in range(0, len(self.images), 50):
             x = image_to_input(torch.from_numpy(self.images[start : start + 50]))
             prediction = network(x.to(device))
-            maps = prediction.score_maps[-1].float()
-            uv = rescale_pixels(soft_argmax(maps)[0].cpu(), x.shape[-1] / maps.shape[-1]).numpy()
+            uv = from_unit(prediction.keypoints.cpu().numpy(), x.shape[-1])
             if hasattr(prediction, "side_logit"):
                 right.append(prediction.side_logit.cpu() > 0)
             for i, found in enumerate(uv, start):

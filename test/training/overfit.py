@@ -10,6 +10,7 @@ from hand_pose_3d.training.loop import Stage
 def losses(stage: Stage, steps: int, batch: int, rate: float, train: bool = True) -> list[float]:
     """Losses of `steps` steps on one repeated batch; train: with dropout, where the network has it."""
     torch.manual_seed(0)
+    stage.prepare()
     data = next(stage.batches(batch, 0, 0))
     optimiser = torch.optim.Adam(stage.parameter_groups(rate))
     stage.network.train(train)

@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -93,6 +94,23 @@ def test_windows_on_a_hand_hold_one_whatever_the_pack() -> None:
     samples = [sampler(np.random.default_rng(seed)) for seed in range(60)]
     assert all(sample.presence == 1 and sample.weight.sum() > 5 for sample in samples)
     assert 0.55 < np.mean([sample.spread.any() for sample in samples]) < 0.95  # three of four are photographs
+
+
+@pytest.mark.parametrize("empty", [0.0, 1.0])
+def test_hands_and_what_is_none_are_cut_off_by_an_edge_of_the_picture(empty: float) -> None:
+    augmentation = PoseAugmentation(empty=empty, beside=0.0, swap=1.0, occlude=0.0, cut=1.0)
+    sampler, shares, weights = PoseSampler([pack(Side.LEFT, False)], augmentation), [], []
+    for seed in range(40):
+        sample = sampler(np.random.default_rng(seed))
+        beyond = (sample.image == 0).all(2)
+        if beyond.sum() > 100:  # beyond one straight edge everything is black
+            hull = cv2.convexHull(np.argwhere(beyond).astype(np.int32))
+            assert cv2.contourArea(hull) < 1.02 * beyond.sum()
+        shares.append(beyond.mean())
+        outside = beyond[tuple(sample.uv[sample.weight > 0].astype(int).T[::-1])]
+        weights.append(outside.mean() if len(outside) else 0.0)
+    assert 0.1 < np.mean(shares) < 0.5 and max(shares) < 0.8
+    assert (0.1 < np.mean(weights) < 0.5) == (empty == 0)  # keypoints beyond the edge are learned
 
 
 def test_loss_of_exact_labels_is_that_without_spread() -> None:

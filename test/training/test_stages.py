@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -30,7 +31,7 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.training import augment, data, score_calibration, stages
+from hand_pose_3d.training import augment, data, fineposenet, score_calibration, stages
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack, flip, load_pack, pack
 from hand_pose_3d.training.fineposenet import LiteFinePoseStage, points_of, towards
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
@@ -104,10 +105,29 @@ def test_fineposenet_is_trained_and_written_by_the_command(crops: CropPack, tmp_
     arguments = ["fineposenet", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--device", "cpu"]
     arguments += ["--images", "8", "--batch", "4", "--save-weights", str(tmp_path / "new")]
     result = CliRunner().invoke(train.command, arguments)
+    assert result.exit_code == 2 and "give --trunk or --from-weights" in result.output
+    start = tmp_path / "start.safetensors"
+    save_weights(start, LiteFinePoseNet(), {"family": "lite", "version": "0", "licence": "Apache-2.0"})
+    arguments += ["--from-weights", str(start)]
+    result = CliRunner().invoke(train.command, arguments)
     assert result.exit_code == 0, result.output
     load_weights(LiteFinePoseNet(), tmp_path / "new" / "lite-fineposenet.safetensors")
     result = CliRunner().invoke(train.command, [*arguments, "--model", "paper"])
     assert result.exit_code == 2 and "--model lite" in result.output
+    result = CliRunner().invoke(train.command, [*arguments, "--trunk-rate", "0.1"])
+    assert result.exit_code == 2 and "--trunk-rate is a choice of `train handsegnet --model lite`" in result.output
+
+
+def test_points_are_read_once_and_not_where_batches_are_made(crops: CropPack, tmp_path: Path, monkeypatch) -> None:
+    def noted(network: LiteFinePoseNet, pack: CropPack) -> np.ndarray:
+        with (tmp_path / "pids").open("a") as file:
+            print(os.getpid(), file=file)
+        return pack.uv
+
+    monkeypatch.setattr(fineposenet, "points_of", noted)
+    stage = LiteFinePoseStage(LiteFinePoseNet(), [crops], crops)
+    run(stage, LoopConfig(images=8, batch=4, workers=2), tmp_path / "run")
+    assert (tmp_path / "pids").read_text().split() == [str(os.getpid())]
 
 
 def test_labels_move_towards_points_that_are_near_on_hands_whose_points_are_near() -> None:
@@ -209,7 +229,7 @@ def test_augmented_keypoints_follow_their_pixels(crops: CropPack, monkeypatch: p
     """Whatever the rotation, scale, shift and mirroring, the coloured squares lie under the labels."""
     for change in ("recolour", "degrade"):
         monkeypatch.setattr(augment, change, lambda image, rng: image)
-    sampler, sides, seen = PoseSampler([crops], PoseAugmentation(swap=0.0, occlude=0.0, empty=0.0)), set(), 0
+    sampler, sides, seen = PoseSampler([crops], PoseAugmentation(swap=0.0, occlude=0.0, empty=0.0, cut=0.0)), set(), 0
     for seed in range(20):
         sample, crop, _ = sampler.draw(np.random.default_rng(seed))
         sides.add((sample.side, crop.angle > 0.5))
@@ -301,7 +321,7 @@ def test_predictions_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None
             near = (crop[:, None] - colours[None, :, :, None, None]).abs().sum(2)
             return LitePose((near[..., ::4, ::4] * -60,), torch.zeros(len(crop)), torch.zeros(len(crop)))
 
-    plain = PoseAugmentation(any_turn=0.0, swap=0.0, occlude=0.0, empty=0.0)
+    plain = PoseAugmentation(any_turn=0.0, swap=0.0, occlude=0.0, empty=0.0, cut=0.0)
     sample, crop, xyz = PoseSampler([crops], plain).draw(np.random.default_rng(2))
     predictions = posenet_predictions(Truthful(), [crops], 12, seed=5)
     assert predictions.uv.shape == (12, 21, 2) and np.isfinite(predictions.uv).all()
