@@ -166,6 +166,7 @@ class TrueCrops:
         self.crops = [crop_from_pose(uv, size, CROP_MARGIN) for uv in self.truth]
         self.images = np.stack([c.extract(s.image()) for c, s in zip(self.crops, samples)])
 
+    @torch.inference_mode()
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Median and mean error in the photographs' own pixels, and share of right sides if the network tells sides."""
         device = next(network.parameters()).device
