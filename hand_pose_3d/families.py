@@ -298,6 +298,7 @@ def peak_odds(peak: float) -> float:
 
 
 ONE_POSENET = "keypoints thorough needs model lite, as the paper has one PoseNet: take auto or fast"
+"""What is said of a setting that the paper's networks do not have."""
 
 FAMILIES: dict[str, type[LiteFamily] | type[PaperFamily]] = {"lite": LiteFamily, "paper": PaperFamily}
 
