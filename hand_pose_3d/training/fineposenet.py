@@ -109,6 +109,7 @@ class LiteFinePoseStage(Stage):
         loss = keypoint_loss(found.float(), rescale_pixels(uv, scale), weight, spread * scale)
         return loss, {"loss_pose": loss.item()}
 
+    @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Errors on held-out renders, true crops, in pixels of a 256 px crop; then those of the further evaluation."""
         metrics, _ = evaluate_crops(network, self.held_out)
