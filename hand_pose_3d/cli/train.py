@@ -72,8 +72,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--frozen-blocks",
     type=click.IntRange(0, 15),
-    default=11,
-    help="Number of first blocks of PoseNet's trunk that are frozen.",
+    help="Number of first blocks of PoseNet's trunk, of 15, that stay as they are.",
 )
 @click.option(
     "--trunk-rate", type=click.FloatRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."

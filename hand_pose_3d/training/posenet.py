@@ -269,7 +269,7 @@ class LitePoseStage(Stage):
         train: Sequence[CropPack],
         held_out: CropPack,
         extra_evaluation: Callable[[nn.Module], dict[str, float]] | None = None,
-        frozen_blocks: int = 11,
+        frozen_blocks: int = 4,
         trunk_rate: float = 0.2,
         shares: Sequence[float] | None = None,
     ) -> None:

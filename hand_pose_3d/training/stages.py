@@ -54,7 +54,7 @@ def build_lite_stage(
     *,
     trunk: Path | None = None,
     trunk_rate: float | None = None,
-    frozen_blocks: int = 11,
+    frozen_blocks: int | None = None,
     posenet: Path | None = None,
     real: Path | None = None,
     photographs: Sequence[Path] = (),
@@ -64,9 +64,9 @@ def build_lite_stage(
 ) -> Stage:
     """A stage of the lite family, ready for the loop.
 
-    trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest, None for the
-    stage's own; posenet: weights of a LitePoseNet on whose predictions lifting is trained too, None for
-    simulated noise only.
+    trunk: mediapipe wheel that trunks start from; trunk_rate: its learning rate over that of the rest; frozen_blocks:
+    number of first blocks of PoseNet's trunk that stay as they are; None for the stage's own. posenet: weights of a
+    LitePoseNet on whose predictions lifting is trained too, None for simulated noise only.
     photographs: packs of `training.photographs` to train on too; photograph_share: their share of the hands in training
     HandSegNet and PoseNet. mined: number of images of each data set that are searched for hard negatives when it is
     packed, None for all. most_predictions: number of training renders' crops that PoseNet predicts for lifting.
@@ -97,7 +97,8 @@ def build_lite_stage(
         pose = LitePoseNet()
         if trunk is not None:
             pretrained.start_pose_net(pose, trunk)
-        return LitePoseStage(pose, crops, held_out, extra, frozen_blocks, shares=shares, **rate)
+        frozen: dict[str, Any] = {} if frozen_blocks is None else {"frozen_blocks": frozen_blocks}
+        return LitePoseStage(pose, crops, held_out, extra, shares=shares, **frozen, **rate)
     xyz_m, side = (np.concatenate(x) for x in zip(*(poses(root, "training") for root in roots)))
     samplers: list[Sampler] = [LiftingSampler(xyz_m, side)]
     shown = [pack for folder in photographs if len(pack := with_pose(load_pack(folder / "crops")))]

@@ -368,9 +368,10 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
     chance = 1 / (1 + np.exp(6 - 0.5 * logit - 8 * keypoints))
     facts = np.column_stack([logit, keypoints, np.ones(8000), logit, odds, *np.abs(rng.normal(0, 0.3, (3, 8000)))])
     right = (rng.random(8000) < chance).astype(float)
-    monkeypatch.setattr(score_calibration, "_predictions", lambda *_: (facts, right))
+    found = iter([(np.zeros((0, 8)), np.zeros(0)), (facts, right)])
+    monkeypatch.setattr(score_calibration, "_predictions", lambda *_: next(found))
     segmentation, network = LiteHandSegNet(), LitePoseNet()
-    figures = calibrate_hands(segmentation, network, tmp_path, [])
+    figures = calibrate_hands(segmentation, network, tmp_path, [], [])
     np.testing.assert_allclose(network.presence_calibration, [-6, 0.5, 8], rtol=0.12)
     np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.45)  # three standard errors
     assert figures["hand_calibration_error"] < 0.05 and figures["predictions"] == 8000
@@ -383,6 +384,29 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
         weight = network.presence_calibration
         expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
     torch.testing.assert_close(reading.presence[0], expected)
+
+
+def test_ten_renders_count_in_the_scores_of_hands_as_one_photograph(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On photographs the network's logit is true, renders are right or wrong by chance: which of them decides?"""
+    rng = np.random.default_rng(0)
+
+    def known(count: int, truth: float) -> tuple[np.ndarray, np.ndarray]:
+        logit = rng.normal(0, 2, count)
+        facts = np.column_stack([logit, np.full(count, 0.5), np.ones(count), logit, *np.zeros((4, count))])
+        return facts, (rng.random(count) < 1 / (1 + np.exp(-truth * logit))).astype(float)
+
+    def fitted(renders: int, photographs: int) -> float:
+        found = iter([known(renders, 0.0), known(photographs, 1.0)])
+        monkeypatch.setattr(score_calibration, "_predictions", lambda *_: next(found))
+        network = LitePoseNet()
+        calibrate_hands(LiteHandSegNet(), network, tmp_path, [], [])
+        return float(network.presence_calibration[1])
+
+    assert fitted(1000, 1000) > 0.7
+    assert 0.3 < fitted(10_000, 1000) < 0.5  # half each
+    assert fitted(10_000, 100) < 0.15
 
 
 def test_scores_of_the_papers_hands_are_calibrated_on_peaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -444,6 +468,6 @@ def test_nothing_is_calibrated_on_predictions_of_one_kind(monkeypatch: pytest.Mo
     segmentation, network = LiteHandSegNet(), LitePoseNet()
     for facts in (np.zeros((0, 8)), np.tile([0.9, 0.8, 1, 0, 0, 0, 0, 0], (50, 1))):
         monkeypatch.setattr(score_calibration, "_predictions", lambda *_, f=facts: (f, np.ones(len(f))))
-        assert calibrate_hands(segmentation, network, tmp_path, []) == {}
+        assert calibrate_hands(segmentation, network, tmp_path, [], []) == {}
         assert network.presence_calibration.tolist() == [0, 1, 0]
         assert segmentation.confirmation.tolist() == [0, 1, 0, 0, 0, 0]
