@@ -297,32 +297,34 @@ class HandPoseEstimator:
         family, config = self._family, self.config
         margins = family.video_margins if config.quick else family.image_margins
         rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
-        readings: dict[int, tuple[Crop, HandPose]] = {}
-        crops = [place.crop(family.crop_size, margin) for margin in margins.detected for place in places]
-        for number, crop, hand in self._read(frame, crops):
-            number %= len(places)
-            hand = family.confirm(hand, places[number])
-            if number not in readings or hand.score > readings[number][1].score:
-                readings[number] = crop, hand
+        around = [detection for _ in margins.detected for detection in places]
+        crops = [detection.crop(family.crop_size, margin) for margin in margins.detected for detection in places]
+        first = [(around[n], crop, family.confirm(hand, around[n])) for n, crop, hand in self._read(frame, crops)]
+        readings: list[tuple[Detection, Crop, HandPose]] = []
+        for reading in sorted(first, key=lambda reading: -reading[2].score):
+            known = [hand for detection, _, hand in readings if detection is reading[0]]
+            if len(distinct([*known, reading[2]])) > len(known):  # larger windows may show a hand beside it
+                readings.append(reading)
         last = family.crop_size if config.tracking else family.fine_size  # in a video followed hands are read finely
         for left, margin in enumerate(margins.read, 1 - len(margins.read)):
             size = family.crop_size if left else last
             windows = {
-                n: family.crop(hand.keypoints_px, margin, size)
-                for n, (_, hand) in readings.items()
+                number: family.crop(hand.keypoints_px, margin, size)
+                for number, (_, _, hand) in enumerate(readings)
                 if hand.score >= rough
             }
             if config.quick and size == family.crop_size:  # in a video the next image will be read in a better window
                 width = margins.detected[0]
                 windows = {
-                    n: crop
-                    for n, crop in windows.items()
-                    if not fits(readings[n][0], family.crop(readings[n][1].keypoints_px, width))
+                    number: crop
+                    for number, crop in windows.items()
+                    if not fits(readings[number][1], family.crop(readings[number][2].keypoints_px, width))
                 }
             numbers = list(windows)
             for n, crop, hand in self._read(frame, list(windows.values()), mirrored_too=not config.quick):
-                readings[numbers[n]] = crop, family.confirm(hand, places[numbers[n]])
-        return [hand for _, hand in readings.values()]
+                detection = readings[numbers[n]][0]
+                readings[numbers[n]] = detection, crop, family.confirm(hand, detection)
+        return [hand for _, _, hand in readings]
 
     def _follow(self, frame: Frame) -> list[HandPose]:
         """Hands of a video's next frame: crops from the last ones, detection when the tracker asks for it."""

@@ -69,8 +69,8 @@ def _read(reader: Runner, crops: Any, sides: list[Side]) -> list[CropReading]:
 
 
 class Margins(NamedTuple):
-    """Windows of a new hand, edges over its extent. detected: around a detection, of which the reading with the highest
-    score counts; read: then around the last reading, one after the other."""
+    """Windows of a new hand, edges over its extent. detected: around a detection, where of readings of one hand that
+    with the highest score counts; read: then around the last reading, one after the other."""
 
     detected: tuple[float, ...]
     read: tuple[float, ...]

@@ -326,6 +326,23 @@ def test_the_surest_of_a_detections_windows_counts(reader):
     assert make()(picture(*truth)) == []
 
 
+def test_a_window_that_shows_the_hand_beside_it_too_loses_none(reader, monkeypatch):
+    truth = hand_at((180, 240), 30), hand_at((430, 240), 30)
+    reader.image_margins = Margins((2.2, 4.2), (2.2,))
+    detect, read = reader.detect, reader._read
+
+    def other_hand(crop):
+        middle = np.s_[:, : len(crop) * 3 // 4]
+        beside = crop.copy()
+        beside[middle] = 0
+        return read(beside if beside.any() else crop)
+
+    monkeypatch.setattr(reader, "detect", lambda *image: detect(*image)[:1])
+    monkeypatch.setattr(reader, "_read", other_hand)
+    hands = make()(picture(*truth))
+    assert sorted(round(hand.keypoints_px[0, 0]) for hand in hands) == sorted(round(uv[0, 0]) for uv in truth)
+
+
 def test_single_images_are_read_in_one_window_after_the_other(reader):
     reader.image_margins = Margins((1.6,), (1.5, 1.3))
     reader.batches.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hand_pose_3d.skeleton import BONES, FINGER_BASES, WRIST
+
 
 def occlude(image: np.ndarray, backgrounds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cover up to two patches with other texture or plain colour (cut-out)."""
@@ -23,6 +25,27 @@ def occlude(image: np.ndarray, backgrounds: np.ndarray, rng: np.random.Generator
         else:
             fill = np.full_like(image, rng.integers(0, 256, 3).astype(np.uint8))
         image = np.where(mask[..., None] > 0, fill, image)
+    return image
+
+
+def pictogram(background: np.ndarray, uv: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A flat drawing of a hand with keypoints (21, 2), as signs and mouse pointers have it, often on a plain ground."""
+    size, points = np.ptp(uv, axis=0).max(), np.round(uv).astype(int)
+    plain = [(255, 255, 255), (0, 0, 0), tuple(rng.integers(0, 256, 3).tolist())]
+    ground, fill, edge = (plain[i] for i in rng.permutation(3))
+    image = np.full_like(background, ground) if rng.random() < 0.6 else background.copy()
+    width, border = rng.uniform(0.08, 0.15) * size, rng.uniform(0.0, 0.04) * size
+    fingers = [BONES[k : k + 4] for k in range(0, len(BONES), 4)]
+    parts = fingers if rng.random() < 0.5 else [sum(fingers, ())]  # with lines between fingers, or around all
+    palm = cv2.convexHull(points[[WRIST, 1, *FINGER_BASES]])
+    for bones in parts:
+        for colour, thickness in ((edge, width + 2 * border), (fill, width)):
+            thick = max(round(thickness), 1)
+            for parent, child in bones:
+                cv2.line(image, points[parent].tolist(), points[child].tolist(), colour, thick, cv2.LINE_AA)
+            if bones is parts[-1]:
+                cv2.polylines(image, [palm], True, colour, thick, cv2.LINE_AA)
+                cv2.fillPoly(image, [palm], colour, cv2.LINE_AA)
     return image
 
 

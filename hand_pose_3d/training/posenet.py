@@ -55,6 +55,7 @@ class PoseAugmentation:
     empty: float = 0.13  # share of crops that hold no hand
     hard_negative: float = 0.7  # share of hard negatives among those, if there are any
     beside: float = 0.12  # share among those of windows beside a hand, or far too large or small for it
+    drawn: float = 0.06  # share among the others of flat drawings of hands, as on signs
 
 
 def _jittered(
@@ -144,8 +145,13 @@ class PoseSampler:
         missing = rng.random() < augmentation.empty
         beside = missing and rng.random() < augmentation.beside
         if missing and not beside:
-            hard = len(self.hard_negatives) > 0 and rng.random() < augmentation.hard_negative
-            image = np.ascontiguousarray((self.hard_negative if hard else self.background)(rng))
+            if rng.random() < augmentation.drawn:
+                uv = pack.uv[rng.integers(len(pack))]
+                window = _jittered(uv, self.size, augmentation, rng)
+                image = augment.pictogram(self.background(rng), window.to_crop(uv), rng)
+            else:
+                hard = len(self.hard_negatives) > 0 and rng.random() < augmentation.hard_negative
+                image = np.ascontiguousarray((self.hard_negative if hard else self.background)(rng))
             image = augment.degrade(augment.recolour(image, rng), rng)
             if rng.random() < augmentation.cut:
                 whole = Crop(((self.size - 1) / 2,) * 2, self.size, self.size)

@@ -10,6 +10,7 @@ from scene_maker import keypoints, scene
 
 from hand_pose_3d.networks.lite import LitePoseNet
 from hand_pose_3d.skeleton import Side
+from hand_pose_3d.training.augment import pictogram
 from hand_pose_3d.training.crops import PACK_SIZE, CropPack
 from hand_pose_3d.training.posenet import (
     CROP_MARGIN,
@@ -96,9 +97,22 @@ def test_windows_on_a_hand_hold_one_whatever_the_pack() -> None:
     assert 0.55 < np.mean([sample.spread.any() for sample in samples]) < 0.95  # three of four are photographs
 
 
+def test_drawings_of_hands_hold_none() -> None:
+    sampler = PoseSampler([pack(Side.LEFT, True)], PoseAugmentation(empty=1.0, beside=0.0, drawn=1.0))
+    uv, kinds, picture = keypoints((80, 80), 100, 0.2), set(), np.full((160, 160, 3), [10, 200, 90], np.uint8)
+    for seed in range(20):
+        sample = sampler(np.random.default_rng(seed))
+        assert sample.presence == 0 and not sample.weight.any() and np.isnan(sample.side)
+        drawing = pictogram(picture, uv, np.random.default_rng(seed))
+        (fill,) = {tuple(drawing[round(v), round(u)]) for u, v in uv[5::4] * 0.7 + uv[0] * 0.3}
+        assert fill != tuple(drawing[0, 0])
+        kinds.add((tuple(drawing[0, 0]) == tuple(picture[0, 0]), fill))
+    assert len(kinds) > 5 and len({on_a_picture for on_a_picture, _ in kinds}) == 2
+
+
 @pytest.mark.parametrize("empty", [0.0, 1.0])
 def test_hands_and_what_is_none_are_cut_off_by_an_edge_of_the_picture(empty: float) -> None:
-    augmentation = PoseAugmentation(empty=empty, beside=0.0, swap=1.0, occlude=0.0, cut=1.0)
+    augmentation = PoseAugmentation(empty=empty, beside=0.0, drawn=0.0, swap=1.0, occlude=0.0, cut=1.0)
     sampler, shares, weights = PoseSampler([pack(Side.LEFT, False)], augmentation), [], []
     for seed in range(40):
         sample = sampler(np.random.default_rng(seed))
