@@ -12,9 +12,8 @@ from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.joints import joint_angles
 from hand_pose_3d.placement import CALIBRATED_SPREAD, place, reference_units
-from hand_pose_3d.skeleton import FINGER_BASES, FINGERS, WRIST
+from hand_pose_3d.skeleton import FINGERS, PALM
 
-PALM = (WRIST, *FINGER_BASES)
 _MIN_SAMPLES = 8  # images of an open hand, set by hand
 _OPEN_RAD = 0.7
 """Largest flexion of a finger's middle joint in an open hand, radians (40 degrees); set by hand."""

@@ -26,6 +26,7 @@ FINGERTIPS = (4, 8, 12, 16, 20)
 THUMB_TIP, INDEX_TIP = FINGERTIPS[:2]
 FINGER_BASES = [5, 9, 13, 17]
 """Knuckles of the four fingers; a list, which indexes arrays."""
+PALM = [WRIST, *FINGER_BASES]
 
 PARENTS = (-1,) + tuple(0 if k % 4 == 1 else k - 1 for k in range(1, NUM_KEYPOINTS))
 BONES = tuple((PARENTS[k], k) for k in range(1, NUM_KEYPOINTS))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import PALM, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
 _FRAME_S = 1 / 30
@@ -44,7 +44,8 @@ class TrackerConfig:
     side_penalty: float = 0.35
     """Added to that distance for a hand that is clearly of the other side."""
     duplicate: float = 0.5
-    """Two hands of at least this similarity (0 to 1, as object keypoint similarity) are duplicates."""
+    """Two hands of at least this similarity (0 to 1, as object keypoint similarity), as a whole or of their palms, are
+    duplicates."""
     side_flip: float = 6.0
     """Sum of log odds against its side at which a hand changes it, and largest sum in favour: five clear frames."""
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
@@ -293,12 +294,12 @@ def _is_sound(hand: HandPose) -> bool:
 def distinct(hands: Sequence[HandPose], duplicate: float = 0.5) -> list[HandPose]:
     """Hands without duplicates, of which the first is kept.
 
-    A hand is dropped if its similarity to a kept one is at least `duplicate`, or if it is a part of one: less than half
-    as large and mostly inside its box.
+    A hand is dropped if its similarity to a kept one, or that of its palm, is at least `duplicate`, or if it is a part
+    of one: less than half as large and mostly inside its box.
     """
     kept: list[HandPose] = []
     for hand in hands:
-        if not any(similarity(hand.keypoints_px, k.keypoints_px) >= duplicate or _is_piece(hand, k) for k in kept):
+        if not any(_is_same(hand, k, duplicate) or _is_piece(hand, k) for k in kept):
             kept = [k for k in kept if not _is_piece(k, hand)] + [hand]
     return kept
 
@@ -315,6 +316,16 @@ def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:
 
     first_px, second_px: (21, 2). Distances are measured by the smaller hand.
     """
+    return float(_similarities(first_px, second_px).mean())
+
+
+def _similarities(first_px: np.ndarray, second_px: np.ndarray) -> np.ndarray:
     squared = np.sum((first_px - second_px) ** 2, axis=1)
     scale = 0.15 * min(_size(first_px), _size(second_px))
-    return float(np.mean(np.exp(-squared / (2 * scale**2))))
+    return np.exp(-squared / (2 * scale**2))
+
+
+def _is_same(hand: HandPose, other: HandPose, duplicate: float) -> bool:
+    """Two hands cannot have their palms at one place, however much their fingers differ."""
+    similarities = _similarities(hand.keypoints_px, other.keypoints_px)
+    return bool(max(similarities.mean(), similarities[PALM].mean()) >= duplicate)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from synthetic_hand import UPRIGHT, hand_from, keypoints_of, turned
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import PALM, Side
 from hand_pose_3d.smoothing import SmoothingConfig
-from hand_pose_3d.tracking import HandTracker, TrackerConfig
+from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct, similarity
 
 FLAT = {side: keypoints_of({}, side) for side in Side}
 
@@ -93,6 +93,18 @@ def test_one_hand_seen_twice_is_reported_once_with_the_better_score():
     assert [h.score for h in out] == [0.8]
     out = tracker.update([hand_at(300, 300), hand_at(360, 300)], 2 / 30)
     assert len(out) == 2  # Side by side and touching is two hands.
+
+
+def test_two_hands_do_not_share_a_palm_however_their_fingers_lie():
+    fingers = np.setdiff1d(np.arange(21), PALM)
+    first, second = hand_at(300, 300), hand_at(302, 301, score=0.8)
+    uv = second.keypoints_px.copy()
+    uv[fingers] += [90, 20]
+    second = second.replace(keypoints_px=uv)
+    assert similarity(first.keypoints_px, uv) < 0.4
+    assert HandTracker().update([second, first], 0.0)[0].score == first.score
+    assert len(distinct([first, second])) == 1
+    assert len(distinct([first, second.replace(keypoints_px=uv + [60, 0])])) == 2  # beside it
 
 
 def test_side_is_voted():
