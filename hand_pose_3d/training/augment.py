@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from hand_pose_3d.skeleton import BONES, FINGER_BASES, WRIST
+from hand_pose_3d.skeleton import BONES, PALM
 
 
 def occlude(image: np.ndarray, backgrounds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -37,7 +37,7 @@ def pictogram(background: np.ndarray, uv: np.ndarray, rng: np.random.Generator) 
     width, border = rng.uniform(0.08, 0.15) * size, rng.uniform(0.0, 0.04) * size
     fingers = [BONES[k : k + 4] for k in range(0, len(BONES), 4)]
     parts = fingers if rng.random() < 0.5 else [sum(fingers, ())]  # with lines between fingers, or around all
-    palm = cv2.convexHull(points[[WRIST, 1, *FINGER_BASES]])
+    palm = cv2.convexHull(points[[1, *PALM]])
     for bones in parts:
         for colour, thickness in ((edge, width + 2 * border), (fill, width)):
             thick = max(round(thickness), 1)
