@@ -49,6 +49,9 @@ class PoseAugmentation:
     any_turn: float = 0.25  # share of crops with uniformly random rotation
     margin: tuple[float, float] = (1.1, 1.7)
     shift: float = 0.07  # standard deviation, share of the crop's edge
+    rough: float = 0.0  # share of crops as far off as windows about detections; the last window of a hand is not
+    rough_margin: tuple[float, float] = (0.85, 2.3)
+    rough_shift: float = 0.12
     swap: float = 0.5  # share of samples that get another background
     occlude: float = 0.15
     cut: float = 0.15  # share of crops that the picture's edge cuts off, by up to MOST_CUT of a hand's extent
@@ -61,10 +64,14 @@ class PoseAugmentation:
 def _jittered(
     uv: np.ndarray, size: int, augmentation: PoseAugmentation, rng: np.random.Generator, upright_known: bool = True
 ) -> Crop:
-    ideal = crop_from_pose(uv, size, float(rng.uniform(*augmentation.margin)))
+    rough = rng.random() < augmentation.rough
+    margin, shift = (
+        (augmentation.rough_margin, augmentation.rough_shift) if rough else (augmentation.margin, augmentation.shift)
+    )
+    ideal = crop_from_pose(uv, size, float(rng.uniform(*margin)))
     any_turn = rng.random() < augmentation.any_turn or not upright_known
     angle = rng.uniform(-np.pi, np.pi) if any_turn else ideal.angle + rng.normal(0, augmentation.turn)
-    center = np.asarray(ideal.center) + rng.normal(0, augmentation.shift, 2) * ideal.side
+    center = np.asarray(ideal.center) + rng.normal(0, shift, 2) * ideal.side
     return Crop((float(center[0]), float(center[1])), ideal.side, size, float(angle))
 
 
@@ -146,7 +153,7 @@ class PoseSampler:
         beside = missing and rng.random() < augmentation.beside
         if missing and not beside:
             if rng.random() < augmentation.drawn:
-                uv = pack.uv[rng.integers(len(pack))]
+                uv = pack.uv[rng.choice(np.flatnonzero(pack.visible.any(1)))]  # not of boxes
                 window = _jittered(uv, self.size, augmentation, rng)
                 image = augment.pictogram(self.background(rng), window.to_crop(uv), rng)
             else:
@@ -280,7 +287,7 @@ class LitePoseStage(Stage):
         shares: Sequence[float] | None = None,
     ) -> None:
         self.network, self.frozen, self.trunk_rate = network, frozen_blocks, trunk_rate
-        self.sampler = PoseSampler(train, shares=shares)
+        self.sampler = PoseSampler(train, PoseAugmentation(rough=0.4), shares)
         self.held_out = spread_out(held_out)
         self.extra_evaluation = extra_evaluation
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

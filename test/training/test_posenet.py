@@ -1,6 +1,7 @@
 """PoseNet learns from photographs too: sides that nobody knows, labels that are not exact, windows beside hands."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -89,6 +90,24 @@ def test_windows_beside_a_hand_hold_none() -> None:
     assert min(ratio) < 0.5 and max(ratio) > 2
 
 
+def test_windows_that_posenet_learns_are_as_far_off_as_those_about_detections() -> None:
+    hands = pack(Side.LEFT, False)
+    stage = LitePoseStage(LitePoseNet(), [hands], hands)
+    off = {}
+    for name, augmentation in (("search", stage.sampler.augmentation), ("last window", PoseAugmentation())):
+        sampler, rng = PoseSampler([hands], replace(augmentation, empty=0.0)), np.random.default_rng(0)
+        shift, ratio = [], []
+        for _ in range(300):
+            sample, crop, _ = sampler.draw(rng)
+            ideal = crop_from_pose(crop.to_image(sample.uv), CROP_SIZE, 1.0)
+            shift.append(math.dist(crop.center, ideal.center) / ideal.side)
+            ratio.append(crop.side / ideal.side)
+            assert np.median(sample.weight) == 1  # however far off, most of the hand is in it
+        off[name] = np.quantile(shift, 0.95), min(ratio), max(ratio)
+    assert off["search"][0] > 1.3 * off["last window"][0]
+    assert off["search"][1] < 1.05 < off["last window"][1] and off["last window"][2] < 1.75 < 2.0 < off["search"][2]
+
+
 def test_windows_on_a_hand_hold_one_whatever_the_pack() -> None:
     packs = [pack(Side.LEFT, False), pack(Side.UNKNOWN, True)]
     sampler = PoseSampler(packs, ALL_HANDS, shares=[1.0, 3.0])
@@ -98,7 +117,10 @@ def test_windows_on_a_hand_hold_one_whatever_the_pack() -> None:
 
 
 def test_drawings_of_hands_hold_none() -> None:
-    sampler = PoseSampler([pack(Side.LEFT, True)], PoseAugmentation(empty=1.0, beside=0.0, drawn=1.0))
+    boxed = pack(Side.UNKNOWN, True, hidden=tuple(range(21)))
+    boxed.visible[0] = True
+    boxed.uv[1] = np.nan  # only its box is known: no drawing is made from it
+    sampler = PoseSampler([boxed], PoseAugmentation(empty=1.0, beside=0.0, drawn=1.0))
     uv, kinds, picture = keypoints((80, 80), 100, 0.2), set(), np.full((160, 160, 3), [10, 200, 90], np.uint8)
     for seed in range(20):
         sample = sampler(np.random.default_rng(seed))
