@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 LARGEST = 1e6
 """Upper limit of pixels, metres and coefficients: those of real cameras, hands and robots are far smaller."""
@@ -32,7 +33,7 @@ class OutOfMemoryError(DeviceError):
 def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> None:
     """Raise InvalidInputError, by name, for a value that is not finite, is negative or, if `positive`, is zero."""
     for name, value in values.items():
-        if not (math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
+        if not (isinstance(value, Real) and math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
             allowed = "a positive number" if positive else "zero or a positive number"
             raise InvalidInputError(f"{name} must be {allowed}, not {value}")
 

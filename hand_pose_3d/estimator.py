@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,18 @@ _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
 
 
+_KINDS = (
+    ("device", str, "a device's name"),
+    ("weights", (str, os.PathLike, NoneType), "a folder's path"),
+    ("mirrored", (bool, np.bool_), "True or False"),
+    ("tracking", (bool, np.bool_), "True or False"),
+    ("score_threshold", Real, "a number"),
+    ("reference_length", Real, "a number of metres"),
+    ("tracker", TrackerConfig, "a TrackerConfig"),
+)
+"""Settings whose other values nothing else would refuse, their types, and those in words."""
+
+
 @dataclass(frozen=True)
 class EstimatorConfig:
     """Settings of the estimator. Lengths in metres."""
@@ -74,9 +88,12 @@ class EstimatorConfig:
     def __post_init__(self) -> None:
         if self.model not in ("auto", *FAMILIES):
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
-        if not (isinstance(self.max_hands, int) and 1 <= self.max_hands <= 16):
+        for name, kinds, allowed in _KINDS:
+            if not isinstance(getattr(self, name), kinds):
+                raise InvalidInputError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
+        if not (isinstance(self.max_hands, Integral) and 1 <= self.max_hands <= 16):
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
-        if not (isinstance(self.threads, int) and 0 <= self.threads <= 64):
+        if not (isinstance(self.threads, Integral) and 0 <= self.threads <= 64):
             raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
         if self.hand_side not in ("auto", "left", "right"):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
@@ -183,8 +200,8 @@ class HandPoseEstimator:
         for name in NETWORK_SETTINGS:
             if getattr(new, name) != getattr(old, name):
                 raise InvalidInputError(f"{name} belongs to the networks: make another estimator for it")
-        self.config = new
         self._tracker.configure(new.tracker_config())
+        self.config = new
         if any(getattr(new, name) != getattr(old, name) for name in ("tracking", "mirrored", "hand_side")):
             self.reset()
 

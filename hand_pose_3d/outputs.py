@@ -52,6 +52,13 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
     return path
 
 
+def check_plot(path: str | Path) -> Path:
+    """A path for a plot, if it can be drawn there: check_target, and the kind of file."""
+    if Path(path).suffix.lower() not in ("", ".png", ".pdf", ".svg"):
+        raise InvalidInputError(f"a plot can be a PNG, PDF or SVG file, not {Path(path).name}")
+    return check_target(path, PLOT)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose content becomes the file at the end of the block, unless an error is raised in it."""

@@ -130,6 +130,11 @@ class Teleoperation:
         self._gripper_m: float | None = None
         self._gripper_follows = True
 
+    @property
+    def followed_id(self) -> int | None:
+        """Identity of the hand that counted last, which a closed clutch follows."""
+        return None if self._good is None else self._good.track_id
+
     # What is seen
 
     def see(self, hands: Sequence[Observation], stamp_s: float, age_s: float, now_s: float) -> None:

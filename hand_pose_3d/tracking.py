@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import PALM, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
+_LEAST_S = 1 / 120  # between two frames, for velocities
 _FRAME_S = 1 / 30
 """Time between frames without a stamp: 30 frames a second are assumed."""
 
@@ -196,8 +198,8 @@ class HandTracker:
     def _resolve(self, stamp_s: float | None) -> float:
         if stamp_s is None:
             return 0.0 if self._stamp_s is None else self._stamp_s + _FRAME_S
-        if not math.isfinite(stamp_s):
-            raise InvalidInputError(f"stamp_s must be a finite number of seconds, not {stamp_s}")
+        if not (isinstance(stamp_s, Real) and math.isfinite(stamp_s)):
+            raise InvalidInputError(f"stamp_s must be a finite number of seconds, not {stamp_s!r}")
         return float(stamp_s)
 
     def _discontinuous(self, stamp_s: float, image_size: tuple[int, int] | None) -> bool:
@@ -246,8 +248,10 @@ class HandTracker:
         seen_again = dt > 0 and hand.score >= self.config.confirm_score
         track.confirmed |= seen_again or hand.score >= self.config.sure_score
         if dt > 0:
-            velocity = (hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)) / dt
-            track.velocity = 0.5 * (track.velocity + velocity)
+            moved = hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)
+            # Stamps of arrival may lie close together: their little time says little.
+            share = 0.5 * min(dt / _FRAME_S, 1)
+            track.velocity = (1 - share) * track.velocity + share * moved / max(dt, _LEAST_S)
         track.keypoints_px, track.stamp_s, track.visible = np.array(hand.keypoints_px, dtype=float), stamp_s, True
         self._vote(track, hand)
         smooth = track.smoother(hand, stamp_s)

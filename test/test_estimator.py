@@ -534,8 +534,17 @@ def test_settings_change_while_hands_are_followed(reader):
         estimator.configure(precision="bfloat16", reference_length=0.06)
     with pytest.raises(InvalidInputError, match="0..1"):
         estimator.configure(score_threshold=2)
-    assert estimator.config.reference_length == 0.05
-    estimator.configure(hand_side="left")
+    before_it = estimator.config
+    for wrong in ({"mirrored": "false"}, {"tracker": None}, {"score_threshold": "0.5"}, {"reference_length": None}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(InvalidInputError, match=f"{name} must be .*, not {value!r}"):
+            estimator.configure(**wrong, max_hands=2)
+    with pytest.raises(InvalidInputError, match="reference_length_stddev must be .*, not a"):
+        estimator.configure(reference_length_stddev="a")
+    with pytest.raises(InvalidInputError, match="stamp_s must be"):
+        estimator(image, camera, stamp_s="1")
+    assert estimator.config is before_it and estimator.config.reference_length == 0.05
+    estimator.configure(max_hands=np.int64(1), hand_side="left")
     (other,) = estimator(image, camera, stamp_s=0.06)
     assert other.side == Side.LEFT and other.track_id != before.track_id
 

@@ -261,6 +261,19 @@ def test_the_next_window_is_where_the_hand_goes():
     np.testing.assert_allclose(window.keypoints_px, hand_at(200, 300).keypoints_px, atol=0.2)
 
 
+@pytest.mark.parametrize("early_s", [0.02, 0.001, 1e-4, 1e-6])
+def test_a_stamp_shortly_before_the_next_throws_no_window_away(early_s):
+    """Cameras that stamp images on arrival give two in a row after a hiccup."""
+    tracker, rng, x = HandTracker(), np.random.default_rng(0), 0.0
+    for frame in range(60):
+        x = 100 + 3 * frame + rng.normal(0, 0.7)
+        (hand,) = tracker.update([hand_at(x, 300)], frame / 30 + (1 / 30 - early_s if frame % 3 == 2 else 0))
+        if frame > 5:
+            (window,) = tracker.predict((frame + 1) / 30 + (1 / 30 - early_s if frame % 3 == 1 else 0))
+            assert abs(window.keypoints_px[0, 0] - (x + 3)) < 10  # a tenth of the hand
+    assert hand.track_id == 1
+
+
 def test_broken_hands_are_dropped():
     tracker = HandTracker()
     good = hand_at(100, 300)

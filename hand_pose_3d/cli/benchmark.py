@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hand_pose_3d.cli.options import FiniteRange
+
 if TYPE_CHECKING:
     from hand_pose_3d.evaluation.benchmark.frames import Clip
     from hand_pose_3d.evaluation.benchmark.timing import Contender, Plan
@@ -56,11 +58,11 @@ MODES = ("detect", "track")
 @click.option("--frames", type=click.IntRange(5), default=300, help="Frames of a pass.")
 @click.option("--rounds", type=click.IntRange(1), default=2, help="Passes, in turning order.")
 @click.option("--warm-up", type=click.IntRange(0), default=10, help="Calls before each pass.")
-@click.option("--limit", type=click.FloatRange(0), default=30.0, help="Seconds of a pass at most.")
+@click.option("--limit", type=FiniteRange(0), default=30.0, help="Seconds of a pass at most.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(PARTS), help="Repeatable; default: all three.")
 @click.option("--ros", is_flag=True, help="Measure image to HandPose3DArray between processes, too.")
 @click.option("--ros-only", is_flag=True, help="Measure that alone.")
-@click.option("--ros-seconds", type=click.FloatRange(2), default=20.0, help="Of each rate and size.")
+@click.option("--ros-seconds", type=FiniteRange(2), default=20.0, help="Of each rate and size.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
 def command(
@@ -87,12 +89,12 @@ def command(
 
     All contenders run in this process on the same frames, pass by pass in alternating order.
     """
-    from hand_pose_3d.outputs import PLOT, check_target, replacing
+    from hand_pose_3d.outputs import check_plot, check_target, replacing
 
     if plot is not None:
         import matplotlib  # noqa: F401 - missing, that is better said before minutes of measuring
 
-        check_target(plot, PLOT)
+        check_plot(plot)
     if json_path is not None:
         check_target(json_path, rb'\{\s*"machine": ')
 

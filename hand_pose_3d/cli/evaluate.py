@@ -44,7 +44,11 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 @click.option("--worst", type=click.Path(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
 @click.option("--limit", type=click.IntRange(1), help="Use this many images or sequences, evenly spread.")
 @click.option(
-    "--upscale", "upscale_px", type=click.IntRange(0), default=0, help="Enlarge smaller images to this longer side."
+    "--upscale",
+    "upscale_px",
+    type=click.IntRange(0, 8192),
+    default=0,
+    help="Enlarge smaller images to this longer side.",
 )
 @click.option(
     "--keypoint-0",
@@ -97,14 +101,18 @@ def command(
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
-    from hand_pose_3d.outputs import PLOT, check_target
+    from hand_pose_3d.outputs import check_plot, check_target, encode_image
 
     if plot:
         import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
-        check_target(plot, PLOT)
+        check_plot(plot)
     if json_path:
         check_target(json_path, _OURS)
+    if sheet:
+        import numpy as np
+
+        encode_image(np.zeros((1, 1, 3), np.uint8), sheet.suffix)  # a kind that can be written
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
         return

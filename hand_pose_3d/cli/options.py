@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN and infinity, which click lets pass, are in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's error."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 _OPTIONS = (
     click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", help="Networks; auto: lite."),
@@ -49,13 +62,11 @@ _OPTIONS = (
     ),
     click.option(
         "--reference-length",
-        type=click.FloatRange(0.005, 0.2),
+        type=FiniteRange(0.005, 0.2),
         default=0.042,
         help="Length of the index finger's first bone, metres.",
     ),
-    click.option(
-        "--score-threshold", type=click.FloatRange(0, 1), default=0.9, help="Hands that score less are left out."
-    ),
+    click.option("--score-threshold", type=FiniteRange(0, 1), default=0.9, help="Hands that score less are left out."),
 )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from hand_pose_3d.camera import Camera
-    from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.hands import HandPose
 
 OVERLAY_MIN_PX = 512
@@ -46,7 +46,7 @@ def command(
 
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.errors import InvalidInputError
-    from hand_pose_3d.images import find_files
+    from hand_pose_3d.images import find_files, is_video
 
     camera = Camera.from_yaml(camera_path) if camera_path else None
     failures: list[dict[str, Any]] = []
@@ -57,10 +57,14 @@ def command(
         except InvalidInputError as error:
             failures.append(_failure(text, error))
     same_name = Counter(path.name for path in paths)
+    videos = set()
+    for path in paths:
+        with suppress(InvalidInputError):  # said in its turn
+            videos.add(is_video(path))
+    predictor = _Predictor(options, camera, overlay, videos)
     with _Results(json_path, [*paths, *([camera_path] if camera_path else [])]) as results:
         for entry in failures:
             results.add(entry)
-        predictor = _Predictor(options, camera, overlay)
         with tqdm(total=len(paths), desc="predict", unit="file", delay=2, disable=None, leave=False) as progress:
             for path in paths:
                 name = path.name if same_name[path.name] == 1 else str(path)
@@ -132,11 +136,15 @@ def _line(entry: dict[str, Any]) -> str:
 
 
 class _Predictor:
-    """Processes files one after another; builds an estimator for images and one for videos when first needed."""
+    """Processes files one after another, with an estimator for images and one for videos where there are such."""
 
-    def __init__(self, options: dict[str, Any], camera: Camera | None, overlay: Path | None) -> None:
-        self.options, self.camera, self.overlay = options, camera, overlay
-        self._estimators: dict[bool, HandPoseEstimator] = {}
+    def __init__(
+        self, options: dict[str, Any], camera: Camera | None, overlay: Path | None, videos: Iterable[bool]
+    ) -> None:
+        from hand_pose_3d.estimator import HandPoseEstimator
+
+        self.camera, self.overlay = camera, overlay
+        self._estimators = {video: HandPoseEstimator(tracking=video, **options) for video in videos}
         if overlay:
             overlay.mkdir(parents=True, exist_ok=True)
 
@@ -162,7 +170,7 @@ class _Predictor:
         from hand_pose_3d.outputs import VideoWriter
 
         video = Video(path)
-        self._estimator(tracking=True).reset()
+        self._estimators[True].reset()
         writer = VideoWriter(self.overlay / f"{_flat(name)}.mp4", video.fps) if self.overlay else None
         said = 0
         frames = tqdm(
@@ -203,18 +211,11 @@ class _Predictor:
 
         height, width = image.shape[:2]
         try:
-            hands = self._estimator(tracking)(image, camera=self.camera, stamp_s=stamp_s)
+            hands = self._estimators[tracking](image, camera=self.camera, stamp_s=stamp_s)
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
         entry = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
         return entry, hands
-
-    def _estimator(self, tracking: bool) -> HandPoseEstimator:
-        if tracking not in self._estimators:
-            from hand_pose_3d.estimator import HandPoseEstimator
-
-            self._estimators[tracking] = HandPoseEstimator(tracking=tracking, **self.options)
-        return self._estimators[tracking]
 
 
 def _flat(name: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hand_pose_3d.cli.options import FiniteRange
+
 
 @click.command()
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the data set.")
@@ -32,13 +34,13 @@ import click
 @click.option(
     "--people",
     default=0.35,
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
 )
 @click.option("--characters", type=click.IntRange(1), help="Use so many of the split's characters; all by default.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 60),
+    type=FiniteRange(1, 60),
     help="Make COUNT videos of this length with truth, 640x480, in place of images: for evaluate --dataset sequence.",
 )
 @click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")

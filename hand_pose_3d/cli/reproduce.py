@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hand_pose_3d.cli.options import FiniteRange
+
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -19,7 +21,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", help="Which family.")
 @click.option(
     "--minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Time for all of it, to which schedules are shortened; the paper's schedules in full by default.",
 )
 @click.option("--frames", type=click.IntRange(1), help="Training frames to render; the paper's 41,258 by default.")

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from hand_pose_3d.cli.options import FiniteRange
+
 TRAINING_STAGES = ("handsegnet", "posenet", "fineposenet", "lifting")
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
@@ -44,7 +46,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite")
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate.")
+@click.option("--learning-rate", type=FiniteRange(0, min_open=True), help="Peak learning rate.")
 @click.option(
     "--approach",
     type=click.Choice([*APPROACHES, "all"]),
@@ -67,7 +69,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Pack of labelled photographs (training.photographs) to train on too; may be repeated.",
 )
 @click.option(
-    "--photograph-share", type=click.FloatRange(0, 1), default=0.4, help="Share of photographs among the sampled hands."
+    "--photograph-share", type=FiniteRange(0, 1), default=0.4, help="Share of photographs among the sampled hands."
 )
 @click.option(
     "--frozen-blocks",
@@ -75,7 +77,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Number of first blocks of PoseNet's trunk, of 15, that stay as they are.",
 )
 @click.option(
-    "--trunk-rate", type=click.FloatRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."
+    "--trunk-rate", type=FiniteRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."
 )
 @click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")

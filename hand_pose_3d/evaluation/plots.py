@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.references import Reference
-from hand_pose_3d.outputs import PLOT, check_target, replacing
+from hand_pose_3d.outputs import check_plot, replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,13 +144,11 @@ def _shares(axis: Any, values: Sequence[float], label: str, **style: Any) -> Non
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Write a matplotlib figure, with the program's name in it; an earlier one is replaced when it is whole."""
-    path = Path(path)
+    path = check_plot(path)
     form = path.suffix.lstrip(".").lower() or "png"
-    if form not in figure.canvas.get_supported_filetypes():
-        raise InvalidInputError(f"a plot can be a PNG, PDF or SVG file, not {path.name}")
-    names = {"png": "Software", "pdf": "Creator", "svg": "Creator"}
-    with replacing(check_target(path, PLOT)) as stream:
-        figure.savefig(stream, dpi=130, format=form, metadata={names[form]: "hand_pose_3d"} if form in names else None)
+    maker = "Software" if form == "png" else "Creator"
+    with replacing(path) as stream:
+        figure.savefig(stream, dpi=130, format=form, metadata={maker: "hand_pose_3d"})
 
 
 def _wrapped(name: str) -> str:

@@ -94,7 +94,12 @@ class HandPoseNode(LifecycleNode):
             self.get_logger().error(one_line(fault[0]))
             self._stop_worker()
             return TransitionCallbackReturn.FAILURE
-        self._outputs = Outputs(self)
+        try:
+            self._outputs = Outputs(self)
+        except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
+            self.get_logger().error(f"cannot publish: {one_line(start.reason(error))}")
+            self._stop_worker()
+            return TransitionCallbackReturn.FAILURE
         self._state = "inactive"
         return super().on_configure(state)
 

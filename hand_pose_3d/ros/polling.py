@@ -5,14 +5,16 @@ That takes a quarter of a millisecond of processor time, waiting for subscriptio
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
-_SERVICES_EVERY_S = 0.1
+_TIMERS_EVERY_S = 0.1
 _AT_ONCE = 10
 """Messages of a subscription that are taken before others have their turn: one that is flooded starves none."""
 _UNHURRIED = "TFMessage", "Clock"
 """Types of messages that come often and are taken when something else comes."""
+_UNHURRIED_AT_ONCE = 200
 
 
 class Poller:
@@ -25,55 +27,69 @@ class Poller:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(node)
         self._subscriptions: list[Any] = []
-        self._awaited: list[Any] = []
-        self._served_s = 0.0
+        self._services: list[Any] = []
+        self._turned_s = -math.inf
 
     def wait(self, until_s: float) -> None:
-        """Take the messages that come next; return then, or at that time of time.monotonic.
+        """Serve the messages and requests that come next; return then, or at that time of time.monotonic.
 
-        Services and timers are served 10 times a second.
+        Timers are served 10 times a second.
         """
         while self._node.context.ok():
             now = time.monotonic()
-            if now - self._served_s > _SERVICES_EVERY_S:
-                self._served_s = now
+            if now - self._turned_s > _TIMERS_EVERY_S:
+                self._turned_s = now
                 self._executor.spin_once(timeout_sec=0)
                 self._look()
                 self._take()
-            if self._sleep(min(max(until_s - time.monotonic(), 0), _SERVICES_EVERY_S)):
+            if self._sleep(min(max(until_s - time.monotonic(), 0), _TIMERS_EVERY_S)):
                 return self._take()
             if time.monotonic() >= until_s:
                 return
 
     def _take(self) -> None:
+        for service in self._services:  # one request each
+            if service not in self._node.services:  # what another one asked for has ended it
+                continue
+            request, header = service.handle.service_take_request(service.srv_type.Request)
+            if header is not None:
+                service.send_response(service.callback(request, service.srv_type.Response()), header)
+        self._look()
         for subscription in self._subscriptions:
-            for _ in range(_AT_ONCE):
+            for _ in range(_UNHURRIED_AT_ONCE if _is_unhurried(subscription) else _AT_ONCE):
                 taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
                 if taken is None:
                     break
                 subscription.callback(taken[0])
 
     def _look(self) -> None:
-        """Which subscriptions there are."""
+        """Which subscriptions and services there are."""
         from rclpy.impl.implementation_singleton import rclpy_implementation
 
-        found = list(self._node.subscriptions)
-        if found != self._subscriptions:
-            self._subscriptions = found
-            self._awaited = [each.handle for each in found if each.msg_type.__name__ not in _UNHURRIED]
-            self._set = rclpy_implementation.WaitSet(len(found), 0, 0, 0, 0, 0, self._node.context.handle)
+        subscriptions, services = list(self._node.subscriptions), list(self._node.services)
+        if (subscriptions, services) != (self._subscriptions, self._services):
+            self._subscriptions, self._services = subscriptions, services
+            counts = len(subscriptions), 0, 0, 0, len(services), 0
+            self._set = rclpy_implementation.WaitSet(*counts, self._node.context.handle)
 
     def _sleep(self, seconds: float) -> bool:
-        """Until a message comes, at the longest for so long; returns whether one has come."""
-        if not self._awaited:
+        """Until a message or a request comes, at the longest for so long; returns whether one has come."""
+        hurried = [each for each in self._subscriptions if not _is_unhurried(each)]
+        if not hurried and not self._services:
             time.sleep(seconds)
             return False
         self._set.clear_entities()
-        for handle in self._awaited:
-            self._set.add_subscription(handle)
+        for subscription in hurried:
+            self._set.add_subscription(subscription.handle)
+        for service in self._services:
+            self._set.add_service(service.handle)
         self._set.wait(int(1e9 * seconds))
-        return bool(self._set.get_ready_entities("subscription"))
+        return any(self._set.get_ready_entities(kind) for kind in ("subscription", "service"))
 
     def close(self) -> None:
         """Take no more."""
         self._executor.shutdown()
+
+
+def _is_unhurried(subscription: Any) -> bool:
+    return subscription.msg_type.__name__ in _UNHURRIED

@@ -125,6 +125,8 @@ class HandTeleopNode(Node):
         self._tick()
         self._delays_ms.append(1e3 * (time.monotonic() - arrived))
         followed = [hand for _, hand in read if hand is not None and hand.side == p.side and hand.score >= p.min_score]
+        if self._core.engaged:  # a rival may have come since
+            followed = [hand for hand in followed if hand.track_id == self._core.followed_id]
         if followed and self._outputs.grasps_are_wanted:
             self._for_grasping(followed[0], message.header, base_camera)
         if followed and self._core.engaged and not self._core.why_not_good:

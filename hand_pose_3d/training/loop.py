@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hand_pose_3d import interrupts
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 
 T = TypeVar("T")
 
@@ -311,7 +311,15 @@ class Trainer:
             self.recent[key] = 0.98 * self.recent.get(key, value) + 0.02 * value
 
     def save(self) -> None:
-        """Write the checkpoint, in the first process; atomically, so that an interruption leaves no partial file."""
+        """Write the checkpoint, in the first process; atomically, so that an interruption leaves no partial file.
+
+        Raises HandPoseError, and leaves the last one as it is, where weights are not finite any more.
+        """
+        if not all(value.isfinite().all() for value in self.network.state_dict().values()):
+            raise HandPoseError(
+                f"training has diverged after {self.images_seen} images: some weights are not finite. Choose a lower "
+                "learning rate; an earlier checkpoint is as it was"
+            )
         if self.rank == 0:
             state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
             state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}

@@ -33,6 +33,14 @@ def root(tmp_path, fake_estimator):
     return tmp_path
 
 
+@pytest.mark.parametrize("option, name", [("--plot", "p.jpg"), ("--plot", "p.xyz"), ("--sheet", "s.xyz")])
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(tmp_path, option, name):
+    pytest.importorskip("matplotlib")
+    result = evaluate("--root", tmp_path, option, tmp_path / name)  # there is nothing to evaluate
+    assert result.exit_code == 1 and name.partition(".")[2] in result.output
+    assert "boxes.json" not in result.output and not list(tmp_path.iterdir())
+
+
 def test_metrics_curve_and_sheet(root, fake_estimator):
     pytest.importorskip("matplotlib")
     out = root / "out"

@@ -1,8 +1,11 @@
 """Options that commands share say what the estimator does by itself."""
 
+from typing import Any
+
 import click
 import pytest
 
+from hand_pose_3d.cli import main
 from hand_pose_3d.cli.options import estimator_options
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import EstimatorConfig
@@ -26,3 +29,13 @@ def test_defaults_are_the_estimators():
                 EstimatorConfig().changed({option.name: bound})
                 with pytest.raises(InvalidInputError, match=option.name):
                     EstimatorConfig().changed({option.name: bound + beyond})
+
+
+def test_numbers_are_finite():
+    for name in main.list_commands(None):
+        for option in main.get_command(None, name).params:
+            if isinstance(option.type, click.types.FloatParamType):
+                convert: Any = option.type.convert
+                for value in ("nan", "inf"):
+                    with pytest.raises(click.BadParameter, match="finite|range"):
+                        convert(value, option, None)

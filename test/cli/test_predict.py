@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -173,6 +174,23 @@ def test_json_takes_the_place_of_its_earlier_self_only(folder):
         assert target.read_bytes() == before
     out.write_text('[{"image": "a.png", "keypoints": []}]')  # labels of the user's
     assert "not an earlier result" in predict(folder / "a.png", "--json", out).stderr
+
+
+def test_a_bad_setting_is_said_once_before_any_result_is_touched(folder, monkeypatch):
+    from hand_pose_3d.errors import DeviceError
+
+    def refuse(**settings):
+        raise DeviceError("precision 'float16' needs a GPU")
+
+    earlier, overlay = folder / "poses.json", folder / "overlay"
+    assert predict(folder / "a.png", "--json", earlier).exit_code == 0
+    content = earlier.read_bytes()
+    monkeypatch.setattr(sys.modules["hand_pose_3d.estimator"], "HandPoseEstimator", refuse)
+    result = predict(folder / "a.png", folder / "b.jpg", "--json", earlier, "--overlay", overlay)
+    assert result.exit_code == 1 and result.output.count("needs a GPU") == 1 and ".png" not in result.output
+    assert earlier.read_bytes() == content and not overlay.exists()
+    result = predict(folder / "a.png", "--json", earlier, "--score-threshold", "nan")
+    assert result.exit_code == 2 and "nan is not a finite number" in result.output
 
 
 def test_what_was_found_stays_when_the_user_interrupts(folder, fake_estimator, monkeypatch):

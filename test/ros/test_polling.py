@@ -42,3 +42,37 @@ def test_a_flooded_subscription_starves_no_other_and_the_time_is_kept(node):
         poller.wait(time.monotonic() + 0.2)
     assert rare_sent
     poller.close()
+
+
+def test_a_request_is_served_when_it_comes_and_all_transforms_that_wait_are_taken(node, client, monkeypatch):
+    from std_srvs.srv import SetBool
+
+    from hand_pose_3d.ros import polling
+    from hand_pose_3d.ros.tf import message_type
+
+    asked, taken = [], []
+
+    def on_request(request, response):
+        asked.append(request.data)
+        node.destroy_service(ended)
+        return response
+
+    node.create_service(SetBool, "stop", on_request)
+    ended = node.create_service(SetBool, "ended_by_the_other", on_request)
+    kind = message_type()
+    node.create_subscription(kind, "/tf", taken.append, 150)
+    transforms = node.create_publisher(kind, "/tf", 150)
+    poller = polling.Poller(node)
+    poller.wait(time.monotonic())
+    monkeypatch.setattr(polling, "_TIMERS_EVERY_S", 1e9)  # no executor any more
+    for _ in range(150):
+        transforms.publish(kind())
+    caller, answers, begin = client.ros.create_client(SetBool, "/stop"), [], time.monotonic()
+    while not any(answer.done() for answer in answers):
+        assert time.monotonic() < begin + 20
+        if caller.service_is_ready():  # asked again: an answer to a client that the node has not found yet is lost
+            answers.append(caller.call_async(SetBool.Request(data=True)))
+        poller.wait(time.monotonic() + 0.05)
+        client.spin(0.05)
+    assert asked and all(asked) and len(taken) == 150
+    poller.close()

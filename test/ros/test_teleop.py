@@ -346,6 +346,19 @@ def test_a_robot_hand_gets_trajectories_and_joint_states_while_the_clutch_is_clo
     assert (trajectory.points[0].time_from_start.sec, trajectory.points[0].time_from_start.nanosec) == (0, 50_000_000)
 
 
+def test_a_rival_with_a_higher_score_does_not_move_the_pinch(robot):
+    made = robot()
+    for _ in range(10):
+        made.follow(0.6, lambda t: [a_hand(0.2 * t)])
+        made.pinches.clear()
+        made.stream(0.5, lambda t: [a_hand(0.4, score=0.99).replace(track_id=7), a_hand(0.05)])
+        if made.engaged[-1].data and len(made.pinches) > 5:
+            break
+    assert made.engaged[-1].data
+    places = np.array([[p.x, p.y, p.z] for p in (message.pose.pose.position for message in made.pinches)])
+    assert np.ptp(places, axis=0).max() < 0.2  # the rival is 0.35 m away
+
+
 def test_numbers_that_are_none_do_not_end_the_node(robot):
     from hand_pose_3d.msg import HandPose3D, HandPose3DArray
 

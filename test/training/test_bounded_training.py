@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.networks.lite import LiteLifting
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, Trainer, rate_factor, read_progress, run
@@ -42,6 +43,17 @@ def test_an_interrupted_run_is_not_finished(tmp_path: Path) -> None:
     trainer = Trainer(stage(), LoopConfig(images=100, batch=8), tmp_path)
     trainer.step(next(trainer.stage.batches(8, 0, 0)))
     trainer.save()
+    assert read_progress(tmp_path) == (8, 0.0, False)
+
+
+def test_weights_that_are_not_finite_are_said_and_replace_no_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(stage(), LoopConfig(images=100, batch=8), tmp_path)
+    trainer.step(next(trainer.stage.batches(8, 0, 0)))
+    trainer.save()
+    next(trainer.network.parameters()).data[0] = torch.nan
+    trainer.step(next(trainer.stage.batches(8, 0, 0)))
+    with pytest.raises(HandPoseError, match="diverged after 16 images"):
+        trainer.save()
     assert read_progress(tmp_path) == (8, 0.0, False)
 
 
