@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from synthetic_hand import hand_from, keypoints_of
 
 import hand_pose_3d
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, Side
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
@@ -241,14 +241,24 @@ def test_with_networks_and_a_video_until_disconnect(plugin, settings):
     assert "hand_pose_3d" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_lost_camera_is_told(plugin):
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InvalidInputError("camera 0 is lost"), "^camera 0 is lost"),
+        (RuntimeError("out of luck"), "RuntimeError: out of luck"),
+        (None, "has ended"),
+    ],
+)
+def test_a_camera_that_is_lost_or_ends_is_told(plugin, error, told):
     from hand_pose_3d.lerobot.hand_reader import HandReader
 
     class Lost:
         time_s, closed = None, False
 
         def __iter__(self):
-            raise InvalidInputError("camera 0 is lost")
+            if error:
+                raise error
+            return iter(())
 
         def close(self):
             self.closed = True
@@ -257,7 +267,7 @@ def test_a_lost_camera_is_told(plugin):
     reader = HandReader(lost, None, None)
     reader.close()
     assert lost.closed
-    with pytest.raises(InvalidInputError, match="camera 0 is lost"):
+    with pytest.raises(HandPoseError, match=told):
         reader.take()
 
 

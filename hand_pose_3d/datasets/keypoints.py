@@ -34,6 +34,13 @@ def read_keypoints(root: str | Path) -> list[Sample]:
 
 
 def _sample(root: Path, entry: dict[str, Any]) -> Sample:
+    if not isinstance(entry, dict):
+        raise TypeError(f"it is of type {type(entry).__name__}, not an object with image and keypoints_2d")
+    if not isinstance(entry["image"], str):
+        raise TypeError(f"image is {entry['image']!r}, not a path")
+    side = str(entry.get("side", "unknown")).upper()
+    if side not in Side.__members__:
+        raise ValueError(f"side is {entry['side']!r}, not one of {', '.join(each.label for each in Side)}")
     keypoints = np.array(entry["keypoints_2d"], dtype=float)
     if keypoints.shape != (NUM_KEYPOINTS, 2):
         raise ValueError(f"keypoints_2d has shape {keypoints.shape}, not (21, 2)")
@@ -49,7 +56,7 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
     return Sample(
         name=entry["image"],
         image_path=root / entry["image"],
-        side=Side[str(entry.get("side", "unknown")).upper()],
+        side=Side[side],
         keypoints_px=keypoints,
         visible=visible & np.isfinite(keypoints).all(axis=-1),
         keypoints_m=metric,

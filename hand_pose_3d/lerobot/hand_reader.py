@@ -35,7 +35,10 @@ class HandReader:
         self._thread.start()
 
     def take(self) -> SeenHands | None:
-        """Hands of the newest image, given once; None without a new one. Raises HandPoseError if the camera is lost."""
+        """Hands of the newest image, given once; None without a new one.
+
+        Raises HandPoseError if the camera is lost or a video ends.
+        """
         if self._error is not None:
             raise self._error
         return self._newest.pop() if self._newest else None
@@ -56,7 +59,10 @@ class HandReader:
                 stamp_s = time.monotonic()
                 hands = self._estimator(image, camera=self._camera, stamp_s=stamp_s)
                 self._newest.append(SeenHands(hands, stamp_s, time.monotonic()))
+            self._error = HandPoseError("the camera or video has ended")
         except HandPoseError as error:
             self._error = error
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+            self._error = HandPoseError(f"reading hands failed: {type(error).__name__}: {error}")
         finally:
             self._source.close()

@@ -47,8 +47,9 @@ def test_points_without_a_number_are_not_visible(tmp_path):
         (entry(keypoints_2d=[[0, 0]]), "not \\(21, 2\\)"),
         (entry(keypoints=[[0, 0, 0]]), "not \\(21, 3\\)"),
         ({"image": "b.png"}, "lacks 'keypoints_2d'"),
-        (entry(side="middle"), "MIDDLE"),
-        (3, "sample 0"),
+        (entry(side="middle"), "side is 'middle', not one of unknown, left, right"),
+        (entry(image=5), "image is 5, not a path"),
+        (3, "sample 0 .*it is of type int, not an object"),
     ],
 )
 def test_malformed_samples_are_named(tmp_path, broken, words):
