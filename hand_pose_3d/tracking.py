@@ -14,7 +14,7 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import PALM, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
-_LEAST_S = 1 / 120  # between two frames, for velocities
+_LEAST_S = 1 / 120  # time between two frames that a speed is measured by, at least
 _FRAME_S = 1 / 30
 """Time between frames without a stamp: 30 frames a second are assumed."""
 
@@ -249,7 +249,7 @@ class HandTracker:
         track.confirmed |= seen_again or hand.score >= self.config.sure_score
         if dt > 0:
             moved = hand.keypoints_px.mean(axis=0) - track.keypoints_px.mean(axis=0)
-            # Stamps of arrival may lie close together: their little time says little.
+            # Stamps of arrival may lie close together: such a pair tells little about the speed.
             share = 0.5 * min(dt / _FRAME_S, 1)
             track.velocity = (1 - share) * track.velocity + share * moved / max(dt, _LEAST_S)
         track.keypoints_px, track.stamp_s, track.visible = np.array(hand.keypoints_px, dtype=float), stamp_s, True

@@ -59,7 +59,8 @@ class HandReader:
                 stamp_s = time.monotonic()
                 hands = self._estimator(image, camera=self._camera, stamp_s=stamp_s)
                 self._newest.append(SeenHands(hands, stamp_s, time.monotonic()))
-            self._error = HandPoseError("the camera or video has ended")
+            else:
+                self._error = HandPoseError("the camera or video has ended")
         except HandPoseError as error:
             self._error = error
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it

@@ -15,6 +15,7 @@ _AT_ONCE = 10
 _UNHURRIED = "TFMessage", "Clock"
 """Types of messages that come often and are taken when something else comes."""
 _UNHURRIED_AT_ONCE = 200
+"""Messages of these that are taken at once: more than their subscriptions keep."""
 
 
 class Poller:
