@@ -35,6 +35,7 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
     try:
         found = path.stat()
     except FileNotFoundError:
+        check_folder(path.parent)
         return path
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"cannot write {path}: {error}") from error
@@ -50,6 +51,17 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
         if ours is None or not re.match(ours, ends, re.DOTALL):
             raise InvalidInputError(f"{path} exists and is not an earlier result: name another file, or move it away")
     return path
+
+
+def check_folder(path: Path) -> None:
+    """Raise InvalidInputError where no file can be made in a folder, or in the one that it will be made in."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        with _temporary(path):
+            pass
+    except OSError as error:
+        raise InvalidInputError(f"cannot write into {path}: {error.strerror}") from error
 
 
 def check_plot(path: str | Path) -> Path:

@@ -49,6 +49,9 @@ def test_a_target_is_new_empty_or_an_earlier_result(tmp_path):
     with pytest.raises(InvalidInputError, match="folder"):
         check_target(tmp_path, ours)
     assert str(check_target("/dev/null")) == "/dev/null"
+    assert check_target(tmp_path / "new" / "folder" / "a.json", ours) and not (tmp_path / "new").exists()
+    with pytest.raises(InvalidInputError, match="cannot write into /proc"):  # not even root can
+        check_target("/proc/new/a.json", ours)
 
 
 def test_a_file_is_replaced_when_it_is_whole(tmp_path):

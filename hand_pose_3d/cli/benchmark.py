@@ -142,6 +142,8 @@ def command(
         from hand_pose_3d.evaluation.benchmark.plot import plot_benchmark
 
         plot_benchmark(plot, report)
+    if ros_only and not report["ros"]:
+        raise click.ClickException(f"nothing was measured: {notes[-1]}")
 
 
 def available(

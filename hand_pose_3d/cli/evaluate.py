@@ -101,7 +101,7 @@ def command(
     """
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.evaluation import matching, plots, report
-    from hand_pose_3d.outputs import check_plot, check_target, encode_image
+    from hand_pose_3d.outputs import check_folder, check_plot, check_target, encode_image
 
     if plot:
         import matplotlib  # noqa: F401 - if it is missing, say so before the long work
@@ -109,6 +109,8 @@ def command(
         check_plot(plot)
     if json_path:
         check_target(json_path, _OURS)
+    if worst:
+        check_folder(worst)
     if sheet:
         import numpy as np
 

@@ -56,9 +56,9 @@ _OPTIONS = (
     ),
     click.option(
         "--scale-source",
-        type=click.Choice(["auto", "none", "assumed", "calibrated", "depth"]),
+        type=click.Choice(["auto", "none", "assumed", "calibrated"]),  # no command reads depth images
         default="auto",
-        help="Where metres come from, given a calibration; auto: --reference-length, and depth where available.",
+        help="Where metres come from, given a calibration; auto: --reference-length.",
     ),
     click.option(
         "--reference-length",

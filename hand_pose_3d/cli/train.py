@@ -45,7 +45,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite")
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
-@click.option("--batch", type=click.IntRange(1), help="Images a step and process.")
+@click.option("--batch", type=click.IntRange(1, 4096), help="Images a step and process.")
 @click.option("--learning-rate", type=FiniteRange(0, min_open=True), help="Peak learning rate.")
 @click.option(
     "--approach",

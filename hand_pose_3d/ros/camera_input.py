@@ -44,6 +44,11 @@ class CameraInput:
         return self._subscription.topic_name
 
     @property
+    def frame_id(self) -> str:
+        """Name of the camera's frame; "" while no camera is known, and where it has none."""
+        return self._message.header.frame_id if self._message is not None else ""
+
+    @property
     def known(self) -> bool:
         """Whether a calibrated camera is known."""
         return self._camera is not None

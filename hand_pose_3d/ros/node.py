@@ -257,6 +257,9 @@ class HandPoseNode(LifecycleNode):
         try:
             camera = self._camera.camera(shape)
             reason = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
+            frames = self._camera.frame_id, frame.message.header.frame_id
+            if camera and all(frames) and frames[0] != frames[1]:
+                self._note = f"camera_info of frame {frames[0]} is used for images of frame {frames[1]}"
         except InvalidInputError as error:
             reason = self._note = str(error)
         if source == "none":

@@ -27,10 +27,14 @@ def _read(source: Path, member: str) -> bytes:
     try:
         if source.suffix == ".whl":
             with zipfile.ZipFile(source) as wheel:
-                return wheel.read(member)
-        return source.read_bytes()
+                data = wheel.read(member)
+        else:
+            data = source.read_bytes()
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(f"cannot read {member} from {source}: {error}") from error
+    if data[4:8] != b"TFL3":
+        raise WeightsError(f"{source} is neither a mediapipe wheel (.whl) nor a network of one (.tflite)")
+    return data
 
 
 def _layers(data: bytes) -> list[tuple[str, list[np.ndarray]]]:

@@ -104,6 +104,8 @@ def test_what_is_missing_is_said(light, tmp_path):
     assert "MediaPipe Hands is not installed" in notes
     assert "rclpy" in notes
     assert "paper is left out: the weights 'paper-posenet' are not installed" in notes
+    result = run("--ros-only")
+    assert result.exit_code == 1 and "nothing was measured: ROS 2 (rclpy) is not installed here" in result.output
 
 
 def test_family_that_was_asked_for_must_be_there(light):

@@ -250,6 +250,13 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
     status, _ = client.diagnosis(lambda status, values: "480x480" in status.message)
     assert status.level == b"\1"
+    other = client.info_message()
+    other.header.frame_id = "other_camera"
+    client.info.publish(other)
+    client.spin(0.2)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 1
+    status, _ = client.diagnosis(lambda status, values: "camera_info of frame other_camera" in status.message)
+    assert status.level == b"\1"
     client.camera_info()
     image = client.make_image(100)
     client.depth.publish(client.make_image(0, encoding="bgr8", header=image.header))

