@@ -115,6 +115,7 @@ def command(
         import numpy as np
 
         encode_image(np.zeros((1, 1, 3), np.uint8), sheet.suffix)  # a kind that can be written
+        check_folder(sheet.parent)
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
         return

@@ -98,3 +98,11 @@ def test_an_empty_folder_says_what_is_missing(tmp_path, fake_estimator, dataset)
     assert result.exit_code == 1
     assert len(result.output.strip().splitlines()) == 1 and "Traceback" not in result.output
     assert not fake_estimator.made  # named before any network is loaded
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot", "--sheet", "--worst"])
+def test_what_cannot_be_written_is_said_before_the_work(tmp_path, fake_estimator, option):
+    target = "/proc/new/a" if option == "--worst" else f"/proc/new/a{'.json' if option == '--json' else '.png'}"
+    result = evaluate("--dataset", "keypoints", "--root", tmp_path, option, target)
+    assert result.exit_code == 1 and "cannot write into /proc" in result.output
+    assert not fake_estimator.made

@@ -114,6 +114,8 @@ def test_fineposenet_is_trained_and_written_by_the_command(crops: CropPack, tmp_
     load_weights(LiteFinePoseNet(), tmp_path / "new" / "lite-fineposenet.safetensors")
     result = CliRunner().invoke(train.command, [*arguments, "--model", "paper"])
     assert result.exit_code == 2 and "--model lite" in result.output
+    result = CliRunner().invoke(train.command, [*arguments, "--batch", "100000"])
+    assert result.exit_code == 2 and "1<=x<=4096" in result.output
     result = CliRunner().invoke(train.command, [*arguments, "--trunk-rate", "0.1"])
     assert result.exit_code == 2 and "--trunk-rate is a choice of `train handsegnet --model lite`" in result.output
 
