@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hand_pose_3d.cli.options import FiniteRange
+from hand_pose_3d.cli.options import FiniteRange, NamedPath
 
 if TYPE_CHECKING:
     from hand_pose_3d.evaluation.benchmark.frames import Clip
@@ -53,7 +53,7 @@ MODES = ("detect", "track")
     help="How keypoints are read: fast (by one network), thorough (lite: refined by a second one); auto: thorough in "
     "detect with a thorough search, if the weights have it.",
 )
-@click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights.")
+@click.option("--weights", type=NamedPath(path_type=Path), help="Folder with other weights.")
 @click.option("--max-hands", type=click.IntRange(1, 16), default=1)
 @click.option("--frames", type=click.IntRange(5), default=300, help="Frames of a pass.")
 @click.option("--rounds", type=click.IntRange(1), default=2, help="Passes, in turning order.")
@@ -63,8 +63,8 @@ MODES = ("detect", "track")
 @click.option("--ros", is_flag=True, help="Measure image to HandPose3DArray between processes, too.")
 @click.option("--ros-only", is_flag=True, help="Measure that alone.")
 @click.option("--ros-seconds", type=FiniteRange(2), default=20.0, help="Of each rate and size.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
+@click.option("--json", "json_path", type=NamedPath(dir_okay=False, path_type=Path), help="Write all metrics here.")
+@click.option("--plot", type=NamedPath(dir_okay=False, path_type=Path), help="Write a picture here (PNG, PDF).")
 def command(
     families: tuple[str, ...],
     device: str,

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from hand_pose_3d.cli.options import NamedPath
+
 
 @click.command("convert-weights")
-@click.argument("files", nargs=-1, required=True, metavar="FILE.pickle...", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the results.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE.pickle...", type=NamedPath(path_type=Path))
+@click.option("--out", required=True, type=NamedPath(path_type=Path, file_okay=False), help="Folder for the results.")
 @click.option(
     "--lifting",
     type=click.Choice(["auto", "direct", "local"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.cli.options import NamedPath, estimator_options
 
 if TYPE_CHECKING:
     from hand_pose_3d.datasets.boxes import BoxImage
@@ -28,20 +28,20 @@ POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 
 @click.command("evaluate")
 @click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Layout; our renders have RHD's.")
-@click.option("--root", type=click.Path(path_type=Path), required=True, help="The data set's folder.")
+@click.option("--root", type=NamedPath(path_type=Path), required=True, help="The data set's folder.")
 @click.option("--split", type=click.Choice(["evaluation", "training"]), default="evaluation")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write all metrics here.")
+@click.option("--json", "json_path", type=NamedPath(dir_okay=False, path_type=Path), help="Write all metrics here.")
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="Write the PCK curves, for boxes precision over recall, for sequences tracking, here (PNG, PDF).",
 )
 @click.option(
     "--sheet",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=NamedPath(dir_okay=False, path_type=Path),
     help="Write a contact sheet of missed and false hands here (PNG); boxes only.",
 )
-@click.option("--worst", type=click.Path(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
+@click.option("--worst", type=NamedPath(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
 @click.option("--limit", type=click.IntRange(1), help="Use this many images or sequences, evenly spread.")
 @click.option(
     "--upscale",

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from hand_pose_3d.cli.options import NamedPath
+
 
 @click.command("export")
 @click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the files.")
+@click.option("--out", required=True, type=NamedPath(path_type=Path, file_okay=False), help="Folder for the files.")
 @click.option("--model", type=click.Choice(["lite", "paper"]), default="lite", help="Which family.")
 @click.option(
     "--precision",
@@ -17,7 +19,7 @@ import click
     default="float32",
     help="What the graph computes in; inputs and outputs are float32.",
 )
-@click.option("--weights", type=click.Path(path_type=Path, file_okay=False), help="Folder with other weights.")
+@click.option("--weights", type=NamedPath(path_type=Path, file_okay=False), help="Folder with other weights.")
 def command(form: str, out: Path, model: str, precision: str, weights: Path | None) -> None:
     """Write the networks of a family as ONNX files with a dynamic batch, each checked under onnxruntime.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.cli.options import NamedPath, estimator_options
 from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
 @click.command("live")
 @click.option("--camera", default="0", help="Number, device or stream of the camera.")
 @click.option("--viewer", type=click.Choice(["window", "rerun"]), default="window", help="Where to show the hands.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="Calibration (ROS camera_info YAML), for metres.")
+@click.option("--calibration", type=NamedPath(path_type=Path), help="Calibration (ROS camera_info YAML), for metres.")
 @click.option("--size", default="640x480", help="Width and height requested of the camera.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after this many frames.")
-@click.option("--save", type=click.Path(dir_okay=False), help="With rerun: write an .rrd file, open no window.")
+@click.option("--save", type=NamedPath(dir_okay=False), help="With rerun: write an .rrd file, open no window.")
 @estimator_options
 def command(
     camera: str,

@@ -21,9 +21,19 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class NamedPath(click.Path):
+    """A file or folder that is named: an empty name, of a variable that is not set in a shell, would be this folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or click's error."""
+        if value == "":
+            self.fail("the name is empty; . is the folder in which you are.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 _OPTIONS = (
     click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", help="Networks; auto: lite."),
-    click.option("--weights", type=click.Path(path_type=Path), help="Folder with other weights."),
+    click.option("--weights", type=NamedPath(path_type=Path), help="Folder with other weights."),
     click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
     click.option("--precision", default="auto", help="auto, float32, float16, bfloat16 or int8."),
     click.option(

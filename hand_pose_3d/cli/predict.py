@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hand_pose_3d.cli.options import estimator_options
+from hand_pose_3d.cli.options import NamedPath, estimator_options
 from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ _OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", "(width|frame|error)": )'
 
 @click.command("predict")
 @click.argument("inputs", nargs=-1, required=True, metavar="IMAGE_OR_VIDEO...")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the poses here; - is the terminal.")
-@click.option("--overlay", type=click.Path(file_okay=False, path_type=Path), help="Write images with skeletons here.")
-@click.option("--camera", "camera_path", type=click.Path(path_type=Path), help="Calibration (ROS camera_info YAML).")
+@click.option("--json", "json_path", type=NamedPath(dir_okay=False), help="Write the poses here; - is the terminal.")
+@click.option("--overlay", type=NamedPath(file_okay=False, path_type=Path), help="Write images with skeletons here.")
+@click.option("--camera", "camera_path", type=NamedPath(path_type=Path), help="Calibration (ROS camera_info YAML).")
 @estimator_options
 def command(
     inputs: tuple[str, ...], json_path: str | None, overlay: Path | None, camera_path: Path | None, **options: Any

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from hand_pose_3d.cli.options import FiniteRange
+from hand_pose_3d.cli.options import FiniteRange, NamedPath
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the data set.")
+@click.option("--out", required=True, type=NamedPath(file_okay=False, path_type=Path), help="Folder of the data set.")
 @click.option("--count", default=1000, type=click.IntRange(1), help="Frames of the split.")
 @click.option(
     "--split",
@@ -22,7 +22,7 @@ from hand_pose_3d.cli.options import FiniteRange
 @click.option("--workers", default=1, type=click.IntRange(1), help="Processes that render.")
 @click.option(
     "--assets",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=NamedPath(exists=True, file_okay=False, path_type=Path),
     help="Folder with hdri/*.hdr (polyhaven.com, CC0) and skins/*_diffuse* (MakeHuman, CC0); all optional.",
 )
 @click.option(

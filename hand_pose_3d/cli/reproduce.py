@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from hand_pose_3d.cli.options import FiniteRange
+from hand_pose_3d.cli.options import FiniteRange, NamedPath
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_FOLDER = NamedPath(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("reproduce")
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NamedPath(file_okay=False, path_type=Path),
     help="Renders, checkpoints, weights and the report; a run that is found there is resumed.",
 )
 @click.option("--model", type=click.Choice(["paper", "lite"]), default="paper", help="Which family.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hand_pose_3d.cli.options import FiniteRange
+from hand_pose_3d.cli.options import FiniteRange, NamedPath
 
 TRAINING_STAGES = ("handsegnet", "posenet", "fineposenet", "lifting")
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
@@ -25,9 +25,9 @@ _USED_BY = {
 }
 """Family and stage that an option changes something of; elsewhere it is refused."""
 
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-_NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = NamedPath(exists=True, file_okay=False, path_type=Path)
+_NEW_FOLDER = NamedPath(file_okay=False, path_type=Path)
+_FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("train")

@@ -39,3 +39,11 @@ def test_numbers_are_finite():
                 for value in ("nan", "inf"):
                     with pytest.raises(click.BadParameter, match="finite|range"):
                         convert(value, option, None)
+
+
+def test_paths_are_named():
+    for name in main.list_commands(None):
+        for option in main.get_command(None, name).params:
+            if isinstance(option.type, click.Path):
+                with pytest.raises(click.BadParameter, match="the name is empty"):
+                    option.type.convert("", option, None)
