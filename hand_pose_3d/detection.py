@@ -45,10 +45,9 @@ class Detection:
     angle: float
     score: float
 
-    def crop(self, size: int, margin: float, turn: float = 0.0) -> Crop:
-        """The window to read: `margin` times the extent, the hand pointing up if it is turned by `turn` radians more
-        than was detected."""
-        return Crop(self.center, max(self.extent * margin, 1.0), size, self.angle + turn)
+    def crop(self, size: int, margin: float) -> Crop:
+        """The window to read: `margin` times the extent, the hand pointing up."""
+        return Crop(self.center, max(self.extent * margin, 1.0), size, self.angle)
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,6 @@ _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
 
 
-_TURNED_SCORE, _SHOWN_SCORE = 0.15, 0.5
-"""Least score of a detection that is read in other directions, and score of a hand in its own direction that makes this
-needless; the first of 0.1, 0.15 and 0.25 by average precision on held-out photographs (docs/training.md), the second
-set by hand."""
-
-
 _KINDS = (
     ("device", str, "a device's name"),
     ("weights", (str, os.PathLike, NoneType), "a folder's path"),
@@ -294,10 +288,6 @@ class HandPoseEstimator:
             count = config.max_hands if not known else _READS_BESIDE if self._waiting else 0
             places, self._waiting = places[:count], places[count:]
         hands = self._read_detections(frame, places)
-        if not config.quick:
-            shown = [hand.keypoints_px for hand in hands if hand.score >= _SHOWN_SCORE]
-            empty = [d for d in places if d.score >= _TURNED_SCORE and not on_known(d, shown)]
-            hands += self._read_detections(frame, empty, self._family.turns)
         least = self._tracker.config.start_score if config.tracking else config.score_threshold
         hands = [hand for hand in hands if hand.score >= least]
         distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
@@ -319,19 +309,13 @@ class HandPoseEstimator:
         spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         return places[: config.max_hands - len(known) + spare]
 
-    def _read_detections(
-        self, frame: Frame, places: Sequence[Detection], turns: Sequence[float] = (0.0,)
-    ) -> list[HandPose]:
-        """Hands read from detections: first in windows around the detections, then in windows around these readings.
-
-        turns: of the first windows from the detections' directions, radians.
-        """
+    def _read_detections(self, frame: Frame, places: Sequence[Detection]) -> list[HandPose]:
+        """Hands read from detections: first in windows around the detections, then in windows around these readings."""
         family, config = self._family, self.config
         margins = family.video_margins if config.quick else family.image_margins
         rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
-        looks = [(d, margin, turn) for turn in turns for margin in margins.detected for d in places]
-        around = [detection for detection, *_ in looks]
-        crops = [detection.crop(family.crop_size, margin, turn) for detection, margin, turn in looks]
+        around = [detection for _ in margins.detected for detection in places]
+        crops = [detection.crop(family.crop_size, margin) for margin in margins.detected for detection in places]
         first = [(around[n], crop, family.confirm(hand, around[n])) for n, crop, hand in self._read(frame, crops)]
         readings: list[tuple[Detection, Crop, HandPose]] = []
         for reading in sorted(first, key=lambda reading: -reading[2].score):

@@ -84,7 +84,6 @@ class Family(Protocol):
     crop_margin: float  # edge of a crop over the extent of a known hand's keypoints
     image_margins: Margins  # of new hands in single images, where time matters less
     video_margins: Margins
-    turns: tuple[float, ...]  # in which single images are read where a detection's direction shows no hand, radians
     upright: bool  # whether crops are turned so that the hand points up
     int8: bool  # whether the networks can run in 8 bits
 
@@ -120,7 +119,6 @@ class LiteFamily:
     crop_size, crop_margin, upright, int8 = CROP_SIZE, 1.3, True, True
     # Measured against other margins: docs/training.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
-    turns: tuple[float, ...] = (math.pi / 2, math.pi, -math.pi / 2)
     _area, _step, _cell = 170 * 128, 32, STRIDE
 
     def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
@@ -213,7 +211,6 @@ class PaperFamily:
     crop_size = fine_size = 256
     crop_margin, upright, int8 = 1.25, False, False
     image_margins = video_margins = Margins((1.25,), (1.25,))
-    turns: tuple[float, ...] = ()  # its windows are upright
     _input = (320, 240)
 
     def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:

@@ -4,7 +4,7 @@ import gc
 import math
 import shutil
 import weakref
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -64,7 +64,6 @@ class DotReader:
     crop_margin: float = 1.3
     image_margins: Margins = Margins((1.3,), (1.3,))
     video_margins: Margins = Margins((1.3,), (1.3,))
-    turns: tuple = ()
     directed: bool = False
     presence: float = 0.95
     searches: int = 0
@@ -325,31 +324,6 @@ def test_the_surest_of_a_detections_windows_counts(reader):
         np.testing.assert_allclose(hand.keypoints_px, uv, atol=2)
     reader.image_margins = Margins((0.5,), ())
     assert make()(picture(*truth)) == []
-
-
-def test_a_detection_that_shows_no_hand_is_read_in_other_directions(reader, monkeypatch):
-    up, aside = hand_at((150, 240), 15), hand_at((480, 240), 15, 1.7)  # detections believe that both point up
-    read = reader._read
-
-    def only_upright(crop):
-        reading = read(crop)
-        (wrist, base) = reading.uv[[0, 9]]
-        upright = base[1] < wrist[1] and abs(base[0] - wrist[0]) < wrist[1] - base[1]
-        return reading if upright else read(np.zeros_like(crop))
-
-    monkeypatch.setattr(reader, "_read", only_upright)
-    image = picture(up, aside)
-    assert len(make()(image)) == 1
-    reader.turns = np.pi / 2, np.pi, -np.pi / 2
-    reader.batches.clear()
-    hands = make()(image)
-    assert sorted(round(hand.keypoints_px[0, 0]) for hand in hands) == sorted(round(uv[0, 0]) for uv in (up, aside))
-    assert 3 in reader.batches  # only the second is turned
-    assert {detection.angle for detection in reader.confirmed} == {0.0}  # the direction that was detected is evidence
-    assert len(make(search="fast")(image)) == 1 and len(make(tracking=True)(image)) == 1  # these have no time for it
-    detect = reader.detect
-    monkeypatch.setattr(reader, "detect", lambda *image: [replace(d, score=0.1) for d in detect(*image)])
-    assert len(make()(image)) == 1  # such faint ones are not worth it
 
 
 def test_a_window_that_shows_the_hand_beside_it_too_loses_none(reader, monkeypatch):
