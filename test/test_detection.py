@@ -243,3 +243,9 @@ def test_evidence_of_a_reading_that_agrees_is_the_odds_alone():
     assert evidence(0.0, detection, detection.crop(160, 1.0))[1] == pytest.approx(
         -evidence(1.0, detection, detection.crop(160, 1.0))[1]
     )
+
+
+def test_a_small_hand_counts_in_training_as_much_as_a_large_one():
+    target = handsegnet.targets([Crop((60.0, 60.0), 100.0, 160, 0.5), Crop((140.0, 140.0), 8.0, 160, -1.0)], 160)
+    small = np.isclose(target[1], math.log(8 / EXTENT_UNIT), atol=1e-4)
+    assert target[6][small].sum() == pytest.approx(1) and target[6][~small].sum() == pytest.approx(1)

@@ -36,7 +36,7 @@ class SceneAugmentation:
 
     extent: tuple[float, float] = (6.0, 330.0)  # of the hand that determines the scale, input pixels
     turn: float = 0.2  # standard deviation of rotation, radians
-    any_turn: float = 0.15  # share with uniformly random rotation
+    any_turn: float = 0.3  # share with uniformly random rotation
     more: float = 0.45  # chance of each further picture, three at most
     bare: float = 0.4  # share of further ones without a hand, so that a picture's edge is no sign of a hand
     empty: float = 0.22  # share of inputs without a picture of hands
@@ -207,11 +207,12 @@ def _box_window(uv: np.ndarray, size: int) -> Crop:
 
 def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
     """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine (both 0 for an unknown
-    direction), offset x and y near a hand; weight of these."""
+    direction), offset x and y near a hand; weight of these, which is 1 over all cells of a hand, however small."""
     side = size // STRIDE
     maps = np.zeros((7, side, side), np.float32)
+    owner = np.zeros((side, side), int)
     where = (np.arange(side) + 0.5) * STRIDE - 0.5
-    for crop in sorted(crops, key=lambda c: -c.side):  # smaller hands overwrite larger ones
+    for number, crop in enumerate(sorted(crops, key=lambda c: -c.side), 1):  # smaller hands overwrite larger ones
         dx, dy = (crop.center[0] - where)[None], (crop.center[1] - where)[:, None]
         spread = max(0.12 * crop.side, 0.55 * STRIDE)
         bump = np.exp(-(dx**2 + dy**2) / (2 * spread**2)).astype(np.float32)
@@ -219,7 +220,7 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
         bump[nearest] = 1
         near = (bump > 0.25) & (bump >= maps[0])
         maps[0] = np.maximum(maps[0], bump)
-        maps[6][near] = bump[near]
+        maps[6][near], owner[near] = bump[near], number
         values = (
             np.full_like(bump, np.log(crop.side / EXTENT_UNIT)),
             np.full_like(bump, np.nan_to_num(np.sin(crop.angle))),
@@ -229,6 +230,8 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
         )
         for k, value in enumerate(values, 1):
             maps[k][near] = value[near]
+    total = np.bincount(owner.ravel(), maps[6].ravel(), len(crops) + 1)
+    maps[6] /= np.maximum(total, 1e-9)[owner]
     return maps
 
 
@@ -371,4 +374,4 @@ def hand_loss(maps: SceneMaps, required: torch.Tensor, ignored: torch.Tensor) ->
     known = weight * required[:, 2:4].square().sum(1)
     direction = ((maps.direction - required[:, 2:4]).square().sum(1) * known).sum() / total
     offset = ((maps.offset - required[:, 4:6]).abs().sum(1) * weight).sum() / total
-    return {"centre": focal.sum() / number, "extent": extent, "direction": 0.3 * direction, "offset": 2 * offset}
+    return {"centre": focal.sum() / number, "extent": 2 * extent, "direction": 1.8 * direction, "offset": 2 * offset}
