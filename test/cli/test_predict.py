@@ -108,7 +108,7 @@ def test_an_empty_folder_and_a_broken_video_are_named(folder):
 
 def test_bad_options_end_with_one_sentence(folder):
     for arguments in (
-        ["--json", ""],
+        ["--json", folder / "a.png" / "out.json"],
         ["--device", "cuda:9"],
         ["--camera", folder / "a.png"],
         ["--camera", folder / "none.yaml"],
@@ -116,6 +116,8 @@ def test_bad_options_end_with_one_sentence(folder):
         result = predict(folder / "a.png", *arguments)
         assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1, result.output
         assert "Traceback" not in result.output
+    result = predict(folder / "a.png", "--json", "")
+    assert result.exit_code == 2 and "'--json': the name is empty" in result.stderr
 
 
 def test_same_names_in_two_folders_stay_apart(folder):
