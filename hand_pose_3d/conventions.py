@@ -17,6 +17,12 @@ INPUT_MEAN = 0.5
 CROP_SIZE, FINE_CROP_SIZE = 160, 224
 """Edges of the crops that LitePoseNet and LiteFinePoseNet read, pixels."""
 
+STRIDE, PALM_STRIDES = 4, (8, 16)
+"""Edges of the cells of LiteHandSegNet's maps and of LitePalmNet's two, pixels of their input."""
+
+EXTENT_UNIT = 16.0
+"""LiteHandSegNet's unit of extents, pixels of its input: maps hold the logarithm of the extent over this."""
+
 
 def image_to_input(image: Any, dtype: Any = None) -> Any:
     """Tensor (N, 3, H, W) in -0.5..0.5 of RGB images (N, H, W, 3), 0..255 of any type; float32 unless stated."""

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import EXTENT_UNIT, STRIDE
+from hand_pose_3d.windows import fits
 
-STRIDE = 4
-"""Edge of a cell of the network's maps, pixels of its input."""
 PADDING = 114
 """Grey level, 0 to 255, around an image that does not fill the input; HandSegNet was trained with it."""
-EXTENT_UNIT = 16.0
-"""Unit of extents, pixels of the network's input: maps hold the logarithm of the extent over this."""
 _SAME_SHIFT, _SAME_RATIO = 0.33, 1.9
 """Two detections are one hand if their centres are nearer than this share of the larger extent and their extents differ
 by no more than this factor. Set by hand."""
@@ -29,6 +27,8 @@ _QUICK_SCALE = 0.93
 padding before. Set by hand."""
 _LEAST_QUICK, _LEAST_THOROUGH = 0.15, 0.05
 """Least score of a detection that is read in a fast and in a thorough search (docs/training.md, "Windows")."""
+_LEAST_PALM = 0.3
+"""The same of LitePalmNet's detections, in a thorough search."""
 _WHOLE_SCORE = 0.4
 """A whole hand replaces detections of its parts if its score is at least this share of theirs; set by hand."""
 _PIECE = 0.45
@@ -38,12 +38,14 @@ _PIECE = 0.45
 @dataclass(frozen=True)
 class Detection:
     """One detected hand. center: (u, v) pixels of the image; extent: of its keypoints, pixels; angle: radians
-    by which it is turned clockwise, 0 when its fingers point up; score: 0 to 1."""
+    by which it is turned clockwise, 0 when its fingers point up; score: HandSegNet's, 0 to 1; palm: LitePalmNet's, None
+    where it did not look."""
 
     center: tuple[float, float]
     extent: float
     angle: float
     score: float
+    palm: float | None = None
 
     def crop(self, size: int, margin: float) -> Crop:
         """The window to read: `margin` times the extent, the hand pointing up."""
@@ -54,14 +56,15 @@ class Detection:
 class SearchPass:
     """A pass of HandSegNet over a part of an image. origin: (x, y) of its corner and size: (w, h), pixels of the image;
     pixels: approximate number in the network's input; largest: extents above are left to coarser passes, pixels of the
-    input; least: score below which a place is not read; shrink: below 1, the scale may be smaller by this factor so
-    that less of the input is padding."""
+    input; least: score below which a place is not read; least_palm: the same for LitePalmNet, None where it does not
+    look; shrink: below 1, the scale may be smaller by this factor so that less of the input is padding."""
 
     origin: tuple[int, int]
     size: tuple[int, int]
     pixels: int
     largest: float = math.inf
     least: float = _LEAST_QUICK
+    least_palm: float | None = None
     shrink: float = 1.0
 
     def input_size(self, step: int) -> tuple[float, tuple[int, int], tuple[int, int]]:
@@ -85,7 +88,7 @@ def search_passes(width: int, height: int, pixels: int, search: str, number: int
     """
     whole = SearchPass((0, 0), (width, height), pixels)
     if search == "thorough":
-        whole = replace(whole, least=_LEAST_THOROUGH)
+        whole = replace(whole, least=_LEAST_THOROUGH, least_palm=_LEAST_PALM)
         finer = [f for f in (2, 4, 8) if f * pixels <= 1.3 * width * height]
         return [whole, *(replace(whole, pixels=f * pixels, largest=_LARGEST_FINE) for f in finer)]
     whole = replace(whole, shrink=_QUICK_SCALE)
@@ -139,6 +142,23 @@ def distinct_detections(detections: Iterable[Detection]) -> list[Detection]:
     return kept
 
 
+def with_palms(detections: Sequence[Detection], palms: Sequence[Detection]) -> list[Detection]:
+    """Detections of HandSegNet and of LitePalmNet, whose `score` is that of the palm: each with the scores of both, by
+    the higher of the two. A hand that both see is read in both windows unless they are nearly one."""
+
+    def best(detection: Detection, others: Sequence[Detection]) -> float:
+        return max((other.score for other in others if same_hand(detection, other)), default=0.0)
+
+    def window(detection: Detection) -> Crop:
+        return detection.crop(1, 1.0)
+
+    both = [replace(palm, score=best(palm, detections), palm=palm.score) for palm in palms]
+    for detection in detections:
+        if not any(fits(window(detection), window(palm)) for palm in palms):
+            both.append(replace(detection, palm=best(detection, palms)))
+    return sorted(both, key=lambda d: -max(d.score, d.palm or 0.0))
+
+
 def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
     """Whether a detection is of a hand that is known already. known: (21, 2) pixels each."""
     for keypoints_px in known:
@@ -150,12 +170,21 @@ def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
 
 
 def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:
-    """Features (6,) from which the score of a hand is computed, given its detection.
+    """Features (6,) from which the score of a hand is computed, given its detection; (7,) where LitePalmNet looked.
 
-    1, log odds of its score and of the detection's, and how far its window (at margin 1) is from the detection: shift
-    over the extent, log ratio of sizes, 1 - cosine of the turn.
+    1, log odds of its score and of the detection's, how far its window (at margin 1) is from the detection: shift
+    over the extent, log ratio of sizes, 1 - cosine of the turn; and log odds of the palm.
     """
-    odds = [math.log(p / (1 - p)) for p in (min(max(x, 1e-4), 1 - 1e-4) for x in (score, detection.score))]
+
+    def odds(p: float, least: float = 1e-4) -> float:
+        p = min(max(p, least), 1 - 1e-4)
+        return math.log(p / (1 - p))
+
     shift = min(math.dist(crop.center, detection.center) / max(crop.side, detection.extent, 1.0), 2.0)
     ratio = min(abs(math.log(max(crop.side, 1.0) / max(detection.extent, 1.0))), 2.0)
-    return np.array([1.0, *odds, shift, ratio, 1 - math.cos(crop.angle - detection.angle)])
+    turn = 1 - math.cos(crop.angle - detection.angle)
+    facts = [1.0, odds(score), odds(detection.score), shift, ratio, turn]
+    if detection.palm is not None:  # below what is read nothing is known of either network's score
+        facts[2] = odds(detection.score, _LEAST_THOROUGH)
+        facts.append(odds(detection.palm, _LEAST_PALM))
+    return np.array(facts)

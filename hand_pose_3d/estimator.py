@@ -75,7 +75,9 @@ class EstimatorConfig:
     mirrored: bool = False  # the image shows the scene as a mirror does
     score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
     tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    search: str = "auto"  # fast: one pass an image, coarse or closer; thorough: all scales; auto: fast in video
+    # fast: one pass an image, coarse or closer; thorough: all scales, by a second detector too (lite); auto: fast in
+    # video
+    search: str = "auto"
     # fast: by one network; thorough (lite): a second one refines them; auto: thorough where single images are searched
     # thoroughly and the weights have it
     keypoints: str = "auto"
@@ -120,6 +122,11 @@ class EstimatorConfig:
         if unknown:
             raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
         return replace(self, **settings)
+
+    @property
+    def search_kind(self) -> str:
+        """What `search` stands for: 'fast' or 'thorough'."""
+        return ("fast" if self.tracking else "thorough") if self.search == "auto" else self.search
 
     @property
     def quick(self) -> bool:
@@ -216,7 +223,7 @@ class HandPoseEstimator:
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         for count in [*range(1, min(max(self.config.max_hands, 2), 4) + 1)] * 2:
-            self._family.detect(frame.image, self._family.passes(*frame.size, "fast", 0))
+            self._family.detect(frame.image, self._family.passes(*frame.size, self.config.search_kind, 0))
             crops = [[Crop((320.0, 240.0), 200.0, size)] * count for size in sizes]
             hands = [hand for each in crops for *_, hand in self._read(frame, each)]
             placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]
@@ -300,11 +307,10 @@ class HandPoseEstimator:
         self._waiting = [place for place in self._waiting if not on_known(place, taken)]
         if self._waiting:
             return self._waiting
-        search = ("fast" if config.tracking else "thorough") if config.search == "auto" else config.search
         number = self._searches if config.tracking else 0  # a single image is not searched by parts
         self._searches += 1
         with self._timed("detection"):
-            found = family.detect(frame.image, family.passes(*frame.size, search, number))
+            found = family.detect(frame.image, family.passes(*frame.size, config.search_kind, number))
             places = [d for d in found if not on_known(d, taken)]
         spare = _QUICK_SPARE_READS if config.quick else config.max_hands + _SPARE_READS
         return places[: config.max_hands - len(known) + spare]

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE, CropReading
+from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE, PALM_STRIDES, STRIDE, CropReading
 from hand_pose_3d.detection import (
     PADDING,
-    STRIDE,
     Detection,
     SearchPass,
     decode,
     distinct_detections,
     evidence,
     search_passes,
+    with_palms,
 )
 from hand_pose_3d.errors import InvalidInputError, WeightsError
 from hand_pose_3d.hands import HandPose
@@ -30,7 +31,16 @@ from hand_pose_3d.quantisation import clip_crops
 from hand_pose_3d.runtime import Recipe, Runner, make_runner
 from hand_pose_3d.segmentation import grow_region, hand_regions
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.weights import OPTIONAL, Conventions, default_weights, load_weights, read_array, read_metadata
+from hand_pose_3d.weights import (
+    FINE_POSE_NET,
+    PALM_NET,
+    Conventions,
+    checked_sha256,
+    default_weights,
+    load_weights,
+    read_array,
+    read_metadata,
+)
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 if TYPE_CHECKING:
@@ -119,11 +129,11 @@ class LiteFamily:
     crop_size, crop_margin, upright, int8 = CROP_SIZE, 1.3, True, True
     # Measured against other margins: docs/training.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
-    _area, _step, _cell = 170 * 128, 32, STRIDE
+    _area, _step = 170 * 128, 32
 
     def __init__(self, weights: Path | None, device: str, precision: str, threads: int, fine: bool) -> None:
         files = [_path(weights, f"lite-{name}") for name in ("handsegnet", "posenet", "lifting")]
-        fine_file = _path(weights, OPTIONAL) if fine else None
+        fine_file = _path(weights, FINE_POSE_NET) if fine else None
 
         def scene_reader() -> nn.Module:
             from hand_pose_3d.networks.lite import LiteHandSegNet
@@ -170,6 +180,31 @@ class LiteFamily:
         if fine_file is not None:
             self._fine = make_runner(crop_recipe(self.fine_size, fine_file), device, precision, threads)
         self._confirmation = read_array(files[0], "confirmation").astype(float)
+        self._palm_file = _path(weights, PALM_NET)
+        self._palm_confirmation = None
+        if self._palm_file.exists():
+            checked_sha256(self._palm_file)
+            self._palm_confirmation = read_array(self._palm_file, "confirmation").astype(float)
+        self._make_palms = partial(make_runner, device=device, precision=precision, threads=threads)
+
+    @cached_property
+    def _palms(self) -> Runner | None:
+        """LitePalmNet, made when an image is first searched thoroughly; None if the weights lack it."""
+        if self._palm_confirmation is None:
+            return None
+
+        def palm_reader() -> nn.Module:
+            from hand_pose_3d.networks.lite import LitePalmNet
+            from hand_pose_3d.networks.lite_runtime import PalmReader
+
+            palms = LitePalmNet()
+            load_weights(palms, self._palm_file)
+            return PalmReader(palms)
+
+        example = np.zeros((1, 192, 256, 3), np.uint8)
+        return self._make_palms(
+            Recipe("PalmReader", palm_reader, [self._palm_file], [example], [{0: "n", 1: "h", 2: "w"}])
+        )
 
     def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """See :class:`Family`."""
@@ -177,19 +212,33 @@ class LiteFamily:
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """See :class:`Family`."""
-        return distinct_detections(d for part in passes for d in self._detect(image, part))
+        found, palms = zip(*(self._detect(image, part) for part in passes))
+        detections = distinct_detections(chain(*found))
+        if passes[0].least_palm is None or self._palms is None:
+            return detections
+        return with_palms(detections, distinct_detections(chain(*palms)))
 
-    def _detect(self, image: Image, part: SearchPass) -> list[Detection]:
+    def _detect(self, image: Image, part: SearchPass) -> tuple[list[Detection], list[Detection]]:
+        """HandSegNet's detections in a part of the image, and LitePalmNet's."""
         width, height = part.size
         scale, inner, padded = part.input_size(self._step)
         # Samples at most two pixels apart, averaged: averaging all pixels of a large image takes longer.
         finer = math.ceil(0.5 / scale)
         canvas = canvas_of(image, part.origin, part.size, inner, padded, PADDING, finer)
-        maps = self._scene(canvas)[0][0]
-        maps = maps[1:, : -(-inner[1] // self._cell), : -(-inner[0] // self._cell)]
-        step = (width / inner[0] * self._cell, height / inner[1] * self._cell)
-        found = decode(maps, step, part.origin, part.least)
-        return [d for d in found if d.extent <= part.largest / scale]
+
+        def decoded(maps: np.ndarray, cell: int, least: float) -> list[Detection]:
+            maps = maps[:, : -(-inner[1] // cell), : -(-inner[0] // cell)]
+            return decode(maps, (width / inner[0] * cell, height / inner[1] * cell), part.origin, least)
+
+        found = decoded(self._scene(canvas)[0][0, 1:], STRIDE, part.least)
+        found = [d for d in found if d.extent <= part.largest / scale]
+        if part.least_palm is None or self._palms is None:
+            return found, []
+        return found, [
+            palm
+            for maps, cell in zip(self._palms(canvas), PALM_STRIDES)
+            for palm in decoded(maps[0], cell, part.least_palm)
+        ]
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:
         """See :class:`Family`: turned so that the hand points up."""
@@ -198,7 +247,8 @@ class LiteFamily:
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """See :class:`Family`."""
         facts = evidence(hand.score, detection, crop_from_pose(hand.keypoints_px, self.crop_size, 1.0))
-        return hand.replace(score=float(1 / (1 + np.exp(-self._confirmation @ facts))))
+        factors = self._confirmation if detection.palm is None else self._palm_confirmation
+        return hand.replace(score=float(1 / (1 + np.exp(-(factors @ facts)))))
 
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
@@ -319,9 +369,9 @@ def load_family(
         )
     if fine and name != "lite":
         raise InvalidInputError(ONE_POSENET)
-    has_fine = name == "lite" and (folder is None or _path(folder, OPTIONAL).exists())
+    has_fine = name == "lite" and (folder is None or _path(folder, FINE_POSE_NET).exists())
     if fine and not has_fine:
-        missing = _path(folder, OPTIONAL)
+        missing = _path(folder, FINE_POSE_NET)
         raise WeightsError(f"keypoints thorough needs {missing}, which does not exist: take auto or fast")
     if fine is None:
         fine = has_fine

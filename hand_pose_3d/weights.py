@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent / "weights"
 REGISTRY = FOLDER / "registry.json"
 """Shipped files: name -> {"file", "sha256"}; the only place where they are listed."""
 
-OPTIONAL = "lite-fineposenet"
+FINE_POSE_NET, PALM_NET = OPTIONAL = ("lite-fineposenet", "lite-palmnet")
 """Weights that a folder may lack."""
 
 REQUIRED_METADATA = ("family", "version", "licence")
@@ -189,11 +189,14 @@ def _check_there(path: Path) -> None:
 
 
 def read_array(path: str | Path, name: str) -> np.ndarray:
-    """One tensor of a weights file that was checked before; without torch."""
-    from safetensors import safe_open
+    """One tensor of a weights file, without torch and unchecked. Raises WeightsError if it cannot be read."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="np") as file:
-        return file.get_tensor(name)
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor(name)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} holds no {name} or is cut short ({error})") from error
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """From maps whose answer is known to hands, and which passes cover an image."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import EXTENT_UNIT, STRIDE
 from hand_pose_3d.detection import (
-    EXTENT_UNIT,
-    STRIDE,
     Detection,
     decode,
     distinct_detections,
@@ -18,6 +18,7 @@ from hand_pose_3d.detection import (
     on_known,
     same_hand,
     search_passes,
+    with_palms,
 )
 from hand_pose_3d.training import handsegnet
 
@@ -245,7 +246,32 @@ def test_evidence_of_a_reading_that_agrees_is_the_odds_alone():
     )
 
 
-def test_a_small_hand_counts_in_training_as_much_as_a_large_one():
+def test_both_detectors_windows_are_read_unless_they_are_nearly_one():
+    seen = Detection((50.0, 50.0), 40.0, 0.0, 0.6)
+    alone = Detection((300.0, 80.0), 30.0, 0.0, 0.2)
+    same, turned = replace(seen, score=0.8), replace(seen, angle=1.0, score=0.8)
+    elsewhere = Detection((200.0, 200.0), 30.0, 0.0, 0.4)
+    assert with_palms([seen, alone], [same, elsewhere]) == [
+        replace(seen, palm=0.8),  # with both scores
+        replace(elsewhere, score=0.0, palm=0.4),
+        replace(alone, palm=0.0),
+    ]
+    assert with_palms([seen], [turned]) == [replace(turned, score=0.6, palm=0.8), replace(seen, palm=0.8)]
+    assert with_palms([], []) == [] and with_palms([seen], []) == [replace(seen, palm=0.0)]
+
+
+def test_evidence_of_a_palm_is_its_odds_and_knows_nothing_below_what_is_read():
+    window = Detection((30.0, 40.0), 50.0, 3.0, 0.5).crop(160, 1.0)
+    both = evidence(0.8, Detection((30.0, 40.0), 50.0, 3.0, 0.5, palm=0.8), window)
+    np.testing.assert_allclose(both, [1, math.log(4), 0, 0, 0, 0, math.log(4)], atol=1e-9)
+    neither = evidence(0.8, Detection((30.0, 40.0), 50.0, 3.0, 0.0, palm=0.0), window)
+    np.testing.assert_allclose(neither[[2, 6]], [math.log(0.05 / 0.95), math.log(0.3 / 0.7)], atol=1e-9)
+
+
+def test_a_small_hand_counts_in_training_more_than_by_its_area():
     target = handsegnet.targets([Crop((60.0, 60.0), 100.0, 160, 0.5), Crop((140.0, 140.0), 8.0, 160, -1.0)], 160)
     small = np.isclose(target[1], math.log(8 / EXTENT_UNIT), atol=1e-4)
-    assert target[6][small].sum() == pytest.approx(1) and target[6][~small].sum() == pytest.approx(1)
+    near = [target[0] * (target[6] > 0) * at for at in (small, ~small)]  # what each cell counts by area
+    counts = [target[6][small].sum(), target[6][~small].sum()]
+    assert counts == pytest.approx([np.sqrt(each.sum()) for each in near], rel=1e-4)
+    assert 2 < counts[1] / counts[0] < 10 and near[1].sum() / near[0].sum() > 20

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from hand_pose_3d import estimator as module
+from hand_pose_3d import families
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.conventions import CropReading, to_unit
 from hand_pose_3d.detection import Detection, SearchPass
@@ -20,7 +21,7 @@ from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
 from hand_pose_3d.families import Margins, load_family
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource
-from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePalmNet, LitePoseNet
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.smoothing import SmoothingConfig
@@ -814,6 +815,46 @@ def test_the_second_posenet_is_loaded_where_it_is_wanted(weights, tmp_path, monk
     assert make(weights=weights, **settings).keypoints == "fast"
     with pytest.raises(WeightsError, match=r"lite-fineposenet.safetensors, which does not exist: take auto or fast"):
         make(weights=weights, keypoints="thorough", **settings)
+
+
+def test_palms_are_looked_for_where_the_weights_have_them_and_only_when_it_takes_them(weights, tmp_path, monkeypatch):
+    shutil.copytree(weights, tmp_path / "with")
+    palms, metadata = LitePalmNet(), {"family": "lite", "version": "0", "licence": "none"}
+    for layer in (*palms.scores, *palms.boxes):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.constant_(layer.bias, 5)  # palms everywhere
+    save_weights(tmp_path / "with" / "lite-palmnet.safetensors", palms, metadata)
+    made, make_runner = [], families.make_runner
+
+    def noted(recipe, *args, **kwargs):
+        made.append(recipe.name)
+        return make_runner(recipe, *args, **kwargs)
+
+    monkeypatch.setattr(families, "make_runner", noted)
+    image = np.zeros((120, 160, 3), np.uint8)
+    for folder, settings, expected in (
+        (weights, {}, False),
+        (tmp_path / "with", {}, True),
+        (tmp_path / "with", {"tracking": True}, False),
+        (tmp_path / "with", {"search": "fast"}, False),
+        (tmp_path / "with", {"tracking": True, "search": "thorough"}, True),
+    ):
+        made.clear()
+        estimator = make(weights=folder, **settings)
+        assert "PalmReader" not in made
+        estimator.warm_up()
+        assert ("PalmReader" in made) is expected
+        found = estimator.family.detect(image, estimator.family.passes(160, 120, estimator.config.search_kind, 0))
+        assert all((d.palm is not None) is expected for d in found) and (found or not expected)
+    families_ = (make(weights=tmp_path / "with", precision=p).family for p in ("float32", "bfloat16"))
+    exact, rough = (f.detect(image, f.passes(160, 120, "thorough", 0)) for f in families_)
+    extent = 1.625 * 5 * (160 * 120 / (170 * 128)) ** 0.5  # of the boxes' edge, 5 pixels of the network's input
+    for found in (exact, rough):
+        assert any(d.palm > 0.99 and d.extent == pytest.approx(extent, rel=0.02) for d in found)
+    path = tmp_path / "with" / "lite-palmnet.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(WeightsError, match="lite-palmnet"):  # at once, not with the first image
+        make(weights=tmp_path / "with")
 
 
 def test_the_paper_has_one_posenet():

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_hand import hand_from, keypoints_of
 
-from hand_pose_3d.conventions import CropReading
-from hand_pose_3d.detection import EXTENT_UNIT, Detection, SearchPass
+from hand_pose_3d.conventions import EXTENT_UNIT, CropReading
+from hand_pose_3d.detection import Detection, SearchPass
 from hand_pose_3d.families import LiteFamily, PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.skeleton import Side
@@ -24,7 +24,7 @@ class Spots(LiteFamily):
 
     def __init__(self):
         self.inputs = []
-        self._scene = self.answer
+        self._scene, self._palms = self.answer, None
         self._confirmation = np.array([0.0, 1.0, 0.5, -1.0, 0.0, 0.0])
 
     def answer(self, canvas):
@@ -35,6 +35,41 @@ class Spots(LiteFamily):
         maps = np.zeros((1, 7, height, width), np.float32)
         maps[0, 1:5, row, column] = 0.9, math.log(32 / EXTENT_UNIT), math.sin(0.5), math.cos(0.5)
         return (maps,)
+
+
+class Palms(Spots):
+    """LitePalmNet sees the same hand at a coarser cell, upright, with a score of 0.7."""
+
+    def __init__(self):
+        super().__init__()
+        self._palms, self._palm_confirmation = self.palms, np.array([0.0, 0, 0, 0, 0, 0, 1])
+        self.looks = 0
+
+    def palms(self, canvas):
+        self.looks += 1
+        maps = self.answer(canvas)[0][:, 1:]
+        row, column = np.argwhere(maps[0, 0])[0]
+        coarse = [np.zeros((1, 6, canvas.shape[1] // cell, canvas.shape[2] // cell)) for cell in (8, 16)]
+        coarse[0][0, :4, row // 2, column // 2] = 0.7, math.log(32 / 32), 0, 1
+        return tuple(coarse)
+
+
+def test_a_thorough_search_sees_palms_too_and_a_fast_one_does_not():
+    family, image = Palms(), np.zeros((480, 640, 3), np.uint8)
+    image[200:240, 300:340] = 255
+    (alone,) = family.detect(image, family.passes(640, 480, "fast", 0))
+    assert alone.palm is None and family.looks == 0
+    both = family.detect(image, family.passes(640, 480, "thorough", 0))
+    assert family.looks == 4 and {(round(d.score, 3), round(d.palm, 3)) for d in both} == {(0.9, 0.7)}
+    upright = [d for d in both if d.angle == 0]
+    assert upright and len(upright) < len(both)  # windows of both, since they differ
+    scale = family.passes(640, 480, "thorough", 0)[-1].input_size(32)[0]
+    for palm in upright:
+        assert math.dist(palm.center, (319.5, 219.5)) < 40 and palm.extent * scale >= 32 - 1e-3
+    assert family.confirm(hand(0.5), both[0]).score == pytest.approx(0.7)  # by the palm's own factors
+    family._palms = None
+    (single,) = family.detect(image, family.passes(640, 480, "thorough", 0))
+    assert single.palm is None
 
 
 @settings(max_examples=40)

@@ -26,6 +26,8 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
     \b
     handsegnet  image (N, 3, H, W)               -> lite: mask, centre, extent, direction, offset of cells of
                                                     4 x 4 pixels; paper: scores (N, 2, H, W)
+    palmnet     image (N, 3, H, W), lite only    -> cells_8, cells_16 (N, 6, ., .): centre (a logit), extent,
+                                                    direction, offset of cells of 8 x 8 and 16 x 16 pixels
     posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
                                                     and for lite side_logit, presence_logit (N)
     fineposenet crop (N, 3, 224, 224), lite only -> score_maps (N, 21, 28, 28),
@@ -36,7 +38,8 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
 
     Images are RGB, value / 255 - 0.5. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
     the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it. Without
-    --weights the files are of the weights that ship. A folder may lack lite-fineposenet, which then is not written.
+    --weights the files are of the weights that ship. A folder may lack lite-fineposenet and lite-palmnet, which
+    then are not written.
 
     TensorRT builds an engine from each file, here in float16 for one to four hands; TensorRT 10 also wants
     --stronglyTyped:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hand_pose_3d.conventions import INPUT_MEAN, to_unit
+from hand_pose_3d.conventions import EXTENT_UNIT, INPUT_MEAN, PALM_STRIDES, STRIDE, to_unit
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
 from hand_pose_3d.networks.lifting import LiftingResult
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
@@ -102,6 +103,46 @@ class LiteHandSegNet(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return F.interpolate(self.maps(image).mask, scale_factor=4.0, mode="bilinear", align_corners=False)
+
+
+class LitePalmNet(nn.Module):
+    """Where palms are: MediaPipe Hands' palm detector as it is, and from its boxes where each hand is.
+
+    forward(image (N, 3, H, W) RGB in -0.5..0.5, sides multiples of 32) returns, for cells of 8 and of 16 pixels, maps
+    (N, 6, ., .) of centre, extent, direction and offset as in SceneMaps, extents over four cells. A cell's boxes around
+    its anchors are averaged by their scores.
+    """
+
+    _anchors = (2, 6)
+    _box = 18  # numbers of a box, pixels from the cell's middle: its own middle and sides, and seven points
+    _hand_over_palm = 1.625
+    """Extent of a hand over the edge of its palm's box: MediaPipe's windows, 2.6 boxes, over a margin of 1.6."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = SceneTrunk()
+        heads = list(zip(SceneTrunk.widths[1:], self._anchors))
+        self.scores = nn.ModuleList(nn.Conv2d(width, count, 1) for width, count in heads)
+        self.boxes = nn.ModuleList(nn.Conv2d(width, count * self._box, 1) for width, count in heads)
+        # Score of a hand found by both detectors = sigmoid(this @ detection.evidence), as LiteHandSegNet.confirmation.
+        self.confirmation: torch.Tensor
+        self.register_buffer("confirmation", torch.tensor([0.0, 1, 0, 0, 0, 0, 0]))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        _, *features = self.trunk(image + INPUT_MEAN)
+        fine, coarse = (self._hands(level, x) for level, x in enumerate(features))
+        return fine, coarse
+
+    def _hands(self, level: int, features: torch.Tensor) -> torch.Tensor:
+        score = self.scores[level](features).float()
+        n, _, h, w = score.shape
+        boxes = self.boxes[level](features).float().view(n, self._anchors[level], self._box, h, w)
+        box = (score.softmax(1)[:, :, None] * boxes).sum(1)
+        edge = box[:, 2:4].amax(1, keepdim=True).clamp_min(1)
+        up = (box[:, 8:10] - box[:, 4:6]) / edge  # from the wrist to the middle finger's base
+        offset = (box[:, :2] / edge + 0.5 * F.normalize(up, dim=1)) / self._hand_over_palm
+        log_extent = edge.log() + math.log(self._hand_over_palm * STRIDE / EXTENT_UNIT / PALM_STRIDES[level])
+        return torch.cat([score.amax(1, keepdim=True), log_extent, up[:, :1], -up[:, 1:], offset], 1)
 
 
 class LitePose(NamedTuple):

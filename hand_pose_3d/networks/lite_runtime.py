@@ -13,6 +13,7 @@ from hand_pose_3d.networks.lite import (
     LiteFinePoseNet,
     LiteHandSegNet,
     LiteLifting,
+    LitePalmNet,
     LitePoseNet,
     soft_argmax,
 )
@@ -40,9 +41,30 @@ class SceneReader(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         dtype = self.segmentation.score.weight.dtype
         maps = self.segmentation.maps(image_to_input(image, dtype))
-        mask, centre = maps.mask.float().softmax(1)[:, 1:], maps.centre.float().sigmoid()
-        centre = centre * (centre == F.max_pool2d(centre, 3, 1, 1)).float()
+        mask, centre = maps.mask.float().softmax(1)[:, 1:], _peaks(maps.centre)
         return torch.cat([mask, centre, maps.extent.float(), maps.direction.float(), maps.offset.float()], 1)
+
+
+class PalmReader(nn.Module):
+    """LitePalmNet's detections in a scene.
+
+    forward(image (N, H, W, 3) RGB, 0..255, sides multiples of 32) returns, for cells of PALM_STRIDES, the maps
+    (N, 6, ., .) that `detection.decode` reads, with centres only where they are greatest among their neighbours.
+    """
+
+    def __init__(self, palms: LitePalmNet) -> None:
+        super().__init__()
+        self.palms = palms
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = self.palms(image_to_input(image, self.palms.scores[0].weight.dtype))
+        return tuple(torch.cat([_peaks(each[:, :1]), each[:, 1:]], 1) for each in maps)
+
+
+def _peaks(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities (N, 1, h, w) where they are greatest among their neighbours, else 0."""
+    centre = logits.float().sigmoid()
+    return centre * (centre == F.max_pool2d(centre, 3, 1, 1)).float()
 
 
 def _in_blocks(pose: LitePoseNet) -> LitePoseNet:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.conventions import image_to_input
-from hand_pose_3d.detection import EXTENT_UNIT, PADDING, STRIDE
+from hand_pose_3d.conventions import EXTENT_UNIT, STRIDE, image_to_input
+from hand_pose_3d.detection import PADDING
 from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Mixture, Stage
@@ -207,7 +207,8 @@ def _box_window(uv: np.ndarray, size: int) -> Crop:
 
 def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
     """Maps (7, size / 4, size / 4) float32 of hands: centre, 0 to 1; log extent, sine, cosine (both 0 for an unknown
-    direction), offset x and y near a hand; weight of these, which is 1 over all cells of a hand, however small."""
+    direction), offset x and y near a hand; weight of these, whose sum over a hand's cells grows with the root of their
+    number, so that neither small hands nor large ones are lost."""
     side = size // STRIDE
     maps = np.zeros((7, side, side), np.float32)
     owner = np.zeros((side, side), int)
@@ -231,7 +232,7 @@ def targets(crops: Sequence[Crop], size: int) -> np.ndarray:
         for k, value in enumerate(values, 1):
             maps[k][near] = value[near]
     total = np.bincount(owner.ravel(), maps[6].ravel(), len(crops) + 1)
-    maps[6] /= np.maximum(total, 1e-9)[owner]
+    maps[6] /= np.sqrt(np.maximum(total, 1e-9))[owner]
     return maps
 
 

@@ -1,11 +1,13 @@
 """Starting points of the lite trunks: the Apache-2.0 networks inside the `mediapipe` wheel.
 
 Only numbers are read, by the `tflite` schema package; nothing of MediaPipe runs. Get the wheel with
-`pip download --no-deps mediapipe==0.10.21`.
+`pip download --no-deps mediapipe==0.10.21`. LitePalmNet is its palm detector as it is:
+`python -m hand_pose_3d.training.pretrained WHEEL FOLDER` writes it as lite-palmnet.safetensors.
 """
 
 from __future__ import annotations
 
+import argparse
 import zipfile
 from pathlib import Path
 
@@ -13,11 +15,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from hand_pose_3d import __version__
 from hand_pose_3d.conventions import FINE_CROP_SIZE
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
-from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePoseNet
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePalmNet, LitePoseNet
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.weights import PALM_NET, save_weights
 
 HAND_MODEL = "mediapipe/modules/hand_landmark/hand_landmark_full.tflite"
 PALM_MODEL = "mediapipe/modules/palm_detection/palm_detection_full.tflite"
@@ -99,12 +103,29 @@ def load_hand_trunk(trunk: HandTrunk, source: str | Path) -> dict[str, np.ndarra
     return {"presence": presence, "handedness": handedness, "points": points}
 
 
-def load_scene_trunk(trunk: SceneTrunk, source: str | Path) -> None:
-    """Fill a SceneTrunk from the palm detector in a mediapipe wheel or .tflite file."""
+_PALM_HEADS = (2, 6, 36, 108)
+"""Channels of the palm detector's scores and boxes at strides 8 and 16: two anchors a cell, then six."""
+
+
+def load_scene_trunk(trunk: SceneTrunk, source: str | Path) -> dict[int, list[np.ndarray]]:
+    """Fill a SceneTrunk from the palm detector in a mediapipe wheel or .tflite file.
+
+    Returns weight and bias of what it computes of the features, by number of channels (_PALM_HEADS).
+    """
     layers = _layers(_read(Path(source), PALM_MODEL))
-    # The graph scores anchors at stride 16 before it climbs to stride 8; those two layers are left out.
-    features = [layer for layer in layers if not (layer[0] == "CONV_2D" and layer[1][0].shape[0] in (2, 6, 36, 108))]
-    _fill(trunk, features)
+    # The graph scores anchors at stride 16 before it climbs to stride 8.
+    heads = {a[0].shape[0]: a for name, a in layers if name == "CONV_2D" and a[0].shape[0] in _PALM_HEADS}
+    _fill(trunk, [(name, arrays) for name, arrays in layers if not any(arrays is head for head in heads.values())])
+    return heads
+
+
+def start_palm_net(network: LitePalmNet, source: str | Path) -> None:
+    """Fill a LitePalmNet."""
+    heads = load_scene_trunk(network.trunk, source)
+    if len(heads) < len(_PALM_HEADS):
+        raise WeightsError(f"{source} holds no scores and boxes of palms")
+    for layer, channels in zip([*network.scores, *network.boxes], _PALM_HEADS):
+        _fill(layer, [("CONV_2D", heads[channels])])
 
 
 def start_pose_net(network: LitePoseNet, source: str | Path) -> None:
@@ -123,3 +144,19 @@ def _fill_linear(layer: nn.Linear, values: np.ndarray) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(values[:, :-1]))
         layer.bias.copy_(torch.from_numpy(values[:, -1]))
+
+
+def main() -> None:
+    """Write LitePalmNet, whose score of hands `score_calibration` fits."""
+    parser = argparse.ArgumentParser(prog="python -m hand_pose_3d.training.pretrained", description=main.__doc__)
+    parser.add_argument("wheel", type=Path, help="mediapipe wheel, or its palm detector as a .tflite file")
+    parser.add_argument("folder", type=Path, help="that lite-palmnet.safetensors is written to")
+    args = parser.parse_args()
+    network = LitePalmNet()
+    start_palm_net(network, args.wheel)
+    metadata = {"family": "lite", "version": __version__, "licence": "Apache-2.0"}
+    save_weights(args.folder / f"{PALM_NET}.safetensors", network, metadata, half=True)
+
+
+if __name__ == "__main__":
+    main()

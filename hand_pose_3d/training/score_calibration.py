@@ -23,7 +23,7 @@ from hand_pose_3d.evaluation.protocols import FOUND_IOU
 from hand_pose_3d.families import Family, PaperFamily, peak_odds
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.networks import PoseNet
-from hand_pose_3d.networks.lite import LiteHandSegNet, LitePoseNet, soft_argmax
+from hand_pose_3d.networks.lite import LiteHandSegNet, LitePalmNet, LitePoseNet, soft_argmax
 from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, scene_pack
 from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
@@ -106,34 +106,43 @@ def calibrate_hands(
     lifting: Path,
     renders: Sequence[LabelledScene],
     photographs: Sequence[LabelledScene],
+    palms: LitePalmNet | None = None,
 ) -> dict[str, float]:
     """Fit and set the parameters of hand scores, by maximum likelihood on predictions of the whole pipeline.
 
     renders, photographs: that no network has been trained on; a prediction on a render counts a tenth. A prediction is
     right if its box and that of a labelled hand overlap by more than half of their union; those on hands whose label is
     unsure, unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's three
-    numbers are fitted first, those of `LiteHandSegNet.confirmation` on top of them. Returns them, the number of
-    predictions and the expected calibration error, weighted alike, measured on every second prediction after fitting
-    on the others. Without both right and wrong ones it sets and returns nothing.
+    numbers are fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and those of
+    `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Returns them, and of the last
+    fit the number of predictions and the expected calibration error, weighted alike, measured on every second
+    prediction after fitting on the others. Without both right and wrong predictions it sets and returns no more.
     """
     pose.presence_calibration.copy_(torch.tensor([0.0, 1.0, 0.0]))
     segmentation.confirmation.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0]))
-    found = [_predictions(segmentation, pose, lifting, scenes) for scenes in (renders, photographs)]
-    facts, right = (np.concatenate(x) for x in zip(*found))
-    weight = np.repeat([_RENDERS, 1.0], [len(x) for _, x in found])
-    if len(np.unique(right)) < 2:
-        return {}
-    read, known = np.column_stack([np.ones(len(facts)), facts[:, :2]]), facts[:, 2:].copy()
-    first = _logistic(read, right, [0.0, 1.0, 0.0], weight, least=(-np.inf, 0.0, 0.0))
-    known[:, 1] = np.clip(read @ first, -_ODDS, _ODDS)
-    start = [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
-    trial, second = (_logistic(known[::step], right[::step], start, weight[::step]) for step in (2, 1))
-    pose.presence_calibration.copy_(torch.tensor(first, dtype=torch.float32))
-    segmentation.confirmation.copy_(torch.tensor(second, dtype=torch.float32))
-    error = calibration_error(1 / (1 + np.exp(-known[1::2] @ trial)), right[1::2], weight[1::2])
-    numbers = {f"presence_{n}": float(x) for n, x in zip("abc", first, strict=True)}
-    numbers |= {f"confirmation_{n}": float(x) for n, x in enumerate(second)}
-    return {**numbers, "predictions": float(len(right)), "right": float(right.mean()), "hand_calibration_error": error}
+    figures: dict[str, float] = {}
+    for network in (segmentation,) if palms is None else (segmentation, palms):
+        asked = [segmentation, pose] if network is segmentation else [segmentation, pose, network]
+        found = [_predictions(asked, lifting, scenes) for scenes in (renders, photographs)]
+        facts, right = (np.array([row for rows in each for row in rows]) for each in zip(*found))
+        weight = np.repeat([_RENDERS, 1.0], [len(x) for _, x in found])
+        if len(np.unique(right)) < 2:
+            return figures
+        known = facts[:, 2:].copy()
+        if network is segmentation:
+            read = np.column_stack([np.ones(len(facts)), facts[:, :2]])
+            first = _logistic(read, right, [0.0, 1.0, 0.0], weight, least=(-np.inf, 0.0, 0.0))
+            figures = {f"presence_{n}": float(x) for n, x in zip("abc", first, strict=True)}
+            known[:, 1] = np.clip(read @ first, -_ODDS, _ODDS)
+            pose.presence_calibration.copy_(torch.tensor(first, dtype=torch.float32))
+        start = np.eye(known.shape[1])[1]
+        trial, fitted = (_logistic(known[::step], right[::step], start, weight[::step]) for step in (2, 1))
+        network.confirmation.copy_(torch.tensor(fitted, dtype=torch.float32))
+        error = calibration_error(1 / (1 + np.exp(-known[1::2] @ trial)), right[1::2], weight[1::2])
+        name = "confirmation" if network is segmentation else "palm_confirmation"
+        figures |= {f"{name}_{n}": float(x) for n, x in enumerate(fitted)}
+        figures |= {"predictions": len(right), "right": float(right.mean()), "hand_calibration_error": error}
+    return figures
 
 
 def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str = "cpu") -> dict[str, float]:
@@ -165,6 +174,9 @@ def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str 
 def _rewrite(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:
     save_weights(path, network, {k: v for k, v in metadata.items() if k not in ("network", DIGEST)}, half=True)
 
+
+_FILES = {LiteHandSegNet: "handsegnet", LitePoseNet: "posenet", LitePalmNet: "palmnet"}
+"""Names of the networks' files after the family's."""
 
 _LEAST = 0.005
 """Score, before calibration, below which a prediction is left out."""
@@ -212,16 +224,18 @@ class _Recorder:
 
 
 def _predictions(
-    segmentation: LiteHandSegNet, pose: LitePoseNet, lifting: Path, scenes: Sequence[LabelledScene]
+    networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[LabelledScene]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 8) log odds of presence, mean keypoint score and `detection.evidence` of predictions; (N,) 1 where right."""
+    """Predictions of the lite family of these networks: log odds of presence, mean keypoint score and
+    `detection.evidence` (N, 8), or (N, 9) with LitePalmNet; (N,) 1 where right."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "lite-lifting.safetensors").symlink_to(lifting.resolve())
-        metadata = {"family": "lite", "version": "0", "licence": "none"}
-        save_weights(folder / "lite-handsegnet.safetensors", segmentation, metadata)
-        save_weights(folder / "lite-posenet.safetensors", pose, metadata)
+        for network in networks:
+            metadata = {"family": "lite", "version": "0", "licence": "none"}
+            save_weights(folder / f"lite-{_FILES[type(network)]}.safetensors", network, metadata)
         estimator = HandPoseEstimator(model="lite", device="cpu", weights=folder, score_threshold=_LEAST, max_hands=8)
+        estimator.warm_up()  # reads all files while they are there
     recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
     facts, right = [], []
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
@@ -231,7 +245,7 @@ def _predictions(
                 known = recorder.facts[hand.keypoints_px.tobytes()]
                 facts.append(np.r_[known[1], hand.keypoint_scores.mean(), known])
                 right.append(float(verdict))
-    return np.array(facts).reshape(-1, 8), np.array(right)
+    return np.array(facts), np.array(right)
 
 
 def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
@@ -260,25 +274,23 @@ def main() -> None:
     if (args.weights / "paper-posenet.safetensors").exists():
         print(calibrate_peaks(args.weights, [*renders, *photographs]))
         return
-    segmentation, pose = LiteHandSegNet(), LitePoseNet()
-    paths = {network: args.weights / f"lite-{name}.safetensors" for network, name in _named(segmentation, pose)}
+    segmentation, pose, palms = LiteHandSegNet(), LitePoseNet(), LitePalmNet()
+    paths = {net: args.weights / f"lite-{_FILES[type(net)]}.safetensors" for net in (segmentation, pose, palms)}
+    if not paths[palms].exists():
+        del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
     crops = [crop_pack(root, "evaluation") for root in args.data]
     crops += [load_pack(root / "crops") for root in args.photographs]
     sampler, rng = PoseSampler(crops), np.random.default_rng(4)
     print(calibrate(pose, [sampler(rng) for _ in range(1500)]))
     lifting = args.weights / "lite-lifting.safetensors"
-    print(calibrate_hands(segmentation, pose, lifting, renders, photographs))
+    print(calibrate_hands(segmentation, pose, lifting, renders, photographs, palms if palms in paths else None))
     for network, path in paths.items():
         _rewrite(path, network, metadata[network])
 
 
 def _scenes(packs: Iterable[ScenePack]) -> list[LabelledScene]:
     return [pack[i] for pack in packs for i in range(len(pack))]
-
-
-def _named(segmentation: LiteHandSegNet, pose: LitePoseNet) -> list[tuple[nn.Module, str]]:
-    return [(segmentation, "handsegnet"), (pose, "posenet")]
 
 
 if __name__ == "__main__":

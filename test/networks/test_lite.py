@@ -1,20 +1,26 @@
 """The lite networks: HandSegNet's maps and what of them reaches detection, and the PoseNets' keypoints."""
 
+import math
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 
-from hand_pose_3d.conventions import FINE_CROP_SIZE
-from hand_pose_3d.detection import EXTENT_UNIT
+from hand_pose_3d.conventions import EXTENT_UNIT, FINE_CROP_SIZE, PALM_STRIDES
+from hand_pose_3d.detection import decode
+from hand_pose_3d.networks.backbones import SceneTrunk
 from hand_pose_3d.networks.lite import (
     FinePose,
     LiteFinePoseNet,
     LiteHandSegNet,
     LiteLifting,
+    LitePalmNet,
     LitePoseNet,
     gaussians,
     soft_argmax,
 )
-from hand_pose_3d.networks.lite_runtime import CropReader, SceneReader
+from hand_pose_3d.networks.lite_runtime import CropReader, PalmReader, SceneReader
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,43 @@ def test_reader_keeps_centres_only_where_they_are_greatest_among_their_neighbour
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_palms_box_gives_the_hand_at_it(level):
+    """One cell's surest anchor has a box two pixels right and one above the cell's middle, on a hand turned by 0.5."""
+    cell, turn = PALM_STRIDES[level], 0.5
+    up = np.array([math.sin(turn), -math.cos(turn)])
+    network = LitePalmNet().eval()
+    features = torch.zeros(1, SceneTrunk.widths[1 + level], 160 // cell, 96 // cell)
+    features[0, 0, 3, 2] = 1
+    score, boxes = network.scores[level], network.boxes[level].bias.view(-1, 18)
+    torch.nn.init.zeros_(score.weight)
+    torch.nn.init.constant_(score.bias, -20)
+    score.weight[-1, 0] = 22  # only the last anchor, only where the feature is 1
+    torch.nn.init.zeros_(network.boxes[level].weight)
+    torch.nn.init.normal_(boxes, std=9)
+    boxes[-1] = torch.zeros(18)
+    boxes[-1, :4], boxes[-1, 4:6], boxes[-1, 8:10] = (
+        torch.tensor([2.0, -1, 20, 20]),
+        torch.tensor(-9 * up),
+        torch.tensor(6 * up),
+    )
+    other = 1 - level
+    torch.nn.init.constant_(network.scores[other].bias, -20)
+    torch.nn.init.zeros_(network.scores[other].weight)
+    maps = [torch.zeros(1, w, 160 // s, 96 // s) for w, s in zip(SceneTrunk.widths[1:], PALM_STRIDES)]
+    maps[level] = features
+    network.trunk = cast(SceneTrunk, Given(maps))
+    out = PalmReader(network)(torch.zeros(1, 160, 96, 3))
+    assert [tuple(each.shape) for each in out] == [(1, 6, 160 // s, 96 // s) for s in PALM_STRIDES]
+    assert decode(out[other][0].numpy(), (1.0, 1.0), (0, 0), 0.3) == []
+    (found,) = decode(out[level][0].numpy(), (2.0 * cell, 2.0 * cell), (100, 0), 0.3)  # half the image's resolution
+    middle = np.array([2.5, 3.5]) * cell + [2, -1] + 10 * up
+    assert found.center == pytest.approx(2 * middle - 0.5 + [100, 0], abs=1e-3)
+    assert found.extent == pytest.approx(2 * 1.625 * 20, rel=1e-4) and found.angle == pytest.approx(turn, abs=1e-4)
+    assert found.score == pytest.approx(1 / (1 + math.exp(-2)), abs=1e-4)
+
+
+@torch.inference_mode()
 def test_gaussians_lie_at_their_points_and_are_as_wide_as_asked():
     uv, deviation = torch.tensor([[[0.4, 0.6], [0.5, 0.3]]]), torch.tensor([[0.06, 0.1]])
     found, spread = soft_argmax(gaussians(uv, deviation, 28).log())
@@ -87,6 +130,17 @@ def test_fine_keypoints_lie_half_way_between_points_and_maps():
     with torch.no_grad():
         network.points.bias[0] += 0.3
     assert not torch.equal(network(crop).score_maps[0], maps)  # the maps see the points
+
+
+class Given(torch.nn.Module):
+    """A trunk with these maps."""
+
+    def __init__(self, maps):
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, image):
+        return [None, *self.maps]
 
 
 class Fixed(LiteFinePoseNet):

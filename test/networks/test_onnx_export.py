@@ -34,7 +34,8 @@ def answers(path, **inputs):
 
 
 @pytest.mark.parametrize(
-    "family, name", [(family, name) for family in DEPLOYABLES for name in ("handsegnet", "posenet")]
+    "family, name",
+    [*((family, name) for family in DEPLOYABLES for name in ("handsegnet", "posenet")), ("lite", "palmnet")],
 )
 def test_image_networks(tmp_path, family, name):
     torch.manual_seed(0)
@@ -117,8 +118,8 @@ def test_the_papers_networks_that_ship_are_exported(tmp_path):
 # https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md; opsets 9 to 17 since TensorRT 8.6.
 TENSORRT_OPERATORS = """
 Add Cast Clip Concat Constant ConstantOfShape Conv Div Exp Expand EyeLike Flatten Gather Gemm Identity
-LayerNormalization MatMul MaxPool Mul Neg Pad Pow PRelu Range ReduceL2 ReduceMean ReduceSum Relu Reshape Resize Shape
-Sign Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+LayerNormalization Log MatMul MaxPool Mul Neg Pad Pow PRelu Range ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape
+Resize Shape Sign Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
 """
 
 

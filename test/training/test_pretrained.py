@@ -14,8 +14,16 @@ import tflite
 
 from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.networks.backbones import SceneTrunk
-from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePoseNet
-from hand_pose_3d.training.pretrained import HAND_MODEL, load_scene_trunk, start_fine_pose_net, start_pose_net
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePalmNet, LitePoseNet
+from hand_pose_3d.training.pretrained import (
+    HAND_MODEL,
+    load_scene_trunk,
+    main,
+    start_fine_pose_net,
+    start_palm_net,
+    start_pose_net,
+)
+from hand_pose_3d.weights import load_weights
 
 OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "PRELU", "FULLY_CONNECTED", "DEQUANTIZE")
 
@@ -115,6 +123,30 @@ def test_a_scene_trunk_takes_the_numbers_of_a_file_but_its_scores(tmp_path):
     path.write_bytes(tflite_file(layers))
     load_scene_trunk(trunk, path)
     assert_same(trunk, source)
+
+
+def test_a_palm_net_takes_scores_and_boxes_too(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    source = randomised(LitePalmNet())
+    torch.nn.init.zeros_(source.confirmation)
+    layers = list(layers_of(source.trunk))
+    heads = [next(layers_of(head)) for head in (*source.scores, *source.boxes)]  # 2, 6, 36 and 108 channels
+    climbs = len(layers) - 6  # from stride 16 to stride 8
+    path, whole = (
+        tmp_path / "palms.tflite",
+        [*layers[:climbs], heads[1], heads[3], *layers[climbs:], heads[0], heads[2]],
+    )
+    path.write_bytes(tflite_file(whole))
+    monkeypatch.setattr("sys.argv", ["pretrained", str(path), str(tmp_path)])
+    main()
+    written = LitePalmNet()
+    metadata = load_weights(written, tmp_path / "lite-palmnet.safetensors")
+    assert metadata["licence"] == "Apache-2.0"
+    torch.nn.init.zeros_(written.confirmation)
+    assert_same(written, source)
+    path.write_bytes(tflite_file(layers))
+    with pytest.raises(WeightsError, match="no scores and boxes"):
+        start_palm_net(LitePalmNet(), path)
 
 
 def test_pose_nets_start_from_a_wheel_its_points_and_its_two_scores(tmp_path):

@@ -24,6 +24,7 @@ from hand_pose_3d.networks.lite import (
     LiteFinePoseNet,
     LiteHandSegNet,
     LiteLifting,
+    LitePalmNet,
     LitePose,
     LitePoseNet,
     lifting_maps,
@@ -386,6 +387,31 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
         weight = network.presence_calibration
         expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
     torch.testing.assert_close(reading.presence[0], expected)
+
+
+def test_scores_of_hands_with_palms_are_fitted_on_predictions_with_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The chance to be right depends on what PoseNet says, with palms on the palm's score, too."""
+    rng, asked = np.random.default_rng(0), []
+
+    def known(networks: list[Any], *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(([type(network).__name__ for network in networks], networks[1].presence_calibration[1].item()))
+        logit, palm = rng.normal(0, 2, 8000), rng.normal(0, 2, 8000) * (len(networks) == 3)
+        facts = np.column_stack([logit, np.full(8000, 0.5), np.ones(8000), logit, *np.zeros((4, 8000)), palm])
+        right = (rng.random(8000) < 1 / (1 + np.exp(-0.5 * logit - 1.5 * palm))).astype(float)
+        return facts[:, : 6 + len(networks)], right
+
+    monkeypatch.setattr(score_calibration, "_predictions", known)
+    segmentation, pose, palms = LiteHandSegNet(), LitePoseNet(), LitePalmNet()
+    figures = calibrate_hands(segmentation, pose, tmp_path, [], [], palms)
+    alone, both = ["LiteHandSegNet", "LitePoseNet"], ["LiteHandSegNet", "LitePoseNet", "LitePalmNet"]
+    assert [names for names, _ in asked] == [alone, alone, both, both]
+    assert [factor for _, factor in asked] == pytest.approx([1, 1, 0.5, 0.5], abs=0.1)  # PoseNet's are set by then
+    np.testing.assert_allclose(pose.presence_calibration, [0, 0.5, 0], atol=0.1)
+    np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.1)
+    np.testing.assert_allclose(palms.confirmation, [0, 0.5, 0, 0, 0, 0, 1.5], atol=0.15)
+    assert figures["palm_confirmation_6"] == pytest.approx(1.5, abs=0.15) and figures["hand_calibration_error"] < 0.05
 
 
 def test_ten_renders_count_in_the_scores_of_hands_as_one_photograph(
