@@ -28,7 +28,7 @@ padding before. Set by hand."""
 _LEAST_QUICK, _LEAST_THOROUGH = 0.15, 0.05
 """Least score of a detection that is read in a fast and in a thorough search (docs/training.md, "Windows")."""
 _LEAST_PALM = 0.3
-"""The same of LitePalmNet's detections, in a thorough search."""
+"""The same of LitePalmNet's detections, in a thorough search; set by hand."""
 _WHOLE_SCORE = 0.4
 """A whole hand replaces detections of its parts if its score is at least this share of theirs; set by hand."""
 _PIECE = 0.45

@@ -212,14 +212,13 @@ class LiteFamily:
 
     def detect(self, image: Image, passes: Sequence[SearchPass]) -> list[Detection]:
         """See :class:`Family`."""
-        found, palms = zip(*(self._detect(image, part) for part in passes))
+        reader = None if passes[0].least_palm is None else self._palms
+        found, palms = zip(*(self._detect(image, part, reader) for part in passes))
         detections = distinct_detections(chain(*found))
-        if passes[0].least_palm is None or self._palms is None:
-            return detections
-        return with_palms(detections, distinct_detections(chain(*palms)))
+        return detections if reader is None else with_palms(detections, distinct_detections(chain(*palms)))
 
-    def _detect(self, image: Image, part: SearchPass) -> tuple[list[Detection], list[Detection]]:
-        """HandSegNet's detections in a part of the image, and LitePalmNet's."""
+    def _detect(self, image: Image, part: SearchPass, palms: Runner | None) -> tuple[list[Detection], list[Detection]]:
+        """HandSegNet's detections in a part of the image, and LitePalmNet's if `palms` runs it."""
         width, height = part.size
         scale, inner, padded = part.input_size(self._step)
         # Samples at most two pixels apart, averaged: averaging all pixels of a large image takes longer.
@@ -232,12 +231,10 @@ class LiteFamily:
 
         found = decoded(self._scene(canvas)[0][0, 1:], STRIDE, part.least)
         found = [d for d in found if d.extent <= part.largest / scale]
-        if part.least_palm is None or self._palms is None:
+        if palms is None or part.least_palm is None:
             return found, []
         return found, [
-            palm
-            for maps, cell in zip(self._palms(canvas), PALM_STRIDES)
-            for palm in decoded(maps[0], cell, part.least_palm)
+            palm for maps, cell in zip(palms(canvas), PALM_STRIDES) for palm in decoded(maps[0], cell, part.least_palm)
         ]
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:

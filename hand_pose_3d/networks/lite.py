@@ -116,7 +116,8 @@ class LitePalmNet(nn.Module):
     _anchors = (2, 6)
     _box = 18  # numbers of a box, pixels from the cell's middle: its own middle and sides, and seven points
     _hand_over_palm = 1.625
-    """Extent of a hand over the edge of its palm's box: MediaPipe's windows, 2.6 boxes, over a margin of 1.6."""
+    """Extent of a hand over the edge of its palm's box: MediaPipe's windows, 2.6 boxes, over a margin of 1.6, which was
+    set by hand."""
 
     def __init__(self) -> None:
         super().__init__()

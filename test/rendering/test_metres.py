@@ -21,5 +21,5 @@ def matches(maker, tmp_path_factory):
 def test_the_wrist_lies_within_twice_the_stated_deviation(matches, source):
     distance, error, stddev = protocols.wrist_errors_m(matches, source).T
     assert len(distance) > 30
-    assert np.mean(error < 2 * stddev) > 0.8  # of the many of the model card 0.97, with depth 0.9
+    assert np.mean(error < 2 * stddev) > 0.8  # in the model card, of many, 0.99, with depth 0.9
     assert np.median(stddev / distance) < 0.25  # not by being vague: hands alone differ by 0.15

@@ -132,11 +132,8 @@ def test_a_palm_net_takes_scores_and_boxes_too(tmp_path, monkeypatch):
     layers = list(layers_of(source.trunk))
     heads = [next(layers_of(head)) for head in (*source.scores, *source.boxes)]  # 2, 6, 36 and 108 channels
     climbs = len(layers) - 6  # from stride 16 to stride 8
-    path, whole = (
-        tmp_path / "palms.tflite",
-        [*layers[:climbs], heads[1], heads[3], *layers[climbs:], heads[0], heads[2]],
-    )
-    path.write_bytes(tflite_file(whole))
+    path = tmp_path / "palms.tflite"
+    path.write_bytes(tflite_file([*layers[:climbs], heads[1], heads[3], *layers[climbs:], heads[0], heads[2]]))
     monkeypatch.setattr("sys.argv", ["pretrained", str(path), str(tmp_path)])
     main()
     written = LitePalmNet()
