@@ -103,17 +103,18 @@ def read_photographs(
     no_side: Sequence[str] = (),
     looked: Path | None = None,
 ) -> Iterator[Photograph]:
-    """The photographs of `slugs`, or of all others. no_side: sources that may be mirrored. Those with unknown
-    hands are left out."""
+    """The photographs of `slugs`, or of all others, that the teacher has seen or a person.
+
+    no_side: sources that may be mirrored. Those with unknown hands are left out."""
     records, seen = _records(labels), _records(looked)
     for row in read_index(folder):
         name, eye = f"{row['slug']}/{row['file']}", row.get("hands")
-        if (row["slug"] in slugs) == others or (eye != "no" and name not in records):
+        if (row["slug"] in slugs) == others or (eye != "no" and name not in records and name not in seen):
             continue
         if eye == "unknown" and name not in seen:
             continue
         by_eye = seen.get(name, {})
-        hands = [] if eye == "no" else _with_looked(agree(records[name]), by_eye)
+        hands = [] if eye == "no" else _with_looked(agree(records.get(name, {"views": []})), by_eye)
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
         # There may be more hands where a person noted only that there are some, or the teacher found none.

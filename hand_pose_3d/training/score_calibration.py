@@ -18,8 +18,8 @@ from tqdm import tqdm
 from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.detection import Detection, evidence
 from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.evaluation.boxes import MATCH_IOU
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
-from hand_pose_3d.evaluation.protocols import FOUND_IOU
 from hand_pose_3d.families import Family, PaperFamily, peak_odds
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.networks import PoseNet
@@ -111,9 +111,9 @@ def calibrate_hands(
     """Fit and set the parameters of hand scores, by maximum likelihood on predictions of the whole pipeline.
 
     renders, photographs: that no network has been trained on; a prediction on a render counts a tenth. A prediction is
-    right if its box and that of a labelled hand overlap by more than half of their union; those on hands whose label is
-    unsure, unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's three
-    numbers are fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and those of
+    right if its box fits a labelled hand as in `evaluate --dataset boxes`; those on hands whose label is unsure,
+    unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's three numbers are
+    fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and those of
     `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Returns them, and of the last
     fit the number of predictions and the expected calibration error, weighted alike, measured on every second
     prediction after fitting on the others. Without both right and wrong predictions it sets and returns no more.
@@ -259,7 +259,7 @@ def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
     nothing = (scene.rgbc[y : y + h + 1, x : x + w + 1, 3] == BACKGROUND).mean() > 0.5
     if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or nothing or (overlap > 0).any()):
         return None
-    return bool((overlap[scene.sure] > FOUND_IOU).any())
+    return bool((overlap[scene.sure] >= MATCH_IOU).any())
 
 
 def main() -> None:
@@ -280,7 +280,8 @@ def main() -> None:
         del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
     crops = [crop_pack(root, "evaluation") for root in args.data]
-    crops += [load_pack(root / "crops") for root in args.photographs]
+    photographed = (load_pack(root / "crops") for root in args.photographs)
+    crops += [pack for pack in photographed if pack.visible.any()]  # others know boxes alone
     sampler, rng = PoseSampler(crops), np.random.default_rng(4)
     print(calibrate(pose, [sampler(rng) for _ in range(1500)]))
     lifting = args.weights / "lite-lifting.safetensors"

@@ -239,6 +239,18 @@ def test_a_person_draws_boxes_and_says_what_the_teacher_got_wrong(folder: Folder
         assert crops["visible"].any(1).tolist() == [True, False, False, False]
 
 
+def test_photographs_that_only_a_person_has_seen_need_no_teacher(folder: Folder, tmp_path: Path) -> None:
+    root, labels = folder([{"slug": "s", "file": f"{name}.png"} for name in ("drawn", "empty", "unseen")], [])
+    looked = tmp_path / "looked.jsonl"
+    lines = [{"file": "s/drawn.png", "boxes": [[20, 40, 90, 130]]}, {"file": "s/empty.png"}]
+    looked.write_text("".join(json.dumps(one | {"complete": True}) + "\n" for one in lines))
+    read = list(read_photographs(root, labels, (), True, looked=looked))
+    assert [(len(p.hands), p.complete) for p in read] == [(1, True), (0, True)]
+    made = pack_photographs(root, labels, tmp_path / "out", looked=looked)
+    assert made.num_sure.tolist() == [1, 0] and made[0].only_boxes.all()
+    assert not photographs.load_pack(tmp_path / "out" / "crops").visible.any()
+
+
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").touch()
     with pytest.raises(InvalidInputError, match="not a folder of photographs"):

@@ -485,6 +485,8 @@ def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
     scene = LabelledScene(rgbc, hand[None], np.array([True]), nan, np.zeros((1, 21)), complete=False)
     elsewhere, on_background = hand + [120, 0], hand + [150, 115]
     assert is_right(scene, hand + 4) is True
+    assert is_right(scene, hand + [16, 0]) is True  # IoU 0.43: as `evaluate --dataset boxes` counts
+    assert is_right(scene, hand + [18, 0]) is False  # 0.38
     assert is_right(scene, hand + 30) is False  # beside a known hand
     assert is_right(scene, on_background) is False  # where none was seen
     assert is_right(scene, elsewhere) is None and is_right(replace(scene, complete=True), elsewhere) is False
