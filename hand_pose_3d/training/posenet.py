@@ -152,8 +152,9 @@ class PoseSampler:
         missing = rng.random() < augmentation.empty
         beside = missing and rng.random() < augmentation.beside
         if missing and not beside:
-            if rng.random() < augmentation.drawn:
-                uv = pack.uv[rng.choice(np.flatnonzero(pack.visible.any(1)))]  # not of boxes
+            with_keypoints = np.flatnonzero(pack.visible.any(1))  # others are boxes
+            if len(with_keypoints) and rng.random() < augmentation.drawn:
+                uv = pack.uv[rng.choice(with_keypoints)]
                 window = _jittered(uv, self.size, augmentation, rng)
                 image = augment.pictogram(self.background(rng), window.to_crop(uv), rng)
             else:

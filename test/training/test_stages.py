@@ -313,6 +313,14 @@ def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> N
         assert sampler(np.random.default_rng(seed)).presence == 0
 
 
+def test_packs_of_boxes_alone_are_sampled(crops: CropPack) -> None:
+    """Nothing in them could be drawn as a sign."""
+    boxes = replace(crops, visible=np.zeros((6, 21), bool), spread=np.zeros((6, 21)))
+    sampler = PoseSampler([boxes], PoseAugmentation(empty=1.0, beside=0.0, drawn=1.0))
+    sample = sampler(np.random.default_rng(0))
+    assert sample.presence == 0 and np.ptp(sample.image) > 0
+
+
 def test_predictions_carry_the_pose_that_the_crop_shows(crops: CropPack) -> None:
     """Seen from straight ahead, the target is the labels' own shape in the crop, turned as the crop is."""
 
