@@ -9,7 +9,8 @@ hands.
 
 `pack --looked FILE` adds what a person checked and drew, one line of JSON a photograph: file; hands and others, the
 student's keypoints (21, 2) on a hand and on none; boxes, (left, top, right, bottom) in pixels, of further hands;
-ignored, boxes of what may be one; wrong, boxes of hands that fit none; complete, whether these are all hands.
+ignored, boxes of what may be one; wrong, boxes of hands that fit none; complete, whether these are all hands. A
+photograph in FILE needs no labels: LABELS.jsonl may be empty.
 """
 
 from __future__ import annotations
