@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
-from pathlib import Path
-from types import NoneType
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,23 +14,21 @@ import numpy as np
 from hand_pose_3d.camera import Camera, Crop
 from hand_pose_3d.conventions import CropReading, from_unit, mirror_pixels
 from hand_pose_3d.detection import Detection, on_known
-from hand_pose_3d.errors import InvalidInputError, check_numbers
-from hand_pose_3d.families import FAMILIES, ONE_POSENET, Family, load_family
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.estimator_config import NETWORK_SETTINGS, EstimatorConfig
+from hand_pose_3d.families import FAMILIES, Family, load_family
 from hand_pose_3d.frame import Frame
 from hand_pose_3d.geometry import rotation_to_ray
-from hand_pose_3d.hands import SCALE_SOURCES, HandPose, ScaleSource
+from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.pixels import crops_of, mirrored
-from hand_pose_3d.placement import REFERENCE_LENGTH_M, place
+from hand_pose_3d.placement import place
 from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, make_upload, opencv_threads
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import HandTracker, TrackerConfig, distinct
+from hand_pose_3d.tracking import HandTracker, distinct
 from hand_pose_3d.windows import fits
 
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' is PoseNet and lifting, which are one graph."""
-
-NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads", "keypoints")
-"""Settings of which networks are loaded, and how; all others can be changed without loading networks again."""
 
 _ROUGH_SCORE = 0.015
 """Least score of a first reading in a thorough search whose hand is read again in a better window; set by hand."""
@@ -47,112 +42,6 @@ beyond the number of hands that are still missing. The first by average precisio
 
 _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
-
-
-_KINDS = (
-    ("device", str, "a device's name"),
-    ("weights", (str, os.PathLike, NoneType), "a folder's path"),
-    ("mirrored", (bool, np.bool_), "True or False"),
-    ("tracking", (bool, np.bool_), "True or False"),
-    ("score_threshold", Real, "a number"),
-    ("reference_length", Real, "a number of metres"),
-    ("tracker", TrackerConfig, "a TrackerConfig"),
-)
-"""Settings whose other values nothing else would refuse, their types, and those in words."""
-
-
-@dataclass(frozen=True)
-class EstimatorConfig:
-    """Settings of the estimator. Lengths in metres."""
-
-    model: str = "auto"  # lite, paper, or auto, which is lite: it finds more hands, on a GPU too
-    device: str = "auto"  # auto, cpu, cuda or cuda:N
-    weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
-    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, processors with VNNI)
-    threads: int = 0  # of a CPU: more are faster but use more processor time; 0: one if `quick`, else two
-    max_hands: int = 2
-    hand_side: str = "auto"  # auto, left or right: the side of every hand, if known
-    mirrored: bool = False  # the image shows the scene as a mirror does
-    score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
-    tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    # fast: one pass an image, coarse or closer; thorough: all scales, by a second detector too (lite); auto: fast in
-    # video
-    search: str = "auto"
-    # fast: by one network; thorough (lite): a second one refines them; auto: thorough where single images are searched
-    # thoroughly and the weights have it
-    keypoints: str = "auto"
-    scale_source: str = "auto"  # the only source of metres: one of SCALE_SOURCES, or a ScaleSource
-    reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
-    # If given, auto treats the length as calibrated. None: that of people (assumed) or of a measured hand (calibrated).
-    reference_length_stddev: float | None = None
-    tracker: TrackerConfig = field(default_factory=TrackerConfig)
-
-    def __post_init__(self) -> None:
-        if self.model not in ("auto", *FAMILIES):
-            raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
-        for name, kinds, allowed in _KINDS:
-            if not isinstance(getattr(self, name), kinds):
-                raise InvalidInputError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
-        if not (isinstance(self.max_hands, Integral) and 1 <= self.max_hands <= 16):
-            raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
-        if not (isinstance(self.threads, Integral) and 0 <= self.threads <= 64):
-            raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
-        if self.hand_side not in ("auto", "left", "right"):
-            raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
-        for name in ("search", "keypoints"):
-            if getattr(self, name) not in ("auto", "fast", "thorough"):
-                raise InvalidInputError(f"{name} {getattr(self, name)!r} is not one of auto, fast, thorough")
-        if self.keypoints == "thorough" and self.model == "paper":
-            raise InvalidInputError(ONE_POSENET)
-        if isinstance(self.scale_source, ScaleSource):
-            object.__setattr__(self, "scale_source", self.scale_source.label)
-        if self.scale_source not in SCALE_SOURCES:
-            raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
-        if not 0 <= self.score_threshold <= 1:
-            raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
-        if not 0.005 <= self.reference_length <= 0.2:
-            raise InvalidInputError(f"reference_length must lie in 0.005..0.2 m, not {self.reference_length!r}")
-        if self.reference_length_stddev is not None:
-            check_numbers({"reference_length_stddev": self.reference_length_stddev})
-
-    def changed(self, settings: Mapping[str, Any]) -> EstimatorConfig:
-        """A checked copy with other settings, by name. Raises InvalidInputError for a name that does not exist."""
-        known = {f.name for f in fields(self)}
-        unknown = sorted(settings.keys() - known)
-        if unknown:
-            raise InvalidInputError(f"unknown setting {unknown[0]!r}; allowed are {', '.join(sorted(known))}")
-        return replace(self, **settings)
-
-    @property
-    def search_kind(self) -> str:
-        """What `search` stands for: 'fast' or 'thorough'."""
-        return ("fast" if self.tracking else "thorough") if self.search == "auto" else self.search
-
-    @property
-    def quick(self) -> bool:
-        """Whether an image is searched once, as in a video, where speed matters more than the last few hands."""
-        return self.tracking or self.search == "fast"
-
-    @property
-    def reference_source(self) -> ScaleSource:
-        """Source of metres that rest on the reference length: CALIBRATED or ASSUMED."""
-        measured = self.scale_source == "auto" and self.reference_length_stddev is not None
-        return ScaleSource.CALIBRATED if measured or self.scale_source == "calibrated" else ScaleSource.ASSUMED
-
-    @property
-    def uses_depth(self) -> bool:
-        """Whether a depth image changes anything."""
-        return self.scale_source in ("auto", "depth")
-
-    def tracker_config(self) -> TrackerConfig:
-        """The tracker's configuration, with the settings that it shares with the estimator."""
-        least, sure = self.score_threshold, self.tracker.sure_score
-        start, confirm = least, least
-        if least >= sure:  # a hand with this score is reported at once; others need a second frame
-            start, confirm, sure = least / 2, (1 + least) / 2, least
-        return replace(
-            self.tracker, max_hands=self.max_hands, start_score=start, confirm_score=confirm, sure_score=sure
-        )
 
 
 class HandPoseEstimator:

@@ -1,4 +1,4 @@
-"""Networks in 8 bits: at most half the processor time where the processor has instructions for them."""
+"""Networks in 8 bits: half the processor time where the processor has dot products of bytes, less of it with AVX2."""
 
 from __future__ import annotations
 
@@ -18,22 +18,36 @@ from hand_pose_3d.windows import crop_from_pose
 _EVERY, _VARIETY = 10, 0
 """Step between the frames of the clip that are used, and seed of their random variations."""
 _OPERATORS = ["Conv", "Add", "Relu", "Clip"]
-_INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "asimddp"}
-"""Names in /proc/cpuinfo of dot products of bytes: Intel since Ice Lake, AMD since Zen 4, ARM since Cortex-A75 and A55.
+_CPUINFO = Path("/proc/cpuinfo")
+_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Names in _CPUINFO of dot products of bytes: Intel since Ice Lake, AMD since Zen 4, ARM since Cortex-A75 and A55.
 """
+_PRODUCTS = {"avx2"}
+"""Names of products of bytes that are faster than those of floats, too, but whose sums of two overflow 16 bits."""
+
+
+def _instructions() -> set[str]:
+    """Words of _CPUINFO; none but on Linux."""
+    return set(_CPUINFO.read_text(encoding="utf-8", errors="replace").split()) if _CPUINFO.is_file() else set()
 
 
 def is_fast() -> bool:
     """Whether this processor multiplies bytes faster than floats, according to Linux."""
-    path = Path("/proc/cpuinfo")
-    return path.is_file() and bool(_INSTRUCTIONS & set(path.read_text(encoding="utf-8", errors="replace").split()))
+    return bool((_DOT_PRODUCTS | _PRODUCTS) & _instructions())
 
 
-def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Sequence[str]) -> bytes:
+def sums_overflow() -> bool:
+    """Whether this processor's sums of products of bytes overflow unless weights have 7 bits."""
+    return not _DOT_PRODUCTS & _instructions()
+
+
+def quantise(
+    graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Sequence[str], seven_bits: bool = False
+) -> bytes:
     """An ONNX model whose convolutions work on bytes.
 
-    inputs: examples that give the range of each map; prefixes: of the names of layers to change. Weights have a scale
-    for each channel, maps one each.
+    inputs: examples that give the range of each map; prefixes: of the names of layers to change; seven_bits: of the
+    weights, for a processor whose :func:`sums_overflow`. Weights have a scale for each channel, maps one each.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -61,6 +75,7 @@ def quantise(graph: bytes, inputs: Iterable[Sequence[np.ndarray]], prefixes: Seq
             Reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
+            reduce_range=seven_bits,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=_OPERATORS,

@@ -23,7 +23,7 @@ import numpy as np
 from hand_pose_3d.cache import cached
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError
 from hand_pose_3d.onnx_runtime import onnx_runner
-from hand_pose_3d.quantisation import is_fast
+from hand_pose_3d.quantisation import is_fast, sums_overflow
 
 if TYPE_CHECKING:
     from torch import nn
@@ -141,7 +141,7 @@ def choose_precision(name: str, device: str, int8: bool = True) -> str:
         raise InvalidInputError("precision 'float16' needs a GPU; on a CPU use auto, float32, bfloat16 or int8")
     if name == "int8" and not (int8 and device == "cpu" and is_fast()):
         raise InvalidInputError(
-            "precision 'int8' is for model lite on a CPU with instructions for it (VNNI or ARM's dot product): use auto"
+            "precision 'int8' is for model lite on a CPU with AVX2, VNNI or ARM's dot product: use auto"
         )
     return name
 
@@ -241,8 +241,10 @@ def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
     def make_int8() -> bytes:
         from hand_pose_3d.quantisation import quantise
 
-        return quantise(cached(f"{recipe.name}.onnx", repr(key), make), recipe.calibration(), recipe.robust)
+        whole = cached(f"{recipe.name}.onnx", repr(key), make)
+        return quantise(whole, recipe.calibration(), recipe.robust, seven_bits)
 
     if precision == "int8" and recipe.robust:
-        return cached(f"{recipe.name}-int8.onnx", repr(key), make_int8)
+        seven_bits = sums_overflow()
+        return cached(f"{recipe.name}-int8.onnx", repr([*key, seven_bits]), make_int8)
     return cached(f"{recipe.name}.onnx", repr(key), make)

@@ -17,7 +17,8 @@ from hand_pose_3d.camera import Camera
 from hand_pose_3d.conventions import CropReading, to_unit
 from hand_pose_3d.detection import Detection, SearchPass
 from hand_pose_3d.errors import DeviceError, HandPoseError, InvalidInputError, WeightsError
-from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
+from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.families import Margins, load_family
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.hands import ScaleSource

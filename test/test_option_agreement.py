@@ -8,7 +8,7 @@ import pytest
 
 from hand_pose_3d.cli import benchmark, convert_weights, evaluate, export, live, predict, render, reproduce, train
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.evaluation.benchmark.timing import Plan
 from hand_pose_3d.families import FAMILIES
 from hand_pose_3d.rendering.dataset import ENGINES, RenderOptions

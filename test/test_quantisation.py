@@ -15,7 +15,7 @@ from hand_pose_3d.runtime import opencv_threads
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.windows import crop_from_pose
 
-needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this processor has no dot product of bytes")
+needs_instructions = pytest.mark.skipif(not quantisation.is_fast(), reason="this processor multiplies bytes slowly")
 
 
 @needs_instructions
@@ -37,6 +37,25 @@ def test_the_shipped_networks_read_alike_in_8_bits(size):
     assert np.mean([np.abs(a.canonical - b.canonical).mean() for a, b in pairs]) < 0.03
 
 
+@pytest.mark.parametrize(
+    ("flags", "fast", "overflow"),
+    [
+        ("sse4_2 avx2 fma", True, True),
+        ("avx2 avx512f avx512_vnni", True, False),
+        ("avx2 avx_vnni", True, False),
+        ("fp asimd asimddp", True, False),
+        ("sse4_2", False, True),
+        (None, False, True),  # no Linux
+    ],
+)
+def test_processors_are_known_by_their_instructions(flags, fast, overflow, tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    if flags is not None:
+        path.write_text(f"model name : one\nflags : fpu {flags}\n")
+    monkeypatch.setattr(quantisation, "_CPUINFO", path)
+    assert (quantisation.is_fast(), quantisation.sums_overflow()) == (fast, overflow)
+
+
 def test_only_layers_that_are_named_are_changed():
     import torch
     from torch import nn
@@ -56,6 +75,28 @@ def test_only_layers_that_are_named_are_changed():
 
     (few, one), (many, two) = count(["/2/"]), count(["/0/", "/1/", "/2/"])
     assert 0 < few < many and one < two
+
+
+def test_weights_of_seven_bits_cannot_overflow():
+    import torch
+    from torch import nn
+
+    onnx = pytest.importorskip("onnx")
+    from hand_pose_3d.networks.onnx_export import to_onnx
+
+    torch.manual_seed(0)
+    inputs = [np.random.default_rng(i).random((1, 3, 16, 16), np.float32) for i in range(4)]
+    net = nn.Sequential(nn.Conv2d(3, 8, 3)).eval()
+    graph = to_onnx(net, (torch.from_numpy(inputs[0]),), ["input_0"], ["out"], {"input_0": {0: "n"}})
+
+    def largest(seven_bits):
+        model = onnx.load_model_from_string(quantisation.quantise(graph, ((x,) for x in inputs), ["/"], seven_bits))
+        weights = [
+            onnx.numpy_helper.to_array(w) for w in model.graph.initializer if w.data_type == onnx.TensorProto.INT8
+        ]
+        return max(np.abs(w.astype(int)).max() for w in weights)
+
+    assert largest(False) == 127 and 2 * 255 * largest(True) < 2**15
 
 
 def test_layers_with_equal_weights_are_all_changed():

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hand_pose_3d.datasets.boxes import read_boxes
-from hand_pose_3d.estimator import EstimatorConfig, HandPoseEstimator
+from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.evaluation.benchmark.frames import read_clip
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.images import CLIP

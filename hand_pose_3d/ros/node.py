@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line, what_to_install
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
 from hand_pose_3d.ros import start

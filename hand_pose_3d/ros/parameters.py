@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import NETWORK_SETTINGS, EstimatorConfig
+from hand_pose_3d.estimator_config import NETWORK_SETTINGS, EstimatorConfig
 from hand_pose_3d.families import ONE_POSENET
 from hand_pose_3d.hands import SCALE_SOURCES
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
@@ -45,7 +45,7 @@ class NodeParameters:
     device: str = _parameter("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
     precision: str = _parameter(
         "auto",
-        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on CPUs with VNNI; auto takes the fastest.",
+        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on CPUs with AVX2; auto takes the fastest.",
         choices=PRECISIONS,
     )
     threads: int = _parameter(

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import hand_pose_3d.cli.benchmark as benchmark
 from hand_pose_3d.cli import main
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hand_pose_3d.cli import main
 from hand_pose_3d.cli.options import estimator_options
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 
 
 def test_defaults_are_the_estimators():

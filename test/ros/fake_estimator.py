@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hand_pose_3d import geometry
 from hand_pose_3d.errors import WeightsError
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, reference_units
 from hand_pose_3d.skeleton import Side

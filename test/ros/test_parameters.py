@@ -10,7 +10,7 @@ import yaml
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.estimator import EstimatorConfig
+from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.ros.parameters import NodeParameters, ros_name
 
