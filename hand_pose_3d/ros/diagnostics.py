@@ -188,8 +188,9 @@ class Health:
             )
             return WARN, f"no image on {situation.image_topic} yet: {publishers}"
         if now - self._last_image > timeout:
-            gone = ": its publisher is gone" if situation.publishers == 0 else ""
-            return STALE, f"no image on {situation.image_topic} for {now - self._last_image:.1f} s{gone}"
+            why = situation.qos_mismatch if situation.publishers else "its publisher is gone"
+            sentence = f"no image on {situation.image_topic} for {now - self._last_image:.1f} s"
+            return STALE, f"{sentence}: {why}" if why else sentence
         if counts["failed"]:
             return ERROR, f"{counts['failed']} images failed: {reasons.get('failed', '')}"
         if counts["rejected_image"]:

@@ -221,11 +221,16 @@ class Inputs:
         )
 
         def mismatch(event: Any) -> None:
-            self.qos_mismatch = (
+            sentence = (
                 f"a publisher of {topic} offers a QoS that parameter reliability={self._parameters.reliability} does "
                 f"not accept (policy {event.last_policy_kind})"
             )
-            self._node.get_logger().warning(self.qos_mismatch, throttle_duration_sec=10.0)
+            if name == "image":
+                self.qos_mismatch = sentence
+            self._node.get_logger().warning(sentence, throttle_duration_sec=10.0)
+
+        if name == "image":
+            self.qos_mismatch = ""
 
         self._subscriptions[name] = self._node.create_subscription(
             kind,

@@ -104,6 +104,13 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
         given["autostart"] = _true_or_false("autostart", values["autostart"])
     NodeParameters.from_mapping(given)
 
+    _check_topics({"image": values["image"], "camera_info": camera_info, "depth": values["depth"]})
+    if values["image"] in (camera_info, values["depth"]):
+        raise InvalidInputError(f"image, camera_info and depth must be different topics, not {values['image']!r} twice")
+    _check_namespace(values["namespace"])
+    if values["source"] != "topic" and given.get("image_transport") == "compressed":
+        raise InvalidInputError("compressed images are for source:=topic: what this file starts publishes raw ones")
+
     topics = (("image", values["image"]), ("camera_info", camera_info))
     space = values["namespace"]
     programs = [
@@ -132,6 +139,35 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     return LaunchPlan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
 
 
+def _check_topics(names: Mapping[str, str]) -> None:
+    """Refuse what rcl would refuse in its own words. names: topics by argument."""
+    from rclpy.exceptions import InvalidTopicNameException
+    from rclpy.validate_topic_name import validate_topic_name
+
+    for name, topic in names.items():
+        if not topic:
+            raise InvalidInputError(f"{name} must be a topic's name, not empty: leave it out for the default")
+        try:
+            validate_topic_name(topic)
+        except InvalidTopicNameException as error:
+            raise InvalidInputError(f"{name} {topic!r} is not a topic's name: {_cause(error)}") from None
+
+
+def _check_namespace(namespace: str) -> None:
+    from rclpy.exceptions import InvalidNamespaceException
+    from rclpy.validate_namespace import validate_namespace
+
+    try:
+        validate_namespace("/" + namespace.removeprefix("/"))
+    except InvalidNamespaceException as error:
+        raise InvalidInputError(f"namespace {namespace!r} is not one: {_cause(error)}") from None
+
+
+def _cause(error: Exception) -> str:
+    """What rcl says of a name: "Invalid topic name: CAUSE", then lines that point at the place."""
+    return str(error).partition(": ")[2].partition(":\n")[0]
+
+
 def plan_teleop(
     values: Mapping[str, str], share: Path, environment: Mapping[str, str], rviz_installed: bool
 ) -> LaunchPlan:
@@ -143,6 +179,7 @@ def plan_teleop(
     names = ("base_frame", "effector_frame", "camera_from", "hand_side", "robot_hand")
     given: dict[str, Any] = {name: values[name] for name in names if values[name]}
     from_mapping(TeleopParameters, given)
+    _check_topics({name: values[name] for name in ("target", "twist", "joy") if values[name]})
     topics = {"~/target_pose": values["target"], "~/target_twist": values["twist"], "joy": values["joy"]}
     teleop = Program(
         "hand_teleop",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from hand_pose_3d.calibration import CalibrationResult
@@ -29,6 +30,7 @@ class SwappableEstimator:
         self._loaded: NodeParameters | None = None
         self._settled: tuple[NodeParameters, CalibrationResult | None] | None = None
         self._loader: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []  # loaders, the one that counts and those no longer needed
         self._failure: Exception | None = None
 
     @property
@@ -49,6 +51,7 @@ class SwappableEstimator:
         self._loader = threading.Thread(
             target=self._exchange, args=(parameters,), name="hand_pose_3d loader", daemon=True
         )
+        self._threads = [*(thread for thread in self._threads if thread.is_alive()), self._loader]
         self._loader.start()
 
     def failure(self) -> tuple[Exception, NodeParameters] | None:
@@ -82,11 +85,11 @@ class SwappableEstimator:
             self.estimator = self._loaded = self._settled = self._loader = self._failure = None
 
     def close(self, wait_s: float) -> bool:
-        """Wait for the loader; False when it is still busy after wait_s seconds."""
-        if (loader := self._loader) is not None:
-            loader.join(wait_s)
-            return not loader.is_alive()
-        return True
+        """Wait for all loaders; False when one is still busy after wait_s seconds."""
+        until = time.monotonic() + wait_s
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _ready(self, parameters: NodeParameters) -> NodeEstimator:
         estimator = self._factory(parameters)

@@ -16,6 +16,7 @@ from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
@@ -85,6 +86,7 @@ class HandPoseNode(LifecycleNode):
         self._state, reported = "configuring", time.monotonic()
         while not loaded.wait(0.05):
             if not self.context.ok():  # SIGTERM must not wait for networks to load
+                self.get_logger().set_level(LoggingSeverity.FATAL)  # rclpy cannot tell anybody and complains
                 return TransitionCallbackReturn.FAILURE
             if time.monotonic() - reported > 1.0:
                 reported = time.monotonic()
@@ -292,8 +294,11 @@ class HandPoseNode(LifecycleNode):
             log.error("the GPU has no memory left for this image", throttle_duration_sec=5.0)
             self._networks.forget()
             if self.parameters.device == "auto":
-                log.error("continuing on the CPU")
-                self._networks.fall_back(self.parameters.changed(device="cpu", precision="auto"))
+                try:
+                    self._networks.fall_back(self.parameters.changed(device="cpu", precision="auto"))
+                    log.error("continuing on the CPU")
+                except Exception as failure:  # noqa: BLE001 - the next image tries again
+                    log.error(f"cannot continue on the CPU: {one_line(failure)}", throttle_duration_sec=5.0)
         elif isinstance(error, HandPoseError):
             log.error(f"image failed: {error}", throttle_duration_sec=5.0)
         else:
@@ -444,16 +449,13 @@ class HandPoseNode(LifecycleNode):
 
 def main(arguments: Sequence[str] | None = None, estimator_factory: EstimatorFactory = build_estimator) -> int:
     """Run the node until it is stopped. Returns the exit status."""
-    from rclpy.executors import SingleThreadedExecutor
-
     status, stopped = 0, True
     node = None
     try:
         with start.process(arguments):
             try:
                 node = HandPoseNode(estimator_factory)
-                executor = SingleThreadedExecutor()
-                executor.add_node(node)
+                executor = start.executor(node)
                 if node.parameters.autostart and not _start(node):
                     status = 1
                 else:

@@ -9,27 +9,25 @@ import math
 import time
 from typing import Any
 
+from hand_pose_3d.ros import start
+
 _TIMERS_EVERY_S = 0.1
 _AT_ONCE = 10
 """Messages of a subscription that are taken before others have their turn: one that is flooded starves none."""
 _UNHURRIED = "TFMessage", "Clock"
-"""Types of messages that come often and are taken when something else comes."""
-_UNHURRIED_AT_ONCE = 200
-"""Messages of these that are taken at once: more than their subscriptions keep."""
+"""Types of messages that come often and are taken when something else comes, as many as there is time for."""
 
 
 class Poller:
     """Serves a node in place of `executor.spin`, in turns."""
 
     def __init__(self, node: Any) -> None:
-        from rclpy.executors import SingleThreadedExecutor
-
         self._node = node
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(node)
+        self._executor = start.executor(node)
         self._subscriptions: list[Any] = []
         self._services: list[Any] = []
         self._turned_s = -math.inf
+        self._more = False  # whether unhurried messages may be left for want of time
 
     def wait(self, until_s: float) -> None:
         """Serve the messages and requests that come next; return then, or at that time of time.monotonic.
@@ -42,13 +40,14 @@ class Poller:
                 self._turned_s = now
                 self._executor.spin_once(timeout_sec=0)
                 self._look()
-                self._take()
-            if self._sleep(min(max(until_s - time.monotonic(), 0), _TIMERS_EVERY_S)):
-                return self._take()
+                self._take(until_s)
+            if self._more or self._sleep(min(max(until_s - time.monotonic(), 0), _TIMERS_EVERY_S)):
+                return self._take(until_s)
             if time.monotonic() >= until_s:
                 return
 
-    def _take(self) -> None:
+    def _take(self, until_s: float) -> None:
+        """Take what waits; of the unhurried messages one at least, and others until that time."""
         for service in self._services:  # one request each
             if service not in self._node.services:  # what another one asked for has ended it
                 continue
@@ -57,11 +56,16 @@ class Poller:
                 service.send_response(service.callback(request, service.srv_type.Response()), header)
         self._look()
         for subscription in self._subscriptions:
-            for _ in range(_UNHURRIED_AT_ONCE if _is_unhurried(subscription) else _AT_ONCE):
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-                if taken is None:
-                    break
-                subscription.callback(taken[0])
+            if not _is_unhurried(subscription):
+                for _ in range(_AT_ONCE):
+                    if not _take_one(subscription):
+                        break
+        waiting = [subscription for subscription in self._subscriptions if _is_unhurried(subscription)]
+        while waiting:
+            waiting = [subscription for subscription in waiting if _take_one(subscription)]
+            if time.monotonic() >= until_s:
+                break
+        self._more = bool(waiting)
 
     def _look(self) -> None:
         """Which subscriptions and services there are."""
@@ -90,6 +94,14 @@ class Poller:
     def close(self) -> None:
         """Take no more."""
         self._executor.shutdown()
+
+
+def _take_one(subscription: Any) -> bool:
+    """Take a message, if one waits; returns whether one did."""
+    taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+    if taken is not None:
+        subscription.callback(taken[0])
+    return taken is not None
 
 
 def _is_unhurried(subscription: Any) -> bool:

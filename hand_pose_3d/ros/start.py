@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hand_pose_3d import interrupts
 from hand_pose_3d.errors import InvalidInputError
@@ -73,6 +74,20 @@ def _check_own(arguments: Sequence[str]) -> None:
         raise SystemExit(0)
     if arguments:
         raise InvalidInputError(f"there is no argument {arguments[0]!r}: parameters are given as {_PARAMETERS}")
+
+
+def executor(node: Any) -> Any:
+    """An executor that serves a node.
+
+    Raises ExternalShutdownException if a signal has ended ROS meanwhile, when rclpy's would complain on being freed.
+    """
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    if not node.context.ok():
+        raise ExternalShutdownException
+    made = SingleThreadedExecutor(context=node.context)
+    made.add_node(node)
+    return made
 
 
 def release_signals() -> None:

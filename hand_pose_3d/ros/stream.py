@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 _HISTORY = 120  # last images that count: four seconds at 30 Hz
 _MIN_EXPECTED = 10  # images before anything is reported
+_PAUSE = 4
+"""A gap of more ticks than this is a pause of the camera, as of one that is triggered, and no loss; set by hand."""
 _WAIT_S = 1.0
 """An image arrives at most this long after its CameraInfo; set by hand."""
 
@@ -69,11 +71,9 @@ def _steps(stamps: Sequence[float]) -> list[bool]:
     ticks = [gap / period for gap in gaps]
     whole = [max(1, round(tick)) for tick in ticks]
     steady = sum(abs(tick - n) < 0.2 for tick, n in zip(ticks, whole)) > 0.9 * len(ticks)
+    whole = [n for n in whole if n <= _PAUSE]
     changes = sum(a != b for a, b in zip(whole, whole[1:], strict=False))
     # A long regular part with larger steps is a slower stream, or one that changed its rate.
     if not steady or changes < 0.25 * len(whole):
         return []
-    out = [True]
-    for n in whole:
-        out += [False] * min(n - 1, _HISTORY) + [True]
-    return out
+    return [True, *(tick == n - 1 for n in whole for tick in range(n))]

@@ -85,6 +85,7 @@ class HandTeleopNode(Node):
         self.create_service(SetBool, "~/engage", self._on_engage)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._step_s = -math.inf
+        self._poller = Poller(self)
         self.get_logger().info(
             f"off: following {p.hand_side} hands on {self.resolve_topic_name('hand_pose_3d/hands')} "
             "once the clutch is closed"
@@ -92,11 +93,10 @@ class HandTeleopNode(Node):
 
     def spin(self) -> None:
         """Take a step at the node's rate, by a clock that simulated time does not stop, until the context ends."""
-        poller = Poller(self)
         while self.context.ok():
             if time.monotonic() >= self._step_s:
                 self._tick()
-            poller.wait(self._step_s)
+            self._poller.wait(self._step_s)
 
     # Inputs
 

@@ -122,6 +122,22 @@ def test_gpu_without_memory(client, start_node):
     assert "no memory left" in output and "Traceback" not in output
 
 
+def test_a_gpu_without_memory_and_no_way_to_the_cpu(client, start_node, tmp_path):
+    process = start_node(weights=tmp_path)
+    client.connect()
+    client.diagnosis(lambda status, values: values["device"] == "cuda")
+    (tmp_path / "bad").touch()
+    client.image.publish(client.make_image(150))
+    client.diagnosis(lambda status, values: "out of memory" in status.message)
+    assert client.ask(client.make_image(100)).hands
+    (tmp_path / "bad").unlink()
+    client.image.publish(client.make_image(150))
+    client.diagnosis(lambda status, values: values["device"] == "cpu")
+    assert client.ask(client.make_image(150)).hands
+    _, output = process.stop()
+    assert "cannot continue on the CPU: there are no fake weights" in output and "Traceback" not in output
+
+
 def test_damaged_messages_of_all_kinds(client, start_node):
     """Random messages on all inputs at once: none ends the node, none brings out a number that is not finite."""
     from sensor_msgs.msg import CameraInfo, Image

@@ -95,6 +95,14 @@ def test_what_is_given_stands_above_the_file(tmp_path):
         ({"device": "gpu"}, "cuda:N"),
         ({"image_transport": "theora"}, "raw, compressed"),
         ({"tf_prefix": "a b"}, "tf_prefix"),
+        ({"image": ""}, "image must be a topic's name, not empty"),
+        ({"depth": ""}, "depth must be a topic's name, not empty"),
+        ({"image": "my camera"}, "image 'my camera' is not a topic's name: topic name must not contain"),
+        ({"camera_info": "/c/"}, "camera_info '/c/' is not a topic's name"),
+        ({"image": "/c/image", "camera_info": "/c/image"}, "must be different topics"),
+        ({"namespace": "bad ns"}, "namespace 'bad ns' is not one: namespace must not contain"),
+        ({"source": "clip", "image_transport": "compressed"}, "source:=topic"),
+        ({"source": "camera", "image": "/c/image/compressed"}, "source:=topic"),
     ],
 )
 def test_what_is_not_allowed_is_refused_in_words(given, says):

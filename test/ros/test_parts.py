@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from hand_pose_3d.ros.diagnostics import ERROR, OK, STALE, WARN, Diagnosis, Heal
 from hand_pose_3d.ros.inputs import StampGate
 from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.messages import check_finite, quaternion
+from hand_pose_3d.ros.network_swap import SwappableEstimator
+from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.slots import HandSlots
 from hand_pose_3d.skeleton import Side
 
@@ -92,6 +95,27 @@ def test_numbers_that_are_not_finite_are_not_published(field):
         check_finite(hand.replace(**{field: broken}))
 
 
+def test_networks_that_are_no_longer_wanted_are_waited_for():
+    """A thread that loads them when the interpreter ends would abort it."""
+    made, go_on = [], threading.Event()
+
+    def factory(parameters):
+        made.append(parameters)
+        if len(made) > 1:
+            go_on.wait(20)
+        return SimpleNamespace(warm_up=lambda: None, take_over=lambda other: None)
+
+    networks, first = SwappableEstimator(factory), NodeParameters()
+    networks.load(first)
+    networks.exchange(first.changed(precision="bfloat16"))
+    networks.exchange(first)
+    assert not networks.loading and not networks.close(0.05)
+    networks.unload()
+    assert not networks.close(0.05)
+    go_on.set()
+    assert networks.close(20) and len(made) == 2
+
+
 def test_mailbox_keeps_the_newest():
     box: Mailbox[int] = Mailbox()
     assert [box.put(1), box.put(2), box.put(3)] == [False, True, True]
@@ -130,6 +154,8 @@ IMAGE = ("image_arrived", 10.5, 0.01)
         ([IMAGE, ANSWER], None, OK, "tracking"),
         ([IMAGE, ("answered", {}, 0)], None, OK, "no hand"),
         ([("image_arrived", 1.0, None), ANSWER], None, STALE, "for 10.0 s"),
+        ([("image_arrived", 1.0, None)], Situation(publishers=2, qos_mismatch="no such QoS"), STALE, "s: no such QoS"),
+        ([("image_arrived", 1.0, None)], Situation(qos_mismatch="no such QoS"), STALE, "publisher is gone"),
         ([IMAGE, ("count", "failed", "boom")], None, ERROR, "boom"),
         ([IMAGE, ("count", "rejected_image", "bad step")], None, ERROR, "bad step"),
         ([IMAGE, ANSWER, ("count", "rejected_image", "bad step")], None, WARN, "bad step"),

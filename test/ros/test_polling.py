@@ -44,6 +44,31 @@ def test_a_flooded_subscription_starves_no_other_and_the_time_is_kept(node):
     poller.close()
 
 
+def test_transforms_that_come_too_fast_cost_no_time_of_what_is_due(node):
+    from hand_pose_3d.ros.polling import Poller
+    from hand_pose_3d.ros.tf import message_type
+
+    kind, taken = message_type(), []
+
+    def on_transforms(message) -> None:
+        time.sleep(0.01)
+        taken.append(message)
+
+    node.create_subscription(kind, "/tf", on_transforms, 100)
+    transforms = node.create_publisher(kind, "/tf", 100)
+    poller = Poller(node)
+    poller.wait(time.monotonic() + 0.3)
+    for _ in range(100):
+        transforms.publish(kind())
+    begin, turns = time.monotonic(), 0
+    while len(taken) < 100:
+        poller.wait(time.monotonic() + 0.02)
+        turns += 1
+        assert time.monotonic() < begin + 20
+    assert turns > 20  # not all in one
+    poller.close()
+
+
 def test_a_request_is_served_when_it_comes_and_all_transforms_that_wait_are_taken(node, client, monkeypatch):
     from std_srvs.srv import SetBool
 

@@ -83,6 +83,12 @@ def test_a_stream_that_is_thinned_on_purpose_is_not_accused(infos):
     assert watched(STAMPS, np.arange(90) % 6 == 0, infos)[0] == 0
 
 
+@pytest.mark.parametrize(("images", "pause_s"), [(6, 2.6), (2, 1.0), (3, 0.5)])
+def test_a_camera_that_pauses_is_not_accused(images, pause_s):
+    bursts = [100 + n * (images * 0.1 + pause_s) + 0.1 * np.arange(images) for n in range(12)]
+    assert watched(np.concatenate(bursts), np.ones(12 * images, bool), infos=False)[0] == 0
+
+
 def test_camera_info_with_stamps_of_its_own_accuses_nobody():
     watch = StreamWatch()
     for stamp in STAMPS:
