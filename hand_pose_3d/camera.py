@@ -86,8 +86,9 @@ class Camera:
             k = np.asarray(matrix, dtype=float).reshape(3, 3)
         except (TypeError, ValueError) as error:
             raise InvalidInputError(f"a camera matrix has 3x3 numbers: {error}") from error
-        skewed = abs(k[0, 1]) > 0.01 * abs(k[0, 0])
-        if abs(k[2, 2] - 1.0) > 1e-6 or np.any(np.abs([k[1, 0], k[2, 0], k[2, 1]]) > 1e-9) or skewed:
+        straight = abs(k[0, 1]) <= 0.01 * abs(k[0, 0])
+        # Written so that NaN is refused.
+        if not (abs(k[2, 2] - 1.0) <= 1e-6 and np.all(np.abs([k[1, 0], k[2, 0], k[2, 1]]) <= 1e-9) and straight):
             raise InvalidInputError(f"the camera matrix is not one of a pinhole camera: {k.ravel().tolist()}")
         return cls(float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]), **fields)
 
@@ -207,6 +208,8 @@ class Camera:
         """Pixels (N, 2) of points (N, 3), and their derivatives (N, 2, 2) by the points' x and y."""
         import cv2
 
+        if not len(points):
+            return np.zeros((0, 2)), np.zeros((0, 2, 2))
         zero, coefficients = np.zeros(3), np.array(self.distortion)
         # Columns of the Jacobian by translation, which shifts every point alike.
         if self.model == "equidistant" and self.distortion:

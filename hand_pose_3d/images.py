@@ -81,6 +81,7 @@ def as_rgb8(image: Any) -> np.ndarray:
     image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, uint8 or uint16; alpha is dropped, 16 bits are taken to
     span the full range. Raises InvalidInputError for anything else.
     """
+    image = np.asarray(image) if isinstance(image, np.ndarray) else image  # a subclass may index differently
     fits = isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.dtype.kind == "u"
     if not fits or image.dtype.itemsize > 2 or image.shape[2:] not in ((), (1,), (3,), (4,)):
         what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -109,8 +110,10 @@ def read_bytes(path: Path, count: int = -1) -> bytes:
             return stream.read(count)
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise InvalidInputError(f"cannot read {path!r}: {error}") from error
+    except InvalidInputError:
+        raise
+    except ValueError as error:  # a name with a NUL
+        raise InvalidInputError(f"cannot read {str(path)!r}: {error}") from error
 
 
 def find_files(inputs: Iterable[str]) -> list[Path]:

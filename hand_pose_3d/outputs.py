@@ -9,7 +9,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -161,13 +161,14 @@ class VideoWriter:
         self._last = frame if frame.shape[1::-1] == self._size else cv2.resize(frame, self._size)
 
     def close(self) -> Path | None:
-        """Finish the file and return its path; None if there was no frame."""
+        """Finish the file and return its path; None if there was no frame. Raises HandPoseError for a full disk."""
         if self._writer is None:
             return None
         if self._last is not None:
             self._write(self._last)
         self._release()
         try:
+            self._check()
             return _place(self._temporary, self.path)
         finally:
             self._temporary.unlink(missing_ok=True)
@@ -177,6 +178,15 @@ class VideoWriter:
         if self._writer is not None:
             self._release()
             self._temporary.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        """OpenCV says nothing of a file that it could not finish."""
+        from hand_pose_3d.images import Video
+
+        try:
+            Video(self._temporary).close()
+        except InvalidInputError:
+            raise HandPoseError(f"the video {self.path} could not be written whole: is the disk full?") from None
 
     def _write(self, frame: np.ndarray) -> None:
         self._writer.write(frame)
@@ -226,8 +236,7 @@ class JsonList:
 
     def add(self, entry: Any) -> None:
         """Write one entry."""
-        self._stream.write(self._begin + b"\n" + json.dumps(entry).encode())
-        self._stream.flush()
+        self._write(self._begin + b"\n" + json.dumps(entry).encode())
         self._begin = b","
 
     def close(self) -> None:
@@ -239,16 +248,23 @@ class JsonList:
     def abandon(self) -> Path | None:
         """End the list early; returns the partial file, None if it is empty."""
         empty = self._begin == b"["
-        self._end()
+        with suppress(OSError):  # on a full disk the last entry may be cut off
+            self._end()
         if empty and self.part is not None:
             self.part.unlink(missing_ok=True)
         return None if empty else self.part
 
     def _end(self) -> None:
-        self._stream.write(b"[]\n" if self._begin == b"[" else b"\n]\n")
-        self._stream.flush()
+        self._write(b"[]\n" if self._begin == b"[" else b"\n]\n")
         if self.part is not None:
             self._stream.close()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def _unused(path: Path) -> Path:

@@ -233,9 +233,6 @@ class _Reproduction:
         metrics = run(stage, loop, folder)
         _barrier()  # the first process has written the checkpoint
         progress = read_progress(folder)
-        if not progress.finished:
-            self.say(f"{step} was interrupted; the same command resumes it")
-            raise KeyboardInterrupt
         name, _, approach = step.partition("/")
         if self.rank == 0 and approach in ("", "proposed"):
             held_out = self.roots[0] if not paper else None

@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import multiprocessing
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 def choose_device(name: str = "auto") -> str:
     """The device for 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'. Raises DeviceError."""
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()) or (kind != "cuda" and index):
+    if name not in ("auto", "cpu", "cuda") and not re.fullmatch("cuda:[0-9]{1,4}", name):
         raise DeviceError(f"device {name!r} is not known; allowed are auto, cpu, cuda and cuda:N")
     if is_forked() or (kind != "cpu" and _may_have_gpu()):
         import torch

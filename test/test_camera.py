@@ -122,6 +122,21 @@ def test_impossible_cameras_are_refused(fields):
         Camera(**{"fx": 500, "fy": 500, "cx": 0, "cy": 0, **fields})
 
 
+@pytest.mark.parametrize("place", range(9))
+def test_matrices_with_nan_are_refused(place):
+    matrix = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+    Camera.from_matrix(matrix)
+    matrix.flat[place] = np.nan
+    with pytest.raises(InvalidInputError):
+        Camera.from_matrix(matrix)
+
+
+@pytest.mark.parametrize(("model", "distortion"), [("", ()), ("plumb_bob", (0.1,) * 5), ("equidistant", (0.1,) * 4)])
+def test_no_points_have_no_pixels_and_no_rays(model, distortion):
+    camera = Camera(500, 500, 320, 240, distortion=distortion, model=model)
+    assert camera.project(np.zeros((0, 3))).shape == (0, 2) and camera.rays(np.zeros((0, 2))).shape == (0, 3)
+
+
 @pytest.mark.parametrize(
     ("model", "distortion", "kept"),
     [

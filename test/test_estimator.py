@@ -705,7 +705,7 @@ def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
     assert allowed in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("device", ["tpu", "cpu:1", "cuda:x", "cuda:99", ""])
+@pytest.mark.parametrize("device", ["tpu", "cpu:1", "cpu:", "auto:", "cuda:", "cuda:x", "cuda:²", "cuda:99", ""])
 def test_a_device_that_is_not_there_is_named(reader, device):
     with pytest.raises(DeviceError, match="device"):
         HandPoseEstimator(device=device)

@@ -91,6 +91,13 @@ def test_what_cannot_be_read_is_refused_in_words(data, words, tmp_path):
     assert "a.jpg is" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_what_is_no_file_is_said_by_its_name(tmp_path):
+    with pytest.raises(InvalidInputError, match=f"^{tmp_path} is a folder, not an image$"):
+        read_image(tmp_path)
+    with pytest.raises(InvalidInputError, match="^/dev/null is a device"):
+        read_image("/dev/null")
+
+
 def test_folders_go_by_content_and_keep_what_pretends(tmp_path):
     video(tmp_path / "film", range(40, 100, 20))
     (tmp_path / "photo.txt").write_bytes(encoded(scene(), ".jpg"))

@@ -3,10 +3,11 @@
 import json
 import os
 
+import numpy as np
 import pytest
 from media import scene, video
 
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.images import Video
 from hand_pose_3d.outputs import JsonList, VideoWriter, check_target, replacing, write_beside
 
@@ -109,3 +110,23 @@ def test_videos_keep_time_and_other_files(tmp_path):
     assert VideoWriter(path, 10).close() is None
     assert len(os.listdir(tmp_path)) == 2
     assert video(tmp_path / "b.mp4") == video(tmp_path / "b.mp4")
+
+
+def test_a_full_disk_is_said_with_the_file_and_leaves_no_half_of_it(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer, entries = VideoWriter(tmp_path / "a.mp4", 10), JsonList(tmp_path / "a.json")
+    random = np.random.default_rng(0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        for number in range(20):
+            writer.add(random.integers(0, 256, (240, 320, 3), np.uint8), number / 10)
+        with pytest.raises(HandPoseError, match=r"a\.mp4 could not be written whole"):
+            writer.close()
+        with pytest.raises(OSError, match=r"a\.json"):
+            for _ in range(200):
+                entries.add("x" * 1000)
+        part = entries.abandon()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == [part.name] and part.read_text().startswith("[")

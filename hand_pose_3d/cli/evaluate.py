@@ -22,8 +22,13 @@ _OURS = rb'\{"dataset": "[a-z]+", "root": '
 
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes", "sequence")
 
-POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
-"""Parameters that have no meaning for boxes and sequences."""
+MEANINGLESS = {
+    "boxes": ("split", "worst", "upscale_px", "keypoint0"),
+    "sequence": ("split", "worst", "upscale_px", "keypoint0"),
+    "keypoints": ("split", "keypoint0"),
+    "dexter": ("split",),
+}
+"""Parameters without a meaning for a data set."""
 
 
 @click.command("evaluate")
@@ -116,6 +121,7 @@ def command(
 
         encode_image(np.zeros((1, 1, 3), np.uint8), sheet.suffix)  # a kind that can be written
         check_folder(sheet.parent)
+    _refuse_options(dataset)
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
         return
@@ -200,7 +206,6 @@ def _boxes(
     from hand_pose_3d.datasets.boxes import read_boxes
     from hand_pose_3d.evaluation import boxes, matching, plots, report
 
-    _refuse_options("boxes")
     images = matching.evenly_spread(read_boxes(root), limit)
     threshold = options["score_threshold"]
     # The estimator keeps low scores for the curve; the metrics are those at the threshold.
@@ -246,7 +251,8 @@ def _boxes(
             for index, (key, metrics) in enumerate(measured.items())
         ]
         curve, title = result.metrics["curve"], f"{root.resolve().name}: {len(images)} images, {hands} hands"
-        title += f", average precision {result.metrics['average_precision']:.3f}"
+        if result.metrics["average_precision"] is not None:
+            title += f", average precision {result.metrics['average_precision']:.3f}"
         plots.plot_precision_recall(plot, curve["recall"], curve["precision"], points, title, name)
     if sheet:
         from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
@@ -255,12 +261,13 @@ def _boxes(
 
 
 def _refuse_options(dataset: str) -> None:
-    """Raise InvalidInputError for an option that the user has named and that is for poses only."""
+    """Raise InvalidInputError for an option that the user has named and that changes nothing for a data set."""
     from hand_pose_3d.errors import InvalidInputError
 
     context = click.get_current_context()
     for option in context.command.params:
-        if option.name in POSES_ONLY and context.get_parameter_source(option.name) == ParameterSource.COMMANDLINE:
+        named = context.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE
+        if named and option.name in MEANINGLESS.get(dataset, ()):
             raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset {dataset}")
 
 
@@ -278,7 +285,6 @@ def _sequences(
     from hand_pose_3d.smoothing import SmoothingConfig
     from hand_pose_3d.tracking import TrackerConfig
 
-    _refuse_options("sequence")
     videos = matching.evenly_spread(read_sequences(root), limit)
     # Smoothing comes after tracking and is done where both are measured, without and with it.
     tracker = TrackerConfig(smoothing=SmoothingConfig(enabled=False))

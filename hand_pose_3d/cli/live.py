@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -66,10 +67,10 @@ def command(
 
 
 def _parse_size(text: str) -> tuple[int, int]:
-    width, _, height = text.lower().partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+    found = re.fullmatch("([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
+    if found is None:
         raise click.BadParameter(f"{text!r} is not WIDTHxHEIGHT, like 640x480", param_hint="--size")
-    return int(width), int(height)
+    return int(found[1]), int(found[2])
 
 
 def _follow(

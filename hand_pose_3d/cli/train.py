@@ -46,7 +46,7 @@ _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 @click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite")
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
 @click.option("--batch", type=click.IntRange(1, 4096), help="Images a step and process.")
-@click.option("--learning-rate", type=FiniteRange(0, min_open=True), help="Peak learning rate.")
+@click.option("--learning-rate", type=FiniteRange(0, 1, min_open=True), help="Peak learning rate.")
 @click.option(
     "--approach",
     type=click.Choice([*APPROACHES, "all"]),
@@ -102,16 +102,18 @@ def command(
 ) -> None:
     """Train a STAGE on renders: handsegnet, posenet, fineposenet (lite) or lifting.
 
-    Ends with the schedule, or on Ctrl-C with a checkpoint to resume from. `torchrun -m hand_pose_3d.cli train ...`
-    starts it on several processes. Defaults depend on the stage; for the paper's family they are the paper's.
+    Ends with the schedule, or on Ctrl-C, with a checkpoint to resume from and status 130.
+    `torchrun -m hand_pose_3d.cli train ...` starts it on several processes. Defaults depend on the stage; for the
+    paper's family they are the paper's.
     """
     import cv2
     import torch
 
     from hand_pose_3d.evaluation import report
     from hand_pose_3d.runtime import choose_device
-    from hand_pose_3d.training.loop import LoopConfig, Stage, run
+    from hand_pose_3d.training.loop import LoopConfig, Stage, check_run, run
     from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
+    from hand_pose_3d.weights import read_weights
 
     if (family, stage) == ("paper", "fineposenet"):
         raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
@@ -134,6 +136,13 @@ def command(
         target = save_weights / f"{family}-{stage}.safetensors"
         if target.exists() and any(given is not None and target.samefile(given) for given in (start, mean_with)):
             raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
+    # Before the data are packed, which may take long.
+    device = str(choose_device(device))
+    for path in (start, mean_with, options["posenet"]):
+        if path is not None:
+            read_weights(path)
+    for folder in [out / name for name in APPROACHES] if approach == "all" else [out]:
+        check_run(folder)
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # holds for the whole thread, so it is undone below
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))
@@ -154,7 +163,7 @@ def command(
         chosen: dict[str, Any] = {
             k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None
         }
-        return run(built, LoopConfig(**{**built.defaults, **chosen, "device": str(choose_device(device))}), folder)
+        return run(built, LoopConfig(**{**built.defaults, **chosen, "device": device}), folder)
 
     if approach == "all":
         rows = {name: train(name, out / name) for name in APPROACHES}

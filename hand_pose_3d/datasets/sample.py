@@ -55,9 +55,7 @@ def read_list(path: Path, name: str) -> list[Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidInputError(
-            f"cannot read {path}: {error.strerror}; --root names the folder that holds it"
-        ) from error
+        raise InvalidInputError(f"cannot read {path}, which that folder must hold: {error.strerror}") from error
     except ValueError as error:
         raise InvalidInputError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get(name), list):

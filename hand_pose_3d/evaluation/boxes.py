@@ -190,7 +190,7 @@ def detection_metrics(
     }
     if threshold is not None:
         curve = precision_recall(images, detections)
-        metrics["average_precision"] = curve.average_precision
+        metrics["average_precision"] = curve.average_precision if metrics["recall"]["of"] else None
         metrics["curve"] = {name: getattr(curve, name).tolist() for name in ("scores", "recall", "precision")}
     return metrics
 

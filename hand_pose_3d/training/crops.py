@@ -123,7 +123,8 @@ def pack(
                 wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
                 hard_negatives.append(wide.extract(image))
     if n == 0 or not backgrounds:
-        raise InvalidInputError("no hand large enough or no background was found to pack")
+        missing = "hand that is large enough" if n == 0 else "place without hands"
+        raise InvalidInputError(f"the samples for {folder} show no {missing}: give more of them")
     final = np.lib.format.open_memmap(folder / "rgba.npy", "w+", np.uint8, (n, PACK_SIZE, PACK_SIZE, 4))
     for start in range(0, n, 512):
         final[start : start + 512] = rgba[start : min(start + 512, n)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -173,12 +175,33 @@ class Progress(NamedTuple):
 
 
 def read_progress(out: Path) -> Progress:
-    """The progress of the run in a folder; zero without a checkpoint."""
+    """The progress of the run in a folder; zero without a checkpoint. Raises InvalidInputError for a damaged one."""
     path = out / "checkpoint.pt"
     if not path.exists():
         return Progress(0, 0.0, False)
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = _read_checkpoint(path, "cpu", mmap=True)
     return Progress(int(state["seen"]), float(state.get("seconds", 0.0)), bool(state.get("finished", False)))
+
+
+def _read_checkpoint(path: Path, device: torch.device | str, mmap: bool = False) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        if not isinstance(state, dict) or "seen" not in state:
+            raise ValueError("it holds something else")
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise InvalidInputError(
+            f"{path} is damaged or not a checkpoint: choose another --out, or delete it to begin anew"
+        ) from error
+    return state
+
+
+def check_run(out: Path) -> None:
+    """Raise InvalidInputError where a run in this folder could not resume, or would write over what is not its own."""
+    read_progress(out)
+    if not (out / "checkpoint.pt").exists():
+        for name in ("log.jsonl", "curves.png"):
+            if (out / name).exists():
+                raise InvalidInputError(f"{out / name} is not of a run that can be resumed: choose another --out")
 
 
 class Trainer:
@@ -189,7 +212,8 @@ class Trainer:
     """
 
     def __init__(self, stage: Stage, config: LoopConfig, out: Path) -> None:
-        """Raises InvalidInputError if `out` holds a run of another network."""
+        """Raises InvalidInputError if `out` holds a run of another network, or another's files."""
+        check_run(out)
         self.stage, self.config, self.out = stage, config, out
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
@@ -211,7 +235,7 @@ class Trainer:
 
     def _resume(self) -> None:
         peaks = [group["peak"] for group in self.optimiser.param_groups]
-        state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        state = _read_checkpoint(self.checkpoint, self.device)
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -223,7 +247,10 @@ class Trainer:
             group["peak"] = peak
 
     def run(self) -> dict[str, float]:
-        """Train to the end of the schedule, or until SIGTERM or Ctrl-C, and return the last metrics."""
+        """Train to the end of the schedule and return the last metrics.
+
+        SIGTERM and Ctrl-C write a checkpoint and raise KeyboardInterrupt.
+        """
         import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
         with process_group(self.device):
@@ -254,13 +281,21 @@ class Trainer:
                     self.save()
                     saved = time.monotonic()
                 if time.monotonic() - evaluated > config.evaluate_every_s:
+                    self.save()
                     self.evaluate()
                     evaluated = time.monotonic()
                 stop, self.seconds = _largest([float(bool(stopped)), time.monotonic() - begin], self.world)
                 if stop:
                     break
             self.save()
-            return self.evaluate()
+            stop = _largest([float(bool(stopped))], self.world)[0]
+            metrics = {} if stop else self.evaluate()
+            if stop or stopped:
+                if self.rank == 0:
+                    done = f"{self.images_seen} of {config.images} images"
+                    tqdm.write(f"interrupted after {done}; the same command resumes it", file=sys.stderr)
+                raise KeyboardInterrupt
+            return metrics
 
     @property
     def finished(self) -> bool:
@@ -337,7 +372,8 @@ class Trainer:
         metrics = self.stage.evaluate(self.average)
         row = {**self.recent, **metrics}
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"images": self.images_seen, **row}) + "\n")
+            numbers = {key: value if math.isfinite(value) else None for key, value in row.items()}  # JSON has no NaN
+            log.write(json.dumps({"images": self.images_seen, **numbers}) + "\n")
         plot_curves(self.out)
         tqdm.write(f"{self.images_seen} images: " + ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
         return metrics
@@ -378,7 +414,10 @@ def plot_curves(out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        with suppress(ValueError):  # cut off by a crash
+            rows.append(json.loads(line))
     keys = sorted({key for row in rows for key in row} - {"images"})
     columns = min(3, len(keys))
     lines = -(-len(keys) // columns)
@@ -386,8 +425,8 @@ def plot_curves(out: Path) -> None:
     FigureCanvasAgg(figure)
     for index, key in enumerate(keys):
         axes = figure.add_subplot(lines, columns, index + 1)
-        points = [(row["images"], row[key]) for row in rows if key in row]
-        axes.plot(*zip(*points), marker=".")
+        points = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
+        axes.plot(*(np.array(points).reshape(-1, 2).T), marker=".")
         axes.set_title(key, fontsize=9)
         axes.grid(alpha=0.3)
     figure.savefig(out / "curves.png", dpi=80)

@@ -125,6 +125,23 @@ def test_options_for_poses_are_refused(root, fake_estimator, option):
     assert not fake_estimator.made
 
 
+@pytest.mark.parametrize("option", [("--split", "training"), ("--keypoint-0", "palm")])
+def test_options_that_photographs_know_not_are_refused(root, fake_estimator, option):
+    arguments = ["evaluate", "--dataset", "keypoints", "--root", str(root), *option]
+    assert CliRunner().invoke(main, arguments).output == f"Error: {option[0]} has no meaning for --dataset keypoints\n"
+    assert not fake_estimator.made
+
+
+def test_without_any_hand_there_is_no_average_precision(root):
+    content = json.loads((root / "boxes.json").read_text())
+    for image in content["images"]:
+        image["hands"] = []
+    (root / "boxes.json").write_text(json.dumps(content))
+    result = evaluate("--root", root, "--json", root / "f.json", "--plot", root / "f.png")
+    assert result.exit_code == 0, result.output
+    assert json.loads((root / "f.json").read_text())["figures"]["average_precision"] is None
+
+
 def test_a_sheet_is_for_boxes_only(root):
     arguments = ["evaluate", "--dataset", "keypoints", "--root", str(root), "--sheet", str(root / "s.png")]
     result = CliRunner().invoke(main, arguments)

@@ -49,7 +49,7 @@ def test_without_a_display_there_is_no_window(fake_estimator, monkeypatch, clip)
         assert result.exit_code == 1 and "no display" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["--size", "big"], ["--size", "0x10"], ["--save", "a.rrd"]])
+@pytest.mark.parametrize("arguments", [["--size", "big"], ["--size", "0x10"], ["--size", "²x²"], ["--save", "a.rrd"]])
 def test_bad_options_are_refused(fake_estimator, arguments):
     result = run(*arguments)
     assert result.exit_code != 0 and "Traceback" not in result.output

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.networks.lite import LiteLifting
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
 from hand_pose_3d.training.loop import LoopConfig, Trainer, rate_factor, read_progress, run
@@ -44,6 +47,54 @@ def test_an_interrupted_run_is_not_finished(tmp_path: Path) -> None:
     trainer.step(next(trainer.stage.batches(8, 0, 0)))
     trainer.save()
     assert read_progress(tmp_path) == (8, 0.0, False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["step", "evaluate"])  # in the end, too
+def test_a_signal_leaves_a_checkpoint_and_interrupts(number: int, moment: str, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("matplotlib")
+    trainer = Trainer(stage(), LoopConfig(images=16, batch=8), tmp_path)
+    usual = getattr(trainer, moment)
+
+    def interrupted(*arguments: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return usual(*arguments)
+
+    setattr(trainer, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    done = 8 if moment == "step" else 16
+    assert f"interrupted after {done} of 16 images; the same command resumes it" in capsys.readouterr().err
+    assert read_progress(tmp_path)[::2] == (done, done == 16)
+    run(stage(), LoopConfig(images=16, batch=8), tmp_path)
+    assert read_progress(tmp_path)[::2] == (16, True)
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "curves.png"])
+def test_what_is_not_of_a_run_stays_as_it_is(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InvalidInputError, match=f"{name} is not of a run"):
+        Trainer(stage(), LoopConfig(images=8, batch=8), tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\3\4cut off"])
+def test_a_damaged_checkpoint_is_said(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(InvalidInputError, match="checkpoint.pt is damaged"):
+        read_progress(tmp_path)
+
+
+def test_the_log_is_json_and_survives_a_crash(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run(stage(), LoopConfig(images=8, batch=8), tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"images": 8, "cut o\n')
+    trainer = Trainer(stage(), LoopConfig(images=16, batch=8), tmp_path)
+    trainer.recent = {"endless": float("nan")}
+    trainer.evaluate()
+    last = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["endless"] is None and "NaN" not in last
 
 
 def test_weights_that_are_not_finite_are_said_and_replace_no_checkpoint(tmp_path: Path) -> None:
