@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,6 +23,7 @@ NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads", "keypo
 
 _KINDS = (
     ("device", str, "a device's name"),
+    ("precision", str, "a name"),
     ("weights", (str, os.PathLike, NoneType), "a folder's path"),
     ("mirrored", (bool, np.bool_), "True or False"),
     ("tracking", (bool, np.bool_), "True or False"),
@@ -60,7 +61,7 @@ class EstimatorConfig:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
-        if self.model not in ("auto", *FAMILIES):
+        if not _is_one_of(self.model, ("auto", *FAMILIES)):
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
         for name, kinds, allowed in _KINDS:
             if not isinstance(getattr(self, name), kinds):
@@ -69,16 +70,16 @@ class EstimatorConfig:
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
         if not (isinstance(self.threads, Integral) and 0 <= self.threads <= 64):
             raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
-        if self.hand_side not in ("auto", "left", "right"):
+        if not _is_one_of(self.hand_side, ("auto", "left", "right")):
             raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
         for name in ("search", "keypoints"):
-            if getattr(self, name) not in ("auto", "fast", "thorough"):
+            if not _is_one_of(getattr(self, name), ("auto", "fast", "thorough")):
                 raise InvalidInputError(f"{name} {getattr(self, name)!r} is not one of auto, fast, thorough")
         if self.keypoints == "thorough" and self.model == "paper":
             raise InvalidInputError(ONE_POSENET)
         if isinstance(self.scale_source, ScaleSource):
             object.__setattr__(self, "scale_source", self.scale_source.label)
-        if self.scale_source not in SCALE_SOURCES:
+        if not _is_one_of(self.scale_source, SCALE_SOURCES):
             raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
         if not 0 <= self.score_threshold <= 1:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
@@ -125,3 +126,8 @@ class EstimatorConfig:
         return replace(
             self.tracker, max_hands=self.max_hands, start_score=start, confirm_score=confirm, sure_score=sure
         )
+
+
+def _is_one_of(value: Any, allowed: Sequence[str]) -> bool:
+    """Also of a value that cannot be compared, as an array."""
+    return isinstance(value, str) and value in allowed

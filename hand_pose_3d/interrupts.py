@@ -53,6 +53,22 @@ def remembered() -> list[int]:
 
 
 @contextmanager
+def ending() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, with its usual status, so that files are closed and removed."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, end) if in_main else None
+    try:
+        yield
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def noted() -> Iterator[list[int]]:
     """A list to which SIGTERM and Ctrl-C append their signal number instead of ending the process."""
     received: list[int] = []

@@ -681,6 +681,9 @@ def test_depth_of_another_size_is_refused(reader):
     ("settings", "allowed"),
     [
         ({"model": "large"}, "auto, lite, paper"),
+        ({"model": np.array(["lite", "paper"])}, "auto, lite, paper"),
+        ({"search": np.array(["fast", "thorough"])}, "auto, fast, thorough"),
+        ({"precision": np.array(["int8", "float32"])}, "precision must be"),
         ({"max_hands": 0}, "1 to 16"),
         ({"max_hands": 1.5}, "1 to 16"),
         ({"hand_side": "both"}, "auto, left, right"),

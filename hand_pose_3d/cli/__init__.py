@@ -64,7 +64,8 @@ class LazyGroup(click.Group):
             if hasattr(stream := getattr(sys, name), "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal does not take
         try:
-            return super().invoke(ctx)
+            with interrupts.ending():
+                return super().invoke(ctx)
         except HandPoseError as error:
             raise click.ClickException(one_line(error)) from error
         except BrokenPipeError:

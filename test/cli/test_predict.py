@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from media import mjpeg
 
 from hand_pose_3d.cli import main
+from hand_pose_3d.images import CLIP, Video
 
 HAND_FIELDS = {
     "side",
@@ -278,3 +281,17 @@ def test_where_metres_come_from_is_said_to_the_estimator(folder, fake_estimator)
     for source in ("banana", "depth"):  # predict reads no depth images
         refused = predict(folder / "a.png", "--scale-source", source)
         assert refused.exit_code == 2 and "'auto', 'none', 'assumed', 'calibrated'." in refused.output
+
+
+def test_a_terminated_command_closes_its_files(tmp_path):
+    command = [sys.executable, "-m", "hand_pose_3d.cli", "predict", str(CLIP), "--overlay", "over", "--json", "a.json"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    part, begin = tmp_path / "a.json.part", time.monotonic()
+    while not part.exists() or part.read_text().count("\n") < 5:
+        assert process.poll() is None and time.monotonic() < begin + 60
+        time.sleep(0.01)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "so far is in" in said and "Traceback" not in said
+    assert os.listdir(tmp_path / "over") == [CLIP.name]
+    assert sum(1 for _ in Video(tmp_path / "over" / CLIP.name)) >= 4 and len(json.loads(part.read_text())) >= 4

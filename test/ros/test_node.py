@@ -244,7 +244,7 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     client = steady
     info = CameraInfo(width=64, height=48, k=[float("nan")] * 9)
     client.info.publish(info)
-    client.diagnosis(lambda status, values: "CameraInfo: camera intrinsics" in status.message and status.level == b"\1")
+    client.diagnosis(lambda status, values: "CameraInfo: the camera matrix" in status.message and status.level == b"\1")
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
     client.camera_info(size=(480, 480))  # of another shape; one of the images' shape would be scaled
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
