@@ -41,7 +41,7 @@ class EstimatorConfig:
     model: str = "auto"  # lite, paper, or auto, which is lite: it finds more hands, on a GPU too
     device: str = "auto"  # auto, cpu, cuda or cuda:N
     weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
-    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite; AVX2, VNNI or ARM's)
+    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, on most CPUs)
     threads: int = 0  # of a CPU: more are faster but use more processor time; 0: one if `quick`, else two
     max_hands: int = 2
     hand_side: str = "auto"  # auto, left or right: the side of every hand, if known

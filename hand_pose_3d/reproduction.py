@@ -55,7 +55,7 @@ def reproduce(config: ReproductionConfig, say: Callable[[str], None] = print) ->
     import torch
 
     from hand_pose_3d.runtime import choose_device
-    from hand_pose_3d.training.loop import process_group
+    from hand_pose_3d.training.processes import process_group
 
     device = choose_device(config.device)
     torch.set_num_threads(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -22,9 +22,10 @@ _OURS = rb'\{"dataset": "[a-z]+", "root": '
 
 DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes", "sequence")
 
+_POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 MEANINGLESS = {
-    "boxes": ("split", "worst", "upscale_px", "keypoint0"),
-    "sequence": ("split", "worst", "upscale_px", "keypoint0"),
+    "boxes": _POSES_ONLY,
+    "sequence": _POSES_ONLY,
     "keypoints": ("split", "keypoint0"),
     "dexter": ("split",),
 }

@@ -233,10 +233,11 @@ def _run(options: RenderOptions, chunks: list[range]) -> Iterator[int]:
 
 
 def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int) -> Iterator[Any]:
-    """Results of work(task) from worker processes, as they come.
+    """Results of work(task) from worker processes, as they come. Whoever stops earlier ends the processes.
 
     Raises what `work` raises, and HandPoseError when a process dies otherwise.
     """
+    others = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(work, task) for task in tasks]
         try:
@@ -246,6 +247,11 @@ def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int)
             raise HandPoseError(
                 "a worker process died, perhaps because memory ran out; the same command resumes"
             ) from error
+        except BaseException:  # SIGTERM, say, which this process alone was sent
+            for process in multiprocessing.active_children():
+                if process not in others:
+                    process.terminate()
+            raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

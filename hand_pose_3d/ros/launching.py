@@ -104,9 +104,11 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
         given["autostart"] = _true_or_false("autostart", values["autostart"])
     NodeParameters.from_mapping(given)
 
-    _check_topics({"image": values["image"], "camera_info": camera_info, "depth": values["depth"]})
-    if values["image"] in (camera_info, values["depth"]):
-        raise InvalidInputError(f"image, camera_info and depth must be different topics, not {values['image']!r} twice")
+    inputs = {"image": values["image"], "camera_info": camera_info, "depth": values["depth"]}
+    _check_topics(inputs)
+    if len(set(inputs.values())) < len(inputs):
+        found = ", ".join(inputs.values())
+        raise InvalidInputError(f"image, camera_info and depth must be different topics, not {found}")
     _check_namespace(values["namespace"])
     if values["source"] != "topic" and given.get("image_transport") == "compressed":
         raise InvalidInputError("compressed images are for source:=topic: what this file starts publishes raw ones")

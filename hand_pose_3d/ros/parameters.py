@@ -45,7 +45,7 @@ class NodeParameters:
     device: str = _parameter("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
     precision: str = _parameter(
         "auto",
-        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on CPUs with AVX2; auto takes the fastest.",
+        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on most CPUs; auto takes the fastest.",
         choices=PRECISIONS,
     )
     threads: int = _parameter(

@@ -76,4 +76,4 @@ def _steps(stamps: Sequence[float]) -> list[bool]:
     # A long regular part with larger steps is a slower stream, or one that changed its rate.
     if not steady or changes < 0.25 * len(whole):
         return []
-    return [True, *(tick == n - 1 for n in whole for tick in range(n))]
+    return [True, *(tick == n for n in whole for tick in range(1, n + 1))]  # an image at the end of each gap

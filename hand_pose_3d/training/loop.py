@@ -10,10 +10,9 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hand_pose_3d import interrupts
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.training.processes import average_gradients, largest, process_group
 
 T = TypeVar("T")
 
@@ -111,9 +111,6 @@ class Stage(ABC):
 _RATE_IS_KNOWN = 0.01
 """Share of the schedule after which the number of images within the time limit is extrapolated; set by hand."""
 
-_LONGEST_WAIT = timedelta(hours=6)
-"""Timeout of processes that wait while one renders, packs or evaluates."""
-
 
 def progress_of(seen: int, seconds: float, config: LoopConfig) -> float:
     """Share of the schedule that is done, by images or by time, whichever is further; from 1 on training ends."""
@@ -134,24 +131,6 @@ def rate_factor(seen: int, config: LoopConfig, seconds: float = 0.0) -> float:
     if seen and progress > _RATE_IS_KNOWN:
         rise = max(1.0, min(progress * config.images / seen, config.largest_rate / config.learning_rate))
     return min(1.0, (seen + 1) / max(config.warm_up, 1)) * fall * rise
-
-
-@contextmanager
-def process_group(device: torch.device) -> Iterator[int]:
-    """Join the processes that `torchrun` started, unless they are already; yields this one's rank."""
-    import torch.distributed as dist
-
-    rank = int(os.environ.get("RANK", "0"))
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
-        yield rank
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
-    try:
-        yield rank
-    finally:
-        dist.destroy_process_group()
 
 
 class _Batches(IterableDataset):
@@ -179,16 +158,16 @@ def read_progress(out: Path) -> Progress:
     path = out / "checkpoint.pt"
     if not path.exists():
         return Progress(0, 0.0, False)
-    state = _read_checkpoint(path, "cpu", mmap=True)
+    state = _read_checkpoint(path, mmap=True)
     return Progress(int(state["seen"]), float(state.get("seconds", 0.0)), bool(state.get("finished", False)))
 
 
-def _read_checkpoint(path: Path, device: torch.device | str, mmap: bool = False) -> dict[str, Any]:
+def _read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if not isinstance(state, dict) or "seen" not in state:
             raise ValueError("it holds something else")
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise InvalidInputError(
             f"{path} is damaged or not a checkpoint: choose another --out, or delete it to begin anew"
         ) from error
@@ -235,7 +214,7 @@ class Trainer:
 
     def _resume(self) -> None:
         peaks = [group["peak"] for group in self.optimiser.param_groups]
-        state = _read_checkpoint(self.checkpoint, self.device)
+        state = _read_checkpoint(self.checkpoint)
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
@@ -261,7 +240,7 @@ class Trainer:
         from tqdm import tqdm
 
         if self.world > 1:  # processes that started later end at the same time
-            self.config = replace(self.config, seconds=_largest([self.config.seconds], self.world)[0])
+            self.config = replace(self.config, seconds=largest([self.config.seconds], self.world)[0])
             for tensor in self.network.state_dict().values():
                 dist.broadcast(tensor, 0)
         self.stage.prepare()  # not in the processes that make batches
@@ -284,11 +263,11 @@ class Trainer:
                     self.save()
                     self.evaluate()
                     evaluated = time.monotonic()
-                stop, self.seconds = _largest([float(bool(stopped)), time.monotonic() - begin], self.world)
+                stop, self.seconds = largest([float(bool(stopped)), time.monotonic() - begin], self.world)
                 if stop:
                     break
             self.save()
-            stop = _largest([float(bool(stopped))], self.world)[0]
+            stop = largest([float(bool(stopped))], self.world)[0]
             metrics = {} if stop else self.evaluate()
             if stop or stopped:
                 if self.rank == 0:
@@ -382,31 +361,6 @@ class Trainer:
 def run(stage: Stage, config: LoopConfig, out: Path) -> dict[str, float]:
     """Train a stage as :class:`Trainer` does and return its last metrics."""
     return Trainer(stage, config, out).run()
-
-
-def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
-    """Replace every gradient by its mean over the processes, in one message."""
-    import torch.distributed as dist
-
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    dist.all_reduce(flat)
-    flat /= world
-    for p, piece in zip(parameters, flat.split([p.numel() for p in parameters])):
-        p.grad = piece.view_as(p).clone()
-
-
-def _largest(values: list[float], world: int) -> list[float]:
-    """The largest of each value over the processes, the same in all."""
-    if world == 1:
-        return values
-    import torch.distributed as dist
-
-    largest = torch.tensor(values, dtype=torch.float64)
-    if dist.get_backend() == "nccl":
-        largest = largest.cuda()
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return largest.tolist()
 
 
 def plot_curves(out: Path) -> None:

@@ -1,7 +1,9 @@
 import json
 import math
+import multiprocessing
 import os
 import pickle
+import time
 
 import cv2
 import numpy as np
@@ -171,3 +173,12 @@ def test_a_worker_that_dies_is_reported_in_words():
         list(dataset.in_processes(os._exit, [3, 3], 2))
     with pytest.raises(ValueError, match="factorial"):
         list(dataset.in_processes(math.factorial, [-1], 2))
+
+
+def test_processes_end_with_who_waits_for_them():
+    results, begin = dataset.in_processes(time.sleep, [0, 600], 2), time.monotonic()
+    next(results)
+    results.close()
+    while multiprocessing.active_children():
+        assert time.monotonic() < begin + 300
+        time.sleep(0.05)

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np, torch
 from hand_pose_3d.networks.lite import LiteLifting
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
-from hand_pose_3d.training.loop import LoopConfig, process_group, run
+from hand_pose_3d.training.loop import LoopConfig, run
+from hand_pose_3d.training.processes import process_group
 from hand_pose_3d.weights import digest
 rank = int(os.environ["RANK"])
 torch.manual_seed(rank)  # each starts from other weights and sees other examples
