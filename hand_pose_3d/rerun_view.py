@@ -13,6 +13,8 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.joints import JOINT_NAMES, joint_angles
 from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS
 
+RECORDING = rb"RRF"
+"""Start of rerun's files."""
 _BONES = np.array(BONES)
 _BONE_COLOURS = [keypoint_colour(child) for _, child in BONES]
 _POINT_COLOURS = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
@@ -32,6 +34,7 @@ class RerunView:
 
         rr.init("hand_pose_3d", spawn=save is None)
         if save is not None:
+            Path(save).parent.mkdir(parents=True, exist_ok=True)
             rr.save(str(save))
         no_legend = rrb.PlotLegend(visible=False)  # it would cover the lines, whose names show under the mouse
         plots = (

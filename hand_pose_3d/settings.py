@@ -6,6 +6,7 @@ ROS descriptors and parameter files come from the same fields (:mod:`hand_pose_3
 from __future__ import annotations
 
 import dataclasses
+from numbers import Integral, Real
 from typing import Any
 
 from hand_pose_3d.errors import InvalidInputError
@@ -41,9 +42,11 @@ def setting_name(entry: dataclasses.Field) -> str:
 
 def as_meant(value: Any, default: Any) -> Any:
     """The value converted to the default's type if that is unambiguous, else unchanged."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if isinstance(default, float) and number:
         return float(value)
+    if type(default) is int and number and isinstance(value, Integral):
+        return int(value)
     if isinstance(default, str) and number:
         return str(value)
     return value
@@ -55,6 +58,14 @@ def in_type_of(default: Any, name: str, value: Any) -> Any:
     if type(value) is not type(default):
         raise InvalidInputError(f"{name} must be {_IN_WORDS[type(default)]}, not {value!r}")
     return value
+
+
+def check_types(record: Any) -> None:
+    """Check the type of every field of a frozen dataclass that has a default, in place. Raises InvalidInputError."""
+    for entry in dataclasses.fields(record):
+        if entry.default is not dataclasses.MISSING:
+            value = in_type_of(entry.default, entry.name, getattr(record, entry.name))
+            object.__setattr__(record, entry.name, value)
 
 
 def check_settings(record: Any) -> None:

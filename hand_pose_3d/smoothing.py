@@ -15,7 +15,7 @@ import numpy as np
 from hand_pose_3d.errors import check_numbers
 from hand_pose_3d.geometry import DegenerateHandError, from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose, ScaleSource
-from hand_pose_3d.settings import setting
+from hand_pose_3d.settings import in_type_of, setting
 from hand_pose_3d.turns import turn_between, turned
 
 
@@ -46,6 +46,7 @@ class SmoothingConfig:
     )
 
     def __post_init__(self) -> None:
+        in_type_of(True, "smoothing enabled", self.enabled)
         values = {f"smoothing {name}": value for name, value in vars(self).items() if name != "enabled"}
         betas = {name: value for name, value in values.items() if "beta" in name}
         check_numbers(betas)

@@ -99,7 +99,7 @@ _JUMP_SLACK_M, _TURN_SLACK_RAD = 0.04, 0.5
 """Noise of a pose that is no motion: at short intervals it would look like speed."""
 _FUTURE_S = 0.05
 """Clocks of camera and robot may differ by this."""
-_MOST_SCALED_TURN_RAD = 2.8  # at pi a turn has no direction
+_MOST_TURN_RAD = 2.8  # at pi a turn has no direction
 _GRIPPER_MATCH_M = 0.004  # opening of fingers and gripper that counts as the same
 
 
@@ -108,8 +108,8 @@ class Teleoperation:
 
     def __init__(self, config: TeleoperationConfig | None = None) -> None:
         self.config = c = config or TeleoperationConfig()
-        self._filter_position = OneEuro(c.min_cutoff_hz, c.beta_position, max_gap_s=0.3)
-        self._filter_turn = OneEuroRotation(c.min_cutoff_hz, c.beta_turn, max_gap_s=0.3)
+        self._filter_position = OneEuro(c.min_cutoff_hz, c.beta_position, max_gap_s=c.stop_within_s)
+        self._filter_turn = OneEuroRotation(c.min_cutoff_hz, c.beta_turn, max_gap_s=c.stop_within_s)
         self._box: list[list[float]] = c.box_m.T.tolist()
         self.engaged = False
         self.why_stopped = "the clutch has not been closed yet"
@@ -128,7 +128,9 @@ class Teleoperation:
         self._rivals = 0
         self._pinch_m: float | None = None
         self._gripper_m: float | None = None
+        self._goal_m, self._goal_rotation = [0.0] * 3, np.eye(3).tolist()
         self._gripper_follows = True
+        self._gripper_rest_m: float | None = None
 
     @property
     def followed_id(self) -> int | None:
@@ -137,31 +139,35 @@ class Teleoperation:
 
     # What is seen
 
-    def see(self, hands: Sequence[Observation], stamp_s: float, age_s: float, now_s: float) -> None:
-        """All hands of one image. age_s: how old the image is by the clock of its stamps."""
+    def see(self, hands: Sequence[Observation], stamp_s: float, age_s: float, now_s: float) -> bool:
+        """All hands of one image. age_s: how old the image is by the clock of its stamps.
+
+        Returns whether it showed a good pose.
+        """
         if now_s < self._good_s:
             self._fault("the computer's clock went back")
         if now_s - self._good_s > self.config.stop_within_s:  # this program stood still: no step has told
             self._open(self.why_not_good or "hands stopped coming")
         if not (math.isfinite(stamp_s) and math.isfinite(age_s)):
             self._fault("the image's stamp is not a time")
-            return
+            return False
         if stamp_s < self._stamp_s:
             self._stamp_s = stamp_s
             self._fault("the images' stamps went back")
-            return
+            return False
         if stamp_s == self._stamp_s:
-            return  # seen already, and no news
+            return False  # seen already, and no news
         self._stamp_s = stamp_s
         if age_s < -_FUTURE_S:
             self._fault(f"the image's stamp lies {-age_s:.2f} s ahead of the clock")
-            return
+            return False
         hand = self._followed(hands)
         if hand is None:
-            return
+            return False
         self.why_not_good = self._what_is_wrong(hand, age_s)
         if not self.why_not_good:
             self._take(hand, stamp_s, now_s)
+        return not self.why_not_good
 
     def _followed(self, hands: Sequence[Observation]) -> Observation | None:
         """The hand that counts in this image; None, with a reason, when there is none or it is another one."""
@@ -195,6 +201,8 @@ class Teleoperation:
         finite = all(map(math.isfinite, (*numbers, *hand.position_m.tolist(), *hand.rotation.ravel().tolist())))
         if hand.fault or not finite:
             return self._fault(hand.fault or "a number of the hand's pose is not finite")
+        if not hand.track_id:
+            return "the hand has no identity: the tracker must run with tracking"
         if age_s > c.max_image_age_s:
             return f"the image is {age_s:.2f} s old"
         if hand.score < c.min_score:
@@ -231,11 +239,17 @@ class Teleoperation:
         c, start = self.config, self._from_hand
         position, rotation = self._from_target
         turn = turn_between(start.rotation.tolist(), hand.rotation.tolist())
-        if c.turn_scale not in (0, 1) and math.hypot(*turn) > _MOST_SCALED_TURN_RAD:
+        if c.turn_scale not in (0, 1) and math.hypot(*turn) > _MOST_TURN_RAD:
             self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
         goal = position + c.position_scale * (hand.position_m - start.position_m)
+        goal_rotation = turned(rotation.tolist(), [c.turn_scale * each for each in turn])
+        if self.engaged and self._target is not None:
+            behind = turn_between(self._target.rotation.tolist(), self._goal_rotation)
+            more = turn_between(self._goal_rotation, goal_rotation)
+            if math.hypot(*(a + b for a, b in zip(behind, more))) > _MOST_TURN_RAD:
+                self._fault("the target is too far behind the hand's turn: beyond 180 degrees it has no direction")
         self._goal_m = [min(max(at, low), high) for at, (low, high) in zip(goal.tolist(), self._box)]
-        self._goal_rotation = turned(rotation.tolist(), [c.turn_scale * each for each in turn])
+        self._goal_rotation = goal_rotation
 
     def _fault(self, reason: str) -> str:
         """What no hand does that simply goes on: open the clutch and start to look anew."""
@@ -278,7 +292,7 @@ class Teleoperation:
         self._from_hand, self._from_target = self._good, (np.array(position_m), np.array(rotation))
         self._aim(self._good)
         self._target = Target(*self._from_target, np.zeros(3), np.zeros(3), self._gripper_m, True)
-        self._gripper_follows = self._gripper_m is None
+        self._gripper_follows, self._gripper_rest_m = self._gripper_m is None, None
         self._stepped_s, self.engaged, self.why_stopped = now_s, True, ""
         return ""
 
@@ -372,14 +386,17 @@ class Teleoperation:
         """Towards the pinch; after re-engagement only once the fingers have come to where the gripper is."""
         c = self.config
         if self._pinch_m is None or not math.isfinite(self._pinch_m):
+            self._gripper_rest_m = None
             return
         share = (self._pinch_m - c.pinch_closed_m) / (c.pinch_opened_m - c.pinch_closed_m)
         wanted = c.gripper_opening_m * min(max(share, 0.0), 1.0)
         if self._gripper_m is None:
             self._gripper_m = wanted
-        rest = wanted - self._gripper_m
-        if abs(rest) <= _GRIPPER_MATCH_M:
+        rest, before = wanted - self._gripper_m, self._gripper_rest_m
+        passed = before is not None and before * rest < 0  # between two images
+        if abs(rest) <= _GRIPPER_MATCH_M or passed:
             self._gripper_follows = True
+        self._gripper_rest_m = rest
         if self._gripper_follows:
             reach = c.gripper_speed_m_s * dt
             self._gripper_m += min(max(rest, -reach), reach)

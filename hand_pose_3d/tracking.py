@@ -11,6 +11,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.settings import check_types
 from hand_pose_3d.skeleton import PALM, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
 
@@ -53,6 +54,7 @@ class TrackerConfig:
     smoothing: SmoothingConfig = field(default_factory=SmoothingConfig)
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.max_hands < 1:
             raise InvalidInputError(f"max_hands must be at least 1, not {self.max_hands}")
         for name in ("start_score", "sure_score", "confirm_score", "keep_score", "report_score", "duplicate"):

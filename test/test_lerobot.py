@@ -91,7 +91,8 @@ class Bench:
             action = self.teleoperator.get_action()
             assert list(action) == KEYS and all(type(v) is float and math.isfinite(v) for v in action.values())
             assert action["enabled"] in (0.0, 1.0) and abs(action["gripper_vel"]) <= 1
-            assert action["enabled"] or not any(action.values())
+            held = {**action, "gripper_vel": 0.0 if abs(action["gripper_vel"]) == 1 else action["gripper_vel"]}
+            assert action["enabled"] or not any(held.values())  # what a gripper holds all the way, it goes on to hold
             self.actions.append(action)
         return action
 
@@ -215,6 +216,30 @@ def test_the_gripper_goes_by_steps_between_its_ends(bench):
     assert opened == pytest.approx(100 * ((0.08 - 0.025) / (0.1 - 0.025) - share), abs=1)
     assert bench.images(30, hand(pinch_m=0.01), CLUTCH)["gripper_vel"] == -1
     assert bench.images(30, hand(pinch_m=0.12), CLUTCH)["gripper_vel"] == 1
+
+
+def test_a_gripper_that_holds_goes_on_to_hold_while_the_clutch_is_open(bench):
+    bench.engaged()
+    assert bench.images(30, hand(pinch_m=0.01), CLUTCH)["gripper_vel"] == -1
+    action = bench.images(10, hand(pinch_m=0.06), hand(Side.LEFT))
+    assert action["enabled"] == 0 and action["gripper_vel"] == -1
+
+
+def test_no_motion_of_a_fast_gripper_is_lost(plugin, monkeypatch, settings):
+    fast = TeleoperationConfig(gripper_speed_m_s=1.0)
+    bench = Bench(plugin, monkeypatch, **settings, teleoperation=fast).engaged(pinch_m=0.01)
+    bench.images(10, hand(pinch_m=0.01), CLUTCH)
+    start = len(bench.actions)
+    bench.images(10, hand(pinch_m=0.025 + 0.7 * 0.075), CLUTCH)
+    assert sum(20 * action["gripper_vel"] for action in bench.actions[start:]) == pytest.approx(70, abs=1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"camera_rpy_rad": (math.nan, 0, 0)}, {"effector_rpy_rad": (0, math.inf, 0)}, {"width": 0}]
+)
+def test_settings_that_cannot_be_are_refused(plugin, settings, wrong):
+    with pytest.raises(InvalidInputError):
+        plugin.HandPose3DTeleoperator(plugin.HandPose3DTeleoperatorConfig(**settings, **wrong))
 
 
 def test_disconnected_it_gives_no_action_and_can_be_connected_again(bench):

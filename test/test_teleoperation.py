@@ -347,6 +347,61 @@ def test_the_gripper_follows_the_pinch_and_waits_for_it_after_reengagement():
     assert run.targets[-1].gripper_opening_m == pytest.approx(0.08)
 
 
+def test_fingers_that_pass_the_grippers_opening_between_two_images_have_come_to_it():
+    run = Run().engaged(hand(pinch_m=0.0625))
+    for _ in range(10):
+        run.frame(hand(pinch_m=0.0625))
+    assert run.targets[-1].gripper_opening_m == pytest.approx(0.04)
+    run.core.disengage("let go")
+    for _ in range(10):
+        run.frame(hand(pinch_m=0.03))
+    run.see(hand(pinch_m=0.03), good=True)
+    assert run.engage() == ""
+    for pinch_m in (0.03, 0.05, 0.075, 0.11):  # 20 mm and more an image
+        run.frame(hand(pinch_m=pinch_m))
+    for _ in range(20):
+        run.frame(hand(pinch_m=0.11))
+    assert run.targets[-1].gripper_opening_m == pytest.approx(0.08)
+
+
+def test_a_target_that_cannot_keep_up_with_a_turn_stops_and_never_turns_the_other_way():
+    run = Run(TeleoperationConfig(max_turn_rad_s=0.2)).engaged()
+    angles = []
+    for k in range(40):
+        run.frame(hand(turn=(0, 0, 0.1 * k)), good=run.core.engaged)
+        angles.append(Rotation.from_matrix(run.targets[-1].rotation).as_rotvec()[2])
+        if not run.core.engaged:
+            break
+    assert "180 degrees" in run.core.why_stopped and min(np.diff(angles)) >= 0 and angles[-1] < 1
+
+
+def test_a_hand_that_comes_back_elsewhere_moves_nothing_while_it_is_still():
+    run = Run().engaged()
+    for _ in range(6):
+        run.frame(good=False)
+    for _ in range(2):
+        run.frame(hand([0.4, 0, 0]))
+    run.see(hand([0.4, 0, 0]), good=True)
+    assert run.engage() == ""
+    before = run.targets[-1].position_m
+    for _ in range(20):
+        run.frame(hand([0.4, 0, 0]))
+    assert np.allclose(run.targets[-1].position_m, before, atol=1e-6)
+
+
+def test_a_hand_without_identity_is_not_followed():
+    run = Run()
+    for _ in range(5):
+        run.frame(hand(track_id=0), good=False)
+    assert "no identity" in run.engage(start=True)
+
+
+def test_only_a_new_good_image_is_one():
+    core = Teleoperation()
+    assert core.see([hand()], 1.0, 0.0, 1.0) and not core.see([hand()], 1.0, 0.0, 1.01)
+    assert not core.see([hand(score=0.1)], 1.1, 0.0, 1.1) and not core.see([], 1.2, 0.0, 1.2)
+
+
 EVENTS = (
     *("move",) * 6,
     *("engage",) * 3,

@@ -51,11 +51,12 @@ def command(
     from hand_pose_3d.estimator import HandPoseEstimator
     from hand_pose_3d.images import open_source
     from hand_pose_3d.outputs import check_target
+    from hand_pose_3d.rerun_view import RECORDING
 
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
     if save:
-        check_target(save)
+        check_target(save, RECORDING)
     intrinsics = Camera.from_yaml(calibration) if calibration else None
     source = open_source(camera, _parse_size(size), lambda text: click.echo(one_line(text), err=True))
     try:

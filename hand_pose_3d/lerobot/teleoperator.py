@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.clutch import PinchClutch
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.images import open_source
 from hand_pose_3d.lerobot.hand_reader import HandReader
@@ -71,6 +72,10 @@ class HandPose3DTeleoperator(Teleoperator):
     def __init__(self, config: HandPose3DTeleoperatorConfig) -> None:
         super().__init__(config)
         self.config = config
+        if not np.isfinite([*config.camera_rpy_rad, *config.effector_rpy_rad]).all():
+            raise InvalidInputError("camera_rpy_rad and effector_rpy_rad must be finite angles")
+        if min(config.width, config.height) < 1:
+            raise InvalidInputError(f"width and height must be positive, not {config.width} and {config.height}")
         self._camera_rotation = Rotation.from_euler("xyz", config.camera_rpy_rad).as_matrix()
         self._effector_rotation = Rotation.from_euler("xyz", config.effector_rpy_rad).as_matrix()
         self._start_m = config.teleoperation.box_m.mean(axis=0)
@@ -121,7 +126,7 @@ class HandPose3DTeleoperator(Teleoperator):
 
         target_x, y, z: displacement along the base frame's axes since the clutch closed; target_wx, wy, wz: rotation
         since then about the axes that the effector had; gripper_vel: -1 (close) to 1 (open). All are 0 while not
-        enabled.
+        enabled, but for the gripper's that was told to close or open all the way: it goes on, and holds what it holds.
         """
         assert self._reader is not None
         seen, core = self._reader.take(), self._core
@@ -148,20 +153,28 @@ class HandPose3DTeleoperator(Teleoperator):
         """Enabled until the target stands. The clutch closes only in a later call, as a new reference needs."""
         if target is None or not target.moving:
             self._opening_m = None
-            return dict.fromkeys(ACTION_KEYS, 0.0)
+            return {**dict.fromkeys(ACTION_KEYS, 0.0), "gripper_vel": self._gripper_end(target)}
         turn = self._effector_rotation.T @ Rotation.from_matrix(target.rotation).as_rotvec()
-        values = (1.0, *(target.position_m - self._start_m), *turn, self._gripper(target.gripper_opening_m))
+        values = (1.0, *(target.position_m - self._start_m), *turn, self._gripper(target))
         return {key: float(value) for key, value in zip(ACTION_KEYS, values, strict=True)}
 
-    def _gripper(self, opening_m: float | None) -> float:
-        """The step from the last opening, metres, to this one, as GripperVelocityToJoint takes it."""
-        before_m, self._opening_m = self._opening_m, opening_m
-        if opening_m is None:
+    def _gripper(self, target: Target) -> float:
+        """The step from the last opening to this one, as GripperVelocityToJoint takes it."""
+        opening_m, before_m, end = target.gripper_opening_m, self._opening_m, self._gripper_end(target)
+        self._opening_m = opening_m
+        if opening_m is None or before_m is None or end:
+            return end
+        step_m = _GRIPPER_STEP * self.config.teleoperation.gripper_opening_m
+        part = max(-1.0, min((opening_m - before_m) / step_m, 1.0))
+        self._opening_m = before_m + part * step_m  # what is left comes with the next action
+        return part
+
+    def _gripper_end(self, target: Target | None) -> float:
+        """-1 where the gripper is to be closed all the way, 1 where it is to be open, else 0."""
+        if target is None or target.gripper_opening_m is None:
             return 0.0
-        full_m = self.config.teleoperation.gripper_opening_m
-        if not _GRIPPER_END < opening_m / full_m < 1 - _GRIPPER_END:
-            return -1.0 if opening_m < full_m / 2 else 1.0
-        return 0.0 if before_m is None else max(-1.0, min((opening_m - before_m) / full_m / _GRIPPER_STEP, 1.0))
+        share = target.gripper_opening_m / self.config.teleoperation.gripper_opening_m
+        return 0.0 if _GRIPPER_END < share < 1 - _GRIPPER_END else -1.0 if share < 0.5 else 1.0
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         """Not possible."""

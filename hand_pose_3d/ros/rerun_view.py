@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
-from hand_pose_3d.rerun_view import RerunView
+from hand_pose_3d.outputs import check_target
+from hand_pose_3d.rerun_view import RECORDING, RerunView
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
@@ -121,11 +123,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.bag is not None and not options.bag.exists():
             raise InvalidInputError(f"there is no recording {options.bag}")
-        view = TopicView(RerunView(options.save))
+        if options.save is not None:
+            inputs = [] if options.bag is None else [options.bag, *options.bag.rglob("*")]
+            options.save = check_target(options.save, RECORDING, inputs)
         if options.bag is None:
-            listen(view, options)
+            listen(TopicView(RerunView(options.save)), options)
         else:
-            for message in recorded(options.bag, (options.image, options.hands)):
+            messages = recorded(options.bag, (options.image, options.hands))
+            first = list(itertools.islice(messages, 1))  # before a file is written
+            view = TopicView(RerunView(options.save))
+            for message in itertools.chain(first, messages):
                 view.show(message)
     except HandPoseError as error:
         print(f"rerun_view: {error}", file=sys.stderr)

@@ -119,7 +119,7 @@ class HandTeleopNode(Node):
             why = str(error)
         read = [self._read(entry, base_camera, why) for entry in message.hands]
         seen = [observation for observation, _ in read]
-        self._core.see(seen, stamp_s, now - stamp_s, arrived)
+        good = self._core.see(seen, stamp_s, now - stamp_s, arrived)
         if self._pinch is not None:
             self._clutch("pinch", self._pinch.update(seen, arrived))
         self._tick()
@@ -129,7 +129,7 @@ class HandTeleopNode(Node):
             followed = [hand for hand in followed if hand.track_id == self._core.followed_id]
         if followed and self._outputs.grasps_are_wanted:
             self._for_grasping(followed[0], message.header, base_camera)
-        if followed and self._core.engaged and not self._core.why_not_good:
+        if followed and self._core.engaged and good:
             self._outputs.robot_hand(followed[0], arrived, self.get_clock().now().to_msg())
 
     def _camera_in_base(self, camera_frame: str) -> Pose:

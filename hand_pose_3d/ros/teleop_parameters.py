@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.settings import number, setting
 from hand_pose_3d.teleoperation_config import TeleoperationConfig
@@ -80,3 +82,9 @@ class TeleopParameters(TeleoperationConfig):
         super().__post_init__()
         if not self.base_frame:
             raise InvalidInputError("base_frame must not be empty: name the robot's base frame")
+        start_m = np.array([self.start_x_m, self.start_y_m, self.start_z_m])
+        low_m, high_m = self.box_m
+        if not self.effector_frame and ((start_m < low_m) | (start_m > high_m)).any():
+            raise InvalidInputError(
+                f"start.* {tuple(start_m.tolist())} lies outside workspace.*: choose another, or name effector_frame"
+            )

@@ -16,6 +16,7 @@ from media import damaged
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.ros import rerun_view
 from hand_pose_3d.ros.messages import hand_from_message, hand_message
 from hand_pose_3d.ros.rerun_view import TopicView, main, recorded
 from hand_pose_3d.skeleton import Side
@@ -115,3 +116,27 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(recording, tmp_path, capsys)
         list(recorded(tmp_path / "empty", ("/image",)))
     assert main(["--bag", str(tmp_path / "nothing")]) == 1
     assert "there is no recording" in capsys.readouterr().err
+
+
+def test_no_file_but_an_earlier_recording_of_its_own_is_written_over(recording, tmp_path, capsys, monkeypatch):
+    class Saved(View):
+        def __init__(self, save):
+            super().__init__()
+            save.parent.mkdir(parents=True, exist_ok=True)
+            save.write_bytes(b"RRF2")
+
+    monkeypatch.setattr(rerun_view, "RerunView", Saved)
+    photograph = tmp_path / "holiday.jpg"
+    photograph.write_bytes(b"theirs")
+    for target in (photograph, *(path for path in recording.rglob("*") if path.is_file())):
+        before = target.read_bytes()
+        assert main(["--bag", str(recording), "--save", str(target)]) == 1
+        assert target.read_bytes() == before and str(target.name) in capsys.readouterr().err
+    earlier = tmp_path / "new" / "hands.rrd"
+    assert main(["--bag", str(recording), "--save", str(earlier)]) == 0
+    before = earlier.read_bytes()
+    (tmp_path / "empty").mkdir()
+    assert before[:3] == b"RRF" and main(["--bag", str(tmp_path / "empty"), "--save", str(earlier)]) == 1
+    assert earlier.read_bytes() == before and "cannot read" in capsys.readouterr().err
+    assert main(["--bag", str(recording), "--save", str(tmp_path)]) == 1
+    assert "it is a folder" in capsys.readouterr().err
