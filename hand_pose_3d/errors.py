@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 
 LARGEST = 1e6
@@ -36,6 +38,15 @@ def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> Non
         if not (isinstance(value, Real) and math.isfinite(value) and (value > 0 or (value == 0 and not positive))):
             allowed = "a positive number" if positive else "zero or a positive number"
             raise InvalidInputError(f"{name} must be {allowed}, not {value}")
+
+
+@contextmanager
+def in_words(program: str) -> Iterator[None]:
+    """End the program with one line where something is wrong that its user can change."""
+    try:
+        yield
+    except (HandPoseError, OSError, ModuleNotFoundError) as error:
+        sys.exit(one_line(f"{program}: {error}"))
 
 
 def one_line(text: object) -> str:

@@ -83,6 +83,7 @@ class _Reproduction:
             "minutes": config.minutes,
             "frames": config.frames,
             "data": [str(root.resolve()) for root in config.data],
+            "assets": None if config.assets is None else str(config.assets.resolve()),
         }
         if rank == 0:
             self._begin()
@@ -107,8 +108,9 @@ class _Reproduction:
             self.state: dict[str, Any] = {"settings": self.settings, "limits": {}, "seconds": {}, "results": {}}
             self._write()
         self._read()
-        if self.state["settings"] != self.settings:
-            earlier = {k: v for k, v in self.state["settings"].items() if v != self.settings[k]}
+        stored = {"assets": self.settings["assets"], **self.state["settings"]}  # which older runs do not name
+        if stored != self.settings:
+            earlier = {k: v for k, v in stored.items() if v != self.settings.get(k)}
             raise InvalidInputError(f"{config.out} holds a reproduction with {earlier}; choose another --out")
 
     def _read(self) -> None:

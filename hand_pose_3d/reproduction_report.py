@@ -45,12 +45,15 @@ def report_markdown(
     minutes_of = {step: f"{taken / 60:.1f}" for step, taken in seconds.items()}
     data = f"Existing data: {', '.join(f'`{root}`' for root in roots)}."
     if "data" in results:
-        frames = {split: f"{facts['frames']:,}" for split, facts in results["data"].items()}
+        made = results["data"]
+        frames = {split: f"{facts['frames']:,}" for split, facts in made.items()}
+        actions = {split: facts["actions"] for split, facts in made.items()}
         data = (
             f"Rendered: {frames['training']} frames for training and {frames['evaluation']} for evaluation (the paper: "
-            f"{TRAINING_FRAMES:,} and {EVALUATION_FRAMES:,}), with {CHARACTERS['training']} and "
-            f"{CHARACTERS['evaluation']} characters and {len(TRAINING)} and {len(EVALUATION)} actions, as in the "
-            f"paper; the splits share none. {minutes_of['data']} minutes."
+            f"{TRAINING_FRAMES:,} and {EVALUATION_FRAMES:,}) of {CHARACTERS['training']} and "
+            f"{CHARACTERS['evaluation']} characters, as in the paper, in {actions['training']} and "
+            f"{actions['evaluation']} actions (the paper: {len(TRAINING)} and {len(EVALUATION)}); the splits share "
+            f"none. {minutes_of['data']} minutes."
         )
     trained = Table("network", ("images seen", "of the schedule", "minutes", "on held-out images"))
     for step, row in results.items():

@@ -104,6 +104,14 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
+def check_weights_target(path: Path) -> None:
+    """Raise WeightsError for a path where no weights can be written, or where another file of the user's lies."""
+    try:
+        check_target(path, _OURS)
+    except InvalidInputError as error:
+        raise WeightsError(str(error)) from error
+
+
 def save_weights(path: str | Path, module: nn.Module, metadata: Mapping[str, str], *, half: bool = False) -> str:
     """Write a network's parameters and buffers as safetensors; returns the file's SHA-256.
 
@@ -115,10 +123,7 @@ def save_weights(path: str | Path, module: nn.Module, metadata: Mapping[str, str
     from safetensors.torch import save
 
     path = Path(path)
-    try:
-        check_target(path, _OURS)
-    except InvalidInputError as error:
-        raise WeightsError(str(error)) from error
+    check_weights_target(path)
     missing = [key for key in REQUIRED_METADATA if not metadata.get(key)]
     if missing:
         raise WeightsError(f"weights {path.name} cannot be saved without metadata: {', '.join(missing)}")

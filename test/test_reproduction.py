@@ -63,7 +63,18 @@ def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
         "evaluation": LEAST_HELD_OUT,
     }
     text = (out / "REPORT.md").read_text()
-    for expected in ("41,258", "2D, true crops", "240x320", "0.724", "3D, true root and scale", "28.69", "0.424"):
+    made = {split: facts["actions"] for split, facts in state["results"]["data"].items()}
+    actions = f"in {made['training']} and {made['evaluation']} actions (the paper: 31 and 8)"
+    for expected in (
+        actions,
+        "41,258",
+        "2D, true crops",
+        "240x320",
+        "0.724",
+        "3D, true root and scale",
+        "28.69",
+        "0.424",
+    ):
         assert expected in text
     assert all(f"| {name} |" in text for name in LIFTINGS)
     assert (out / "pck.png").read_bytes().startswith(b"\x89PNG")
@@ -84,6 +95,8 @@ def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
     (out / "reproduction.json").write_text(json.dumps(state))
     assert command(*arguments).exit_code == 0
     assert "412 predictions on held-out frames, 58% of them right" in (out / "REPORT.md").read_text()
+    refused = command(*arguments, "--assets", tmp_path)
+    assert refused.exit_code == 1 and "'assets': None" in refused.output
     refused = command(*arguments[:4], "--minutes", 5)
     assert refused.exit_code == 1 and "'minutes': 0.2" in refused.output and "--out" in refused.output
 

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,9 +133,9 @@ def command(
             report["cost"] = measure_cost(usual or chosen, clip, plan)
             _print_cost(report["cost"])
     if "start" in parts:
-        report["start"] = measure_starts(families, settings, note)
+        report["start"] = measure_starts(families, precisions, settings, note)
     if ros or ros_only:
-        report["ros"] = measure_ros([f for f in families if f != "mediapipe"], settings, ros_seconds, note)
+        report["ros"] = measure_ros(families, precisions, settings, ros_seconds, note)
     if json_path is not None:
         with replacing(json_path) as stream:
             stream.write(json.dumps(report, indent=1, default=str).encode() + b"\n")
@@ -232,46 +233,55 @@ def measure_cost(chosen: list[tuple[str, dict[str, Any]]], clip: Clip, plan: Pla
     return rows
 
 
-def measure_starts(families: tuple[str, ...], settings: dict[str, Any], note: Any) -> dict[str, Any]:
-    """Start-up and memory of each family in a process of its own, and the time of --help."""
+def measure_starts(
+    families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], note: Any
+) -> dict[str, Any]:
+    """Start-up and memory of each family and precision in a process of its own, and the time of --help."""
     from hand_pose_3d.errors import HandPoseError
     from hand_pose_3d.evaluation.benchmark.process import measure_help, measure_start
 
     rows = []
-    for family, own in available(families, ("auto",), settings, lambda text: None):
+    for family, own in available(families, precisions, settings, lambda text: None):
         try:
-            rows.append(measure_start(family, own))
+            rows.append({**measure_start(family, own), "precision": own.get("precision", "")})
         except HandPoseError as error:
             note(str(error))
     for row in rows:
         memory = "unknown" if row["rss_mb"] is None else f"{row['rss_mb']:.0f} MB, {row['peak_mb']:.0f} MB at its peak"
-        click.echo(f"{row['family']}: first result {row['start_s']:.2f} s after the start; resident memory {memory}")
+        name = f"{row['family']} {row['precision']}".rstrip()
+        click.echo(f"{name}: first result {row['start_s']:.2f} s after the start; resident memory {memory}")
     seconds = measure_help()
     click.echo(f"hand_pose_3d --help: {seconds:.2f} s")
     return {"help_s": seconds, "processes": rows}
 
 
-def measure_ros(families: list[str], settings: dict[str, Any], seconds: float, note: Any) -> list[dict[str, Any]]:
+def measure_ros(
+    families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], seconds: float, note: Any
+) -> list[dict[str, Any]]:
     """Rows of hand_pose_3d.ros.latency, which runs in a process of its own; none where ROS 2 is missing."""
     if importlib.util.find_spec("rclpy") is None:
         note("ROS 2 (rclpy) is not installed here: the latency between processes was not measured")
         return []
-    rows = []
-    for family in families or ["auto"]:
+    if "mediapipe" in families:
+        note("MediaPipe Hands has no node here: its latency between processes was not measured")
+    rows: list[dict[str, Any]] = []
+    for family, precision in product([f for f in families or ("auto",) if f != "mediapipe"], precisions):
         command = [sys.executable, "-m", "hand_pose_3d.ros.latency", "--model", family, "--seconds", str(seconds)]
+        command += ["--precision", precision]
         for name in ("device", "max_hands", "threads", "search", "keypoints"):
             command += [f"--{name.replace('_', '-')}", str(settings[name])]
         if settings["weights"] is not None:
             command += ["--weights", str(settings["weights"])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode:
-            note(f"ROS 2 latency of {family} could not be measured; its output is above")
+            note(f"ROS 2 latency of {family}, {precision}, could not be measured; its output is above")
         else:
             rows += json.loads(done.stdout)
     marks = ("p50_ms", "p95_ms", "p99_ms")
     for row in rows:
         click.echo(
-            f"{row['model']}, {row['width']}x{row['height']} at {row['rate_hz']:g} Hz: image to hands "
+            f"{row['model']}, {row['precision']}, {row['width']}x{row['height']} at {row['rate_hz']:g} Hz: "
+            + "image to hands "
             + " / ".join(f"{key[:3]} {'-' if row[key] is None else round(row[key], 1)}" for key in marks)
             + f" ms, {row['dropped']} of {row['published']} images dropped; "
             f"node ready after {row['node_ready_s']:.1f} s, {row['node_rss_mb']} MB"

@@ -153,7 +153,7 @@ def command(
     if json_path:
         content = {
             "dataset": dataset,
-            "root": root.name,
+            "root": root.resolve().name,
             "split": split,
             "hands": len(samples),
             "model": str(estimator.model),
@@ -232,7 +232,7 @@ def _boxes(
     if json_path:
         content = {
             "dataset": "boxes",
-            "root": root.name,
+            "root": root.resolve().name,
             "hands": hands,
             "model": str(estimator.model),
             "device": str(estimator.device),
@@ -306,7 +306,7 @@ def _sequences(
     if json_path:
         content = {
             "dataset": "sequence",
-            "root": root.name,
+            "root": root.resolve().name,
             "videos": len(videos),
             "frames": frames,
             "model": str(estimator.model),

@@ -36,7 +36,8 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
                 hand_side (N, 2): left, right    -> relative, canonical (N, 21, 3), rotation (N, 3, 3)
     pose-prior, viewpoint: the two streams of the paper's lifting by themselves
 
-    Images are RGB, value / 255 - 0.5. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
+    Images are RGB, value / 255 - 0.5. Sides of an image of lite are multiples of 32; the paper's handsegnet takes
+    240 x 320 alone. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
     the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it. Without
     --weights the files are of the weights that ship. A folder may lack lite-fineposenet and lite-palmnet, which
     then are not written.

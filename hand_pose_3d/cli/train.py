@@ -11,6 +11,7 @@ import click
 from hand_pose_3d.cli.options import FiniteRange, NamedPath
 
 TRAINING_STAGES = ("handsegnet", "posenet", "fineposenet", "lifting")
+APPROACHES_FILE = "approaches.json"
 APPROACHES = ("proposed", "direct", "bottleneck", "local", "nearest-neighbour")
 
 _USED_BY = {
@@ -110,20 +111,28 @@ def command(
     import torch
 
     from hand_pose_3d.evaluation import report
+    from hand_pose_3d.outputs import check_target, replacing
     from hand_pose_3d.runtime import choose_device
     from hand_pose_3d.training.loop import LoopConfig, Stage, check_run, run
-    from hand_pose_3d.training.stages import build_lite_stage, build_paper_stage, save_stage, start_from
-    from hand_pose_3d.weights import read_weights
+    from hand_pose_3d.training.stages import NETWORKS, build_lite_stage, build_paper_stage, save_stage, start_from
+    from hand_pose_3d.weights import check_weights_target, read_weights
+
+    def given(name: str) -> bool:
+        return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
     if (family, stage) == ("paper", "fineposenet"):
         raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
     if stage == "fineposenet" and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
         raise click.UsageError("fineposenet keeps its trunk as it is: give --trunk or --from-weights")
     for name, users in _USED_BY.items():
-        given = click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
-        if given and (family, stage) not in users:
+        if given(name) and (family, stage) not in users:
             choices = ", ".join(f"`train {b} --model {a}`" for a, b in users)
             raise click.UsageError(f"--{name.replace('_', '-')} is a choice of {choices} only")
+    if approach == "nearest-neighbour":
+        for name in filter(given, ("images", "batch", "learning_rate", "precision", "device")):
+            raise click.UsageError(f"nearest-neighbour is not trained: leave --{name.replace('_', '-')} out")
+    if options["trunk"] is not None and start is not None:
+        raise click.UsageError("--trunk and --from-weights are two starts: give one")
     if approach != "proposed" and start is not None:
         raise click.UsageError(
             "--from-weights takes weights of the proposed lifting only; the others are for comparison"
@@ -134,13 +143,18 @@ def command(
         raise click.UsageError("--mean-with is about the weights that --save-weights writes")
     if save_weights is not None:
         target = save_weights / f"{family}-{stage}.safetensors"
-        if target.exists() and any(given is not None and target.samefile(given) for given in (start, mean_with)):
+        if target.exists() and any(path is not None and target.samefile(path) for path in (start, mean_with)):
             raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
+        check_weights_target(target)
     # Before the data are packed, which may take long.
     device = str(choose_device(device))
-    for path in (start, mean_with, options["posenet"]):
-        if path is not None:
-            read_weights(path)
+    for path in (start, mean_with):
+        if path is not None and approach == "proposed":
+            start_from(NETWORKS[family][stage](), path)
+    if options["posenet"] is not None:
+        read_weights(options["posenet"])
+    if approach == "all":
+        check_target(out / APPROACHES_FILE, rb'\{\s*"proposed": ')
     for folder in [out / name for name in APPROACHES] if approach == "all" else [out]:
         check_run(folder)
     torch.set_num_threads(threads)
@@ -167,8 +181,8 @@ def command(
 
     if approach == "all":
         rows = {name: train(name, out / name) for name in APPROACHES}
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "approaches.json").write_text(json.dumps(rows, indent=1))
+        with replacing(out / APPROACHES_FILE) as stream:
+            stream.write(json.dumps(rows, indent=1).encode())
         click.echo(report.liftings(rows).text())
         return
     metrics = train(approach, out)

@@ -68,7 +68,7 @@ def read_freihand(root: str | Path, split: str = "evaluation") -> list[Sample]:
 def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
     try:
         values = np.array(json.loads(path.read_text(encoding="utf-8")), dtype=float)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not a FreiHAND label file: {error}") from error
     if values.ndim != 3 or values.shape[1:] != shape:
         raise InvalidInputError(

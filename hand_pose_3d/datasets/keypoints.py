@@ -53,6 +53,11 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
     visible = np.array(entry.get("visible", [True] * NUM_KEYPOINTS), dtype=bool)
     if visible.shape != (NUM_KEYPOINTS,):
         raise ValueError(f"visible has shape {visible.shape}, not (21,)")
+    shown = keypoints[visible & np.isfinite(keypoints).all(axis=-1)]
+    if not len(shown) or not np.ptp(shown, axis=0).any():
+        raise ValueError("a hand needs two visible keypoints at different places")
+    if metric is not None and not (np.nanmax(metric, axis=0) > np.nanmin(metric, axis=0)).any():
+        raise ValueError("all its keypoints are at one place")
     return Sample(
         name=entry["image"],
         image_path=root / entry["image"],

@@ -100,13 +100,19 @@ def annotation_name(split: str) -> str:
     return f"anno_{split}.pickle"
 
 
-def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:
+def annotation_path(root: str | Path, split: str) -> Path:
+    """A split's annotation file. Raises InvalidInputError where there is none."""
     if split not in SPLITS:
         raise InvalidInputError(f"RHD has the splits training and evaluation, not {split!r}")
     relative = f"{split}/{annotation_name(split)}"
-    path = root / relative
+    path = Path(root) / relative
     if not path.is_file():
-        raise missing_data("RHD", root, [relative], SOURCE)
+        raise missing_data("RHD", Path(root), [relative], SOURCE)
+    return path
+
+
+def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:
+    path = annotation_path(root, split)
     try:
         with path.open("rb") as file:
             data = load_arrays(file)
@@ -114,7 +120,40 @@ def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:
         raise InvalidInputError(f"{path} is not an RHD annotation file: {error}") from error
     if not isinstance(data, dict) or not data:
         raise InvalidInputError(f"{path} is not an RHD annotation file: it holds no dict of images")
+    for index, record in data.items():
+        try:
+            _check_record(index, record)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no {error.args[0]!r}" if isinstance(error, KeyError) else error
+            raise InvalidInputError(f"{path} is not an RHD annotation file: image {index!r}: {what}") from error
     return data
+
+
+def _check_record(index: Any, record: Any) -> None:
+    """Raise KeyError, TypeError or ValueError unless a record of the annotation is as stated above."""
+    if not isinstance(index, (int, np.integer)) or index < 0:
+        raise ValueError("images are numbered from 0")
+    _check_array("K", record["K"], (3, 3))
+    if "hands" not in record:
+        _check_array("uv_vis", record["uv_vis"], (2 * NUM_KEYPOINTS, 3))
+        _check_array("xyz", record["xyz"], (2 * NUM_KEYPOINTS, 3))
+        return
+    for hand in record["hands"]:
+        if hand["side"] not in ("left", "right"):
+            raise ValueError(f"a hand's side is left or right, not {hand['side']!r}")
+        _check_array("uv", hand["uv"], (NUM_KEYPOINTS, 2))
+        _check_array("xyz", hand["xyz"], (NUM_KEYPOINTS, 3))
+        _check_array("visible", hand["visible"], (NUM_KEYPOINTS,))
+        if int(hand["pixels"]) < 0:
+            raise ValueError(f"a hand's pixels are at least 0, not {hand['pixels']}")
+
+
+def _check_array(name: str, value: Any, shape: tuple[int, ...]) -> None:
+    found = np.asarray(value, float)
+    if found.shape != shape:
+        raise ValueError(f"{name} has the shape {found.shape}, not {shape}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} holds numbers that are not finite")
 
 
 def _png_names(folder: Path) -> set[str]:

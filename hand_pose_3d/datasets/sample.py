@@ -56,7 +56,7 @@ def read_list(path: Path, name: str) -> list[Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}, which that folder must hold: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get(name), list):
         raise InvalidInputError(f"{path} has no list named {name}")

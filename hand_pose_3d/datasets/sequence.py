@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ class Sequence:
     camera: Camera | None
     frames: tuple[tuple[SequenceHand, ...], ...]
 
+    @cached_property
+    def longer_side_px(self) -> int:
+        """Of its pictures, which a camera of the same shape may give in another size."""
+        return max(next(self.images()).shape[:2])
+
     def images(self) -> Iterator[np.ndarray]:
         """The frames, (H, W, 3) uint8 RGB. Raises InvalidInputError unless there are as many as labels."""
         count = 0
@@ -81,7 +87,7 @@ def _sequence(path: Path) -> Sequence:
         data = json.loads(labels.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"cannot read {labels}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{labels} is not JSON: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list) or not data["frames"]:
         raise InvalidInputError(f"{labels} has no list named frames with entries")

@@ -139,11 +139,11 @@ def appearances(sequence: Sequence, sightings: Items[Items[Sighting]]) -> list[R
 def _while(run: Run, moving: bool) -> list[Run]:
     """Parts of an appearance in which the hand moves, or keeps still, and is followed."""
     points = run.keypoints_px
-    if points is None:
+    if points is None or len(points) < 2:
         return []
     step = np.linalg.norm(np.diff(points, axis=0), axis=-1) / run.size_px
     if moving:  # averaged over time, so that a reversal of direction is not a stop
-        window = np.ones(round(_LEAST_S * run.sequence.fps))
+        window = np.ones(min(max(round(_LEAST_S * run.sequence.fps), 1), len(step)))
         speed = np.convolve(step.mean(axis=-1), window / len(window), "same") * run.sequence.fps
     chosen = speed > _MOVING if moving else step.max(axis=-1) < _STILL
     out: list[Run] = []
@@ -246,13 +246,7 @@ def _share(count: int, of: int) -> dict[str, Any]:
 
 
 def _share_of_picture(run: Run) -> float:
-    camera = run.sequence.camera
-    if camera is not None and camera.width:
-        longer = max(camera.width, camera.height)
-    else:
-        image = next(run.sequence.images())
-        longer = max(image.shape[:2])
-    return run.size_px / longer
+    return run.size_px / run.sequence.longer_side_px
 
 
 def _delay(run: Run) -> float | None:

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.errors import in_words
 from hand_pose_3d.evaluation.plots import save_figure
 from hand_pose_3d.geometry import from_canonical, normalise, to_canonical
 from hand_pose_3d.hands import HandPose
+from hand_pose_3d.outputs import check_plot
 from hand_pose_3d.placement import place, reference_units
 from hand_pose_3d.skeleton import LITTLE_MCP, MIDDLE_MCP, REFERENCE_BONE, WRIST, Side
 from hand_pose_3d.smoothing import HandSmoother, SmoothingConfig
@@ -253,9 +255,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("smoothness.png"), help="picture to write")
     out = parser.parse_args().out
-    for name, value in jitter_and_lag().items():
-        print(f"{name:32s} {value:7.2f}")
-    plot(out)
+    with in_words("smoothness"):
+        check_plot(out)
+        for name, value in jitter_and_lag().items():
+            print(f"{name:32s} {value:7.2f}")
+        plot(out)
     print(f"wrote {out}")
 
 

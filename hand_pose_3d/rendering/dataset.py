@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from hand_pose_3d.rendering import rhd_writer
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
 from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
 from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
+from hand_pose_3d.rendering.source import count_assets, is_made_so
 from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
 
 ENGINES = ("rasteriser", "cycles")
@@ -71,6 +72,11 @@ class RenderOptions:
             raise InvalidInputError(f"characters must be at least 1, not {self.characters}")
         if self.assets is not None and not self.assets.is_dir():
             raise InvalidInputError(f"asset folder {self.assets} does not exist; leave the option out to do without")
+        if self.assets is not None and not any(count_assets(self.assets).values()):
+            raise InvalidInputError(
+                f"asset folder {self.assets} holds neither hdri/*.hdr nor skins/*_diffuse*; leave the option out to do "
+                "without"
+            )
 
 
 class FrameMaker:
@@ -82,7 +88,6 @@ class FrameMaker:
         from hand_pose_3d.rendering.source import Source
 
         self.source = Source(Characters(), People(), assets)
-        self._few = self.source  # the same with fewer characters
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
     def frame(
@@ -93,9 +98,7 @@ class FrameMaker:
         from hand_pose_3d.rendering.camera_effects import apply_camera_effects
         from hand_pose_3d.rendering.sampling import sample_scene
 
-        if self._few.most != characters:
-            self._few = replace(self.source, most=characters)
-        scene = sample_scene(self._few, split, seed, index, people)
+        scene = sample_scene(self.source.limited(characters), split, seed, index, people)
         assembly = assemble(scene, self.source)
         pictures = self.engine.render(assembly)
         effects_rng = np.random.default_rng([seed, SPLITS.index(split), index, 1])
@@ -174,7 +177,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
     identity = {
         "seed": options.seed,
         "split": options.split,
-        "assets": bool(options.assets),
+        "assets": count_assets(options.assets),
         "engine": options.engine,
         "people": options.people,
         **({} if options.characters is None else {"characters": options.characters}),
@@ -182,7 +185,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
     path = folder / _IDENTITY
     if path.exists():
         found = {"engine": ENGINES[0], "people": 0.0, **json.loads(path.read_text())}  # older data sets do not name it
-        if found != identity:
+        if not is_made_so(found, identity):
             raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
     else:
         path.write_text(json.dumps(identity))
@@ -267,8 +270,11 @@ def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:
 
 def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     """A short description of the data set, with its numbers."""
+    found = count_assets(options.assets)
     assets = (
-        "Poly Haven environment maps and MakeHuman skins (CC0)" if options.assets else "no files besides the packages"
+        f"{found['hdri']} environment maps and {found['skins']} skins of the folder {options.assets.resolve().name}"
+        if options.assets
+        else "no files besides the packages"
     )
     rows = "\n".join(
         f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background", "flexion")
@@ -276,6 +282,7 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     arguments = f"--count {options.count} --split {options.split} --seed {options.seed} --engine {options.engine}"
     arguments += f" --people {options.people}"
     arguments += "" if options.characters is None else f" --characters {options.characters}"
+    arguments += f" --assets {options.assets.resolve().name}" if options.assets else ""
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
@@ -284,7 +291,7 @@ Images of synthetic hands with complete labels, in the layout of the Rendered Ha
 - Engine: {options.engine}
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
 - Lights, backgrounds, skins: {assets}; the rest is procedural.
-- Licence of the images: CC0, as far as we can grant it; no person was photographed.
+- Licence of the images: CC0, as far as we can grant it and the maps and skins allow; no person was photographed.
 - Labels: `uv_vis`, `xyz`, `K` and 33 classes as in RHD; visibility is computed from the depth picture.
 - Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs.
 

@@ -19,7 +19,7 @@ from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering import rhd_writer
 from hand_pose_3d.rendering.dataset import RenderOptions, in_processes
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, Scene
-from hand_pose_3d.rendering.source import Source
+from hand_pose_3d.rendering.source import Source, count_assets, is_made_so
 
 FPS = 30
 WIDTH, HEIGHT = 640, 480  # pixels
@@ -112,10 +112,9 @@ def write_sequence(
     except BaseException:
         video.discard()
         raise
-    written = video.close()
     text = json.dumps({**facts, "camera": camera, "fps": FPS, "frames": record}, separators=(",", ":"))
     write_beside(path.with_suffix(".json"), text.encode())
-    return written
+    return video.close()  # last: without its video a sequence is made again
 
 
 def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angles: list[np.ndarray] | None) -> Scene:
@@ -192,16 +191,19 @@ class SequenceMaker:
         self.rasteriser = Rasteriser(WIDTH)
 
     def sequence(
-        self, split: str, seed: int, index: int, people: float, seconds: float
+        self, split: str, seed: int, index: int, people: float, seconds: float, characters: int | None = None
     ) -> tuple[Iterator[tuple[np.ndarray, list[dict[str, Any]]]], dict[str, float]]:
-        """Frames, as :func:`film` gives them but taken with a camera's faults, and the camera."""
+        """Frames, as :func:`film` gives them but taken with a camera's faults, and the camera.
+
+        Arguments: as of RenderOptions and :func:`render_sequences`.
+        """
         import cv2
 
         from hand_pose_3d.rendering import actions, pose
         from hand_pose_3d.rendering.camera_effects import apply_camera_effects
         from hand_pose_3d.rendering.sampling import sample_scene
 
-        scene = enlarged(sample_scene(self.source, split, seed, index, people))
+        scene = enlarged(sample_scene(self.source.limited(characters), split, seed, index, people))
         rng = np.random.default_rng([seed, index, 3])
         other = None
         if not scene.props and not scene.people:  # moving hands would pass through held objects and bodies
@@ -245,12 +247,13 @@ def render_sequences(options: RenderOptions, seconds: float) -> list[Path]:
 
 
 def _facts(options: RenderOptions, seconds: float, index: int) -> dict[str, Any]:
-    names = ("split", "seed", "people")
+    names = ("split", "seed", "people", *(["characters"] if options.characters else []))
     facts = {name: getattr(options, name) for name in names}
-    return {"made": {**facts, "index": index, "assets": bool(options.assets), "seconds": seconds}}
+    return {"made": {**facts, "index": index, "assets": count_assets(options.assets), "seconds": seconds}}
 
 
 def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
+    """Whether both files of a sequence are there. Raises HandPoseError for those of others."""
     path = options.out / f"{index:04d}.json"
     if not path.exists():
         if path.with_suffix(".mp4").exists():
@@ -258,11 +261,12 @@ def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
         return False
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["made"]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    if found != _facts(options, seconds, index)["made"]:
+        made = is_made_so(found, _facts(options, seconds, index)["made"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        made = False
+    if not made:
         raise HandPoseError(f"{path} was made with other options; choose another folder")
-    return True
+    return path.with_suffix(".mp4").exists()
 
 
 _makers: dict[Path | None, SequenceMaker] = {}
@@ -276,7 +280,7 @@ def _render(task: tuple[RenderOptions, float, int]) -> int:
         cv2.setNumThreads(1)
         _makers[options.assets] = SequenceMaker(options.assets)
     frames, camera = _makers[options.assets].sequence(
-        options.split, options.seed, index, options.people, seconds
-    )  # fmt: skip
+        options.split, options.seed, index, options.people, seconds, options.characters
+    )
     write_sequence(options.out / f"{index:04d}", frames, camera, **_facts(options, seconds, index))
     return index

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,21 @@ from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Arm, 
 from hand_pose_3d.rendering.people import People
 
 _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
+
+
+def count_assets(assets: Path | None) -> dict[str, int]:
+    """Numbers of 'hdri', environment maps, and 'skins', textures, in an asset folder; empty without one."""
+    return {"hdri": len(environment_files(assets)), "skins": len(_skins(assets))} if assets else {}
+
+
+def is_made_so(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether what a data set says of its making is what is wanted; older ones tell whether there were assets."""
+    older = isinstance(found.get("assets"), bool) and found["assets"] == bool(wanted["assets"])
+    return found | ({"assets": wanted["assets"]} if older else {}) == wanted
+
+
+def _skins(assets: Path | None) -> list[Path]:
+    return sorted((assets / "skins").glob("*_diffuse*")) if assets else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +44,10 @@ class Source:
     people: People
     assets: Path | None = None
     most: int | None = None
+
+    def limited(self, most: int | None) -> Source:
+        """The same source with at most so many characters of a split, None for all."""
+        return self if most == self.most else replace(self, most=most)
 
     def identities(self, split: str) -> range:
         """Indices of a split's characters; the splits share none."""
@@ -54,7 +74,7 @@ class Source:
     @cached_property
     def skins(self) -> list[Path]:
         """Skin textures of the asset folder."""
-        return sorted((self.assets / "skins").glob("*_diffuse*")) if self.assets else []
+        return _skins(self.assets)
 
 
 @dataclass(frozen=True, eq=False)

@@ -219,6 +219,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive, default=20.0, help="how long each rate and size is measured")
     parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--precision", default="auto", help="auto, float32, float16, bfloat16 or int8")
     parser.add_argument("--weights", default="", help="folder with other weights")
     parser.add_argument("--max-hands", type=int, default=1)
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: as by default")
@@ -233,7 +234,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
     """Measure and print. program: what Python runs as the node. Returns the exit status."""
     options = _arguments(arguments)
     quiet_environment()
-    names = ("model", "device", "max_hands", "threads", "search", "keypoints")
+    names = ("model", "device", "precision", "max_hands", "threads", "search", "keypoints")
     node = {"tracking": True, **{name: getattr(options, name) for name in names}}
     if options.weights:
         node["weights"] = options.weights
@@ -246,7 +247,8 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
                 source = write_input(pictures, size, Path(folder))
                 for rate_hz in rates:
                     row = run(source, node, rate_hz, options.seconds, program)
-                    rows.append({"model": options.model, "width": size[0], "height": size[1], **row})
+                    setting = {"model": options.model, "precision": options.precision}
+                    rows.append({**setting, "width": size[0], "height": size[1], **row})
     except HandPoseError as error:
         print(f"hand_pose_3d.ros.latency: {error}", file=sys.stderr)
         return 1

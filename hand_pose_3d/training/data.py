@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import itertools
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -14,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.datasets.rhd import hand_mask, read_mask, read_rhd
+from hand_pose_3d.datasets.rhd import annotation_path, hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.families import load_family
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.training.crops import CropPack, load_pack, pack
 from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_scenes
 
+_MADE_FROM = "made_from.json"
+"""File of a pack: JSON of the annotation's SHA-256 and the number of images that it was made of, null for all."""
 _MOST_WINDOWS = 4
 """Windows without a hand that are kept of one render, so that few renders do not dominate; set by hand."""
 _LEAST_VISIBLE = 6
@@ -92,23 +97,47 @@ def _one_process(root: Path) -> Iterator[None]:
 
 
 def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
-    """The hands of one split, from its pack, which is made if missing, with hard negatives of `mined` images."""
-    folder = root / "packs" / f"crops_{split}"
-    with _one_process(root):
-        if not (folder / "labels.npz").exists():
-            count = len(read_rhd(root, split, "all"))
-            pack(_crops(root, split), folder, count, windows=hand_like_windows(mined))
-    return load_pack(folder)
+    """The hands of one split, from its pack, which is made if it is missing or of another annotation.
+
+    mined: least number of images that have been searched for hard negatives, None for all.
+    """
+
+    def make(folder: Path) -> None:
+        count = len(read_rhd(root, split, "all"))
+        pack(_crops(root, split), folder, count, windows=hand_like_windows(mined))
+
+    return load_pack(_current(root, f"crops_{split}", split, mined, make))
 
 
 def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
-    """The first scenes of one split, from its pack, which is made if missing."""
-    folder = root / "packs" / f"scenes_{split}"
+    """The first scenes of one split, from its pack, which is made if it is missing or of another annotation."""
+
+    def make(folder: Path) -> None:
+        scenes = StoredScenes(root, split)
+        pack_scenes(((root.name, scenes[i]) for i in range(min(limit, len(scenes)))), folder)
+
+    return ScenePack(_current(root, f"scenes_{split}", split, limit, make))
+
+
+def _current(root: Path, name: str, split: str, enough: int | None, make: Callable[[Path], None]) -> Path:
+    """The folder of a pack of a split's present annotation, made of at least `enough` images, None for all."""
+    folder = root / "packs" / name
     with _one_process(root):
-        if not (folder / "labels.npz").exists():
-            scenes = StoredScenes(root, split)
-            pack_scenes(((root.name, scenes[i]) for i in range(min(limit, len(scenes)))), folder)
-    return ScenePack(folder)
+        annotation = hashlib.sha256(annotation_path(root, split).read_bytes()).hexdigest()
+        try:
+            of, most = json.loads((folder / _MADE_FROM).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            of, most = "", 0
+        if of == annotation and (most is None or (enough is not None and most >= enough)):
+            return folder
+        # A training that runs keeps the files that it has opened.
+        partial = folder.with_name(f"{name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        make(partial)
+        (partial / _MADE_FROM).write_text(json.dumps([annotation, enough]), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    return folder
 
 
 def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:

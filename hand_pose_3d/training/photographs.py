@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.errors import InvalidInputError, in_words
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
@@ -93,7 +94,12 @@ def _same_box(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _records(path: Path | None) -> dict[str, dict]:
     """Lines of JSON by their photograph."""
-    return {} if path is None else {record["file"]: record for record in map(json.loads, path.open())}
+    if path is None:
+        return {}
+    try:
+        return {record["file"]: record for record in map(json.loads, path.open(encoding="utf-8"))}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInputError(f"{path} is not a list of photographs, a line of JSON each: {error!r}") from error
 
 
 def read_photographs(
@@ -293,11 +299,23 @@ def main() -> None:
     parser.add_argument("--no-side", nargs="*", default=[], metavar="SLUG", help="sources that may be mirrored")
     parser.add_argument("--looked", type=Path, metavar="FILE", help="predictions that a person has checked")
     args = parser.parse_args()
-    if args.step == "label":
-        label(args.folder, args.labels)
-        return
-    if args.out is None:
+    if args.step == "pack" and args.out is None:
         parser.error("pack needs OUT")
+    if args.faces and not args.mine:
+        parser.error("--faces adds to what --mine keeps: give both")
+    with in_words(parser.prog):
+        if args.step == "label":
+            label(args.folder, args.labels)
+        else:
+            _pack(args)
+
+
+def _pack(args: argparse.Namespace) -> None:
+    sources = {row["slug"] for row in read_index(args.folder)}
+    if unknown := sorted({*args.held_out, *args.no_side} - sources):
+        raise InvalidInputError(
+            f"{args.folder} has no source {unknown[0]!r}; its sources: {', '.join(sorted(sources))}"
+        )
     common = {"no_side": args.no_side, "looked": args.looked}
     pack_photographs(args.folder, args.labels, args.out, args.held_out, mine=args.mine, faces=args.faces, **common)
     if args.held_out:

@@ -17,7 +17,7 @@ from torch import nn
 
 from hand_pose_3d import __version__
 from hand_pose_3d.conventions import FINE_CROP_SIZE
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import WeightsError, in_words
 from hand_pose_3d.networks.backbones import HandTrunk, SceneTrunk
 from hand_pose_3d.networks.lite import LiteFinePoseNet, LitePalmNet, LitePoseNet
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
@@ -153,9 +153,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="that lite-palmnet.safetensors is written to")
     args = parser.parse_args()
     network = LitePalmNet()
-    start_palm_net(network, args.wheel)
     metadata = {"family": "lite", "version": __version__, "licence": "Apache-2.0"}
-    save_weights(args.folder / f"{PALM_NET}.safetensors", network, metadata, half=True)
+    with in_words(parser.prog):
+        start_palm_net(network, args.wheel)
+        save_weights(args.folder / f"{PALM_NET}.safetensors", network, metadata, half=True)
 
 
 if __name__ == "__main__":

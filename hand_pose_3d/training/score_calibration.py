@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.detection import Detection, evidence
+from hand_pose_3d.errors import in_words
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.boxes import MATCH_IOU
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
@@ -28,7 +29,7 @@ from hand_pose_3d.training.crops import load_pack
 from hand_pose_3d.training.data import crop_pack, scene_pack
 from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
 from hand_pose_3d.training.scenes import BACKGROUND, LabelledScene, ScenePack
-from hand_pose_3d.weights import DIGEST, load_weights, save_weights
+from hand_pose_3d.weights import DIGEST, load_weights, read_weights, save_weights
 from hand_pose_3d.windows import crop_from_pose
 
 RIGHT_WITHIN = 0.1
@@ -172,7 +173,9 @@ def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str 
 
 
 def _rewrite(path: Path, network: nn.Module, metadata: Mapping[str, str]) -> None:
-    save_weights(path, network, {k: v for k, v in metadata.items() if k not in ("network", DIGEST)}, half=True)
+    """Write a network again, in the precision of its file."""
+    half = any(tensor.dtype == torch.float16 for tensor in read_weights(path)[0].values())
+    save_weights(path, network, {k: v for k, v in metadata.items() if k not in ("network", DIGEST)}, half=half)
 
 
 _FILES = {LiteHandSegNet: "handsegnet", LitePoseNet: "posenet", LitePalmNet: "palmnet"}
@@ -269,6 +272,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="renders whose evaluation split is used")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[], help="packs that no network has seen")
     args = parser.parse_args()
+    if not args.data and not args.photographs:
+        parser.error("there is nothing to fit scores on: give --data or --photographs")
+    if all((args.weights / f"{family}-posenet.safetensors").exists() for family in ("lite", "paper")):
+        parser.error(f"{args.weights} holds both families: give a folder with the files of one")
+    with in_words(parser.prog):
+        _calibrate_files(args)
+
+
+def _calibrate_files(args: argparse.Namespace) -> None:
     renders = _scenes(scene_pack(root, "evaluation") for root in args.data)
     photographs = _scenes(ScenePack(root) for root in args.photographs)
     if (args.weights / "paper-posenet.safetensors").exists():
@@ -279,7 +291,7 @@ def main() -> None:
     if not paths[palms].exists():
         del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
-    crops = [crop_pack(root, "evaluation") for root in args.data]
+    crops = [crop_pack(root, "evaluation", 0) for root in args.data]
     photographed = (load_pack(root / "crops") for root in args.photographs)
     crops += [pack for pack in photographed if pack.visible.any()]  # others know boxes alone
     sampler, rng = PoseSampler(crops), np.random.default_rng(4)

@@ -13,10 +13,11 @@ from torch import nn
 
 from hand_pose_3d import __version__
 from hand_pose_3d.conventions import FINE_CROP_SIZE, from_unit, image_to_input
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import InvalidInputError, WeightsError
 from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS
 from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePoseNet
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.training import pretrained
 from hand_pose_3d.training.crops import load_pack, with_pose
 from hand_pose_3d.training.data import StoredScenes, crop_pack, dominant_hands, poses, scene_pack
@@ -76,19 +77,21 @@ def build_lite_stage(
         segmentation = LiteHandSegNet()
         if trunk is not None:
             pretrained.load_scene_trunk(segmentation.trunk, trunk)
+        held_out_scenes = scene_pack(roots[0], "evaluation")  # small, so that what is missing is said soon
         scenes = [scene_pack(root, "training") for root in roots]
         seen = [ScenePack(folder) for folder in photographs]
         shares = _shares(
             [int(p.num_sure.sum()) for p in scenes], [int(p.num_sure.sum()) for p in seen], photograph_share
         )
         weighted = list(zip([*scenes, *seen], shares))
-        return LiteSegmentationStage(segmentation, weighted, scene_pack(roots[0], "evaluation"), **rate)
+        return LiteSegmentationStage(segmentation, weighted, held_out_scenes, **rate)
     if stage in ("posenet", "fineposenet"):
         extra = None if real is None else TrueCrops(real, CROP_SIZE if stage == "posenet" else FINE_CROP_SIZE)
+        held_out = crop_pack(roots[0], "evaluation", mined)
         crops = [crop_pack(root, "training", mined) for root in roots]
         real_crops = [load_pack(folder / "crops") for folder in photographs]
         shares = _shares([len(p) for p in crops], [len(p) for p in real_crops], photograph_share)
-        crops, held_out = [*crops, *real_crops], crop_pack(roots[0], "evaluation", mined)
+        crops = [*crops, *real_crops]
         if stage == "fineposenet":
             fine = LiteFinePoseNet()
             if trunk is not None:
@@ -154,38 +157,43 @@ def build_paper_stage(
 
 
 class TrueCrops:
-    """PoseNet on crops of the true pose of labelled photographs: measured on during training, never trained on."""
+    """PoseNet on crops of the true pose of labelled photographs: measured on during training, never trained on.
+
+    Of hands that have all keypoints the visible ones count, and sides that are known. Raises InvalidInputError where
+    there is no such hand.
+    """
 
     def __init__(self, folder: Path, size: int = CROP_SIZE, every: int = 2) -> None:
         from hand_pose_3d.datasets.keypoints import read_keypoints
         from hand_pose_3d.windows import crop_from_pose
 
         self.name = folder.name
-        samples = read_keypoints(folder)[::every]
-        self.truth = [s.keypoints_px for s in samples]
-        self.right = torch.tensor([float(s.side.label == "right") for s in samples])
-        self.crops = [crop_from_pose(uv, size, CROP_MARGIN) for uv in self.truth]
+        samples = [s for s in read_keypoints(folder) if s.visible.any() and np.isfinite(s.keypoints_px).all()][::every]
+        if not samples:
+            raise InvalidInputError(f"{folder} has no hand with all {NUM_KEYPOINTS} keypoints")
+        self.truth = np.stack([np.where(s.visible[:, None], s.keypoints_px, np.nan) for s in samples])
+        self.side = [s.side for s in samples]
+        self.crops = [crop_from_pose(s.keypoints_px, size, CROP_MARGIN) for s in samples]
         self.images = np.stack([c.extract(s.image()) for c, s in zip(self.crops, samples)])
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> dict[str, float]:
         """Median and mean error in the photographs' own pixels, and share of right sides if the network tells sides."""
         device = next(network.parameters()).device
-        errors, right = [], []
+        found: list[np.ndarray] = []
+        sides: list[Side] = []
         for start in range(0, len(self.images), 50):
             x = image_to_input(torch.from_numpy(self.images[start : start + 50]))
             prediction = network(x.to(device))
             uv = from_unit(prediction.keypoints.cpu().numpy(), x.shape[-1])
+            found += [crop.to_image(points) for crop, points in zip(self.crops[start : start + 50], uv)]
             if hasattr(prediction, "side_logit"):
-                right.append(prediction.side_logit.cpu() > 0)
-            for i, found in enumerate(uv, start):
-                errors.append(np.linalg.norm(self.crops[i].to_image(found) - self.truth[i], axis=1))
-        e = np.concatenate(errors)
+                sides += [Side.RIGHT if logit > 0 else Side.LEFT for logit in prediction.side_logit.tolist()]
+        errors = np.linalg.norm(np.stack(found) - self.truth, axis=-1)
         key = f"{self.name}_true_crops"
-        metrics = {f"{key}_median_px": float(np.median(e)), f"{key}_mean_px": float(e.mean())}
-        if right:
-            metrics[f"{key}_side"] = (torch.cat(right) == (self.right > 0.5)).float().mean().item()
-        return metrics
+        metrics = {f"{key}_median_px": float(np.nanmedian(errors)), f"{key}_mean_px": float(np.nanmean(errors))}
+        known = [one == true for one, true in zip(sides, self.side) if true != Side.UNKNOWN]
+        return metrics | ({f"{key}_side": float(np.mean(known))} if known else {})
 
 
 def start_from(network: nn.Module, path: Path) -> None:
@@ -226,7 +234,7 @@ def save_stage(
                 one.copy_((one + another) / 2)
         metrics = {}
     if isinstance(network, LitePoseNet) and held_out is not None:
-        sampler, rng = PoseSampler([crop_pack(held_out, "evaluation")]), np.random.default_rng(4)
+        sampler, rng = PoseSampler([crop_pack(held_out, "evaluation", 0)]), np.random.default_rng(4)
         metrics = metrics | calibrate(network, [sampler(rng) for _ in range(1000)])
     metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"

@@ -133,9 +133,14 @@ def overlap(a: TeacherHand, b: TeacherHand) -> float:
 
 
 def read_index(folder: Path) -> list[dict[str, str]]:
-    """Rows of a folder's index.csv. Raises InvalidInputError where there is none."""
+    """Rows of a folder's index.csv. Raises InvalidInputError where there is none, or one without slug and file."""
     try:
-        with (folder / "index.csv").open(newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
+        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError) as error:
         raise InvalidInputError(f"{folder} is not a folder of photographs: {error}") from error
+    if not rows or not all(row.get("slug") and row.get("file") for row in rows):
+        raise InvalidInputError(
+            f"{folder / 'index.csv'} must have the columns slug and file, and a row each photograph"
+        )
+    return rows

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -145,7 +146,15 @@ def test_start_and_ros_rows_are_kept(light, monkeypatch, tmp_path):
         lambda family, settings: {"family": family, "start_s": 1.5, "rss_mb": None, "peak_mb": None},
     )
     monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.measure_help", lambda: 0.2)
-    row = {"model": "auto", "width": 640, "height": 480, "rate_hz": 30.0, "published": 9, "dropped": 9}
+    row = {
+        "model": "auto",
+        "precision": "auto",
+        "width": 640,
+        "height": 480,
+        "rate_hz": 30.0,
+        "published": 9,
+        "dropped": 9,
+    }
     row |= {"p50_ms": None, "p95_ms": None, "p99_ms": None, "node_ready_s": 2.0, "node_rss_mb": None}
     monkeypatch.setattr(benchmark, "measure_ros", lambda *arguments: [row])
     out, plot = tmp_path / "figures.json", tmp_path / "figures.png"
@@ -153,6 +162,34 @@ def test_start_and_ros_rows_are_kept(light, monkeypatch, tmp_path):
     report = json.loads(out.read_text())
     assert report["start"] == {
         "help_s": 0.2,
-        "processes": [{"family": "lite", "start_s": 1.5, "rss_mb": None, "peak_mb": None}],
+        "processes": [{"family": "lite", "start_s": 1.5, "rss_mb": None, "peak_mb": None, "precision": "auto"}],
     }
     assert report["ros"] == [row] and plot.is_file()
+
+
+def test_start_and_ros_are_measured_with_the_precisions_and_families_that_were_asked_for(light, monkeypatch):
+    started, commands = [], []
+
+    def start(family, settings):
+        started.append(settings["precision"])
+        return {"family": family, "start_s": 1, "rss_mb": None}
+
+    monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.measure_start", start)
+    monkeypatch.setattr("hand_pose_3d.evaluation.benchmark.process.measure_help", lambda: 0.2)
+    result = run("--model", "lite", "--precision", "float32", "--precision", "auto", "--part", "start")
+    assert result.exit_code == 0 and started == ["float32", "auto"]
+    assert "lite float32: first result 1.00 s" in result.output
+
+    def measured(command, **_):
+        commands.append(command)
+        return SimpleNamespace(returncode=0, stdout="[]")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object())
+    monkeypatch.setattr(benchmark.subprocess, "run", measured)
+    settings = {"device": "cpu", "max_hands": 1, "threads": 0, "search": "fast", "keypoints": "fast", "weights": None}
+    notes = []
+    assert benchmark.measure_ros(("mediapipe",), ("float32",), settings, 1.0, notes.append) == [] and not commands
+    assert "MediaPipe" in notes[0]
+    benchmark.measure_ros(("lite", "mediapipe"), ("float32", "int8"), settings, 1.0, notes.append)
+    assert [command[command.index("--model") + 1] for command in commands] == ["lite", "lite"]
+    assert [command[command.index("--precision") + 1] for command in commands] == ["float32", "int8"]

@@ -49,6 +49,9 @@ def test_points_without_a_number_are_not_visible(tmp_path):
         ({"image": "b.png"}, "lacks 'keypoints_2d'"),
         (entry(side="middle"), "side is 'middle', not one of unknown, left, right"),
         (entry(image=5), "image is 5, not a path"),
+        (entry(visible=[True] + [False] * 20), "two visible keypoints at different places"),
+        (entry(keypoints_2d=[[3.0, 4.0]] * 21), "two visible keypoints at different places"),
+        (entry(keypoints=[[0.0, 0.0, 0.0]] * 21), "all its keypoints are at one place"),
         (3, "sample 0 .*it is of type int, not an object"),
     ],
 )

@@ -97,6 +97,35 @@ def test_bad_annotation_files_are_refused(root, content, capsys):
     assert "run" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda record: record.pop("K"), "image 0: no 'K'"),
+        (lambda record: record.pop("uv_vis"), "image 0: no 'uv_vis'"),
+        (lambda record: record.update(uv_vis=record["uv_vis"][:21]), "shape (21, 3), not (42, 3)"),
+        (lambda record: record["uv_vis"].__setitem__((0, 0), np.nan), "uv_vis holds numbers that are not finite"),
+        (lambda record: record["xyz"].__setitem__((0, 0), np.inf), "xyz holds numbers that are not finite"),
+        (lambda record: record.update(hands=[{"side": "up"}]), "left or right, not 'up'"),
+        (lambda record: record.update(hands=[{"side": "left"}]), "image 0: no 'uv'"),
+        (lambda record: record.update(hands=3), "image 0: "),
+    ],
+)
+def test_a_record_that_is_malformed_is_named(root, change, says):
+    annotations = annotations_of(root)
+    change(annotations[0])
+    (root / "evaluation/anno_evaluation.pickle").write_bytes(pickle.dumps(annotations, protocol=2))
+    with pytest.raises(InvalidInputError, match="is not an RHD annotation file") as raised:
+        read_rhd(root)
+    assert says in str(raised.value)
+
+
+def test_images_are_numbered(root):
+    annotations = {str(index): record for index, record in annotations_of(root).items()}
+    (root / "evaluation/anno_evaluation.pickle").write_bytes(pickle.dumps(annotations, protocol=2))
+    with pytest.raises(InvalidInputError, match="image '0': images are numbered"):
+        read_rhd(root)
+
+
 def test_all_hands_of_our_renders_are_read(root):
     path = root / "evaluation/anno_evaluation.pickle"
     annotations = annotations_of(root)

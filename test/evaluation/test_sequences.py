@@ -48,23 +48,23 @@ def seen(points, track_id=1, side=Side.LEFT):
 class Tracker:
     """Reports what it is told for each frame."""
 
-    def __init__(self, hands):
-        self.hands, self.resets = hands, 0
+    def __init__(self, hands, fps, camera):
+        self.hands, self.fps, self.camera, self.resets = hands, fps, camera, 0
 
     def reset(self):
         self.resets += 1
 
     def __call__(self, image, *, camera=None, stamp_s=None):
-        assert camera == CAMERA
-        return self.hands[round(stamp_s * FPS)]
+        assert camera == self.camera
+        return self.hands[round(stamp_s * self.fps)]
 
 
-def measure(tmp_path, labels, hands):
-    video = VideoWriter(tmp_path / "v.mp4", FPS)
+def measure(tmp_path, labels, hands, fps=FPS, camera=CAMERA):
+    video = VideoWriter(tmp_path / "v.mp4", fps)
     for index in range(len(labels)):
-        video.add(np.zeros((240, 320, 3), np.uint8), index / FPS)
-    sequence = Sequence(Path(video.close()), FPS, CAMERA, tuple(tuple(frame) for frame in labels))
-    tracker = Tracker(hands)
+        video.add(np.zeros((240, 320, 3), np.uint8), index / fps)
+    sequence = Sequence(Path(video.close()), fps, camera, tuple(tuple(frame) for frame in labels))
+    tracker = Tracker(hands, fps, camera)
     found = follow(tracker, sequence)
     assert tracker.resets == 1
     return metrics([sequence], [found])
@@ -126,6 +126,24 @@ def test_hands_that_need_not_be_found_do_not_count(tmp_path):
     found = measure(tmp_path, [[hand]] * 30, [[seen(hand.keypoints_px)]] * 30)
     assert found["recall"]["of"] == 0 and found["precision"]["of"] == 0 and not found["until_followed_s"]
     assert report({"ours": found}).text()
+
+
+@pytest.mark.parametrize("fps", [1.0, 2.0, 3.0])
+def test_slow_videos_are_measured(tmp_path, fps):
+    hand = label(20.0)
+    found = measure(tmp_path, [[hand], [hand], []], [[seen(hand.keypoints_px)]] * 2 + [[]], fps)
+    assert found["recall"]["share"] == 1.0 and found["hands"] == 1
+
+
+def test_sizes_are_shares_of_the_picture_whatever_size_the_camera_names(tmp_path):
+    hand = label(200.0, 20.0)
+    sizes = []
+    for number, factor in enumerate((1, 2)):
+        camera = CAMERA.scaled(factor, factor)
+        (tmp_path / str(number)).mkdir()
+        found = measure(tmp_path / str(number), [[hand]] * 20, [[seen(hand.keypoints_px)]] * 20, camera=camera)
+        sizes += [entry["size"] for entry in found["until_followed_s"]]
+    assert sizes[0] == sizes[1] == pytest.approx(hand.box_px[2:].max() / 320)
 
 
 def test_plot_is_written(tmp_path):

@@ -167,6 +167,28 @@ def test_options_say_what_is_allowed(tmp_path, wrong):
         RenderOptions(**{"out": tmp_path, "count": 1, **wrong})
 
 
+def test_assets_that_are_none_are_refused_and_others_are_another_data_set(tmp_path):
+    assets = tmp_path / "assets"
+    (assets / "skins").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match="holds neither hdri/"):
+        RenderOptions(tmp_path / "out", 1, assets=assets)
+    (assets / "skins" / "a_diffuse.png").touch()
+    folder = tmp_path / "out" / "training"
+    (folder / "parts").mkdir(parents=True)
+    options = RenderOptions(tmp_path / "out", 1, assets=assets)
+    dataset._check_same(folder, options)
+    card = dataset.data_card(options, {"frames": 1, "flexion": {}, "action": {}, "background": {}})
+    assert "--assets assets`" in card and "0 environment maps and 1 skins of the folder assets" in card
+    (assets / "skins" / "b_diffuse.png").touch()
+    with pytest.raises(HandPoseError, match="holds a data set made with"):
+        dataset._check_same(folder, options)
+    identity = folder / dataset._IDENTITY
+    identity.write_text(json.dumps({**json.loads(identity.read_text()), "assets": True}))  # an older version's
+    dataset._check_same(folder, options)
+    with pytest.raises(HandPoseError, match="holds a data set made with"):
+        dataset._check_same(folder, RenderOptions(tmp_path / "out", 1))
+
+
 def test_a_worker_that_dies_is_reported_in_words():
     assert sorted(dataset.in_processes(abs, [-3, 2, -1], 2)) == [1, 2, 3]
     with pytest.raises(HandPoseError, match="died"):

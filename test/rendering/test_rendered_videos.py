@@ -58,6 +58,20 @@ def test_again_renders_nothing_and_another_way_is_refused(clips):
     assert json.loads((out / "0000.json").read_text())["made"]["seed"] == 4
 
 
+def test_a_sequence_without_its_video_is_made_again_and_one_of_other_characters_is_another(clips, tmp_path):
+    out, options = clips
+    for name in ("0000.json", "0000.mp4"):
+        (tmp_path / name).write_bytes((out / name).read_bytes())
+    (tmp_path / "0000.mp4").unlink()
+    assert render("--out", tmp_path, *options).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0000.json", "0000.mp4"]
+    result = render("--out", tmp_path, *options, "--characters", 1)
+    assert result.exit_code == 1 and "was made with other options" in result.output
+    few = tmp_path / "few"
+    assert render("--out", few, *options, "--characters", 1).exit_code == 0
+    assert (few / "0000.json").read_text() != (out / "0000.json").read_text()
+
+
 def test_options_for_images_are_refused(tmp_path):
     result = render("--out", tmp_path / "c", "--seconds", 2, "--preview")
     assert result.exit_code == 1 and "--seconds makes videos with the rasteriser" in result.output

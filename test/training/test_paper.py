@@ -16,7 +16,7 @@ from scene_maker import packed, scene
 from hand_pose_3d.cli import train
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.errors import WeightsError
-from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet
+from hand_pose_3d.networks import DirectLifting, HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS, NearestNeighbourLifting
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
 from hand_pose_3d.training import stages
@@ -163,6 +163,15 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
         assert rows[name][:3] == [f"{median:.1f}", f"{median / proposed:.0%}", f"{mean:.1f}"]
     assert rows["direct"][3:] == ["20.8", "111%"] and rows["proposed"][3:] == ["18.8", "100%"]
     assert rows["nearest-neighbour"][3:] == ["-", "-"]
+    theirs = tmp_path / "theirs" / "approaches.json"
+    theirs.parent.mkdir()
+    theirs.write_text('{"mine": 1}')
+    elsewhere = [*arguments[:-3], str(theirs.parent), *arguments[-2:], "--approach", "all", "--images", "16"]
+    refused = CliRunner().invoke(train.command, elsewhere)
+    assert "not an earlier result" in str(refused.exception) and theirs.read_text() == '{"mine": 1}'
+    assert [path.name for path in theirs.parent.iterdir()] == ["approaches.json"]
+    refused = CliRunner().invoke(train.command, [*arguments, "--approach", "nearest-neighbour", "--images", "16"])
+    assert refused.exit_code == 2 and "nearest-neighbour is not trained: leave --images out" in refused.output
     result = CliRunner().invoke(train.command, [*arguments, "--save-weights", str(tmp_path / "w"), "--images", "16"])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "w" / "paper-lifting.safetensors").is_file()
@@ -183,6 +192,16 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     assert result.exit_code == 0, result.output
     mean, _ = read_weights(tmp_path / "w2" / first.name)
     assert all(torch.allclose(mean[name].float(), other[name].float() + 0.5, atol=1e-2) for name in mean)
+    wrong = tmp_path / "wrong.safetensors"
+    save_weights(wrong, DirectLifting(), {"family": "paper", "version": "1", "licence": "Apache-2.0"})
+    with monkeypatch.context() as patch:
+        patch.setattr("hand_pose_3d.training.loop.run", None)  # nothing is trained before they are refused
+        refused = CliRunner().invoke(train.command, [*again, "--mean-with", str(wrong)])
+        assert isinstance(refused.exception, WeightsError) and "not of Lifting" in str(refused.exception)
+        (tmp_path / "w3").mkdir()
+        (tmp_path / "w3" / first.name).write_text("theirs")
+        refused = CliRunner().invoke(train.command, [*again[:-1], str(tmp_path / "w3")])
+        assert isinstance(refused.exception, WeightsError) and "not an earlier result" in str(refused.exception)
     save_weights(tmp_path / "theirs.safetensors", network, {"family": "paper", "version": "1", "licence": "research"})
     again[again.index(str(first))] = str(tmp_path / "theirs.safetensors")
     refused = CliRunner().invoke(train.command, again)

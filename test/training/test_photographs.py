@@ -347,6 +347,21 @@ def test_command_line(folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, "pack", root, labels)
     assert ended.value.code == 2 and "pack needs OUT" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "pack", root, labels, root / "out", "--faces")
+    assert ended.value.code == 2 and "give both" in capsys.readouterr().err
+    damaged = root / "damaged.jsonl"
+    damaged.write_text("{")
+    for arguments, says in (
+        ((root, labels, root / "out", "--held-out", "bem"), "has no source 'bem'; its sources: ann, ben"),
+        ((root / "nowhere", labels, root / "out"), "is not a folder of photographs"),
+        ((root, root / "none.jsonl", root / "out"), "none.jsonl"),
+        ((root, damaged, root / "out"), "damaged.jsonl is not a list of photographs"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, "pack", *arguments)
+        assert says in str(ended.value.code) and len(str(ended.value.code).splitlines()) == 1
+    assert not (root / "out" / "labels.npz").exists()
     run(monkeypatch, "pack", root, labels, root / "out", "--held-out", "ben")
     sources = [photographs.ScenePack(root / name).source.tolist() for name in ("out", "out-held-out")]
     assert sources == [["ann"], ["ben"]]

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from overfit import losses
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.cli import train
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.networks import DirectLifting, Lifting, PoseNet
 from hand_pose_3d.networks.lite import (
     LiteFinePoseNet,
@@ -117,6 +119,8 @@ def test_fineposenet_is_trained_and_written_by_the_command(crops: CropPack, tmp_
     assert result.exit_code == 2 and "--model lite" in result.output
     result = CliRunner().invoke(train.command, [*arguments, "--batch", "100000"])
     assert result.exit_code == 2 and "1<=x<=4096" in result.output
+    result = CliRunner().invoke(train.command, [*arguments, "--trunk", str(start)])
+    assert result.exit_code == 2 and "--trunk and --from-weights are two starts" in result.output
     result = CliRunner().invoke(train.command, [*arguments, "--trunk-rate", "0.1"])
     assert result.exit_code == 2 and "--trunk-rate is a choice of `train handsegnet --model lite`" in result.output
 
@@ -268,12 +272,76 @@ def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeyp
         (folder / "labels.npz").touch()
 
     (tmp_path / "training" / "color").mkdir(parents=True)
+    (tmp_path / "training" / "anno_training.pickle").touch()
     monkeypatch.setattr(data, "pack", slow)
     monkeypatch.setattr(data, "read_rhd", lambda root, split, hands: [])
     monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").exists())
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: data.crop_pack(tmp_path, "training"), range(2))) == [True, True]
     assert len(made) == 1
+
+
+def test_a_pack_is_made_again_for_another_annotation_or_more_searched_images(tmp_path: Path, monkeypatch) -> None:
+    made: list[str] = []
+
+    def noted(samples: object, folder: Path, count: int, windows: object) -> None:
+        folder.mkdir(parents=True)
+        made.append(annotation.read_text())
+        (folder / "labels.npz").write_text(made[-1])
+
+    (tmp_path / "training").mkdir()
+    annotation = tmp_path / "training" / "anno_training.pickle"
+    annotation.write_text("twelve frames")
+    monkeypatch.setattr(data, "pack", noted)
+    monkeypatch.setattr(data, "read_rhd", lambda root, split, hands: [])
+    monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").open())
+    with data.crop_pack(tmp_path, "training", 30) as opened:
+        for enough in (30, 0, 12):
+            data.crop_pack(tmp_path, "training", enough)
+        assert made == ["twelve frames"]
+        annotation.write_text("more frames")
+        assert data.crop_pack(tmp_path, "training", 30).read() == "more frames" and len(made) == 2
+        assert opened.read() == "twelve frames"  # who trains on it goes on
+    data.crop_pack(tmp_path, "training", 40)
+    data.crop_pack(tmp_path, "training")
+    data.crop_pack(tmp_path, "training", 10**6)
+    assert len(made) == 4
+    assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["crops_training"]
+    with pytest.raises(InvalidInputError, match="it lacks evaluation/anno_evaluation.pickle"):
+        data.crop_pack(tmp_path, "evaluation")
+
+
+class Knowing(torch.nn.Module):
+    """Answers with the middle of every crop and a right hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, crop: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(keypoints=torch.full((len(crop), 21, 2), 0.5), side_logit=torch.ones(len(crop)))
+
+
+def test_on_true_crops_what_is_visible_and_sides_that_are_known_count(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    points = [[float(20 + k), float(40 - k)] for k in range(21)]
+    entry = {"image": "a.png", "keypoints_2d": points}
+    short = {**entry, "keypoints_2d": [[None, None], *points[1:]]}
+    samples = [{**entry, "side": "right", "visible": [True] * 20 + [False]}, {**entry, "side": "unknown"}, short]
+
+    def measured() -> dict[str, float]:
+        (tmp_path / "keypoints.json").write_text(json.dumps({"labels": "true", "samples": samples}))
+        return stages.TrueCrops(tmp_path, every=1)(Knowing())
+
+    found = measured()
+    distances = [np.hypot(k - 10, k - 10) for k in (*range(20), *range(21))]
+    assert found[f"{tmp_path.name}_true_crops_mean_px"] == pytest.approx(np.mean(distances), abs=0.1)
+    assert found[f"{tmp_path.name}_true_crops_side"] == 1
+    del samples[0]
+    assert f"{tmp_path.name}_true_crops_side" not in measured()
+    del samples[0]
+    with pytest.raises(InvalidInputError, match="no hand with all 21 keypoints"):
+        measured()
 
 
 def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
@@ -479,9 +547,38 @@ def test_a_folder_with_the_papers_weights_has_its_peaks_calibrated(
     (tmp_path / "paper-posenet.safetensors").touch()
     called: list[Path] = []
     monkeypatch.setattr(score_calibration, "calibrate_peaks", lambda weights, scenes: called.append(weights))
-    monkeypatch.setattr("sys.argv", ["score_calibration", str(tmp_path)])
+    monkeypatch.setattr(score_calibration, "ScenePack", lambda folder: [])
+    monkeypatch.setattr("sys.argv", ["score_calibration", str(tmp_path), "--photographs", str(tmp_path)])
     score_calibration.main()
     assert called == [tmp_path]
+
+
+def test_score_calibration_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    def said(*arguments: object) -> str:
+        monkeypatch.setattr("sys.argv", ["score_calibration", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            score_calibration.main()
+        text = capsys.readouterr().err or str(ended.value.code)
+        assert ended.value.code and "Traceback" not in text
+        return text.splitlines()[-1]
+
+    assert "give --data or --photographs" in said(tmp_path)
+    assert "is not a pack of scenes" in said(tmp_path, "--photographs", tmp_path)
+    for family in ("lite", "paper"):
+        (tmp_path / f"{family}-posenet.safetensors").touch()
+    assert "holds both families" in said(tmp_path, "--photographs", tmp_path)
+
+
+def test_weights_keep_the_precision_of_their_file(tmp_path: Path) -> None:
+    path = tmp_path / "lite-palmnet.safetensors"
+    metadata = {"family": "lite", "version": "0", "licence": "none"}
+    for half in (False, True):
+        save_weights(path, LitePalmNet(), metadata, half=half)
+        size = path.stat().st_size
+        score_calibration._rewrite(path, LitePalmNet(), metadata)
+        assert path.stat().st_size == pytest.approx(size, rel=0.01)
 
 
 def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
