@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hand_pose_3d.drawing import FINGER_COLOURS, keypoint_colour
-from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.joints import JOINT_NAMES, joint_angles
 from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS
@@ -21,6 +21,7 @@ _POINT_COLOURS = [keypoint_colour(k) for k in range(NUM_KEYPOINTS)]
 _AXIS_COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]  # RGB of x, y and z
 _SCORES = ("hand", "side", "keypoints, mean", "keypoints, lowest")
 _A_YEAR_S = 3.2e7  # smaller stamps are simulated time
+_MOST_S = 9.2e9  # rerun counts nanoseconds in 64 bits
 _PLACES = ("camera", "pose", "scores", "angles")
 
 
@@ -99,4 +100,6 @@ def _set_time(stamp_s: float) -> None:
     """Stamps since 1970 are shown as time of day, small ones as simulated time."""
     import rerun as rr
 
+    if not abs(stamp_s) < _MOST_S:
+        raise InvalidInputError(f"a stamp must be a number of seconds, not {stamp_s}")
     rr.set_time("time", **{"duration" if stamp_s < _A_YEAR_S else "timestamp": stamp_s})

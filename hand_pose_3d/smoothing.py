@@ -176,7 +176,7 @@ class HandSmoother:
             rotation_camera_canonical=rotation,
             roi_px=(hand.roi_px[0] + shift[0], hand.roi_px[1] + shift[1], *hand.roi_px[2:]),
         )
-        if hand.keypoints_m is None:
+        if hand.keypoints_m is None or not hand.keypoints_m[0, 2] > 0:  # no place before a camera
             self._reset_position()
             return smooth
         if hand.scale_source != self._source:

@@ -55,6 +55,8 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if not isinstance(self.smoothing, SmoothingConfig):
+            raise InvalidInputError(f"smoothing must be a SmoothingConfig, not {self.smoothing!r}")
         if self.max_hands < 1:
             raise InvalidInputError(f"max_hands must be at least 1, not {self.max_hands}")
         for name in ("start_score", "sure_score", "confirm_score", "keep_score", "report_score", "duplicate"):

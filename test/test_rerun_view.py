@@ -1,5 +1,6 @@
 """What is logged to rerun; the library itself is not needed."""
 
+import math
 import sys
 from unittest.mock import MagicMock
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from synthetic_hand import hand_from, keypoints_of
 
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import ScaleSource
 from hand_pose_3d.rerun_view import RerunView
 
@@ -66,3 +68,9 @@ def test_an_image_and_its_text(rerun):
     logged(rerun)
     view.image(np.zeros((4, 4, 3), np.uint8), 2.0, "30 Hz")
     assert logged(rerun) == ["camera", "log"]
+
+
+@pytest.mark.parametrize("stamp_s", [math.nan, math.inf, 1e11])
+def test_a_stamp_that_is_no_time_is_refused(rerun, tmp_path, stamp_s):
+    with pytest.raises(InvalidInputError, match="a stamp must be"):
+        RerunView(tmp_path / "unused.rrd").image(np.zeros((4, 4, 3), np.uint8), stamp_s)

@@ -140,3 +140,11 @@ def test_bad_parameters_are_refused():
         SmoothingConfig(min_cutoff_hz=0)
     with pytest.raises(InvalidInputError, match="beta_px must be zero or"):
         SmoothingConfig(beta_px=float("nan"))
+
+
+def test_a_hand_behind_the_camera_keeps_its_metres():
+    points = keypoints_of({}) - [0.0, 0.0, 0.5]
+    hand = hand_from(points, 500 * points[:, :2]).replace(keypoints_m=points, scale_source=ScaleSource.CALIBRATED)
+    smoother = HandSmoother()
+    for stamp in (0.0, 0.1):
+        assert np.array_equal(smoother(hand, stamp).keypoints_m, points)

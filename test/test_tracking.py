@@ -310,3 +310,16 @@ def test_bad_parameters_are_refused():
         TrackerConfig(keep_score=2)
     with pytest.raises(InvalidInputError, match="zero or a positive"):
         TrackerConfig(gate=-1)
+
+
+@pytest.mark.parametrize("wrong", [{"keep_score": "a"}, {"max_hands": 2.5}, {"smoothing": {}}, {"gate": True}])
+def test_settings_of_another_type_are_refused(wrong):
+    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+        TrackerConfig(**wrong)
+
+
+def test_numbers_of_numpy_are_numbers():
+    config = TrackerConfig(max_hands=np.int64(3), gate=np.float32(0.5))
+    assert type(config.max_hands) is int and type(config.gate) is float
+    with pytest.raises(InvalidInputError, match="smoothing enabled must be true or false"):
+        SmoothingConfig(enabled="no")  # type: ignore[arg-type]
