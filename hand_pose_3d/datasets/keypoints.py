@@ -56,7 +56,8 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
     shown = keypoints[visible & np.isfinite(keypoints).all(axis=-1)]
     if not len(shown) or not np.ptp(shown, axis=0).any():
         raise ValueError("a hand needs two visible keypoints at different places")
-    if metric is not None and not (np.nanmax(metric, axis=0) > np.nanmin(metric, axis=0)).any():
+    known = np.zeros((0, 3)) if metric is None else metric[np.isfinite(metric).all(axis=-1)]
+    if len(known) and not np.ptp(known, axis=0).any():
         raise ValueError("all its keypoints are at one place")
     return Sample(
         name=entry["image"],
