@@ -40,6 +40,13 @@ def check_numbers(values: Mapping[str, float], *, positive: bool = False) -> Non
             raise InvalidInputError(f"{name} must be {allowed}, not {value}")
 
 
+def check_stamp(stamp_s: float) -> float:
+    """The stamp as a float. Raises InvalidInputError unless it is a finite number."""
+    if not (isinstance(stamp_s, Real) and math.isfinite(stamp_s)):
+        raise InvalidInputError(f"stamp_s must be a finite number of seconds, not {stamp_s!r}")
+    return float(stamp_s)
+
+
 @contextmanager
 def in_words(program: str) -> Iterator[None]:
     """End the program with one line where something is wrong that its user can change."""

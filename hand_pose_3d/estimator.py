@@ -18,7 +18,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator_config import NETWORK_SETTINGS, EstimatorConfig
 from hand_pose_3d.families import FAMILIES, Family, load_family
 from hand_pose_3d.frame import Frame
-from hand_pose_3d.geometry import rotation_to_ray
+from hand_pose_3d.geometry import DegenerateHandError, rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.pixels import crops_of, mirrored
 from hand_pose_3d.placement import place
@@ -287,30 +287,30 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> Hand
     if not all(np.isfinite(v).all() for v in values) or not np.isfinite(reading.presence):
         return None
     uv = crop.to_image(from_unit(reading.uv, crop.size))
-    relative = reading.relative - reading.relative[0]
-    length = float(np.linalg.norm(relative[6] - relative[5]))
-    if length < 1e-3 or np.ptp(uv, axis=0).max() < 1:
+    if np.ptp(uv, axis=0).max() < 1:
         return None
     c, s = np.cos(crop.angle), np.sin(crop.angle)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     if frame.camera is not None:
         turn = rotation_to_ray(frame.camera.rays(np.asarray(crop.center))) @ turn
-    canonical = (reading.canonical - reading.canonical[0]) / length
     if given == Side.UNKNOWN:
         side, side_score = (Side.RIGHT, reading.right) if reading.right > 0.5 else (Side.LEFT, 1 - reading.right)
     else:
         side, side_score = given, 1.0
     inside = ((uv >= 0) & (uv <= np.array(frame.size) - 1)).all(1)
-    return HandPose.from_canonical(
-        side,
-        uv,
-        canonical,
-        turn @ reading.rotation,
-        side_score=float(side_score),
-        score=float(reading.presence),
-        # A keypoint outside the image is extrapolated.
-        keypoint_scores=np.where(inside, reading.scores, np.minimum(reading.scores, 0.1)).astype(float),
-    )
+    try:
+        # LiteLifting's canonical pose and viewpoint are those of the frame to about a degree: they are split anew.
+        return HandPose.from_keypoints(
+            side,
+            uv,
+            reading.relative @ turn.T,
+            side_score=float(side_score),
+            score=float(reading.presence),
+            # A keypoint outside the image is extrapolated.
+            keypoint_scores=np.where(inside, reading.scores, np.minimum(reading.scores, 0.1)).astype(float),
+        )
+    except DegenerateHandError:
+        return None
 
 
 def _mirror_pixels(hand: HandPose, width: int) -> HandPose:

@@ -64,8 +64,9 @@ class EstimatorConfig:
         if not _is_one_of(self.model, ("auto", *FAMILIES)):
             raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
         for name, kinds, allowed in _KINDS:
-            if not isinstance(getattr(self, name), kinds):
-                raise InvalidInputError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or (kinds is Real and isinstance(value, bool)):
+                raise InvalidInputError(f"{name} must be {allowed}, not {value!r}")
         if not (isinstance(self.max_hands, Integral) and 1 <= self.max_hands <= 16):
             raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
         if not (isinstance(self.threads, Integral) and 0 <= self.threads <= 64):

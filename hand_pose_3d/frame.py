@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import InvalidInputError, check_stamp
 from hand_pose_3d.images import as_rgb8
 from hand_pose_3d.pixels import Image
 
@@ -34,7 +34,8 @@ class Frame:
     ) -> Frame:
         """A frame from a user's arguments: other kinds of images are converted, a camera of another size is scaled.
 
-        Raises InvalidInputError unless the image has at least 16 x 16 pixels and camera and depth fit it.
+        Raises InvalidInputError unless the image has at least 16 x 16 pixels, camera and depth fit it, and the stamp is
+        a number.
         """
         image = as_rgb8(image)
         height, width = image.shape[:2]
@@ -45,7 +46,7 @@ class Frame:
             if not isinstance(camera, Camera):
                 raise InvalidInputError(f"camera must be a hand_pose_3d.Camera, not {type(camera).__name__}")
             camera = camera.fitted_to(width, height)
-        return cls(image, camera, depth_m, stamp_s)
+        return cls(image, camera, depth_m, None if stamp_s is None else check_stamp(stamp_s))
 
     @property
     def size(self) -> tuple[int, int]:

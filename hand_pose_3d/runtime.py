@@ -157,14 +157,18 @@ def opencv_threads(count: int) -> Iterator[None]:
     """Limit OpenCV's threads in this block: small images are not worth waking others, which then spin."""
     import cv2
 
+    def limit(threads: int) -> None:
+        # 1 would wait for others to end, which do not exist in a forked child; 0 means one, too.
+        cv2.setNumThreads(0 if threads == 1 else threads)
+
     before = cv2.getNumThreads()
     if before != count:
-        cv2.setNumThreads(count)
+        limit(count)
     try:
         yield
     finally:
         if before != count:
-            cv2.setNumThreads(before)
+            limit(before)
 
 
 @dataclass(frozen=True)

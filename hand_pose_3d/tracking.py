@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 
 import numpy as np
 
-from hand_pose_3d.errors import InvalidInputError, check_numbers
+from hand_pose_3d.errors import InvalidInputError, check_numbers, check_stamp
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.settings import check_types
 from hand_pose_3d.skeleton import PALM, Side
@@ -202,9 +201,7 @@ class HandTracker:
     def _resolve(self, stamp_s: float | None) -> float:
         if stamp_s is None:
             return 0.0 if self._stamp_s is None else self._stamp_s + _FRAME_S
-        if not (isinstance(stamp_s, Real) and math.isfinite(stamp_s)):
-            raise InvalidInputError(f"stamp_s must be a finite number of seconds, not {stamp_s!r}")
-        return float(stamp_s)
+        return check_stamp(stamp_s)
 
     def _discontinuous(self, stamp_s: float, image_size: tuple[int, int] | None) -> bool:
         if self._stamp_s is not None and not 0 <= stamp_s - self._stamp_s <= self.config.max_gap_s:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from hand_pose_3d import estimator as module
 from hand_pose_3d import families
@@ -128,6 +129,9 @@ class DotReader:
         thumb_is_left = ax * by - ay * bx < 0
         if self.spoil == "canonical":
             canonical = canonical * np.nan
+        if self.spoil == "frame":  # as LiteLifting, which knows it to a few degrees
+            off = Rotation.from_rotvec([0.05, -0.03, 0.04]).as_matrix()
+            canonical, rotation = canonical @ off, rotation @ off
         if self.spoil == "rotation":
             rotation = rotation * np.nan
         right = 0.9 if thumb_is_left else 0.1
@@ -143,6 +147,25 @@ def reader(monkeypatch):
 
 def make(**settings):
     return HandPoseEstimator(device="cpu", **settings)
+
+
+def test_the_canonical_pose_is_in_its_frame_exactly(reader):
+    truth = hand_at((300, 250), angle=0.6)
+    (before,) = make()(picture(truth))
+    reader.spoil = "frame"
+    (hand,) = make()(picture(truth))
+    np.testing.assert_allclose(hand.keypoints_canonical[9, [0, 2]], 0, atol=1e-12)
+    assert hand.keypoints_canonical[9, 1] < 0 and hand.keypoints_canonical[17, 2] == pytest.approx(0, abs=1e-12)
+    # A pose is a mean of two readings, here with frames that are off to different sides.
+    np.testing.assert_allclose(hand.keypoints_relative, before.keypoints_relative, atol=0.02)
+    np.testing.assert_allclose(hand.rotation_camera_canonical, before.rotation_camera_canonical, atol=0.02)
+
+
+@pytest.mark.parametrize("tracking", [False, True])
+@pytest.mark.parametrize("wrong", ["3", float("nan"), float("inf")])
+def test_a_stamp_that_is_no_number_is_refused(reader, tracking, wrong):
+    with pytest.raises(InvalidInputError, match="stamp_s must be a finite number"):
+        make(tracking=tracking)(picture(), stamp_s=wrong)
 
 
 def test_every_description_of_a_hand_agrees_with_the_others(reader):
@@ -537,7 +560,13 @@ def test_settings_change_while_hands_are_followed(reader):
     with pytest.raises(InvalidInputError, match="0..1"):
         estimator.configure(score_threshold=2)
     before_it = estimator.config
-    for wrong in ({"mirrored": "false"}, {"tracker": None}, {"score_threshold": "0.5"}, {"reference_length": None}):
+    for wrong in (
+        {"mirrored": "false"},
+        {"tracker": None},
+        {"score_threshold": "0.5"},
+        {"score_threshold": True},
+        {"reference_length": None},
+    ):
         ((name, value),) = wrong.items()
         with pytest.raises(InvalidInputError, match=f"{name} must be .*, not {value!r}"):
             estimator.configure(**wrong, max_hands=2)

@@ -4,7 +4,9 @@ import copy
 import os
 import pickle
 import sys
+import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,27 @@ def test_networks_are_made_in_a_child_of_a_process_that_used_torch():
         assert run.__class__ is GuardedRunner
 
     assert in_child(work) == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_opencvs_threads_are_limited_in_a_child_of_a_process_whose_threads_idle():
+    large = np.zeros((1080, 1920, 3), np.uint8)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        cv2.resize(large, (640, 480))
+        time.sleep(0.5)
+
+        def work():
+            for _ in range(2):
+                with runtime.opencv_threads(1):
+                    assert cv2.getNumThreads() == 1
+                    cv2.resize(large, (640, 480))
+                assert cv2.getNumThreads() == 4
+
+        assert in_child(work, seconds=20) == 0
+    finally:
+        cv2.setNumThreads(before)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

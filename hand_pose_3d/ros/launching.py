@@ -133,7 +133,10 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
             "frame_id": values["frame_id"] or "camera_optical_frame",
         }
         programs.append(Program("image_source", "image_source", space, parameters=(settings,), remappings=topics))
-    notes = []
+    unused = {"topic": ("input", "camera_file", "frame_id"), "clip": ("input",)}.get(values["source"], ())
+    notes = [
+        f"{name}:={values[name]} changes nothing with source:={values['source']}" for name in unused if values[name]
+    ]
     if show and rviz_installed:
         programs.append(_rviz(space, share))
     elif show:

@@ -131,6 +131,18 @@ def test_rviz_that_is_not_installed_is_said():
     assert len(found.programs) == 1 and "rviz2 is not installed" in found.notes[0]
 
 
+def test_arguments_that_change_nothing_are_noted():
+    found = planned(input="/dev/video0", frame_id="eye", camera_file="mine.yaml")
+    assert [note.partition(" ")[0] for note in found.notes] == [
+        "input:=/dev/video0",
+        "camera_file:=mine.yaml",
+        "frame_id:=eye",
+    ]
+    found = planned(source="clip", input="a.mp4", frame_id="eye")
+    assert found.notes == ("input:=a.mp4 changes nothing with source:=clip",)
+    assert not planned(source="camera", input="1").notes
+
+
 def test_programs_that_are_started_are_installed():
     for executable in programs(source="clip", rviz="true"):
         assert os.access(ROOT / "hand_pose_3d" / "ros" / "bin" / executable, os.X_OK)
