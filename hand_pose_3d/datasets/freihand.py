@@ -7,13 +7,12 @@ with different backgrounds; labels for the first), and ``evaluation/rgb`` with `
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import Sample, missing_data
+from hand_pose_3d.datasets.sample import Sample, missing_data, read_json
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 
@@ -66,9 +65,10 @@ def read_freihand(root: str | Path, split: str = "evaluation") -> list[Sample]:
 
 
 def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    data = read_json(path)
     try:
-        values = np.array(json.loads(path.read_text(encoding="utf-8")), dtype=float)
-    except (ValueError, TypeError, RecursionError) as error:
+        values = np.array(data, dtype=float)
+    except (ValueError, TypeError) as error:
         raise InvalidInputError(f"{path} is not a FreiHAND label file: {error}") from error
     if values.ndim != 3 or values.shape[1:] != shape:
         raise InvalidInputError(

@@ -50,14 +50,19 @@ def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> 
     return InvalidInputError(f"{root} is not a complete {name}: it lacks {shown}; get it from {source}")
 
 
-def read_list(path: Path, name: str) -> list[Any]:
-    """The list of this name in a JSON file. Raises InvalidInputError where there is none."""
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises InvalidInputError where there is none."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}, which that folder must hold: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{path} is not JSON: {error}") from error
+
+
+def read_list(path: Path, name: str) -> list[Any]:
+    """The list of this name in a JSON file. Raises InvalidInputError where there is none."""
+    data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get(name), list):
         raise InvalidInputError(f"{path} has no list named {name}")
     return data[name]

@@ -9,7 +9,6 @@ with a hand (one for each side where it is left out); ``ignore``, it need not be
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
+from hand_pose_3d.datasets.sample import read_json
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import VIDEO_SUFFIXES, Video
 from hand_pose_3d.skeleton import Side
@@ -83,12 +83,7 @@ def read_sequences(root: str | Path) -> list[Sequence]:
 
 def _sequence(path: Path) -> Sequence:
     labels = path.with_suffix(".json")
-    try:
-        data = json.loads(labels.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {labels}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"{labels} is not JSON: {error}") from error
+    data = read_json(labels)
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list) or not data["frames"]:
         raise InvalidInputError(f"{labels} has no list named frames with entries")
     fps = data.get("fps")

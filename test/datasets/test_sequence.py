@@ -74,6 +74,7 @@ def test_folders_without_labelled_videos_are_told(folder, tmp_path):
     with pytest.raises(InvalidInputError, match="cannot read the folder"):
         read_sequences(tmp_path / "none")
     folder([])
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(InvalidInputError, match="is not JSON"):
-        read_sequences(tmp_path)
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(InvalidInputError, match="is not JSON"):
+            read_sequences(tmp_path)

@@ -32,13 +32,13 @@ def test_no_answer_has_no_latency():
 def test_one_run_between_processes():
     program = "import sys; from hand_pose_3d.ros.latency import main; "
     program += f"sys.exit(main(sys.argv[1:], ({str(HERE / 'fake_estimator.py')!r},)))"
-    arguments = ["--rate", "10", "--size", "320x240", "--seconds", "4"]
+    arguments = ["--rate", "10", "--size", "320x240", "--seconds", "4", "--precision", "float32"]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=240, cwd=HERE.parents[1]
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(done.stdout)
-    assert (row["width"], row["height"], row["rate_hz"]) == (320, 240, 10.0)
+    assert (row["width"], row["height"], row["rate_hz"], row["precision"]) == (320, 240, 10.0, "float32")
     assert row["answered"] > 0 and 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
     assert 0 < row["node_rss_early_mb"] < 1.5 * row["node_rss_mb"]
     assert row["with_hand"] > 0 and row["node_ready_s"] > 0 and "publishing" in row["stages"]
