@@ -38,7 +38,7 @@ _ROUGH_SHARE = 0.3
 
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Detections that are read beyond twice the number of hands, since some will hold none; in a fast search or a video
-beyond the number of hands that are still missing. The first by average precision (docs/training.md)."""
+beyond the number of hands that are still missing. The first by average precision (docs/experiments.md)."""
 
 _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""

@@ -127,7 +127,7 @@ class LiteFamily:
     """Networks that a CPU runs in real time."""
 
     crop_size, crop_margin, upright, int8 = CROP_SIZE, 1.3, True, True
-    # Measured against other margins: docs/training.md, "Windows".
+    # Measured against other margins: docs/experiments.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step = 170 * 128, 32
 

@@ -30,7 +30,7 @@ from hand_pose_3d.windows import crop_from_pose
 
 _NEAR_HAND, _NEAR_POINT, _TOWARDS = 0.09, 0.16, 0.7
 """Labels move by the share _TOWARDS to the points that lie nearer than _NEAR_POINT, in hands whose points lie nearer
-than _NEAR_HAND on average; distances over the hand's extent. Set by hand (docs/training.md)."""
+than _NEAR_HAND on average; distances over the hand's extent. Set by hand (docs/experiments.md)."""
 
 
 def towards(uv: np.ndarray, points: np.ndarray) -> np.ndarray:
