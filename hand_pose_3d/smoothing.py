@@ -141,6 +141,7 @@ class HandSmoother:
         self._distance = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
         self._scale = OneEuro(c.min_cutoff_hz, 0.0, *common)
         self._source = ScaleSource.NONE
+        self._stamp_s = -math.inf
 
     def reset(self) -> None:
         """Start again: the next hand passes unchanged."""
@@ -153,9 +154,13 @@ class HandSmoother:
             one.reset()
 
     def __call__(self, hand: HandPose, stamp_s: float) -> HandPose:
-        """The smoothed hand at stamp_s; canonical pose, viewpoint and relative pose stay consistent."""
-        if not self.config.enabled:
+        """The smoothed hand at stamp_s; canonical pose, viewpoint and relative pose stay consistent.
+
+        A hand with the stamp of the last one is returned as it is: how fast it moved is not known.
+        """
+        if not self.config.enabled or stamp_s == self._stamp_s:
             return hand
+        self._stamp_s = stamp_s
         size = max(hand.roi_px[2], hand.roi_px[3], 1.0)
         pixels = self._pixels(hand.keypoints_px, stamp_s, unit=size)
         canonical = self._canonical(hand.keypoints_canonical, stamp_s)

@@ -21,7 +21,7 @@ import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.grasping import pinch_score, placed_keypoints
-from hand_pose_3d.hands import HandPose
+from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.motion_limits import approach, next_velocity, wall_speed
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST, Side
 from hand_pose_3d.smoothing import OneEuro, OneEuroRotation
@@ -34,7 +34,7 @@ class Observation:
     """What teleoperation needs of one hand in one image: its wrist in the robot's base frame.
 
     fault: what is wrong with the numbers, in words; such a hand is never followed. pinch_m: distance of the fingertips,
-    None while one is hidden.
+    None while one is hidden. scale_source: where metres come from; another one puts a still hand elsewhere.
     """
 
     side: Side
@@ -46,6 +46,7 @@ class Observation:
     position_stddev_m: float
     pinch_m: float | None = None
     fault: str = ""
+    scale_source: ScaleSource = ScaleSource.NONE
 
 
 def broken(track_id: int, side: Side, fault: str) -> Observation:
@@ -71,6 +72,7 @@ def observe(
         rotation=rotation,
         position_stddev_m=float(hand.position_stddev_m),
         pinch_m=math.dist(points[THUMB_TIP], points[INDEX_TIP]) if pinch_score(hand) >= min_fingertip_score else None,
+        scale_source=hand.scale_source,
     )
 
 
@@ -125,6 +127,7 @@ class Teleoperation:
         self._good: Observation | None = None
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
+        self._from_hand: Observation
         self._rivals = 0
         self._pinch_m: float | None = None
         self._gripper_m: float | None = None
@@ -216,18 +219,24 @@ class Teleoperation:
     def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
         """A good pose."""
         c, raw = self.config, self._raw
+        shifted = raw is not None and hand.scale_source != raw.scale_source
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
             angle = math.hypot(*turn_between(raw.rotation.tolist(), hand.rotation.tolist()))
             if elapsed > now_s - self._good_s + c.max_image_age_s + _FUTURE_S:
                 self._fault(f"the image's stamp leapt by {elapsed:.1f} s ahead of its arrival")
-            elif moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
+            elif not shifted and moved > c.max_hand_speed_m_s * elapsed + _JUMP_SLACK_M:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
             elif angle > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
                 self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")
+        if shifted:
+            self._filter_position.reset()
         position = self._filter_position(hand.position_m, stamp_s)
         rotation = self._filter_turn(hand.rotation, stamp_s)
+        if shifted and self.engaged and self._good is not None:  # no motion of the hand: it counts from there now
+            start = self._from_hand
+            self._from_hand = replace(start, position_m=start.position_m + position - self._good.position_m)
         self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m

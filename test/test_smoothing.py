@@ -73,6 +73,16 @@ def test_repeated_stamp_holds_and_gap_or_backward_stamp_restarts():
     assert one(np.array([[3.0, 2.0]]), 1.33) == pytest.approx(np.array([[3.0, 2.0]]))
 
 
+def test_a_hand_with_the_stamp_of_the_last_one_is_not_held_back():
+    smoother, rng = HandSmoother(), np.random.default_rng(0)
+    hands = [hand_from(points, points[:, :2] * 900 + 300) for points in (keypoints_of(relaxed(rng)) for _ in range(2))]
+    for stamp in (1.0, 1.03):
+        smoother(hands[0], stamp)
+    assert smoother(hands[1], 1.03) is hands[1]
+    later = smoother(hands[1], 1.06)
+    assert later is not hands[1] and not np.allclose(later.keypoints_px, hands[1].keypoints_px)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds)
 def test_rotations_stay_rotations_and_follow_a_change_of_frame(seed):

@@ -389,6 +389,20 @@ def test_a_hand_that_comes_back_elsewhere_moves_nothing_while_it_is_still():
     assert np.allclose(run.targets[-1].position_m, before, atol=1e-6)
 
 
+@pytest.mark.parametrize("flickers", [False, True])
+def test_another_source_of_metres_moves_nothing(flickers):
+    run = Run().engaged(hand(scale_source=ScaleSource.DEPTH))
+    for k in range(60):
+        depth = k < 10 or (flickers and k % 2)
+        source, x = (ScaleSource.DEPTH, 0.0) if depth else (ScaleSource.CALIBRATED, 0.3)
+        run.frame(hand([x, 0, 0], scale_source=source))
+    assert np.allclose(run.targets[-1].position_m, START, atol=1e-6)
+    for k in range(60):
+        run.frame(hand([x + 0.1 * min(k / 30, 1), 0, 0], scale_source=source))
+    assert np.allclose(run.targets[-1].position_m, START + [0.1, 0, 0], atol=2e-3)
+    assert run.core.engaged and run.core.stops == 0
+
+
 def test_a_hand_without_identity_is_not_followed():
     run = Run()
     for _ in range(5):

@@ -60,9 +60,12 @@ def are_connected(node: Any, image_subscribers: int = 1) -> bool:
 
 
 def quiet_environment() -> None:
-    """Give this process and its children a large shared memory segment and a ROS domain of their own."""
+    """Give this process and its children a large shared memory segment and a ROS domain of their own.
+
+    Never that of the environment: demonstrations publish hands, and a robot may be listening there.
+    """
     log_somewhere()
     os.environ.update(profile_environment(find_share("config/fastdds.xml"), os.environ))
-    if "ROS_DOMAIN_ID" not in os.environ:
-        os.environ["ROS_DOMAIN_ID"] = str(random.randint(1, 100))
-        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    taken = os.environ.get("ROS_DOMAIN_ID", "0")
+    os.environ["ROS_DOMAIN_ID"] = random.choice([domain for domain in map(str, range(1, 101)) if domain != taken])
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

@@ -22,6 +22,9 @@ _REPLACED, _PLACEMENT = "images replaced by newer ones", "metric placement"
 _LOST_SHARE = 0.2
 """Share of lost images from which on to warn: a busy computer loses some. Set by hand."""
 
+_UNORDERED_SHARE = 0.3
+"""Share of images with stamps no newer than the last one's from which on to warn: a few come late. Set by hand."""
+
 LOST_REMEDY = (
     "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE (FASTRTPS_DEFAULT_PROFILES_FILE up to Jazzy) naming "
     "config/fastdds.xml of this package, let it publish reliable, or set image_transport to compressed; "
@@ -89,8 +92,8 @@ class Health:
             self._count("received")
 
     def count(self, what: str, reason: str = "") -> None:
-        """One more of: replaced, late, repeated, stale, failed, failed_load, answered, hands, rejected_<message>,
-        used_depth, unused_depth (available but not used), missing_depth (only other images had it)."""
+        """One more of: replaced, stale, failed, failed_load, answered, hands, rejected_<message>; late, repeated,
+        jumped (stamps are not newer); used_depth, unused_depth (not used), missing_depth (only other images had it)."""
         with self._lock:
             self._count(what)
             if reason:
@@ -141,6 +144,7 @@ class Health:
                 _REPLACED: str(self._total["replaced"]),
                 "images out of order": str(self._total["late"]),
                 "images with a repeated stamp": str(self._total["repeated"]),
+                "times that stamps went back": str(self._total["jumped"]),
                 "images too old": str(self._total["stale"]),
                 "images failed": str(self._total["failed"]),
                 "networks failed to load": str(self._total["failed_load"]),
@@ -202,6 +206,14 @@ class Health:
         for name in ("camera_info", "depth", "hand"):
             if counts[f"rejected_{name}"]:
                 return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")
+        unordered = counts["jumped"] + counts["late"] + counts["repeated"]
+        if unordered > max(1, _UNORDERED_SHARE * counts["received"]):
+            several = situation.publishers > 1
+            cause = f"there are {situation.publishers} publishers" if several else "the camera must stamp each one anew"
+            return WARN, (
+                f"stamps of {unordered} of {counts['received']} images on {situation.image_topic} repeat the last "
+                f"one's or go back, so that motion is not known: {cause}"
+            )
         if situation.notes:
             return WARN, situation.notes[0]
         for name in ("unused", "missing"):

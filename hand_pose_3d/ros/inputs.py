@@ -86,14 +86,11 @@ class Inputs:
     ) -> None:
         self._node, self._health, self._deliver = node, health, deliver
         self._parameters = parameters
-        self._gate = StampGate()
         self._subscriptions: dict[str, Any] = {}
         self._reliability: dict[str, bool] = {}
+        self._mismatches: dict[str, str] = {}
         self._depths = DepthImages()
         self._depth_publishers = 0
-        self._came = False
-        self.watch = StreamWatch()
-        self.qos_mismatch = ""
         self.subscribe(parameters)
 
     @property
@@ -112,6 +109,7 @@ class Inputs:
 
         self.close()
         self._parameters = parameters
+        self._gate, self.watch, self._came = StampGate(), StreamWatch(), False
         compressed = parameters.image_transport == "compressed"
         self._make("image", CompressedImage if compressed else Image, self.image_topic, self._on_image)
         self._make("depth", Image, "depth", self._on_depth, depth=5)
@@ -179,12 +177,16 @@ class Inputs:
         there = {name: self._types(name) for name in names - {self.depth_topic} | {self.image_topic}}
         return topics.why_silent(self.image_topic, wanted, there)
 
-    def wrong_types(self) -> list[str]:
-        """Which of camera_info and depth have publishers of another type only, in words."""
+    def qos_mismatch(self, name: str) -> str:
+        """Why a publisher of the input `name` (image or depth) is not heard, in words, or ""."""
+        return self._mismatches.get(name, "")
+
+    def notes(self) -> list[str]:
+        """What is wrong with inputs beside the image, in words: publishers of another type or QoS."""
         wanted = {"camera_info": "sensor_msgs/msg/CameraInfo", "depth": topics.IMAGE}
         names = {self._node.resolve_topic_name(name): kind for name, kind in wanted.items()}
         found = [topics.wrong_type(name, kind, self._types(name)) for name, kind in names.items()]
-        return [sentence for sentence in found if sentence]
+        return [sentence for sentence in (*found, self.qos_mismatch("depth")) if sentence]
 
     def _types(self, topic: str) -> list[str]:
         """Types that others publish on a topic."""
@@ -194,11 +196,10 @@ class Inputs:
 
     def update(self, parameters: NodeParameters) -> None:
         """Apply changed parameters."""
-        if (parameters.image_transport, parameters.reliability) != (
-            self._parameters.image_transport,
-            self._parameters.reliability,
-        ):
+        old = self._parameters
+        if (parameters.image_transport, parameters.reliability) != (old.image_transport, old.reliability):
             self.subscribe(parameters)
+            self._health.restart(time.monotonic())
         self._parameters = parameters
 
     def _make(self, name: str, kind: Any, topic: str, callback: Any, depth: int = 1) -> None:
@@ -225,13 +226,10 @@ class Inputs:
                 f"a publisher of {topic} offers a QoS that parameter reliability={self._parameters.reliability} does "
                 f"not accept (policy {event.last_policy_kind})"
             )
-            if name == "image":
-                self.qos_mismatch = sentence
+            self._mismatches[name] = sentence
             self._node.get_logger().warning(sentence, throttle_duration_sec=10.0)
 
-        if name == "image":
-            self.qos_mismatch = ""
-
+        self._mismatches.pop(name, None)
         self._subscriptions[name] = self._node.create_subscription(
             kind,
             topic,
@@ -252,6 +250,7 @@ class Inputs:
         now = time.monotonic()
         stamp_s = stamp_seconds(message.header.stamp)
         age_s, self._came = None, True
+        self._mismatches.pop("image", None)
         if stamp_s is not None:
             age_s = 1e-9 * self._node.get_clock().now().nanoseconds - stamp_s
         self._health.image_arrived(now, age_s)
@@ -263,7 +262,7 @@ class Inputs:
         verdict = self._gate.judge(stamp_s)
         if verdict == "jumped":
             self.watch.time_jumped()
-        if verdict in ("late", "repeated"):
+        if verdict != "new":
             self._health.count(verdict)
         if verdict == "late":
             return
@@ -271,4 +270,5 @@ class Inputs:
         self._deliver(ImageArrival(message, compressed, now, stamp_s, time_jumped=verdict == "jumped"))
 
     def _on_depth(self, message: Any) -> None:
+        self._mismatches.pop("depth", None)
         self._depths.add(message, stamp_seconds(message.header.stamp), time.monotonic())

@@ -5,6 +5,7 @@ launch/hand.launch.py and launch/teleop.launch.py only turn the result into laun
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,11 +92,10 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
         raise InvalidInputError("source:=video needs a file: input:=FILE")
     show = _true_or_false("rviz", values["rviz"])
     parameters = _file("params_file", values["params_file"]) or share / "config" / "hand_pose_3d.yaml"
-    _check_yaml(parameters)
+    _check_yaml(parameters, "params_file", "hand_pose_3d", values["namespace"])
 
     base = values["image"].removesuffix("/compressed")
-    folder, _, _ = base.rpartition("/")
-    camera_info = values["camera_info"] or (f"{folder}/camera_info" if folder else "camera_info")
+    camera_info = values["camera_info"] or base[: base.rfind("/") + 1] + "camera_info"
     # Arguments override the file.
     given: dict[str, Any] = {n: values[n] for n in ("model", "device", "image_transport", "tf_prefix") if values[n]}
     if base != values["image"]:
@@ -180,7 +180,7 @@ def plan_teleop(
     tracker = plan(values, share, environment, rviz_installed)
     file = "teleop_params_file"
     parameters = _file(file, values[file]) or share / "config" / "hand_teleop.yaml"
-    _check_yaml(parameters, file)
+    _check_yaml(parameters, file, "hand_teleop", values["namespace"])
     names = ("base_frame", "effector_frame", "camera_from", "hand_side", "robot_hand")
     given: dict[str, Any] = {name: values[name] for name in names if values[name]}
     from_mapping(TeleopParameters, given)
@@ -225,7 +225,8 @@ def _file(name: str, value: str) -> Path | None:
     return path
 
 
-def _check_yaml(path: Path, name: str = "params_file") -> None:
+def _check_yaml(path: Path, name: str, node: str, namespace: str) -> None:
+    """Refuse a file that cannot be read as parameters, or holds none of a node's, of which rcl would not say a word."""
     import yaml
 
     try:
@@ -234,3 +235,26 @@ def _check_yaml(path: Path, name: str = "params_file") -> None:
         raise InvalidInputError(f"{name} {str(path)!r} cannot be read as YAML: {error}") from error
     if content is not None and not isinstance(content, dict):
         raise InvalidInputError(f"{name} {str(path)!r} holds no parameters: start it with /**: ros__parameters:")
+    full = "/".join(["", *filter(None, namespace.split("/")), node])
+    others = _nodes_in(content or {})
+    if others and not any(re.fullmatch(_as_pattern(other), full) for other in others):
+        raise InvalidInputError(
+            f"{name} {str(path)!r} has parameters of {', '.join(others[:4])}, but not of {full}: name the node, or /**"
+        )
+
+
+def _nodes_in(content: Mapping[Any, Any], above: str = "") -> list[str]:
+    """Full names of the nodes, with wildcards, of which a parameter file holds parameters."""
+    found = []
+    for key, value in content.items():
+        if key == "ros__parameters":
+            found.append(above or "/")
+        elif isinstance(value, dict):
+            found += _nodes_in(value, f"{above}/{str(key).strip('/')}")
+    return found
+
+
+def _as_pattern(name: str) -> str:
+    """A regular expression for a node's name with rcl's wildcards: * is one part of it, ** are any."""
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    return "".join(parts.get(part, "/" + re.escape(part)) for part in name.strip("/").split("/"))

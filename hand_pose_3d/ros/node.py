@@ -35,6 +35,7 @@ from hand_pose_3d.ros.mailbox import Mailbox
 from hand_pose_3d.ros.network_swap import EstimatorFactory, SwappableEstimator, build_estimator
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
+from hand_pose_3d.ros.typed_parameters import warn_of_unused_qos
 from hand_pose_3d.runtime import choose_device, choose_precision
 
 
@@ -116,8 +117,8 @@ class HandPoseNode(LifecycleNode):
                 self.get_logger().error(f"cannot listen to images: {one_line(start.reason(error))}")
                 return TransitionCallbackReturn.ERROR
         if (estimator := self._networks.estimator) is not None:
-            images = self.resolve_topic_name("image")
-            self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, images from {images}")
+            images = f"images from {self.resolve_topic_name('image')}" if self._enabled else "paused by ~/enable"
+            self.get_logger().info(f"ready: {estimator.model} on {estimator.device}, {images}")
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -154,6 +155,8 @@ class HandPoseNode(LifecycleNode):
     def _listen(self) -> None:
         self._health.restart(time.monotonic())
         self._inputs = Inputs(self, self.parameters, self._health, self._deliver)
+        remedy = "no such topic, or a policy that cannot be overridden; for images and depth set parameter reliability"
+        warn_of_unused_qos(self, remedy)
 
     def _pause(self) -> None:
         """Stop taking images; when this returns, nothing more is published about earlier ones."""
@@ -259,7 +262,7 @@ class HandPoseNode(LifecycleNode):
         try:
             camera = self._camera.camera(shape)
             reason = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
-            frames = self._camera.frame_id, frame.message.header.frame_id
+            frames = [name.lstrip("/") for name in (self._camera.frame_id, frame.message.header.frame_id)]
             if camera and all(frames) and frames[0] != frames[1]:
                 self._note = f"camera_info of frame {frames[0]} is used for images of frame {frames[1]}"
         except InvalidInputError as error:
@@ -318,7 +321,10 @@ class HandPoseNode(LifecycleNode):
 
     def _on_enable(self, request: Any, response: Any) -> Any:
         response.success = True
-        response.message = "images are processed" if request.data else "paused; the networks stay loaded"
+        processed = "images are processed"
+        if self._state != "active":
+            processed = f"images will be processed once the node is active; it is {self._state}"
+        response.message = processed if request.data else "paused; the networks stay loaded"
         if request.data != self._enabled:
             self._enabled = request.data
             if self._state == "active":
@@ -414,7 +420,7 @@ class HandPoseNode(LifecycleNode):
         notes = [self._note] if self._note else []
         silence, lost = "", (0, 0)
         if inputs is not None:
-            notes += inputs.wrong_types()
+            notes += inputs.notes()
             if self._outputs is not None and self._outputs.frameless:
                 notes.append("images have no frame_id: no frames on /tf and no markers")
             silence, lost = inputs.why_silent(), inputs.watch.lost(now)
@@ -433,7 +439,7 @@ class HandPoseNode(LifecycleNode):
             silence=silence,
             lost=lost,
             image_timeout_s=self.parameters.image_timeout,
-            qos_mismatch=inputs.qos_mismatch if inputs else "",
+            qos_mismatch=inputs.qos_mismatch("image") if inputs else "",
             metric=self._metric,
             hand_size=self._calibration.state or self._hand_size(),
             loading=self._networks.loading,

@@ -111,7 +111,7 @@ class Outputs:
         if kept and self._wanted("joint_states"):
             from hand_pose_3d.joints import joint_angles
 
-            named = zip(names, kept, strict=True)
+            named = sorted(zip(names, kept, strict=True), key=lambda pair: pair[0])  # not by score, which changes
             angles = [(name.removeprefix("hand_"), joint_angles(hand, clamp=True)) for name, hand in named]
             self._publishers["joint_states"].publish(joint_state(angles, header))
         if self._wanted("overlay"):

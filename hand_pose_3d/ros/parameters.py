@@ -58,7 +58,9 @@ class NodeParameters:
     max_hands: int = _parameter(2, "Most hands in one image.", low=1, high=16)
     hand_side: str = _parameter("auto", "Which hands are expected.", choices=("auto", "left", "right"))
     mirrored: bool = _parameter(False, "The images are mirrored, as a selfie view is.")
-    score_threshold: float = _parameter(0.9, "Hands that score less are not reported.", low=0.0, high=1.0)
+    score_threshold: float = _parameter(
+        0.9, "New hands that score less are not reported; followed hands are down to 0.3.", low=0.0, high=1.0
+    )
     tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
     search: str = _parameter(
         "auto",

@@ -15,7 +15,8 @@ _TIMERS_EVERY_S = 0.1
 _AT_ONCE = 10
 """Messages of a subscription that are taken before others have their turn: one that is flooded starves none."""
 _UNHURRIED = "TFMessage", "Clock"
-"""Types of messages that come often and are taken when something else comes, as many as there is time for."""
+"""Types of messages that come often and are taken when something else comes, as many as there is time for; the newest
+time before it."""
 
 
 class Poller:
@@ -55,6 +56,11 @@ class Poller:
             if header is not None:
                 service.send_response(service.callback(request, service.srv_type.Response()), header)
         self._look()
+        for subscription in self._subscriptions:  # with simulated time, what comes is judged by the time of now
+            if subscription.msg_type.__name__ == "Clock":
+                for _ in range(_AT_ONCE):
+                    if not _take_one(subscription):
+                        break
         for subscription in self._subscriptions:
             if not _is_unhurried(subscription):
                 for _ in range(_AT_ONCE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from statistics import median
 
 _HISTORY = 120  # last images that count: four seconds at 30 Hz
 _MIN_EXPECTED = 10  # images before anything is reported
@@ -52,10 +53,10 @@ class StreamWatch:
 
 
 def _missing(came: Sequence[bool]) -> tuple[int, int]:
-    """Counts of lost and published images. If regularly every n-th arrives, none are lost: that is throttling."""
+    """Counts of lost and published images. If about every n-th arrives, none are lost: that is throttling."""
     places = [place for place, there in enumerate(came) if there]
     gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
-    thinned = len(gaps) >= 3 and len(set(gaps)) == 1 and gaps[0] > 1
+    thinned = len(gaps) >= 3 and max(gaps) - min(gaps) <= 1 and median(gaps) > 1
     if len(came) < _MIN_EXPECTED or thinned:
         return 0, 0
     return len(came) - len(places), len(came)

@@ -27,10 +27,20 @@ def why_silent(topic: str, wanted: str, there: Mapping[str, Sequence[str]]) -> s
         return f"nobody publishes {topic}, but {topic + _SUFFIX} is there: set image_transport to compressed"
     if wanted == COMPRESSED and IMAGE in there.get(base, ()):
         return f"nobody publishes {topic}, but {base} is there: set image_transport to raw"
-    others = sorted(name for name, kinds in there.items() if wanted in kinds)
+    others = [name for name, kinds in there.items() if wanted in kinds and _may_be_colour(name)]
     if others:
-        return f"nobody publishes {topic}; there are images on {', '.join(others[:4])}: remap image to one of them"
+        names = ", ".join(sorted(others, key=_colour_first)[:4])
+        return f"nobody publishes {topic}; there are images on {names}: remap image to one of them"
     return ""
+
+
+def _may_be_colour(name: str) -> bool:
+    """False for what drivers call their depth images, and for pictures with hands drawn in."""
+    return "depth" not in name and not name.removesuffix(_SUFFIX).endswith("/overlay")
+
+
+def _colour_first(name: str) -> tuple[bool, str]:
+    return not any(word in name for word in ("color", "colour", "rgb", "image_raw")), name
 
 
 def wrong_type(topic: str, wanted: str, types: Sequence[str], remedy: str = "") -> str:

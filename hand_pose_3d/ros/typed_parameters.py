@@ -12,7 +12,8 @@ from typing import Any
 from hand_pose_3d.errors import one_line
 from hand_pose_3d.settings import as_meant, in_type_of
 
-_OF_RCLPY = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+_QOS = "qos_overrides."
+_OF_RCLPY = ("use_sim_time", "start_type_description_service", _QOS)
 
 
 def declare(
@@ -60,6 +61,13 @@ def warn_of_unknown(node: Any, names: Collection[str]) -> None:
             close = get_close_matches(name, names, cutoff=0.5)
             hint = f": did you mean {' or '.join(close)}?" if close else ""
             node.get_logger().warning(one_line(f"there is no parameter {name}, and it is ignored{hint}"))
+
+
+def warn_of_unused_qos(node: Any, remedy: str) -> None:
+    """Warn of QoS overrides that no publisher or subscription of the node has taken; call it once all are there."""
+    for name in node._parameter_overrides:
+        if name.startswith(_QOS) and not node.has_parameter(name):
+            node.get_logger().warning(one_line(f"{name} is ignored: {remedy}"))
 
 
 def option_names(options: Any) -> list[str]:

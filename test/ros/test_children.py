@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -12,7 +13,16 @@ import rclpy
 from sensor_msgs.msg import Image
 from std_msgs.msg import Bool
 
-from hand_pose_3d.ros.children import are_connected
+from hand_pose_3d.ros.children import are_connected, quiet_environment
+
+
+def test_demonstrations_never_publish_where_a_robot_listens(monkeypatch):
+    monkeypatch.setattr(os, "environ", {**os.environ, "ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"})
+    for _ in range(300):
+        os.environ["ROS_DOMAIN_ID"] = "7"
+        quiet_environment()
+        assert os.environ["ROS_DOMAIN_ID"] not in ("0", "7")
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
 
 
 def test_images_wait_for_the_publisher_of_every_topic_that_is_heard():

@@ -60,6 +60,38 @@ def test_compressed_images_by_the_name_of_their_topic():
     assert node.parameters[1] == {"image_transport": "compressed"}
 
 
+@pytest.mark.parametrize("image", ["/image_raw", "/image_raw/compressed"])
+def test_camera_info_beside_an_image_at_the_root(image):
+    node = programs(image=image, namespace="robot")["hand_pose_3d_node"]
+    assert dict(node.remappings)["camera_info"] == "/camera_info"
+
+
+@pytest.mark.parametrize(
+    ("key", "namespace", "fits"),
+    [
+        ("/**", "arm", True),
+        ("hand_pose_3d", "", True),
+        ("/hand_pose_3d", "/", True),
+        ("hand_pose_3d", "arm", False),
+        ("/arm/hand_pose_3d", "arm", True),
+        ("/arm/hand_pose_3d", "/arm", True),
+        ("/*/hand_pose_3d", "arm", True),
+        ("/*/hand_pose_3d", "arm/left", False),
+        ("/**/hand_pose_3d", "arm/left", True),
+        ("arm:\n  hand_pose_3d", "arm", True),
+        ("hand_pose", "", False),
+    ],
+)
+def test_a_parameter_file_must_name_the_node(tmp_path, key, namespace, fits):
+    file, indent = tmp_path / "mine.yaml", "  " * (1 + key.count("\n"))
+    file.write_text(f"{key}:\n{indent}ros__parameters:\n{indent}  max_hands: 7\n")
+    if fits:
+        assert programs(params_file=str(file), namespace=namespace)
+    else:
+        with pytest.raises(InvalidInputError, match="but not of .*/hand_pose_3d: name the node, or /\\*\\*"):
+            programs(params_file=str(file), namespace=namespace)
+
+
 @pytest.mark.parametrize("source", ["camera", "video", "clip"])
 def test_own_source_of_images(source):
     started = programs(source=source, input="0", rviz="True")

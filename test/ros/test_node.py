@@ -238,6 +238,10 @@ def test_images_that_are_lost_on_the_way_are_seen(steady):
     assert 0.4 < lost / published < 0.7
 
 
+def image_frame(client) -> str:
+    return client.make_image().header.frame_id
+
+
 def test_malformed_camera_info_and_depth_are_survived(steady):
     from sensor_msgs.msg import CameraInfo
 
@@ -250,6 +254,12 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
     status, _ = client.diagnosis(lambda status, values: "480x480" in status.message)
     assert status.level == b"\1"
+    slashed = client.info_message()
+    slashed.header.frame_id = "/" + image_frame(client)
+    client.info.publish(slashed)
+    client.spin(0.2)
+    client.ask(client.make_image(100))
+    client.diagnosis(lambda status, values: status.level == b"\0" and values["metric placement"])
     other = client.info_message()
     other.header.frame_id = "other_camera"
     client.info.publish(other)

@@ -85,6 +85,45 @@ def test_old_images_are_refused_when_asked_for(client, start_node):
     client.until(answered)
 
 
+def test_depth_that_cannot_be_heard_is_named(client, start_node):
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+    from sensor_msgs.msg import Image
+
+    client.ros.destroy_publisher(client.depth)
+    unheard = client.ros.create_publisher(
+        Image, "depth", QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    )
+    ignored = "qos_overrides./image.subscription.reliability"
+    process = start_node(reliability="reliable", **{ignored: "best_effort"})
+    client.connect()
+    unheard.publish(client.make_image(0))
+    client.ask(client.make_image(100))
+    client.diagnosis(
+        lambda status, values: status.level == b"\1" and "publisher of depth offers a QoS" in status.message
+    )
+    _, output = process.stop()
+    assert f"{ignored} is ignored" in output and "set parameter reliability" in output
+
+
+def test_another_transport_is_waited_for_anew(client, start_node):
+    start_node(image_timeout=0.5)
+    client.connect()
+    client.ask(client.make_image(100))
+    assert client.set_parameters(image_transport="compressed")[0].successful
+    client.diagnosis(
+        lambda status, values: "no image on /image/compressed yet: its publisher is silent" in status.message
+    )
+
+
+def test_enable_says_when_images_will_be_processed(client, start_node):
+    from std_srvs.srv import SetBool
+
+    start_node(autostart=False)
+    for wanted, says in ((True, "once the node is active; it is unconfigured"), (False, "paused")):
+        answer = client.call(SetBool, "~/enable", SetBool.Request(data=wanted))
+        assert answer.success and says in answer.message
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_compressed_images(client, start_node, suffix):
     from sensor_msgs.msg import CompressedImage

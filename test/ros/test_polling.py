@@ -69,6 +69,30 @@ def test_transforms_that_come_too_fast_cost_no_time_of_what_is_due(node):
     poller.close()
 
 
+def test_simulated_time_is_that_of_now_when_a_message_comes(node):
+    from rosgraph_msgs.msg import Clock
+    from std_msgs.msg import Bool
+
+    from hand_pose_3d.ros.polling import Poller
+
+    seconds, seen = [], []
+    node.create_subscription(Bool, "news", lambda message: seen.append(seconds[-1]), 10)  # before that of the clock
+    node.create_subscription(Clock, "/clock", lambda message: seconds.append(message.clock.sec), 10)
+    news, clock = node.create_publisher(Bool, "news", 10), node.create_publisher(Clock, "/clock", 10)
+    poller, message = Poller(node), Clock()
+    poller.wait(time.monotonic() + 0.3)
+    for second in range(1, 4):
+        message.clock.sec = second
+        clock.publish(message)
+    time.sleep(0.1)
+    news.publish(Bool())
+    end = time.monotonic() + 20
+    while not seen and time.monotonic() < end:
+        poller.wait(time.monotonic() + 0.2)
+    assert seen == [3]
+    poller.close()
+
+
 def test_a_request_is_served_when_it_comes_and_all_transforms_that_wait_are_taken(node, client, monkeypatch):
     from std_srvs.srv import SetBool
 

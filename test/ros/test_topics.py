@@ -22,6 +22,13 @@ from hand_pose_3d.ros.topics import COMPRESSED, IMAGE, compressed_topic, why_sil
         ("/c/image/compressed", COMPRESSED, {"/c/image/compressed": [IMAGE]}, "set image_transport to raw"),
         ("/c/t", IMAGE, {"/c/t": ["theora_image_transport/msg/Packet"]}, "republish"),
         ("/image", IMAGE, {"/c/left": [IMAGE], "/c/jpeg": [COMPRESSED], "/image": []}, "there are images on /c/left:"),
+        (
+            "/image",
+            IMAGE,
+            {n: [IMAGE] for n in ("/c/aligned_depth_to_color", "/b/overlay", "/c/ir", "/c/color/image_raw")},
+            "there are images on /c/color/image_raw, /c/ir:",
+        ),
+        ("/image", IMAGE, {"/c/depth/image_rect_raw": [IMAGE]}, ""),
         ("/c/points", IMAGE, {"/c/points": ["sensor_msgs/msg/PointCloud2"]}, "remap to a topic of type"),
     ],
 )
@@ -81,6 +88,15 @@ def test_a_stream_without_losses_is_not_accused(infos, stamps):
 @pytest.mark.parametrize("infos", [True, False])
 def test_a_stream_that_is_thinned_on_purpose_is_not_accused(infos):
     assert watched(STAMPS, np.arange(90) % 6 == 0, infos)[0] == 0
+
+
+@pytest.mark.parametrize("rate", [5, 8, 10, 12, 15])
+def test_a_stream_that_topic_tools_throttles_is_not_accused(rate):
+    last, came = -np.inf, []
+    for stamp in STAMPS + 0.001 * RANDOM:
+        came.append(stamp - last > 1 / rate)
+        last = stamp if came[-1] else last
+    assert watched(STAMPS, came)[0] == 0
 
 
 @pytest.mark.parametrize(("images", "pause_s"), [(6, 2.6), (2, 1.0), (3, 0.5)])
