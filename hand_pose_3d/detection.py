@@ -26,7 +26,8 @@ _QUICK_SCALE = 0.93
 """Factor by which the scale of a fast search may be smaller, which at 640x480 spares a sixth of the input, most of it
 padding before. Set by hand."""
 _LEAST_QUICK, _LEAST_THOROUGH = 0.15, 0.05
-"""Least score of a detection that is read in a fast and in a thorough search (docs/experiments.md, "Two windows, two hands")."""
+"""Least score of a detection that is read in a fast and in a thorough search: docs/experiments.md, "Two windows, two
+hands"."""
 _LEAST_PALM = 0.3
 """The same of LitePalmNet's detections, in a thorough search; set by hand."""
 _WHOLE_SCORE = 0.4

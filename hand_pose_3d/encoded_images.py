@@ -69,9 +69,9 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
 
     Grey, palette, alpha and 16-bit pictures are accepted: alpha is dropped, 16 bits are taken to span the full range.
-    A photograph is rotated by its EXIF orientation and refused if it is cut off. from_camera: EXIF is ignored, and a
-    JPEG without an end marker, which some cameras send, is decoded as far as it goes. mosaic: keep a single channel,
-    (H, W), as a Bayer pattern needs.
+    A photograph is rotated by its EXIF orientation (not a TIFF or AVIF) and refused if it is cut off. from_camera: EXIF
+    is ignored, and a JPEG without an end marker, which some cameras send, is decoded as far as it goes. mosaic: keep a
+    single channel, (H, W), as a Bayer pattern needs.
     Raises InvalidInputError, whose text starts with what the data are.
     """
     import cv2

@@ -51,7 +51,7 @@ _LOST_CAMERA_S = 30.0
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB; EXIF orientation is applied.
+    """An image file as (H, W, 3) uint8 RGB; EXIF orientation is applied, but to TIFF and AVIF.
 
     Grey, palette, alpha and 16-bit images are converted as :func:`decode_image` does. Raises InvalidInputError when the
     file is missing or is not an image.

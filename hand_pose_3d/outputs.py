@@ -17,7 +17,7 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 
-PLOT = rb"(\x89PNG|%PDF|<\?xml).*hand_pose_3d"
+PLOT = rb"\x89PNG.*Software\0hand_pose_3d|%PDF.*/Creator \(hand_pose_3d\)|<\?xml.*<dc:title>hand_pose_3d</dc:title>"
 """Start of plots, in which matplotlib writes the program's name."""
 
 _MARK_BYTES = 1 << 16
@@ -32,6 +32,8 @@ def check_target(path: str | Path, ours: bytes | None = None, inputs: Iterable[s
     and for an input.
     """
     path = Path(os.path.expanduser(path))
+    if str(path) == "-":
+        raise InvalidInputError("- is no file: name one, or /dev/stdout")
     try:
         found = path.stat()
     except FileNotFoundError:

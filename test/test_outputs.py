@@ -9,7 +9,7 @@ from media import scene, video
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.images import Video
-from hand_pose_3d.outputs import JsonList, VideoWriter, check_target, replacing, write_beside
+from hand_pose_3d.outputs import JsonList, VideoWriter, check_plot, check_target, replacing, write_beside
 
 
 def test_files_are_written_beside_others(tmp_path):
@@ -49,10 +49,28 @@ def test_a_target_is_new_empty_or_an_earlier_result(tmp_path):
         check_target(path, ours)
     with pytest.raises(InvalidInputError, match="folder"):
         check_target(tmp_path, ours)
+    with pytest.raises(InvalidInputError, match="- is no file"):
+        check_target("-", ours)
     assert str(check_target("/dev/null")) == "/dev/null"
     assert check_target(tmp_path / "new" / "folder" / "a.json", ours) and not (tmp_path / "new").exists()
     with pytest.raises(InvalidInputError, match="cannot write into /proc"):  # not even root can
         check_target("/proc/new/a.json", ours)
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_a_plot_takes_the_place_of_its_earlier_self_and_of_no_other(tmp_path, suffix):
+    from matplotlib.figure import Figure
+
+    from hand_pose_3d.evaluation.plots import save_figure
+
+    ours, theirs = tmp_path / f"ours.{suffix}", tmp_path / f"theirs.{suffix}"
+    figure = Figure()
+    figure.text(0, 0, "hand_pose_3d beside ours")
+    save_figure(figure, ours)
+    figure.savefig(theirs, metadata={"Title": "hand_pose_3d beside ours"})
+    assert check_plot(ours) == ours
+    with pytest.raises(InvalidInputError, match="not an earlier result"):
+        check_plot(theirs)
 
 
 def test_a_file_is_replaced_when_it_is_whole(tmp_path):

@@ -33,7 +33,6 @@ EXTRAS = {
     "matplotlib": "evaluate",
     "mediapipe": "benchmark",
     "moderngl": "render",
-    "onnx": "export",
     "rerun": "viewer",
     "rosbags": "bag",
     "tflite": "train",

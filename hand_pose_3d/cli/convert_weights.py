@@ -8,6 +8,9 @@ import click
 
 from hand_pose_3d.cli.options import NamedPath
 
+_OURS = rb'.{8}\{"__metadata__":\{.{,20000}?"source_sha256":'
+"""Start of files that this command writes."""
+
 
 @click.command("convert-weights")
 @click.argument("files", nargs=-1, required=True, metavar="FILE.pickle...", type=NamedPath(path_type=Path))
@@ -29,9 +32,11 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.networks.authors_weights import CONVENTIONS, PUBLISHED_SHA256, networks_in, read_pickle
+    from hand_pose_3d.outputs import check_target
     from hand_pose_3d.weights import file_sha256, save_weights
 
-    written: dict[str, Path] = {}
+    sources: dict[str, Path] = {}
+    converted = []  # all of them, before anything is written
     for path in files:
         arrays = read_pickle(path)
         sha256 = file_sha256(path)
@@ -43,9 +48,9 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
         except WeightsError as error:
             raise WeightsError(f"{path} is refused: {error}") from None
         for role, module in networks.items():
-            if role in written:
-                raise WeightsError(f"{written[role]} and {path} both hold a {role}: convert them to separate folders")
-            written[role] = path
+            if role in sources:
+                raise WeightsError(f"{sources[role]} and {path} both hold a {role}: convert them to separate folders")
+            sources[role] = path
             metadata = {
                 "family": "paper",
                 "version": published or path.name,
@@ -55,7 +60,8 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
                 "published": "yes" if published else "no",
                 **({} if role == "handsegnet" else CONVENTIONS.metadata),
             }
-            target = out / f"paper-{role}.safetensors"
-            save_weights(target, module, metadata)
-            count = sum(parameter.numel() for parameter in module.parameters())
-            click.echo(f"  {target}: {type(module).__name__}, {count:,} parameters")
+            converted.append((check_target(out / f"paper-{role}.safetensors", _OURS, files), module, metadata))
+    for target, module, metadata in converted:
+        save_weights(target, module, metadata)
+        count = sum(parameter.numel() for parameter in module.parameters())
+        click.echo(f"{target}: {type(module).__name__}, {count:,} parameters")

@@ -130,7 +130,7 @@ def command(
         _sequences(root, limit, peer, options, json_path, plot)
         return
     if sheet:
-        raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of other data sets")
+        raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of data sets with keypoints")
     context = click.get_current_context()
     if context.get_parameter_source("score_threshold") != ParameterSource.COMMANDLINE:
         options["score_threshold"] = matching.POSE_SCORE
@@ -370,11 +370,11 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
     matches = [item for item in matches if item.sample.visible.any()]
     for item in matches:
         share = distances(errors_px([item]), [item])["median_share_of_hand"]
-        shares.append(np.inf if share is None else share)
+        shares.append(np.inf if item.hand is None else -np.inf if share is None else share)  # last: a single keypoint
     for rank, index in enumerate(np.argsort(shares)[::-1][:count]):
         item = matches[index]
         image = item.sample.image()
         drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
         name = item.sample.name.replace("/", "_").rsplit(".", 1)[0]
-        label = "missed" if np.isinf(shares[index]) else f"{shares[index]:.2f}"
+        label = "missed" if item.hand is None else f"{shares[index]:.2f}" if shares[index] >= 0 else "unknown"
         write_beside(folder / f"{rank:02d}_{label}_{name}.jpg", encode_image(drawn, ".jpg"))

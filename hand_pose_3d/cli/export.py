@@ -28,7 +28,7 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
                                                     4 x 4 pixels; paper: scores (N, 2, H, W)
     palmnet     image (N, 3, H, W), lite only    -> cells_8, cells_16 (N, 6, ., .): centre (a logit), extent,
                                                     direction, offset of cells of 8 x 8 and 16 x 16 pixels
-    posenet     crop (N, 3, S, S)                -> score_maps (N, 21, ., .)
+    posenet     crop (N, 3, 160, 160), paper 256 -> score_maps (N, 21, ., .)
                                                     and for lite side_logit, presence_logit (N)
     fineposenet crop (N, 3, 224, 224), lite only -> score_maps (N, 21, 28, 28),
                                                     points (N, 21, 2) in 0..1 over the crop

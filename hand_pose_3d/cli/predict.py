@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OVERLAY_MIN_PX = 512
 """Overlays of smaller images are enlarged, so that the skeleton can be seen."""
 
-_OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", "(width|frame|error)": )'
+_OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", ("width": \d+, "height": \d+, "hands": \[|("frame": \d+, )?"error": "))'
 """Start of the JSON that this command writes."""
 
 
@@ -40,14 +40,18 @@ def command(
     """Poses of the hands in images and videos: files, folders or patterns.
 
     Images are independent of each other; in a video hands are followed from frame to frame. An input that cannot be
-    read gives a line on standard error and exit status 1; the others are processed.
+    read gives a line on standard error and exit status 1; the others are processed. A GIF is a video; of other files
+    with several pictures, WebP, PNG and TIFF, the first is read.
     """
     from tqdm import tqdm
 
     from hand_pose_3d.camera import Camera
     from hand_pose_3d.errors import InvalidInputError
     from hand_pose_3d.images import find_files, is_video
+    from hand_pose_3d.outputs import check_folder
 
+    if overlay:
+        check_folder(overlay)
     camera = Camera.from_yaml(camera_path) if camera_path else None
     failures: list[dict[str, Any]] = []
     paths: dict[Path, None] = {}

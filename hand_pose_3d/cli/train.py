@@ -111,6 +111,7 @@ def command(
     import torch
 
     from hand_pose_3d.evaluation import report
+    from hand_pose_3d.networks.lifting import LIFTINGS
     from hand_pose_3d.outputs import check_target, replacing
     from hand_pose_3d.runtime import choose_device
     from hand_pose_3d.training.loop import LoopConfig, Stage, check_run, run
@@ -154,9 +155,9 @@ def command(
     if options["posenet"] is not None:
         read_weights(options["posenet"])
     if approach == "all":
-        check_target(out / APPROACHES_FILE, rb'\{\s*"proposed": ')
-    for folder in [out / name for name in APPROACHES] if approach == "all" else [out]:
-        check_run(folder)
+        check_target(out / APPROACHES_FILE, rb'\{\s*"proposed": \{\s*"renders_')
+    for name, folder in {name: out / name for name in APPROACHES}.items() if approach == "all" else [(approach, out)]:
+        check_run(folder, (NETWORKS[family][stage] if name == "proposed" else LIFTINGS[name])())
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # holds for the whole thread, so it is undone below
     click.get_current_context().call_on_close(lambda: torch.set_flush_denormal(False))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.datasets.sample import read_list
+from hand_pose_3d.datasets.sample import check_images, read_list
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
 
@@ -78,10 +78,7 @@ def read_boxes(root: str | Path) -> list[BoxImage]:
             name = f" ({entry.get('file', '')})" if isinstance(entry, dict) else ""
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"image {index}{name} of {path} is malformed: {reason}") from error
-    missing = [image.name for image in images if not image.path.is_file()]
-    if missing:
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise InvalidInputError(f"{root} lacks images that {FILE} lists: {', '.join(missing[:4])}{more}")
+    check_images(root, FILE, {image.name: image.path for image in images})
     return images
 
 

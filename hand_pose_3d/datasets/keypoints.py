@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import Sample, read_list
+from hand_pose_3d.datasets.sample import Sample, check_images, read_list
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 
@@ -18,7 +18,8 @@ def read_keypoints(root: str | Path) -> list[Sample]:
 
     The file holds ``{"labels": ..., "samples": [{"image", "side", "keypoints_2d" 21x[u, v] in pixels, and
     optionally "keypoints" 21x[x, y, z] in metres in the camera frame, "K" 3x3, "visible" 21x bool}]}``; keypoints in
-    public order, image paths relative to the folder. Raises InvalidInputError for anything else.
+    public order, image paths relative to the folder. Raises InvalidInputError for anything else, and for images that
+    are not there.
     """
     root = Path(root)
     path = root / "keypoints.json"
@@ -30,6 +31,7 @@ def read_keypoints(root: str | Path) -> list[Sample]:
             name = entry.get("image", "") if isinstance(entry, dict) else ""
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"sample {index} {name} of {path} is malformed: {reason}") from error
+    check_images(root, path.name, {sample.name: sample.image_path for sample in samples})
     return samples
 
 
@@ -66,5 +68,5 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         keypoints_px=keypoints,
         visible=visible & np.isfinite(keypoints).all(axis=-1),
         keypoints_m=metric,
-        camera=Camera.from_matrix(np.array(entry["K"]), **size) if "K" in entry else None,
+        camera=Camera.from_matrix(np.array(entry["K"]), **size) if entry.get("K") is not None else None,
     )

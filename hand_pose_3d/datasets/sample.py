@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,14 @@ def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> 
     """The error for an incomplete data set: what is not there, and where to get it."""
     shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     return InvalidInputError(f"{root} is not a complete {name}: it lacks {shown}; get it from {source}")
+
+
+def check_images(root: Path, listing: str, images: Mapping[str, Path]) -> None:
+    """Raise InvalidInputError where images that a file of the folder lists are not there. images: path by name."""
+    missing = [name for name, path in images.items() if not path.is_file()]
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise InvalidInputError(f"{root} lacks images that {listing} lists: {', '.join(missing[:4])}{more}")
 
 
 def read_json(path: Path) -> Any:

@@ -187,6 +187,7 @@ def distances(errors: np.ndarray, matches: Sequence[Match]) -> dict[str, float |
     over all keypoints of all images. 'found_' metrics leave out missed hands.
     """
     size = np.array([hand_size(item.sample.keypoints_px[item.sample.visible]) for item in matches])
+    size = np.where(size > 0, size, np.nan)  # of a single keypoint there is no share
     metrics: dict[str, float | None] = {}
     for unit, values in (("px", errors), ("share_of_hand", errors / size[:, None])):
         images = per_image(values)

@@ -21,7 +21,7 @@ from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 _AGREE, _DISAGREE = 0.03, 0.1
 """Mean distances of LiteFinePoseNet's keypoints from LitePoseNet's, over the hand's extent, up to which they count in
-full and from which on they do not. Chosen on held-out renders, photographs and rendered videos (docs/experiments.md)."""
+full and from which on they do not. Chosen on held-out renders, photographs and rendered videos: docs/experiments.md."""
 
 _FINE_SHARE = 2 / 3
 """Their largest weight in the mean with LitePoseNet's: LiteFinePoseNet gives two opinions, LitePoseNet one."""

@@ -37,6 +37,7 @@ from hand_pose_3d.weights import OPTIONAL, default_weights, load_weights
 
 OPSET = 17  # the oldest with all operators in use, for old runtimes
 PRODUCER = "hand_pose_3d"
+_OURS = b".{,64}" + PRODUCER.encode()
 TOLERANCE = 1e-4
 """Largest accepted difference between PyTorch and onnxruntime, relative to outputs above one."""
 HALF_TOLERANCE = 5e-2
@@ -137,7 +138,7 @@ def export_family(
 
     weights: folder of <family>-<role>.safetensors, where OPTIONAL may be missing; None takes the shipped files. half:
     the graph computes in float16, between inputs and outputs that stay float32. Raises WeightsError, and writes
-    nothing, for weights that are not there or do not fit,
+    nothing, for weights that are not there or do not fit, InvalidInputError for a file of the user's in the way,
     ExportError if onnxruntime's output differs.
     """
     loaded = []  # all of them, before anything is written
@@ -148,11 +149,11 @@ def export_family(
             continue
         network = deployable.network().eval()
         loaded.append((name, deployable, network, load_weights(network, path)))
-    written = []
-    for name, deployable, network, metadata in loaded:
-        path = Path(out) / f"{family}-{name}.onnx"
-        written.append((path, export_onnx(deployable.part(network), deployable, path, metadata, half)))
-    return written
+    paths = {name: check_target(Path(out) / f"{family}-{name}.onnx", _OURS) for name, *_ in loaded}
+    return [
+        (paths[name], export_onnx(deployable.part(network), deployable, paths[name], metadata, half))
+        for name, deployable, network, metadata in loaded
+    ]
 
 
 def export_onnx(
@@ -164,7 +165,8 @@ def export_onnx(
     module = module.eval()
     axes = {name: {0: "batch"} for name in (*deployable.inputs, *deployable.outputs)}
     if deployable.free_size:
-        axes = {name: {0: "batch", 2: "height", 3: "width"} for name in axes}
+        axes = {name: {0: "batch", 2: "height", 3: "width"} for name in deployable.inputs}
+        axes |= {name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_columns"} for name in deployable.outputs}
     data = to_onnx(module, _example(deployable, 2), list(deployable.inputs), list(deployable.outputs), axes)
     model = onnx.load_model_from_string(data)
     if half:
@@ -179,7 +181,7 @@ def export_onnx(
     model.producer_name = PRODUCER
     onnx.checker.check_model(model)
     data = model.SerializeToString()
-    with replacing(check_target(path, b".{,64}" + PRODUCER.encode())) as stream:
+    with replacing(check_target(path, _OURS)) as stream:
         stream.write(data)
     return _compare(module, deployable, path, data, HALF_TOLERANCE if half else TOLERANCE)
 

@@ -110,6 +110,7 @@ class FrameMaker:
 def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, Any]:
     """Render what is not there yet and return the statistics, which are also written beside the pictures.
 
+    Frames that are there beyond the count stay, and count.
     Raises HandPoseError when the disk would run full, when the folder holds another data set, or without the engine.
     """
     if options.engine == "cycles":
@@ -122,8 +123,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     parts.mkdir(exist_ok=True)
     _check_same(folder, options)
     step = _CHUNK if options.engine == ENGINES[0] else max(_CHUNK // 8, 1)  # an interrupted chunk is lost
-    chunks = [range(a, min(a + step, options.count)) for a in range(0, options.count, step)]
-    missing = [c for c in chunks if not _part_path(parts, c).exists()]
+    missing = list(_gaps(_rendered(parts), options.count, step))
     check_disk(options.out, sum(len(c) for c in missing))
     if missing:
         begin = time.monotonic()
@@ -131,10 +131,9 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
         for _ in _progress(_run(options, missing), sum(len(c) for c in missing), progress):
             if time.monotonic() - begin > options.time_limit_s:
                 break
-        chunks = [c for c in chunks if _part_path(parts, c).exists()]
     records: dict[int, dict[str, Any]] = {}
     facts: list[dict[str, Any]] = []
-    for chunk in chunks:
+    for chunk in _rendered(parts):
         with _part_path(parts, chunk).open("rb") as file:
             part_records, part_facts = pickle.load(file)
         records.update(part_records)
@@ -159,6 +158,25 @@ def check_disk(folder: Path, frames: int, more: int = 0) -> None:
 
 def _part_path(parts: Path, chunk: range) -> Path:
     return parts / f"{chunk.start:06d}-{chunk.stop:06d}.pickle"
+
+
+def _rendered(parts: Path) -> list[range]:
+    """Frames of the parts that are there, in order, without those that begin inside another one."""
+    found = [range(*map(int, path.stem.split("-"))) for path in parts.glob("*-*.pickle")]
+    kept: list[range] = []
+    for part in sorted(found, key=lambda part: (part.start, -part.stop)):
+        if not kept or part.start >= kept[-1].stop:
+            kept.append(part)
+    return kept
+
+
+def _gaps(rendered: Sequence[range], count: int, step: int) -> Iterator[range]:
+    """Frames below the count that are in no part, in pieces of at most `step`."""
+    begin = 0
+    for part in [*rendered, range(count, count)]:
+        for start in range(begin, min(part.start, count), step):
+            yield range(start, min(start + step, part.start, count))
+        begin = max(begin, part.stop)
 
 
 def _check_free(out: Path, folder: Path) -> None:
@@ -279,7 +297,8 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     rows = "\n".join(
         f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background", "flexion")
     )
-    arguments = f"--count {options.count} --split {options.split} --seed {options.seed} --engine {options.engine}"
+    count = max(options.count, statistics["frames"])  # earlier ones stay
+    arguments = f"--count {count} --split {options.split} --seed {options.seed} --engine {options.engine}"
     arguments += f" --people {options.people}"
     arguments += "" if options.characters is None else f" --characters {options.characters}"
     arguments += f" --assets {options.assets.resolve().name}" if options.assets else ""

@@ -174,10 +174,17 @@ def _read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     return state
 
 
-def check_run(out: Path) -> None:
+def check_run(out: Path, network: nn.Module) -> None:
     """Raise InvalidInputError where a run in this folder could not resume, or would write over what is not its own."""
     read_progress(out)
-    if not (out / "checkpoint.pt").exists():
+    path = out / "checkpoint.pt"
+    if path.exists():
+        state = _read_checkpoint(path, mmap=True).get("network", {})
+        if {name: tensor.shape for name, tensor in state.items()} != {
+            name: tensor.shape for name, tensor in network.state_dict().items()
+        }:
+            raise InvalidInputError(f"{path} is of another network; choose another --out")
+    else:
         for name in ("log.jsonl", "curves.png"):
             if (out / name).exists():
                 raise InvalidInputError(f"{out / name} is not of a run that can be resumed: choose another --out")
@@ -192,7 +199,7 @@ class Trainer:
 
     def __init__(self, stage: Stage, config: LoopConfig, out: Path) -> None:
         """Raises InvalidInputError if `out` holds a run of another network, or another's files."""
-        check_run(out)
+        check_run(out, stage.network)
         self.stage, self.config, self.out = stage, config, out
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))

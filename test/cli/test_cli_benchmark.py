@@ -54,6 +54,9 @@ def test_json_holds_every_mode_and_stage(light, tmp_path):
     assert {(row["mode"], row["input"]) for row in rows if row["stage"] == "decode"} == {(m, "clip") for m in modes}
     assert all(row["family"] == "lite" and row["mode"] in modes for row in rows)
     assert "lite track, onnxruntime float32" in result.output
+    assert run("--part", "stages", "--json", out).exit_code == 0  # over its earlier result
+    out.write_text('{"machine": "lathe 3"}')
+    assert "not an earlier result" in run("--part", "stages", "--json", out).output
 
 
 def test_keypoints_are_read_as_asked(light, monkeypatch, tmp_path):

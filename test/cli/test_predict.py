@@ -177,8 +177,15 @@ def test_json_takes_the_place_of_its_earlier_self_only(folder):
         result = predict(folder / "a.png", "--json", target)
         assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
         assert target.read_bytes() == before
-    out.write_text('[{"image": "a.png", "keypoints": []}]')  # labels of the user's
-    assert "not an earlier result" in predict(folder / "a.png", "--json", out).stderr
+    for more in ('"keypoints": []', '"width": 640, "height": 480, "labels": []'):  # the user's
+        out.write_text(f'[{{"image": "a.png", {more}}}]')
+        assert "not an earlier result" in predict(folder / "a.png", "--json", out).stderr
+
+
+def test_overlays_that_cannot_be_written_are_refused_before_any_result(folder):
+    result = predict(folder / "a.png", "--overlay", "/proc/new", "--json", folder / "o.json")
+    assert result.exit_code == 1 and "cannot write into /proc" in result.stderr
+    assert not list(folder.glob("o.json*"))
 
 
 def test_a_bad_setting_is_said_once_before_any_result_is_touched(folder, monkeypatch):

@@ -17,12 +17,14 @@ def entry(**changes):
 
 def write(folder, samples, **fields):
     (folder / "keypoints.json").write_text(json.dumps({"labels": "ground truth", "samples": samples, **fields}))
+    (folder / "images").mkdir(exist_ok=True)
+    (folder / "images" / "a.png").touch()
 
 
 def test_reads_all_fields(tmp_path):
     metric = np.random.default_rng(0).normal(size=(21, 3))
     camera = [[500, 0, 32], [0, 510, 24], [0, 0, 1]]
-    write(tmp_path, [entry(keypoints=metric.tolist(), K=camera), entry(side="right")])
+    write(tmp_path, [entry(keypoints=metric.tolist(), K=camera), entry(side="right", K=None, keypoints=None)])
     first, second = read_keypoints(tmp_path)
     assert first.side == Side.LEFT and second.side == Side.RIGHT
     assert first.image_path == tmp_path / "images/a.png"
@@ -31,6 +33,12 @@ def test_reads_all_fields(tmp_path):
     np.testing.assert_array_equal(first.camera.matrix, camera)
     assert (first.camera.width, first.camera.height) == (64, 48)
     assert second.keypoints_m is None and second.camera is None
+
+
+def test_images_that_are_not_there_are_named_at_once(tmp_path):
+    write(tmp_path, [entry(), entry(image="images/gone.png")])
+    with pytest.raises(InvalidInputError, match="lacks images that keypoints.json lists: images/gone.png"):
+        read_keypoints(tmp_path)
 
 
 def test_points_without_a_number_are_not_visible(tmp_path):

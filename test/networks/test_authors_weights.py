@@ -22,7 +22,7 @@ from hand_pose_3d.networks import (
     PoseNet,
 )
 from hand_pose_3d.networks.authors_weights import networks_in, read_pickle
-from hand_pose_3d.weights import Conventions, load_weights, read_weights
+from hand_pose_3d.weights import Conventions, load_weights, read_weights, save_weights
 
 SIDES = np.array([[1, 0], [0, 1]], np.float32)
 # The paper's order, tip to base, written out: public keypoint k is the paper's PAPER[k].
@@ -230,3 +230,15 @@ def test_command_refuses_two_files_for_one_network(tmp_path):
     result = CliRunner().invoke(command, [*map(str, paths), "--out", str(tmp_path / "out")])
     assert isinstance(result.exception, WeightsError)
     assert "separate folders" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_command_takes_the_place_of_its_earlier_results_only(tmp_path):
+    source = write(tmp_path / "a.pickle", tf1.prior_weights(np.random.default_rng(8)))
+    for _ in range(2):
+        assert CliRunner().invoke(command, [str(source), "--out", str(tmp_path)]).exit_code == 0
+    (ours,) = tmp_path.glob("*.safetensors")
+    save_weights(ours, DirectLifting(), {"family": "paper", "version": "mine", "licence": "Apache-2.0"})  # of training
+    before = ours.read_bytes()
+    result = CliRunner().invoke(command, [str(source), "--out", str(tmp_path)])
+    assert "not an earlier result" in str(result.exception) and ours.read_bytes() == before

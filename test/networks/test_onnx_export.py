@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from torch import nn
 
 from hand_pose_3d.cli.export import command
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import InvalidInputError, WeightsError
 from hand_pose_3d.networks import onnx_export
-from hand_pose_3d.networks.onnx_export import DEPLOYABLES, ExportError, export_onnx
+from hand_pose_3d.networks.onnx_export import DEPLOYABLES, ExportError, export_family, export_onnx
 from hand_pose_3d.weights import save_weights
 
 onnx = pytest.importorskip("onnx")
@@ -107,6 +107,23 @@ def test_what_ships_is_exported(shipped):
         assert {v.type.tensor_type.elem_type for v in (*model.graph.input, *model.graph.output)} == {
             onnx.TensorProto.FLOAT
         }
+
+
+def test_a_file_in_the_way_is_found_before_any_is_written(tmp_path):
+    (tmp_path / "lite-lifting.onnx").write_bytes(b"mine")
+    with pytest.raises(InvalidInputError, match="lite-lifting.onnx exists and is not an earlier result"):
+        export_family("lite", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lite-lifting.onnx"]
+
+
+@pytest.mark.parametrize("name", ["handsegnet", "palmnet"])
+def test_sides_of_maps_are_not_named_as_those_of_the_image(shipped, name):
+    graph = onnx.load(str(shipped / f"lite-{name}.onnx")).graph
+
+    def sides(entries):
+        return {d.dim_param for entry in entries for d in entry.type.tensor_type.shape.dim[2:] if d.dim_param}
+
+    assert sides(graph.input) == {"height", "width"} and not sides(graph.input) & sides(graph.output)
 
 
 def test_the_papers_networks_that_ship_are_exported(tmp_path):

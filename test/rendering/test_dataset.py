@@ -127,6 +127,22 @@ def test_resuming_renders_only_what_is_missing(rendered, monkeypatch):
         render_dataset(RenderOptions(rendered, COUNT, seed=4), progress=False)
 
 
+def test_fewer_frames_than_are_there_take_none_away_and_more_are_added(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_CHUNK", 2)
+
+    def render(count: int) -> int:
+        frames = render_dataset(RenderOptions(tmp_path, count, seed=3), progress=False)["frames"]
+        assert len(rhd.read_rhd(tmp_path, "training")) >= frames
+        return frames
+
+    assert [render(3), render(1), render(3)] == [3, 3, 3]
+    made = (tmp_path / "training" / "color" / "00002.png").stat().st_mtime_ns
+    assert render(6) == 6
+    assert (tmp_path / "training" / "color" / "00002.png").stat().st_mtime_ns == made
+    assert render(2) == 6
+    assert "--count 6" in (tmp_path / "DATA_CARD.md").read_text()
+
+
 def test_right_hands_mirror_left_hands(maker):
     """The same hand, drawn as its own mirror image, gives mirrored pixels, classes and keypoints."""
     from dataclasses import replace

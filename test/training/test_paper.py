@@ -170,6 +170,11 @@ def test_one_command_compares_all_approaches(samples: list[Sample], tmp_path: Pa
     refused = CliRunner().invoke(train.command, elsewhere)
     assert "not an earlier result" in str(refused.exception) and theirs.read_text() == '{"mine": 1}'
     assert [path.name for path in theirs.parent.iterdir()] == ["approaches.json"]
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "dominant_hands", lambda roots, split: pytest.fail("data are read"))
+        for more in (["--approach", "direct", "--out", str(tmp_path / "proposed")], ["--out", str(tmp_path / "local")]):
+            refused = CliRunner().invoke(train.command, [*arguments, *more, "--images", "16"])
+            assert "is of another network; choose another --out" in str(refused.exception)
     refused = CliRunner().invoke(train.command, [*arguments, "--approach", "nearest-neighbour", "--images", "16"])
     assert refused.exit_code == 2 and "nearest-neighbour is not trained: leave --images out" in refused.output
     result = CliRunner().invoke(train.command, [*arguments, "--save-weights", str(tmp_path / "w"), "--images", "16"])
