@@ -39,6 +39,8 @@ class Poller:
             now = time.monotonic()
             if now - self._turned_s > _TIMERS_EVERY_S:
                 self._turned_s = now
+                self._look()
+                self._take_time()
                 self._executor.spin_once(timeout_sec=0)
                 self._look()
                 self._take(until_s)
@@ -56,22 +58,22 @@ class Poller:
             if header is not None:
                 service.send_response(service.callback(request, service.srv_type.Response()), header)
         self._look()
-        for subscription in self._subscriptions:  # with simulated time, what comes is judged by the time of now
-            if subscription.msg_type.__name__ == "Clock":
-                for _ in range(_AT_ONCE):
-                    if not _take_one(subscription):
-                        break
+        self._take_time()
         for subscription in self._subscriptions:
             if not _is_unhurried(subscription):
-                for _ in range(_AT_ONCE):
-                    if not _take_one(subscription):
-                        break
+                _take_some(subscription)
         waiting = [subscription for subscription in self._subscriptions if _is_unhurried(subscription)]
         while waiting:
             waiting = [subscription for subscription in waiting if _take_one(subscription)]
             if time.monotonic() >= until_s:
                 break
         self._more = bool(waiting)
+
+    def _take_time(self) -> None:
+        """Take the newest simulated time, by which what comes is judged."""
+        for subscription in self._subscriptions:
+            if subscription.msg_type.__name__ == "Clock":
+                _take_some(subscription)
 
     def _look(self) -> None:
         """Which subscriptions and services there are."""
@@ -100,6 +102,12 @@ class Poller:
     def close(self) -> None:
         """Take no more."""
         self._executor.shutdown()
+
+
+def _take_some(subscription: Any) -> None:
+    for _ in range(_AT_ONCE):
+        if not _take_one(subscription):
+            break
 
 
 def _take_one(subscription: Any) -> bool:
