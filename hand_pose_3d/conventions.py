@@ -14,6 +14,9 @@ import numpy as np
 INPUT_MEAN = 0.5
 """Networks take images as value / 255 - INPUT_MEAN."""
 
+PAPER_BORDER = 127
+"""Grey level of the paper's crops outside the image: INPUT_MEAN, as the authors' code pads centred images."""
+
 CROP_SIZE, FINE_CROP_SIZE = 160, 224
 """Edges of the crops that LitePoseNet and LiteFinePoseNet read, pixels."""
 

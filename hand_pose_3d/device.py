@@ -53,7 +53,7 @@ class DeviceImage:
             there = host.to(device, non_blocking=True)
             self.planes = there.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
 
-    def crops(self, windows: Sequence[Crop]) -> torch.Tensor:
+    def crops(self, windows: Sequence[Crop], border: float = 0.0) -> torch.Tensor:
         """Windows of one size as :meth:`Crop.extract` cuts them, but not rounded: (N, S, S, 3) float32, 0..255."""
         extent = np.array(self.shape[1::-1], dtype=float)
         size = windows[0].size
@@ -73,9 +73,10 @@ class DeviceImage:
                 own = list(group)
                 shape = [len(own), 3, finer * size, finer * size]
                 grid = F.affine_grid(theta[own[0] : own[-1] + 1], shape, align_corners=False)
-                image = self.planes.expand(len(own), -1, -1, -1)
+                image = (self.planes - border if border else self.planes).expand(len(own), -1, -1, -1)
                 crops.append(F.avg_pool2d(F.grid_sample(image, grid, align_corners=False), finer))
-            return torch.cat(crops).permute(0, 2, 3, 1)
+            found = torch.cat(crops).permute(0, 2, 3, 1)
+            return found + border if border else found
 
     def canvas(
         self,

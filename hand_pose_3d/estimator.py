@@ -98,7 +98,10 @@ class HandPoseEstimator:
                 raise InvalidInputError(f"{name} belongs to the networks: make another estimator for it")
         self._tracker.configure(new.tracker_config())
         self.config = new
-        if any(getattr(new, name) != getattr(old, name) for name in ("tracking", "mirrored", "hand_side")):
+        # Another length from the same source puts hands elsewhere, and nobody could tell it from motion.
+        relocated = new.reference_length != old.reference_length and new.reference_source == old.reference_source
+        anew = ("tracking", "mirrored", "hand_side")
+        if relocated or any(getattr(new, name) != getattr(old, name) for name in anew):
             self.reset()
 
     def take_over(self, other: HandPoseEstimator) -> None:
@@ -267,7 +270,7 @@ class HandPoseEstimator:
         if not crops:
             return []
         with self._timed("crop"):
-            pixels = crops_of(frame.image, crops)
+            pixels = crops_of(frame.image, crops, self._family.border)
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
         with self._timed("keypoints"):
             readings = self._family.read(pixels, [given] * len(crops))

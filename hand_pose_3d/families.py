@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE, PALM_STRIDES, STRIDE, CropReading
+from hand_pose_3d.conventions import CROP_SIZE, FINE_CROP_SIZE, PALM_STRIDES, PAPER_BORDER, STRIDE, CropReading
 from hand_pose_3d.detection import (
     PADDING,
     Detection,
@@ -96,6 +96,7 @@ class Family(Protocol):
     video_margins: Margins
     upright: bool  # whether crops are turned so that the hand points up
     int8: bool  # whether the networks can run in 8 bits
+    border: int  # grey level 0..255 of crops outside the image, as PoseNet was trained with it
 
     def passes(self, width: int, height: int, search: str, number: int) -> list[SearchPass]:
         """Passes over an image of this size. search: 'fast' or 'thorough'; number: of the search in a video."""
@@ -126,7 +127,7 @@ def _path(weights: Path | None, name: str) -> Path:
 class LiteFamily:
     """Networks that a CPU runs in real time."""
 
-    crop_size, crop_margin, upright, int8 = CROP_SIZE, 1.3, True, True
+    crop_size, crop_margin, upright, int8, border = CROP_SIZE, 1.3, True, True, 0
     # Measured against other margins: docs/experiments.md, "Windows".
     image_margins, video_margins = Margins((1.3, 2.0), (1.45, 1.25)), Margins((1.65,), (1.3,))
     _area, _step = 170 * 128, 32
@@ -256,7 +257,7 @@ class PaperFamily:
     """The paper's networks. They take the side as an input; the lite PoseNet estimates it where it is not given."""
 
     crop_size = fine_size = 256
-    crop_margin, upright, int8 = 1.25, False, False
+    crop_margin, upright, int8, border = 1.25, False, False, PAPER_BORDER
     image_margins = video_margins = Margins((1.25,), (1.25,))
     _input = (320, 240)
 
@@ -304,12 +305,8 @@ class PaperFamily:
         step = np.array([width / self._input[0], height / self._input[1]])
         first = grow_region(probability)
         regions = [*hand_regions(np.where(first, probability, 0)), *hand_regions(np.where(first, 0, probability))]
-        return [
-            Detection(
-                tuple((np.array([x, y]) + np.array([w, h]) / 2) * step - 0.5), float(max(w, h) * step.max()), 0.0, p
-            )
-            for (x, y, w, h), p in regions
-        ]
+        boxes = [(np.array([x, y]) * step, np.array([w, h]) * step, p) for (x, y, w, h), p in regions]
+        return [Detection(tuple(corner + size / 2 - 0.5), float(size.max()), 0.0, p) for corner, size, p in boxes]
 
     def crop(self, keypoints_px: np.ndarray, margin: float | None = None, size: int | None = None) -> Crop:
         """See :class:`Family`: parallel to the image's edges."""

@@ -16,11 +16,11 @@ Image = Union[np.ndarray, "DeviceImage"]
 """(H, W, 3) RGB, 0..255. Parts of it are uint8 arrays, or float32 tensors that are not rounded."""
 
 
-def crops_of(image: Image, windows: Sequence[Crop]) -> Any:
-    """Windows of one size, (N, S, S, 3)."""
+def crops_of(image: Image, windows: Sequence[Crop], border: int = 0) -> Any:
+    """Windows of one size, (N, S, S, 3); outside the image they are `border`, a grey level 0..255."""
     if isinstance(image, np.ndarray):
-        return np.stack([window.extract(image) for window in windows])
-    return image.crops(windows)
+        return np.stack([window.extract(image, border) for window in windows])
+    return image.crops(windows, border)
 
 
 def canvas_of(

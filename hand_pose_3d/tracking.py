@@ -34,11 +34,11 @@ class TrackerConfig:
     keep_score: float = 0.1
     """A tracked hand below this score counts as hidden."""
     report_score: float = 0.3
-    """A tracked hand below this score is followed, but not reported."""
+    """A tracked hand below this score is not reported, and followed for hidden_s."""
     detect_every_s: float = 0.2
     """Time between two searches of the whole image while some of max_hands are followed, but not all."""
     hidden_s: float = 0.4
-    """A hand unseen for longer is lost and comes back with a new identity; unseen it is never reported."""
+    """A hand unseen, or below report_score, for longer is lost and comes back with a new identity."""
     max_gap_s: float = 1.0
     """A longer time between two frames ends all tracks."""
     gate: float = 0.8
@@ -88,6 +88,7 @@ class _Track:
     visible: bool = True
     confirmed: bool = False
     started_s: float = 0.0
+    reportable_s: float = 0.0  # when it last scored enough to be reported
     side: Side = Side.UNKNOWN
     evidence: float = 0.0
 
@@ -125,6 +126,7 @@ class HandTracker:
             for track in self._tracks:
                 track.smoother = HandSmoother(config.smoothing)
         self.config = config
+        self._tracks.sort(key=lambda track: (not track.visible, not track.confirmed))
         del self._tracks[config.max_hands :]
 
     def predict(self, stamp_s: float | None = None) -> list[Window]:
@@ -186,8 +188,7 @@ class HandTracker:
                 followed.append((track, self._follow(track, hand, stamp_s)))
         # Unconfirmed hands may be false detections, such as faces, and are not kept.
         self._tracks = [t for t in self._tracks if t.confirmed or t.started_s == stamp_s]
-        least = min(self.config.report_score, self.config.start_score)
-        out = [hand for track, hand in followed if track.confirmed and hand.score >= least]
+        out = [hand for track, hand in followed if track.confirmed and self._is_reportable(hand)]
         # Hidden hands are dropped for new ones, which bounds the number of windows.
         hidden = [t for t in self._tracks if not t.visible]
         for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
@@ -211,8 +212,10 @@ class HandTracker:
     def _alive(self, track: _Track, stamp_s: float) -> bool:
         if self._discontinuous(stamp_s, None):
             return False
-        # A hand that was seen in the last frame is not missing, however low the frame rate.
-        return track.visible or stamp_s - track.stamp_s <= self.config.hidden_s
+        # A hand that was seen in the last frame is not missing, however low the frame rate. One that scored little then
+        # would keep its place for ever, and no other hand would be looked for.
+        seen = track.visible and track.reportable_s == track.stamp_s
+        return seen or stamp_s - track.reportable_s <= self.config.hidden_s
 
     def _distinct(self, hands: list[HandPose]) -> list[HandPose]:
         """Hands without duplicates, best score first."""
@@ -254,6 +257,8 @@ class HandTracker:
             share = 0.5 * min(dt / _FRAME_S, 1)
             track.velocity = (1 - share) * track.velocity + share * moved / max(dt, _LEAST_S)
         track.keypoints_px, track.stamp_s, track.visible = np.array(hand.keypoints_px, dtype=float), stamp_s, True
+        if self._is_reportable(hand):
+            track.reportable_s = stamp_s
         self._vote(track, hand)
         smooth = track.smoother(hand, stamp_s)
         known = track.side != Side.UNKNOWN
@@ -262,6 +267,9 @@ class HandTracker:
             side=track.side,
             side_score=1 / (1 + math.exp(-track.evidence)) if known else hand.side_score,
         )
+
+    def _is_reportable(self, hand: HandPose) -> bool:
+        return hand.score >= min(self.config.report_score, self.config.start_score)
 
     def _vote(self, track: _Track, hand: HandPose) -> None:
         """Sum up evidence for the track's side; it changes only on clear evidence."""

@@ -32,6 +32,7 @@ PHOTO = cv2.normalize(PHOTO, None, 0, 255, cv2.NORM_MINMAX)
 """As sharp as a photograph: edges over three pixels, all of the range."""
 
 
+@pytest.mark.parametrize("border", [0, 127])
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=30, deadline=None)
 @given(
@@ -47,14 +48,14 @@ PHOTO = cv2.normalize(PHOTO, None, 0, 255, cv2.NORM_MINMAX)
         max_size=4,
     )
 )
-def test_crops_are_opencvs(device, windows):
+def test_crops_are_opencvs(device, border, windows):
     """OpenCV 4 takes positions to a 32nd of a pixel, and all round to whole levels.
 
     Half of that 32nd is (255 + 61) / 64 levels where the steepest edge, 61 levels a pixel, meets the border.
     """
     there = DeviceImage(PHOTO, torch.device(device))
     assert there.shape == PHOTO.shape
-    expected, found = crops_of(PHOTO, windows).astype(float), crops_of(there, windows)
+    expected, found = crops_of(PHOTO, windows, border).astype(float), crops_of(there, windows, border)
     assert found.dtype == torch.float32 and found.shape == expected.shape
     difference = np.abs(found.cpu().numpy() - expected)
     assert difference.mean() < 0.4 and difference.max() < 5.5

@@ -63,6 +63,7 @@ class DotReader:
     """
 
     crop_size: int = 320
+    border: int = 0
     fine_size: int = 320
     crop_margin: float = 1.3
     image_margins: Margins = Margins((1.3,), (1.3,))
@@ -555,8 +556,11 @@ def test_settings_change_while_hands_are_followed(reader):
     assert after.scale_source == ScaleSource.CALIBRATED
     assert after.scale_m / before.scale_m == pytest.approx(0.05 / REFERENCE_LENGTH_M, rel=0.01)
     assert after.position_stddev_m < 0.5 * before.position_stddev_m
+    estimator.configure(reference_length=0.06)  # nobody could tell the new place from motion
+    (elsewhere,) = estimator(image, camera, stamp_s=0.06)
+    assert elsewhere.track_id != after.track_id
     with pytest.raises(InvalidInputError, match="precision belongs to the networks"):
-        estimator.configure(precision="bfloat16", reference_length=0.06)
+        estimator.configure(precision="bfloat16", reference_length=0.07)
     with pytest.raises(InvalidInputError, match="0..1"):
         estimator.configure(score_threshold=2)
     before_it = estimator.config
@@ -574,7 +578,7 @@ def test_settings_change_while_hands_are_followed(reader):
         estimator.configure(reference_length_stddev="a")
     with pytest.raises(InvalidInputError, match="stamp_s must be"):
         estimator(image, camera, stamp_s="1")
-    assert estimator.config is before_it and estimator.config.reference_length == 0.05
+    assert estimator.config is before_it and estimator.config.reference_length == 0.06
     estimator.configure(max_hands=np.int64(1), hand_side="left")
     (other,) = estimator(image, camera, stamp_s=0.06)
     assert other.side == Side.LEFT and other.track_id != before.track_id

@@ -182,6 +182,20 @@ def test_the_paper_finds_its_object_first_and_says_nothing_of_readings():
     assert paper.confirm(seen, first) is seen
 
 
+@pytest.mark.parametrize("size", [(640, 480), (1280, 720), (720, 1280), (480, 640)])
+@pytest.mark.parametrize("edges", [(0.2, 0.3), (0.3, 0.1)])
+def test_the_paper_sees_a_hand_as_large_as_it_is_in_images_of_any_shape(size, edges):
+    paper = object.__new__(PaperFamily)
+    mask = np.zeros((1, 1, 240, 320), np.float32)
+    width, height = round(320 * edges[0]), round(240 * edges[1])
+    mask[..., 60 : 60 + height, 80 : 80 + width] = 1
+    paper._scene = lambda image: (mask[0],)
+    (part,) = paper.passes(*size, "fast", 0)
+    (found,) = paper.detect(np.zeros((size[1], size[0], 3), np.uint8), [part])
+    assert found.extent == pytest.approx(max(width / 320 * size[0], height / 240 * size[1]), rel=0.02)
+    assert found.center[0] == pytest.approx((80 + width / 2) / 320 * size[0] - 0.5, abs=size[0] / 320)
+
+
 def test_peaks_of_the_papers_maps_become_probabilities_where_the_weights_say_how():
     paper = object.__new__(PaperFamily)
     paper._keypoints = paper._pose = Conventions()

@@ -144,6 +144,27 @@ def test_a_followed_hand_that_scores_low_is_not_reported_but_followed():
     assert again.track_id == first.track_id
 
 
+def test_what_is_left_of_a_hand_keeps_no_place_for_ever():
+    tracker, stamps_s, found = HandTracker(TrackerConfig(max_hands=1)), np.arange(1, 31) / 30, []
+    (first,) = tracker.update([hand_at(100, 100)], 0.0)
+    for stamp_s in stamps_s:
+        read = {window.track_id for window in tracker.predict(stamp_s)}
+        seen = [hand_at(100, 100, score=0.15)] if first.track_id in read else []
+        if read - {first.track_id} or tracker.needs_detection(stamp_s):
+            seen.append(hand_at(400, 300, score=0.99))
+        found += [(stamp_s, hand.track_id) for hand in tracker.update(seen, stamp_s)]
+    assert found[0][0] == pytest.approx(0.4, abs=0.04) and len(found) == sum(stamps_s >= found[0][0])
+    assert {track_id for _, track_id in found} == {2}
+
+
+def test_fewer_hands_leave_the_visible_ones():
+    tracker = HandTracker(TrackerConfig(max_hands=2))
+    tracker.update([hand_at(100, 100), hand_at(400, 300)], 0.0)
+    (visible,) = tracker.update([hand_at(400, 300)], 0.03)
+    tracker.configure(TrackerConfig(max_hands=1))
+    assert ids(tracker.update([hand_at(400, 300)], 0.06)) == [visible.track_id]
+
+
 def test_an_unsure_hand_is_reported_if_the_next_frame_confirms_it():
     tracker = HandTracker(TrackerConfig(start_score=0.3, sure_score=0.9, confirm_score=0.7))
     assert tracker.update([hand_at(100, 300, score=0.5)], 0.0) == []

@@ -145,7 +145,7 @@ def run_on_crops(family: Family, samples: Iterable[Sample], rule: CropRule) -> l
         image = sample.image()
         # The authors' window is read at the network's resolution, too.
         crop = replace(rule(sample, image.shape), size=family.fine_size)
-        (reading,) = family.read(crop.extract(image)[None], [Side.UNKNOWN])
+        (reading,) = family.read(crop.extract(image, family.border)[None], [Side.UNKNOWN])
         found.append(crop.to_image(from_unit(reading.uv, crop.size)))
     return found
 

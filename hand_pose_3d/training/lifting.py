@@ -169,7 +169,7 @@ class LiftingStage(Stage):
 
     @torch.inference_mode()
     def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Median error in millimetres by the paper's rule: true root, true scale, no rotation."""
+        """Median error in millimetres of all keypoints but the wrist: true root, true scale, no rotation."""
         network.eval()
         device = next(network.parameters()).device
         uv, spread, side, canonical, rotation = (x.to(device) for x in self._tensors(self.held_out))

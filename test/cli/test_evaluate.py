@@ -55,7 +55,7 @@ def test_limit_spreads_over_the_set(photographs):
 class Family:
     """A pose network that always answers with the middle of the crop."""
 
-    upright, crop_size, fine_size, crop_margin = True, 64, 64, 1.3
+    upright, crop_size, fine_size, crop_margin, border = True, 64, 64, 1.3, 0
 
     def read(self, crops, sides):
         from types import SimpleNamespace
