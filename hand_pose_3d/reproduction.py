@@ -162,6 +162,7 @@ class _Reproduction:
             self._write()
 
     def _render(self, seconds: float) -> dict[str, Any]:
+        from hand_pose_3d.rendering.actions import RANDOM
         from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
         from hand_pose_3d.rendering.scene import PEOPLE_SHARE
 
@@ -182,7 +183,8 @@ class _Reproduction:
                 time_limit_s=left,
             )
             statistics = render_dataset(options)
-            result[split] = {"frames": statistics["frames"], "actions": len(statistics["action"])}
+            named = set(statistics["action"]) - {RANDOM}  # which is none of the split's actions
+            result[split] = {"frames": statistics["frames"], "actions": len(named)}
         return result
 
     @cached_property

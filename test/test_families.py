@@ -190,7 +190,7 @@ def test_the_paper_sees_a_hand_as_large_as_it_is_in_images_of_any_shape(size, ed
     width, height = round(320 * edges[0]), round(240 * edges[1])
     mask[..., 60 : 60 + height, 80 : 80 + width] = 1
     paper._scene = lambda image: (mask[0],)
-    (part,) = paper.passes(*size, "fast", 0)
+    (part,) = paper.passes(size[0], size[1], "fast", 0)
     (found,) = paper.detect(np.zeros((size[1], size[0], 3), np.uint8), [part])
     assert found.extent == pytest.approx(max(width / 320 * size[0], height / 240 * size[1]), rel=0.02)
     assert found.center[0] == pytest.approx((80 + width / 2) / 320 * size[0] - 0.5, abs=size[0] / 320)

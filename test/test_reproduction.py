@@ -64,6 +64,7 @@ def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
     }
     text = (out / "REPORT.md").read_text()
     made = {split: facts["actions"] for split, facts in state["results"]["data"].items()}
+    assert made["training"] <= 31 and made["evaluation"] <= 8
     actions = f"in {made['training']} and {made['evaluation']} actions (the paper: 31 and 8)"
     for expected in (
         actions,

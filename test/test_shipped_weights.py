@@ -35,6 +35,12 @@ def test_clear_hands_are_found(predictions):
     assert len(missed) <= MISSED, missed
 
 
+def test_nothing_beside_the_hands_is_taken_for_one(predictions):
+    for scene in SCENES:
+        for box in predictions[scene.name]:
+            assert any(box_iou(hand.box_px, box) > NEEDED_IOU for hand in scene.hands), scene.name
+
+
 def test_no_hand_is_found_where_there_is_none(predictions):
     found = {scene.name: predictions[scene.name] for scene in SCENES if not scene.hands}
     assert len(found) == 4 and not any(found.values()), (EstimatorConfig.score_threshold, found)

@@ -51,7 +51,8 @@ def command(
 
     OUT/REPORT.md and OUT/pck.png show the results beside the published ones; OUT/weights is for --weights of the other
     commands and for the node. An interrupted run resumes where it stopped. With --minutes the time that is left after
-    each step is divided among the others, and a shortened schedule still ends with its decay.
+    each step is divided among the others, and a shortened schedule still ends with its decay. Packing, evaluation and
+    one training step of each network are never left out: a few minutes are exceeded.
     `torchrun --nproc-per-node N -m hand_pose_3d.cli reproduce ...` trains on N GPUs.
     """
     from hand_pose_3d.reproduction import reproduce

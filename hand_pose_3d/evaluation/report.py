@@ -315,6 +315,7 @@ def paper(
         _statistics(report, dataset, "3d_camera", "3D in the camera frame, hands with metres", "mm", absolute)
     if dataset == "rhd":
         _positions(report, matches)
+    _groups(report, matches)
     return report
 
 

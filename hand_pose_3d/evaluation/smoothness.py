@@ -35,14 +35,14 @@ class Noise:
     """Noise of a network's output on a still hand, standard deviation of each coordinate.
 
     pixels: share of the hand's size in the image; pose: reference bones, canonical frame; viewpoint: radians about each
-    axis; correlation: with the frame before. The defaults are medians of five still hands with sensor noise in rendered
-    videos, as `hand_pose_3d evaluate --dataset sequence` measures them of the lite networks.
+    axis; correlation: with the frame before. The defaults are what `hand_pose_3d evaluate --dataset sequence` measures
+    of the lite networks in 8 bits, the mean of two sets of rendered videos (docs/python.md).
     """
 
-    pixels: float = 0.0116
-    pose: float = 0.0358
-    viewpoint: float = 0.0248
-    correlation: float = 0.53
+    pixels: float = 0.0130
+    pose: float = 0.0355
+    viewpoint: float = 0.0275
+    correlation: float = 0.51
 
 
 _SHARED_NOISE = 0.17

@@ -149,6 +149,9 @@ ACTIONS: dict[str, tuple[Posture, ...]] = {
 TRAINING, EVALUATION = tuple(ACTIONS)[:31], tuple(ACTIONS)[31:]
 _FREQUENT = {"open": 3.0, "relaxed": 3.0, "resting": 2.0, "flat": 2.0, "fist": 1.5, "point": 1.5}
 """How much more often than others an action is drawn: what idle and gesturing hands mostly do."""
+RANDOM = "random"
+"""Name of poses that are of no action but combinations of the hand's synergies."""
+
 _TRIES = 8
 _FAN = np.array([6.0, 1.0, -4.0, -9.0])
 
@@ -210,7 +213,7 @@ def _draw(rng: np.random.Generator, names: tuple[str, ...]) -> tuple[str, np.nda
     name, posture = _choose(rng, names)
     kind = rng.random()
     if kind < 0.12:
-        return "random", _random_angles(rng, names), None
+        return RANDOM, _random_angles(rng, names), None
     angles, contact = posture_angles(posture), posture.contact
     if kind < 0.34:
         other = _choose(rng, names)[1]

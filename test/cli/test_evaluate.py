@@ -86,6 +86,7 @@ def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
             "28.69",
             "given side",
             "camera frame",
+            "one or two folded",
         )
         for text in expected:
             assert text in result.output

@@ -12,14 +12,15 @@ from torch import nn
 
 from hand_pose_3d.cli.export import command
 from hand_pose_3d.errors import InvalidInputError, WeightsError
-from hand_pose_3d.networks import onnx_export
+from hand_pose_3d.networks import HandSegNet, onnx_export
 from hand_pose_3d.networks.onnx_export import DEPLOYABLES, ExportError, export_family, export_onnx
-from hand_pose_3d.weights import save_weights
+from hand_pose_3d.weights import default_weights, load_weights, save_weights
 
 onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 SMALL = {"image": (3, 32, 64), "crop": (3, 32, 32)}
 
 
@@ -126,17 +127,35 @@ def test_sides_of_maps_are_not_named_as_those_of_the_image(shipped, name):
     assert sides(graph.input) == {"height", "width"} and not sides(graph.input) & sides(graph.output)
 
 
-def test_the_papers_networks_that_ship_are_exported(tmp_path):
-    result = CliRunner().invoke(command, ["--format", "onnx", "--out", str(tmp_path), "--model", "paper"])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_papers_networks_that_ship_are_exported(tmp_path, precision):
+    options = ["--format", "onnx", "--out", str(tmp_path), "--model", "paper", "--precision", precision]
+    result = CliRunner().invoke(command, options)
     assert result.exit_code == 0 and result.output.count("equal to PyTorch") == len(DEPLOYABLES["paper"])
     assert {path.name for path in tmp_path.iterdir()} == {f"paper-{name}.onnx" for name in DEPLOYABLES["paper"]}
+    for path in tmp_path.iterdir():
+        graph = onnx.load(str(path)).graph
+        assert {node.op_type for node in graph.node} <= set(TENSORRT_OPERATORS.split())
+        stored = {i.data_type for i in graph.initializer if i.data_type in _FLOATS}
+        assert stored == {onnx.TensorProto.FLOAT16 if precision == "float16" else onnx.TensorProto.FLOAT}
+
+
+def test_the_papers_networks_can_compute_in_half_precision():
+    """On a CPU onnxruntime computes float16 files of them in float32, so that torch has to show it."""
+    image = torch.rand(1, 3, 240, 320, generator=torch.Generator().manual_seed(0)) - 0.5
+    network = HandSegNet().eval()
+    load_weights(network, default_weights("paper-handsegnet"))
+    with torch.inference_mode():
+        exact, half = network(image), network.half()(image.half()).float()
+    assert (exact - half).abs().max() < 5e-2 * exact.abs().max()
 
 
 # https://github.com/onnx/onnx-tensorrt/blob/main/docs/operators.md; opsets 9 to 17 since TensorRT 8.6.
 TENSORRT_OPERATORS = """
-Add Cast Clip Concat Constant ConstantOfShape Conv Div Exp Expand EyeLike Flatten Gather Gemm Identity
-LayerNormalization Log MatMul MaxPool Mul Neg Pad Pow PRelu Range ReduceL2 ReduceMax ReduceMean ReduceSum Relu Reshape
-Resize Shape Sign Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+Add And Cast Clip Concat Constant ConstantOfShape Conv Cos Div Equal Exp Expand EyeLike Flatten Floor Gather Gemm
+Greater Identity LayerNormalization LeakyRelu Log MatMul MaxPool Mul Neg PRelu Pad Pow Range ReduceL2 ReduceMax
+ReduceMean ReduceSum Relu Reshape Resize Shape Sign Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze
+Where
 """
 
 
