@@ -211,11 +211,12 @@ def found_only(errors: np.ndarray) -> np.ndarray:
 
 
 def groups(matches: Sequence[Match]) -> dict[str, list[Match]]:
-    """Samples with metric labels by the number of folded fingers, and by what the hand shows: palm, back or edge."""
+    """Samples with metric labels, of which anything is visible, by the number of folded fingers and by what the hand
+    shows: palm, back or edge."""
     found: dict[str, list[Match]] = {}
     for item in matches:
         xyz = item.sample.keypoints_m
-        if xyz is None or not np.isfinite(xyz).all():
+        if xyz is None or not np.isfinite(xyz).all() or not item.sample.visible.any():
             continue
         folded = int(folded_fingers(xyz).sum())
         names = [("no finger folded", "one or two folded", "one or two folded")[folded] if folded < 3 else _FOLDED]

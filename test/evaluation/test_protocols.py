@@ -304,3 +304,16 @@ def test_plot(tmp_path):
     plot_pck(tmp_path / "new" / "pck.png", report.paper("stb", matches).curves, "STB")
     picture = cv2.imread(str(tmp_path / "new" / "pck.png"))
     assert picture is not None and picture.std() > 10
+
+
+def test_errors_are_given_by_what_a_hand_shows_and_hidden_hands_are_left_out():
+    flat = keypoints_of({})
+    seen = labelled(keypoints_m=flat + [0, 0, 0.6], keypoints_px=CAMERA.project(flat + [0, 0, 0.6]))
+    hidden = dataclasses.replace(seen, visible=np.zeros(21, dtype=bool))
+    matches = [matching.match(sample, [answer(seen, pixels=3.0)]) for sample in (seen, hidden, seen)]
+    found = report.paper("stb", matches).metrics["groups"]
+    assert (
+        found["no finger folded"]["hands"] == 2 == sum(row["hands"] for name, row in found.items() if "folded" in name)
+    )
+    assert found["no finger folded"]["median_px"] == pytest.approx(3.0)
+    assert found["no finger folded"]["root_scale_mean_mm"] == pytest.approx(0, abs=1e-6)
