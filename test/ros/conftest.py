@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from ros_client import HERE, Client, Process
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a program that runs in this process does to the environment, such as to the ROS domain, ends with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
