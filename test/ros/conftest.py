@@ -11,7 +11,7 @@ from ros_client import HERE, Client, Process
 
 @pytest.fixture(autouse=True)
 def environment() -> Iterator[None]:
-    """What a program that runs in this process does to the environment, such as to the ROS domain, ends with the test."""
+    """What a program that runs in this process does to the environment, as to the ROS domain, ends with the test."""
     before = dict(os.environ)
     yield
     os.environ.clear()
