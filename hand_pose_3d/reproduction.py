@@ -87,8 +87,7 @@ class _Reproduction:
         }
         if rank == 0:
             self._begin()
-        _barrier()
-        self._read()
+        self._agree()
 
     def _begin(self) -> None:
         from hand_pose_3d.rendering.dataset import check_disk
@@ -112,6 +111,12 @@ class _Reproduction:
         if stored != self.settings:
             earlier = {k: v for k, v in stored.items() if v != self.settings.get(k)}
             raise InvalidInputError(f"{config.out} holds a reproduction with {earlier}; choose another --out")
+
+    def _agree(self) -> None:
+        """All processes read what the first has written, before it goes on and writes more."""
+        _barrier()
+        self._read()
+        _barrier()
 
     def _read(self) -> None:
         try:
@@ -144,8 +149,7 @@ class _Reproduction:
             else:
                 result = self._train(step, seconds)
             self.results[step] = result
-        _barrier()
-        self._read()
+        self._agree()
 
     @contextmanager
     def _clock(self, step: str) -> Iterator[float]:

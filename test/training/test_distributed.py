@@ -1,4 +1,4 @@
-"""Two processes, as torchrun starts them, end with the same weights."""
+"""Two processes, as torchrun starts them, end with the same weights and one report."""
 
 from __future__ import annotations
 
@@ -34,14 +34,40 @@ with process_group(torch.device("cpu")):
 print("digests", start, digest(stage.network.state_dict()))
 """
 
+REPRODUCTION = """
+import os, sys, time
+from pathlib import Path
+from hand_pose_3d import reproduction
+from hand_pose_3d.reproduction_config import ReproductionConfig
+rank = int(os.environ["RANK"])
+class Idle(reproduction._Reproduction):
+    def _train(self, step, seconds):
+        time.sleep(0.3 * rank)  # others leave the last barrier first
+        return {"images": 0, "of": 1, "figures": {"renders_median_mm": 20.0, "renders_mean_mm": 20.0}}
+    def _render(self, seconds):
+        return {split: {"frames": 1, "actions": 1} for split in ("training", "evaluation")}
+    def _calibrate(self, seconds):
+        return {}
+    def _evaluate(self, seconds):
+        machine = {"gpu": None, "cpu": "a CPU", "cores": 1}
+        return {"hands": 1, "figures": {}, "tables": [], "machine": machine}
+    def report(self):
+        time.sleep(1)  # while the other process is done
+        super().report()
+reproduction._Reproduction = Idle
+said = []
+path = reproduction.reproduce(ReproductionConfig(Path(sys.argv[1]) / "out", frames=64, device="cpu"), said.append)
+print("digests", rank, bool(said), path.name)
+"""
 
-def test_two_processes_agree(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+
+def in_two_processes(program: str, folder: Path) -> list[list[str]]:
+    """What each of two processes prints after `digests`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    command = [sys.executable, "-c", program, str(folder)]
     processes = [
         subprocess.Popen(
             command,
@@ -53,7 +79,19 @@ def test_two_processes_agree(tmp_path: Path) -> None:
     ]
     answers = [process.communicate(timeout=1200)[0].split() for process in processes]
     assert all(process.returncode == 0 for process in processes)
-    (_, start_0, end_0), (_, start_1, end_1) = (answer[answer.index("digests") :] for answer in answers)
+    return [answer[answer.index("digests") + 1 :] for answer in answers]
+
+
+def test_two_processes_agree(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (start_0, end_0), (start_1, end_1) = in_two_processes(PROGRAM, tmp_path)
     assert start_0 != start_1
     assert end_0 == end_1 != start_0
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1  # one of them reports
+
+
+def test_two_processes_leave_a_report(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert in_two_processes(REPRODUCTION, tmp_path) == [["0", "True", "REPORT.md"], ["1", "False", "REPORT.md"]]
+    report = (tmp_path / "out" / "REPORT.md").read_text()
+    assert "1 held-out hands" in report and "1 frames for training" in report
