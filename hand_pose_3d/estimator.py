@@ -277,6 +277,7 @@ class HandPoseEstimator:
             if mirrored_too:
                 flipped = self._family.read(mirrored(pixels), [given.other] * len(crops))
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
+        readings = [self._family.sized(reading, crop.side) for reading, crop in zip(readings, crops)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
 

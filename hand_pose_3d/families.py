@@ -68,6 +68,9 @@ _FINE_IN_BYTES = (
 )
 """The same of both PoseNets together."""
 
+_FULL_EXTENT = 128
+"""Pixels of the image: a hand of this extent fills a crop, and a larger one shows LitePoseNet no more."""
+
 _SIDE_INPUT = {Side.UNKNOWN: -1.0, Side.LEFT: 0.0, Side.RIGHT: 1.0}
 """The networks' input `side`."""
 
@@ -115,6 +118,9 @@ class Family(Protocol):
 
         S: `crop_size`, or `fine_size` for finer keypoints.
         """
+
+    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
+        """The reading of a window with this edge in the image: keypoints of small hands score less."""
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
@@ -181,6 +187,7 @@ class LiteFamily:
         if fine_file is not None:
             self._fine = make_runner(crop_recipe(self.fine_size, fine_file), device, precision, threads)
         self._confirmation = read_array(files[0], "confirmation").astype(float)
+        self._size_power = float(read_array(files[1], "score_calibration")[2])
         self._palm_file = _path(weights, PALM_NET)
         self._palm_confirmation = None
         if self._palm_file.exists():
@@ -251,6 +258,11 @@ class LiteFamily:
     def read(self, crops: Any, sides: list[Side]) -> list[CropReading]:
         """See :class:`Family`."""
         return _read(self._crop if crops.shape[1] == self.crop_size else self._fine, crops, sides)
+
+    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
+        """See :class:`Family`."""
+        factor = math.exp(self._size_power * size_odds(edge_px * float(np.ptp(reading.uv, axis=0).max())))
+        return reading._replace(scores=reading.scores * factor / (1 - reading.scores * (1 - factor)))
 
 
 class PaperFamily:
@@ -327,12 +339,21 @@ class PaperFamily:
             for reading in _read(self._crop, crops, sides)
         ]
 
+    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
+        """See :class:`Family`: unchanged."""
+        return reading
+
     def _calibrated(self, peak: float) -> float:
         """Probability of a hand from the mean peak of its score maps."""
         if self.presence_calibration is None:
             return peak
         first, second = self.presence_calibration
         return float(1 / (1 + np.exp(-first - second * peak_odds(peak))))
+
+
+def size_odds(extent_px: float) -> float:
+    """Logarithm of a hand's extent in the image over what a crop of LitePoseNet shows of it, at most 0."""
+    return math.log(min(max(extent_px, 1.0), _FULL_EXTENT) / _FULL_EXTENT)
 
 
 def peak_odds(peak: float) -> float:

@@ -104,6 +104,9 @@ class DotReader:
         self.confirmed.append(detection)
         return hand.replace(score=hand.score * 0.5) if self.spoil == "doubt" else hand
 
+    def sized(self, reading, edge_px):
+        return reading
+
     def read(self, crops, sides):
         self.sides += sides
         self.batches.append(len(crops))

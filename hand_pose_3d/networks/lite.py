@@ -198,12 +198,13 @@ class LitePoseNet(nn.Module):
         self.second = nn.Conv2d(width, NUM_KEYPOINTS, 1)
         self.side = SideHead(HandTrunk.pooled_width)
         self.presence = nn.Linear(HandTrunk.pooled_width, 1)
-        # Keypoint score = sigmoid(a - b * spread), fitted on held-out renders after training.
+        # Keypoint score = sigmoid(a - b * spread) of a hand that fills the crop; its odds fall with the hand's size in
+        # the image to the power of c. Fitted after training.
         self.score_calibration: torch.Tensor
-        self.register_buffer("score_calibration", torch.tensor([4.0, 40.0]))
-        # Hand score = sigmoid(a + b * presence logit + c * mean keypoint score), fitted on predictions of the pipeline.
+        self.register_buffer("score_calibration", torch.tensor([4.0, 40.0, 0.0]))
+        # Hand score = sigmoid(a + b * presence logit), fitted on predictions of the pipeline.
         self.presence_calibration: torch.Tensor
-        self.register_buffer("presence_calibration", torch.tensor([0.0, 1.0, 0.0]))
+        self.register_buffer("presence_calibration", torch.tensor([0.0, 1.0]))
 
     def forward(self, crop: torch.Tensor) -> LitePose:
         return self.read(*self.trunk(crop + INPUT_MEAN))

@@ -110,8 +110,8 @@ class CropReader(nn.Module):
         assert lifted.canonical is not None and lifted.rotation is not None
         a, b = self.pose.score_calibration[0].float(), self.pose.score_calibration[1].float()
         scores = torch.sigmoid(a - b * spread)
-        a, b, c = self.pose.presence_calibration.float()
-        presence = torch.sigmoid(a + b * output.presence_logit.float() + c * scores.mean(1))
+        a, b = self.pose.presence_calibration.float()
+        presence = torch.sigmoid(a + b * output.presence_logit.float())
         return CropReading(uv, scores, right, presence, lifted.canonical, lifted.rotation)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -21,13 +22,13 @@ from hand_pose_3d.errors import in_words
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.boxes import MATCH_IOU
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
-from hand_pose_3d.families import Family, PaperFamily, peak_odds
+from hand_pose_3d.families import Family, PaperFamily, peak_odds, size_odds
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.networks import PoseNet
 from hand_pose_3d.networks.lite import LiteHandSegNet, LitePalmNet, LitePoseNet, soft_argmax
-from hand_pose_3d.training.crops import load_pack
-from hand_pose_3d.training.data import crop_pack, scene_pack
-from hand_pose_3d.training.posenet import CropSample, PoseSampler, collate
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.training.data import scene_pack
+from hand_pose_3d.training.posenet import CropSample, collate
 from hand_pose_3d.training.scenes import BACKGROUND, LabelledScene, ScenePack
 from hand_pose_3d.weights import DIGEST, load_weights, read_weights, save_weights
 from hand_pose_3d.windows import crop_from_pose
@@ -68,28 +69,26 @@ def _batches(
 
 
 def calibrate(network: LitePoseNet, samples: Sequence[CropSample]) -> dict[str, float]:
-    """Fit and set the network's score calibration on held-out samples, by maximum likelihood.
+    """Fit and set how the network's keypoint scores follow from spreads, on held-out samples, by maximum likelihood.
 
-    Returns the two parameters, the share of right keypoints and the expected calibration error over ten bins, measured
-    on the second half of the samples after fitting on the first.
+    Returns the parameters, the share of right keypoints and the expected calibration error over ten bins, measured on
+    every second hand after fitting on the others.
     """
-    from scipy.optimize import minimize
+    spread, error = spreads_and_errors(network.eval(), samples)
+    return _fit_keypoints(network, spread, np.zeros(len(spread)), error < RIGHT_WITHIN, np.ones(len(spread)))
 
-    network.eval()
-    half = len(samples) // 2
-    spread, error = spreads_and_errors(network, samples[:half])
-    right = error < RIGHT_WITHIN
 
-    def loss(x: np.ndarray) -> float:
-        logit = x[0] - x[1] * spread
-        return float(np.mean(np.logaddexp(0, np.where(right, -logit, logit))))
-
-    a, b = minimize(loss, np.array([3.0, 30.0]), method="Nelder-Mead").x
-    network.score_calibration.copy_(torch.tensor([a, b], dtype=torch.float32))
-    spread, error = spreads_and_errors(network, samples[half:])
-    right = error < RIGHT_WITHIN
-    gap = calibration_error(1 / (1 + np.exp(b * spread - a)), right)
-    return {"score_a": float(a), "score_b": float(b), "right": float(right.mean()), "calibration_error": gap}
+def _fit_keypoints(
+    network: LitePoseNet, spread: np.ndarray, size: np.ndarray, right: np.ndarray, weight: np.ndarray
+) -> dict[str, float]:
+    """As :func:`calibrate`. spread, right, weight: of each keypoint, (M,); size: `size_odds` of its hand, (M,)."""
+    known, least = np.column_stack([np.ones(len(spread)), -10 * spread, size]), (-np.inf, 0.0, 0.0)
+    other = np.arange(len(spread)) // NUM_KEYPOINTS % 2 > 0
+    trial, fitted = (_logistic(known[m], right[m], [3.0, 3.0, 0.0], weight[m], least) for m in (~other, other | ~other))
+    network.score_calibration.copy_(torch.tensor(fitted * [1, 10, 1], dtype=torch.float32))
+    gap = calibration_error(1 / (1 + np.exp(-known[other] @ trial)), right[other], weight[other])
+    figures = {f"score_{name}": float(value) for name, value in zip("abc", network.score_calibration)}
+    return {**figures, "right": float(np.average(right, weights=weight)), "calibration_error": gap}
 
 
 def calibration_error(score: np.ndarray, right: np.ndarray, weight: np.ndarray | None = None) -> float:
@@ -109,31 +108,35 @@ def calibrate_hands(
     photographs: Sequence[LabelledScene],
     palms: LitePalmNet | None = None,
 ) -> dict[str, float]:
-    """Fit and set the parameters of hand scores, by maximum likelihood on predictions of the whole pipeline.
+    """Fit and set the parameters of hand and keypoint scores, by maximum likelihood on predictions of the pipeline.
 
     renders, photographs: that no network has been trained on; a prediction on a render counts a tenth. A prediction is
     right if its box fits a labelled hand as in `evaluate --dataset boxes`; those on hands whose label is unsure,
-    unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's three numbers are
+    unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's two numbers are
     fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and those of
-    `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Returns them, and of the last
+    `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Keypoint scores are fitted on
+    right predictions, without palms, on hands whose keypoints are labelled. Returns all, and of the last
     fit the number of predictions and the expected calibration error, weighted alike, measured on every second
     prediction after fitting on the others. Without both right and wrong predictions it sets and returns no more.
     """
-    pose.presence_calibration.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    pose.presence_calibration.copy_(torch.tensor([0.0, 1.0]))
     segmentation.confirmation.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0]))
     figures: dict[str, float] = {}
     for network in (segmentation,) if palms is None else (segmentation, palms):
         asked = [segmentation, pose] if network is segmentation else [segmentation, pose, network]
         found = [_predictions(asked, lifting, scenes) for scenes in (renders, photographs)]
-        facts, right = (np.array([row for rows in each for row in rows]) for each in zip(*found))
-        weight = np.repeat([_RENDERS, 1.0], [len(x) for _, x in found])
+        facts, right, keypoints = (np.array([row for rows in each for row in rows]) for each in zip(*found))
+        weight, counts = (np.repeat([_RENDERS, 1.0], [len(each[k]) for each in found]) for k in (1, 2))
         if len(np.unique(right)) < 2:
             return figures
-        known = facts[:, 2:].copy()
+        known = facts[:, 1:].copy()
         if network is segmentation:
-            read = np.column_stack([np.ones(len(facts)), facts[:, :2]])
-            first = _logistic(read, right, [0.0, 1.0, 0.0], weight, least=(-np.inf, 0.0, 0.0))
-            figures = {f"presence_{n}": float(x) for n, x in zip("abc", first, strict=True)}
+            read = np.column_stack([np.ones(len(facts)), facts[:, 0]])
+            first = _logistic(read, right, [0.0, 1.0], weight, least=(-np.inf, 0.0))
+            figures = {f"presence_{n}": float(x) for n, x in zip("ab", first, strict=True)}
+            if len(keypoints):
+                spread, size, near = keypoints.T
+                figures |= {f"keypoint_{k}": v for k, v in _fit_keypoints(pose, spread, size, near, counts).items()}
             known[:, 1] = np.clip(read @ first, -_ODDS, _ODDS)
             pose.presence_calibration.copy_(torch.tensor(first, dtype=torch.float32))
         start = np.eye(known.shape[1])[1]
@@ -226,11 +229,24 @@ class _Recorder:
         return hand
 
 
-def _predictions(
-    networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[LabelledScene]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions of the lite family of these networks: log odds of presence, mean keypoint score and
-    `detection.evidence` (N, 8), or (N, 9) with LitePalmNet; (N,) 1 where right."""
+class Predictions(NamedTuple):
+    """Predictions of the lite family, (N, ...).
+
+    facts: log odds of presence and `detection.evidence`, (N, 7), or (N, 8) with LitePalmNet. right: (N,) 0 or 1.
+    keypoints: of those on hands with labelled keypoints, (M, 3): spread, `size_odds`, 1 where right.
+    """
+
+    facts: np.ndarray
+    right: np.ndarray
+    keypoints: np.ndarray
+
+
+def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[LabelledScene]) -> Predictions:
+    """Predictions of these networks, without what hands' sizes do to keypoint scores."""
+    networks = [copy.deepcopy(network) for network in networks]
+    (pose,) = (network for network in networks if isinstance(network, LitePoseNet))
+    pose.score_calibration[2] = 0
+    a, b, _ = pose.score_calibration.tolist()
     with TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "lite-lifting.safetensors").symlink_to(lifting.resolve())
@@ -240,15 +256,23 @@ def _predictions(
         estimator = HandPoseEstimator(model="lite", device="cpu", weights=folder, score_threshold=_LEAST, max_hands=8)
         estimator.warm_up()  # reads all files while they are there
     recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
-    facts, right = [], []
+    facts, right, keypoints = [], [], [np.zeros((0, 3))]
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
         for hand in estimator(np.ascontiguousarray(scene.rgbc[..., :3])):
-            verdict = is_right(scene, hand.keypoints_px)
-            if verdict is not None:
-                known = recorder.facts[hand.keypoints_px.tobytes()]
-                facts.append(np.r_[known[1], hand.keypoint_scores.mean(), known])
-                right.append(float(verdict))
-    return np.array(facts), np.array(right)
+            uv = hand.keypoints_px
+            verdict = is_right(scene, uv)
+            if verdict is None:
+                continue
+            known = recorder.facts[uv.tobytes()]
+            facts.append(np.r_[known[1], known])
+            right.append(float(verdict))
+            overlap = [box_iou(box_of(uv), box_of(label)) for label in scene.keypoints_px]
+            if verdict and not scene.only_boxes[best := int(np.argmax(overlap))] and scene.sure[best]:
+                label, odds = scene.keypoints_px[best], np.log(hand.keypoint_scores / (1 - hand.keypoint_scores))
+                near = np.linalg.norm(uv - label, axis=1) < RIGHT_WITHIN * np.ptp(label, axis=0).max()
+                size = np.full(len(uv), size_odds(float(np.ptp(uv, axis=0).max())))
+                keypoints.append(np.column_stack([(a - odds) / b, size, near]))
+    return Predictions(np.array(facts), np.array(right), np.concatenate(keypoints))
 
 
 def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
@@ -291,11 +315,6 @@ def _calibrate_files(args: argparse.Namespace) -> None:
     if not paths[palms].exists():
         del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
-    crops = [crop_pack(root, "evaluation", 0) for root in args.data]
-    photographed = (load_pack(root / "crops") for root in args.photographs)
-    crops += [pack for pack in photographed if pack.visible.any()]  # others know boxes alone
-    sampler, rng = PoseSampler(crops), np.random.default_rng(4)
-    print(calibrate(pose, [sampler(rng) for _ in range(1500)]))
     lifting = args.weights / "lite-lifting.safetensors"
     print(calibrate_hands(segmentation, pose, lifting, renders, photographs, palms if palms in paths else None))
     for network, path in paths.items():

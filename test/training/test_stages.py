@@ -21,6 +21,8 @@ from overfit import losses
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.cli import train
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.estimator import HandPoseEstimator
+from hand_pose_3d.images import CLIP, Video
 from hand_pose_3d.networks import DirectLifting, Lifting, PoseNet
 from hand_pose_3d.networks.lite import (
     LiteFinePoseNet,
@@ -51,8 +53,8 @@ from hand_pose_3d.training.posenet import (
 )
 from hand_pose_3d.training.predictions import PredictionSampler, posenet_predictions, target
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene
-from hand_pose_3d.training.score_calibration import calibrate, calibrate_hands, is_right
-from hand_pose_3d.weights import load_weights, read_metadata, save_weights
+from hand_pose_3d.training.score_calibration import Predictions, calibrate, calibrate_hands, is_right
+from hand_pose_3d.weights import default_weights, load_weights, read_metadata, save_weights
 from hand_pose_3d.windows import crop_from_pose
 
 
@@ -421,7 +423,7 @@ def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
     """A network whose maps are mostly sharp where it is right, wide where it is wrong: high and low scores."""
     rng = np.random.default_rng(0)
     samples = [ideal_sample(crops, int(i)) for i in rng.integers(len(crops), size=80)]
-    truth = iter(torch.from_numpy(np.stack([s.uv for s in samples[a:b]])) for a, b in ((0, 40), (40, 80)))
+    truth = iter(torch.from_numpy(np.stack([s.uv for s in samples[a:b]])) for a, b in ((0, 50), (50, 80)))
 
     class Knowing(LitePoseNet):
         def forward(self, crop: torch.Tensor) -> LitePose:
@@ -434,24 +436,28 @@ def test_scores_are_calibrated_on_errors(crops: CropPack) -> None:
 
     network = Knowing()
     figures = calibrate(network, samples)
-    a, b = network.score_calibration.tolist()
-    assert figures["calibration_error"] < 0.1
+    a, b, c = network.score_calibration.tolist()
+    assert c == 0 and figures["calibration_error"] < 0.1
     assert 0.5 < figures["right"] < 0.75
     assert 1 / (1 + np.exp(b * 0.046 - a)) > 0.8 and 1 / (1 + np.exp(b * 0.17 - a)) < 0.3
 
 
 def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Predictions whose chance to be right is known: both fits find it, and the network's reader applies the first."""
+    """Predictions whose chance to be right is known: all fits find it, and the network's reader applies the first."""
     rng = np.random.default_rng(0)
-    logit, keypoints, odds = rng.normal(3, 2, 8000), rng.uniform(0.1, 0.9, 8000), rng.normal(0, 1, 8000)
-    chance = 1 / (1 + np.exp(6 - 0.5 * logit - 8 * keypoints))
-    facts = np.column_stack([logit, keypoints, np.ones(8000), logit, odds, *np.abs(rng.normal(0, 0.3, (3, 8000)))])
-    right = (rng.random(8000) < chance).astype(float)
-    found = iter([(np.zeros((0, 8)), np.zeros(0)), (facts, right)])
+    logit, odds = rng.normal(3, 2, 8000), rng.normal(0, 1, 8000)
+    facts = np.column_stack([logit, np.ones(8000), logit, odds, *np.abs(rng.normal(0, 0.3, (3, 8000)))])
+    right = (rng.random(8000) < 1 / (1 + np.exp(2 - 0.5 * logit))).astype(float)
+    spread, size = rng.uniform(0.02, 0.2, 20_000), -np.abs(rng.normal(0, 1, 20_000))
+    near = rng.random(20_000) < 1 / (1 + np.exp(40 * spread - 5 - 1.2 * size))
+    none = Predictions(np.zeros((0, 7)), np.zeros(0), np.zeros((0, 3)))
+    found = iter([none, Predictions(facts, right, np.column_stack([spread, size, near]))])
     monkeypatch.setattr(score_calibration, "_predictions", lambda *_: next(found))
     segmentation, network = LiteHandSegNet(), LitePoseNet()
     figures = calibrate_hands(segmentation, network, tmp_path, [], [])
-    np.testing.assert_allclose(network.presence_calibration, [-6, 0.5, 8], rtol=0.12)
+    np.testing.assert_allclose(network.presence_calibration, [-2, 0.5], rtol=0.12)
+    np.testing.assert_allclose(network.score_calibration, [5, 40, 1.2], rtol=0.1)
+    assert figures["keypoint_calibration_error"] < 0.03
     np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.45)  # three standard errors
     assert figures["hand_calibration_error"] < 0.05 and figures["predictions"] == 8000
 
@@ -461,7 +467,7 @@ def test_scores_of_hands_are_calibrated_on_predictions(monkeypatch: pytest.Monke
         reading = CropReader(network, LiteLifting())(crops, side)
         raw = network(crops.permute(0, 3, 1, 2) / 255 - 0.5).presence_logit
         weight = network.presence_calibration
-        expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw, reading.scores.mean(1)])[:, 0])
+        expected = torch.sigmoid(weight @ torch.stack([torch.ones(1), raw])[:, 0])
     torch.testing.assert_close(reading.presence[0], expected)
 
 
@@ -471,12 +477,12 @@ def test_scores_of_hands_with_palms_are_fitted_on_predictions_with_them(
     """The chance to be right depends on what PoseNet says, with palms on the palm's score, too."""
     rng, asked = np.random.default_rng(0), []
 
-    def known(networks: list[Any], *_: Any) -> tuple[np.ndarray, np.ndarray]:
+    def known(networks: list[Any], *_: Any) -> Predictions:
         asked.append(([type(network).__name__ for network in networks], networks[1].presence_calibration[1].item()))
         logit, palm = rng.normal(0, 2, 8000), rng.normal(0, 2, 8000) * (len(networks) == 3)
-        facts = np.column_stack([logit, np.full(8000, 0.5), np.ones(8000), logit, *np.zeros((4, 8000)), palm])
+        facts = np.column_stack([logit, np.ones(8000), logit, *np.zeros((4, 8000)), palm])
         right = (rng.random(8000) < 1 / (1 + np.exp(-0.5 * logit - 1.5 * palm))).astype(float)
-        return facts[:, : 6 + len(networks)], right
+        return Predictions(facts[:, : 5 + len(networks)], right, np.zeros((0, 3)))
 
     monkeypatch.setattr(score_calibration, "_predictions", known)
     segmentation, pose, palms = LiteHandSegNet(), LitePoseNet(), LitePalmNet()
@@ -484,7 +490,7 @@ def test_scores_of_hands_with_palms_are_fitted_on_predictions_with_them(
     alone, both = ["LiteHandSegNet", "LitePoseNet"], ["LiteHandSegNet", "LitePoseNet", "LitePalmNet"]
     assert [names for names, _ in asked] == [alone, alone, both, both]
     assert [factor for _, factor in asked] == pytest.approx([1, 1, 0.5, 0.5], abs=0.1)  # PoseNet's are set by then
-    np.testing.assert_allclose(pose.presence_calibration, [0, 0.5, 0], atol=0.1)
+    np.testing.assert_allclose(pose.presence_calibration, [0, 0.5], atol=0.1)
     np.testing.assert_allclose(segmentation.confirmation, [0, 1, 0, 0, 0, 0], atol=0.1)
     np.testing.assert_allclose(palms.confirmation, [0, 0.5, 0, 0, 0, 0, 1.5], atol=0.15)
     assert figures["palm_confirmation_6"] == pytest.approx(1.5, abs=0.15) and figures["hand_calibration_error"] < 0.05
@@ -496,10 +502,11 @@ def test_ten_renders_count_in_the_scores_of_hands_as_one_photograph(
     """On photographs the network's logit is true, renders are right or wrong by chance: which of them decides?"""
     rng = np.random.default_rng(0)
 
-    def known(count: int, truth: float) -> tuple[np.ndarray, np.ndarray]:
+    def known(count: int, truth: float) -> Predictions:
         logit = rng.normal(0, 2, count)
-        facts = np.column_stack([logit, np.full(count, 0.5), np.ones(count), logit, *np.zeros((4, count))])
-        return facts, (rng.random(count) < 1 / (1 + np.exp(-truth * logit))).astype(float)
+        facts = np.column_stack([logit, np.ones(count), logit, *np.zeros((4, count))])
+        right = (rng.random(count) < 1 / (1 + np.exp(-truth * logit))).astype(float)
+        return Predictions(facts, right, np.zeros((0, 3)))
 
     def fitted(renders: int, photographs: int) -> float:
         found = iter([known(renders, 0.0), known(photographs, 1.0)])
@@ -599,10 +606,34 @@ def test_a_prediction_is_right_wrong_or_not_to_be_judged() -> None:
     assert is_right(scene, hand - [61, 0]) is None  # reaches out of the picture
 
 
+def test_keypoints_of_labelled_hands_are_recorded_with_spread_and_size() -> None:
+    """On the built-in clip, labelled by what the networks read there, but for one finger."""
+    networks = [LiteHandSegNet(), LitePoseNet()]
+    for network, name in zip(networks, ("handsegnet", "posenet")):
+        load_weights(network, default_weights(f"lite-{name}"))
+    lifting = default_weights("lite-lifting")
+    image = next(iter(Video(CLIP)))
+    (hand,) = HandPoseEstimator(keypoints="fast", device="cpu")(image)
+    label, size = hand.keypoints_px.copy(), float(np.ptp(hand.keypoints_px, axis=0).max())
+    label[9:13] += 0.15 * size * np.array([1, 0])
+    rgbc = np.dstack([image, np.full(image.shape[:2], UNKNOWN, np.uint8)])
+    scene = LabelledScene(rgbc, label[None], np.array([True]), np.array([np.nan]), np.zeros((1, 21)))
+    found = score_calibration._predictions(networks, lifting, [scene])
+    assert found.right.sum() == 1 and found.facts.shape[1] == 7 and found.keypoints.shape == (21, 3)
+    spread, odds, near = found.keypoints.T
+    assert near.tolist() == [*[1.0] * 9, *[0.0] * 4, *[1.0] * 8]
+    np.testing.assert_allclose(odds, min(0, np.log(size / 128)), atol=0.05)
+    a, b, c = networks[1].score_calibration.tolist()
+    np.testing.assert_allclose(1 / (1 + np.exp(b * spread - a - c * odds)), hand.keypoint_scores, atol=0.02)
+    boxed = replace(scene, boxed=np.array([True]))
+    assert len(score_calibration._predictions(networks, lifting, [boxed]).keypoints) == 0
+
+
 def test_nothing_is_calibrated_on_predictions_of_one_kind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     segmentation, network = LiteHandSegNet(), LitePoseNet()
-    for facts in (np.zeros((0, 8)), np.tile([0.9, 0.8, 1, 0, 0, 0, 0, 0], (50, 1))):
-        monkeypatch.setattr(score_calibration, "_predictions", lambda *_, f=facts: (f, np.ones(len(f))))
+    for facts in (np.zeros((0, 7)), np.tile([0.9, 1, 0, 0, 0, 0, 0], (50, 1))):
+        same = Predictions(facts, np.ones(len(facts)), np.zeros((0, 3)))
+        monkeypatch.setattr(score_calibration, "_predictions", lambda *_, same=same: same)
         assert calibrate_hands(segmentation, network, tmp_path, [], []) == {}
-        assert network.presence_calibration.tolist() == [0, 1, 0]
+        assert network.presence_calibration.tolist() == [0, 1]
         assert segmentation.confirmation.tolist() == [0, 1, 0, 0, 0, 0]
