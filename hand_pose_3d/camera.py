@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,21 @@ _SHORTEST_FOCAL = 0.02
 
 _LARGEST_FILE = 1 << 20
 """Bytes; larger files are not read as calibrations."""
+
+
+def part_of_sensor(
+    matrix: np.ndarray, size: Sequence[Any], roi: Sequence[int], binning: Sequence[int]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Intrinsic matrix (3, 3) and size (width, height) of images of a part of the sensor, as image_geometry has them.
+
+    size: (width, height) of the calibration; roi: x, y, width, height of the part, before binning, zeros for all;
+    binning: (x, y), 0 as 1.
+    """
+    bin_x, bin_y = (max(1, each) for each in binning)
+    x, y, width, height = roi
+    part = matrix.astype(float)
+    part[:2] = (part[:2] - [[0, 0, x], [0, 0, y]]) / [[bin_x], [bin_y]]
+    return part, (int(width or size[0] or 0) // bin_x, int(height or size[1] or 0) // bin_y)
 
 
 @dataclass(frozen=True)
@@ -119,10 +134,17 @@ class Camera:
             matrix = data.get("camera_matrix", data.get("k"))
             if matrix is None:
                 raise TypeError("it has no camera_matrix")
+            roi = data.get("roi") or {}
+            matrix, (width, height) = part_of_sensor(
+                np.array(_numbers(matrix), dtype=float).reshape(3, 3),
+                (data.get("image_width", data.get("width")), data.get("image_height", data.get("height"))),
+                [int(roi.get(name) or 0) for name in ("x_offset", "y_offset", "width", "height")],
+                [int(data.get(name) or 0) for name in ("binning_x", "binning_y")],
+            )
             return cls.from_matrix(
-                _numbers(matrix),
-                width=data.get("image_width", data.get("width")),
-                height=data.get("image_height", data.get("height")),
+                matrix,
+                width=width,
+                height=height,
                 distortion=_numbers(data.get("distortion_coefficients", data.get("d"))),
                 model=data.get("distortion_model"),
             )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -22,7 +22,14 @@ from hand_pose_3d.geometry import DegenerateHandError, rotation_to_ray
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.pixels import crops_of, mirrored
 from hand_pose_3d.placement import place
-from hand_pose_3d.runtime import choose_backend, choose_device, choose_precision, make_upload, opencv_threads
+from hand_pose_3d.runtime import (
+    choose_backend,
+    choose_device,
+    choose_precision,
+    make_upload,
+    opencv_threads,
+    refuse_copies,
+)
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.tracking import HandTracker, distinct
 from hand_pose_3d.windows import fits
@@ -39,6 +46,9 @@ _ROUGH_SHARE = 0.3
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Detections that are read beyond twice the number of hands, since some will hold none; in a fast search or a video
 beyond the number of hands that are still missing. The first by average precision (docs/experiments.md)."""
+
+_SAME_VIEW = 0.02
+"""Most by which x / z or y / z of a pixel's ray may change from image to image of a video; set by hand."""
 
 _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
@@ -70,6 +80,7 @@ class HandPoseEstimator:
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
+        self._camera: Camera | None = None  # of the last image with a known one
         self._waiting: list[Detection] = []
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
@@ -104,9 +115,12 @@ class HandPoseEstimator:
         if relocated or any(getattr(new, name) != getattr(old, name) for name in anew):
             self.reset()
 
+    def __reduce__(self) -> NoReturn:
+        refuse_copies()
+
     def take_over(self, other: HandPoseEstimator) -> None:
         """Take over the followed hands of another estimator, with other networks."""
-        self._tracker = other._tracker
+        self._tracker, self._camera = other._tracker, other._camera
         self._tracker.configure(self.config.tracker_config())
 
     def warm_up(self) -> None:
@@ -245,8 +259,9 @@ class HandPoseEstimator:
         """Hands of a video's next frame: crops from the last ones, detection when the tracker asks for it."""
         tracker = self._tracker
         stamp_s = time.monotonic() if frame.stamp_s is None else frame.stamp_s
-        if tracker.starts_anew(stamp_s, frame.size):
+        if tracker.starts_anew(stamp_s, frame.size) or _sees_otherwise(self._camera, frame.camera, frame.size):
             self.reset()
+        self._camera = frame.camera or self._camera
         with self._timed("tracking"):
             windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s) or bool(self._waiting)
@@ -277,9 +292,24 @@ class HandPoseEstimator:
             if mirrored_too:
                 flipped = self._family.read(mirrored(pixels), [given.other] * len(crops))
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
-        readings = [self._family.sized(reading, crop.side) for reading, crop in zip(readings, crops)]
+        readings = [self._family.sized(reading, _extent(reading, crop)) for reading, crop in zip(readings, crops)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
+
+
+def _sees_otherwise(before: Camera | None, now: Camera | None, size: tuple[int, int]) -> bool:
+    """Whether pixels mean other directions than before, which nobody could tell from motion; a lens may breathe."""
+    if before is None or now is None or before == now:
+        return False
+    width, height = size
+    pixels = np.array([[x, y] for x in (0, width / 2, width) for y in (0, height / 2, height)])
+    return not (np.abs(before.rays(pixels) - now.rays(pixels)).max() <= _SAME_VIEW)
+
+
+def _extent(reading: CropReading, crop: Crop) -> float:
+    """Longer edge of the keypoints' box in the image, pixels; 1 if they are not finite."""
+    found = float(np.ptp(crop.to_image(from_unit(reading.uv, crop.size)), axis=0).max())
+    return found if np.isfinite(found) else 1.0
 
 
 def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> HandPose | None:

@@ -119,8 +119,8 @@ class Family(Protocol):
         S: `crop_size`, or `fine_size` for finer keypoints.
         """
 
-    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
-        """The reading of a window with this edge in the image: keypoints of small hands score less."""
+    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
+        """The reading of a hand with this extent in the image: keypoints of small hands score less."""
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
@@ -259,9 +259,9 @@ class LiteFamily:
         """See :class:`Family`."""
         return _read(self._crop if crops.shape[1] == self.crop_size else self._fine, crops, sides)
 
-    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
+    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
         """See :class:`Family`."""
-        factor = math.exp(self._size_power * size_odds(edge_px * float(np.ptp(reading.uv, axis=0).max())))
+        factor = math.exp(self._size_power * size_odds(extent_px))
         return reading._replace(scores=reading.scores * factor / (1 - reading.scores * (1 - factor)))
 
 
@@ -339,7 +339,7 @@ class PaperFamily:
             for reading in _read(self._crop, crops, sides)
         ]
 
-    def sized(self, reading: CropReading, edge_px: float) -> CropReading:
+    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
         """See :class:`Family`: unchanged."""
         return reading
 

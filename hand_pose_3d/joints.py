@@ -85,9 +85,15 @@ def joint_angles(hand: HandPose, *, clamp: bool = False) -> dict[str, float]:
                 angle = math.atan2(-dorsal, ahead)
             out[f"{finger}_{joint}_flexion"] = angle
             frame = frame @ _turn_y(angle)
-    if clamp:
-        out = {name: min(max(angle, JOINT_LIMITS[name][0]), JOINT_LIMITS[name][1]) for name, angle in out.items()}
-    return out
+    return {name: _limited(angle, *JOINT_LIMITS[name]) for name, angle in out.items()} if clamp else out
+
+
+def _limited(angle: float, low: float, high: float) -> float:
+    """The nearest angle between both, by the shorter way round."""
+    if low <= angle <= high:
+        return angle
+    middle = 0.5 * (low + high)
+    return min(max(middle + math.remainder(angle - middle, 2 * math.pi), low), high)
 
 
 def _finger_base(bone: np.ndarray, to_thumb: bool) -> tuple[float, float, np.ndarray]:

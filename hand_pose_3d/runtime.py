@@ -65,10 +65,15 @@ class GuardedRunner:
         return self._run(*arrays)
 
     def __reduce__(self) -> NoReturn:
-        raise HandPoseError(
-            "an estimator cannot be pickled or copied, because it holds loaded networks: send its settings instead and "
-            "make one in each process"
-        )
+        refuse_copies()
+
+
+def refuse_copies() -> NoReturn:
+    """Raise HandPoseError for an estimator that somebody wants to copy."""
+    raise HandPoseError(
+        "an estimator cannot be pickled or copied, because it holds loaded networks: send its settings instead and "
+        "make one in each process"
+    )
 
 
 PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")

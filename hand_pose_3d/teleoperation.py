@@ -101,6 +101,8 @@ _JUMP_SLACK_M, _TURN_SLACK_RAD = 0.04, 0.5
 """Noise of a pose that is no motion: at short intervals it would look like speed."""
 _FUTURE_S = 0.05
 """Clocks of camera and robot may differ by this."""
+_SOURCE_KEPT_S = 0.5
+"""How long it is remembered where a source of metres puts the hand beside the others; set by hand."""
 _MOST_TURN_RAD = 2.8  # at pi a turn has no direction
 _GRIPPER_MATCH_M = 0.004  # opening of fingers and gripper that counts as the same
 
@@ -127,6 +129,8 @@ class Teleoperation:
         self._good: Observation | None = None
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
+        # By source of metres: its last stamp, and what its positions lack to go on from the others'.
+        self._offsets: dict[ScaleSource, tuple[float, np.ndarray]] = {}
         self._from_hand: Observation
         self._rivals = 0
         self._pinch_m: float | None = None
@@ -219,7 +223,11 @@ class Teleoperation:
     def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
         """A good pose."""
         c, raw = self.config, self._raw
-        shifted = raw is not None and hand.scale_source != raw.scale_source
+        last_s, offset_m = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3)))
+        shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
+        if shifted and self._good is not None:  # no motion of the hand: it counts from there now
+            offset_m = self._good.position_m - hand.position_m
+        hand = replace(hand, position_m=hand.position_m + offset_m)
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
@@ -230,13 +238,9 @@ class Teleoperation:
                 self._fault(f"the hand jumped by {moved:.2f} m in {elapsed:.3f} s")
             elif angle > c.max_hand_turn_rad_s * elapsed + _TURN_SLACK_RAD:
                 self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")
-        if shifted:
-            self._filter_position.reset()
         position = self._filter_position(hand.position_m, stamp_s)
         rotation = self._filter_turn(hand.rotation, stamp_s)
-        if shifted and self.engaged and self._good is not None:  # no motion of the hand: it counts from there now
-            start = self._from_hand
-            self._from_hand = replace(start, position_m=start.position_m + position - self._good.position_m)
+        self._offsets[hand.scale_source] = stamp_s, offset_m
         self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m
@@ -269,6 +273,7 @@ class Teleoperation:
 
     def _forget(self) -> None:
         self._good, self._raw, self._good_s, self._pinch_m = None, None, -math.inf, None
+        self._offsets.clear()
         self._filter_position.reset()
         self._filter_turn.reset()
 

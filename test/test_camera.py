@@ -229,6 +229,15 @@ def test_what_a_calibration_file_lacks_is_named(text, words, tmp_path):
         Camera.from_yaml(tmp_path / "k.yaml")
 
 
+def test_a_file_of_a_part_of_the_sensor(tmp_path):
+    """As `ros2 topic echo` prints it: calibrated at 640x480, of which half in each direction is read, two by two."""
+    (tmp_path / "k.yaml").write_text(
+        "{width: 640, height: 480, k: [600, 0, 320, 0, 600, 240, 0, 0, 1], d: [], binning_x: 2, binning_y: 2, "
+        "roi: {x_offset: 280, y_offset: 120, width: 320, height: 240, do_rectify: false}}"
+    )
+    assert Camera.from_yaml(tmp_path / "k.yaml") == Camera(300, 300, 20, 60, 160, 120, (), "")
+
+
 def test_calibration_file(tmp_path):
     path = tmp_path / "camera.yaml"
     path.write_text(YAML)

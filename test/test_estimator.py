@@ -1,10 +1,11 @@
 """The pipeline with a reader that cannot err, so that answers are exact, and with real networks of random weights."""
 
+import copy
 import gc
 import math
 import shutil
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -104,7 +105,7 @@ class DotReader:
         self.confirmed.append(detection)
         return hand.replace(score=hand.score * 0.5) if self.spoil == "doubt" else hand
 
-    def sized(self, reading, edge_px):
+    def sized(self, reading, extent_px):
         return reading
 
     def read(self, crops, sides):
@@ -548,6 +549,11 @@ def test_the_distance_of_a_coming_hand_is_not_late(reader):
     assert 0 < quick < 0.05 < usual < late < 0.2  # seconds; 1 / (2 pi 1 Hz) is 0.16
 
 
+def test_an_estimator_is_not_copied(reader):
+    with pytest.raises(HandPoseError, match="cannot be pickled or copied"):
+        copy.copy(make())
+
+
 def test_settings_change_while_hands_are_followed(reader):
     estimator = make(tracking=True, max_hands=1)
     camera = Camera(600, 600, 319.5, 239.5, 640, 480)
@@ -559,6 +565,12 @@ def test_settings_change_while_hands_are_followed(reader):
     assert after.scale_source == ScaleSource.CALIBRATED
     assert after.scale_m / before.scale_m == pytest.approx(0.05 / REFERENCE_LENGTH_M, rel=0.01)
     assert after.position_stddev_m < 0.5 * before.position_stddev_m
+    zoomed = replace(camera, fx=camera.fx * 1.001)  # a lens that breathes
+    (same,) = estimator(image, zoomed, stamp_s=0.05)
+    assert same.track_id == after.track_id
+    (another,) = estimator(image, replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy), stamp_s=0.055)
+    assert another.track_id != after.track_id
+    (after,) = estimator(image, camera, stamp_s=0.056)
     estimator.configure(reference_length=0.06)  # nobody could tell the new place from motion
     (elsewhere,) = estimator(image, camera, stamp_s=0.06)
     assert elsewhere.track_id != after.track_id

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from synthetic_hand import hand_from, keypoints_of, relaxed
 
+from hand_pose_3d import joints
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.geometry import DegenerateHandError
 from hand_pose_3d.joints import JOINT_LIMITS, JOINT_NAMES, joint_angles
@@ -81,6 +82,12 @@ def test_clamped_angles_keep_to_the_limits_and_leave_the_rest(seed, noise):
         low, high = JOINT_LIMITS[name]
         assert low <= angle <= high
         assert angle == free[name] or not low <= free[name] <= high
+
+
+def test_a_joint_bent_beyond_180_degrees_is_kept_to_the_nearer_limit():
+    low, high = JOINT_LIMITS["index_pip_flexion"]
+    assert joints._limited(np.pi - 0.1, low, high) == joints._limited(0.1 - np.pi, low, high) == high
+    assert joints._limited(low - 0.1, low, high) == low
 
 
 def test_what_has_no_angles_is_refused():

@@ -403,6 +403,18 @@ def test_another_source_of_metres_moves_nothing(flickers):
     assert run.core.engaged and run.core.stops == 0
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_hand_is_followed_where_metres_come_from_two_sources_in_turn(every):
+    """Depth of half of the images, or of all but every third: the sources put the hand 10 cm apart."""
+    run = Run().engaged(hand(scale_source=ScaleSource.DEPTH))
+    for k in range(90):
+        depth, x = k % every > 0, 0.2 * min(k / 60, 1)
+        source = ScaleSource.DEPTH if depth else ScaleSource.ASSUMED
+        run.frame(hand([x, 0, 0.0 if depth else 0.1], scale_source=source))
+    assert np.allclose(run.targets[-1].position_m, START + [0.2, 0, 0], atol=0.01)
+    assert run.core.engaged and run.core.stops == 0
+
+
 def test_a_hand_without_identity_is_not_followed():
     run = Run()
     for _ in range(5):

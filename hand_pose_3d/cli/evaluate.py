@@ -186,12 +186,12 @@ def _read(dataset: str, root: Path, split: str) -> list[Sample]:
     if dataset == "rhd":
         return rhd.read_rhd(root, split)
     if dataset == "stb":
-        return stb.read_stb(root, split)
-    if dataset == "freihand":
-        return freihand.read_freihand(root, split)
-    if dataset == "dexter":
-        return [sample for sample in dexter.read_dexter(root) if sample.visible.any()]
-    return [sample for sample in keypoints.read_keypoints(root) if sample.visible.any()]
+        samples = stb.read_stb(root, split)
+    elif dataset == "freihand":
+        samples = freihand.read_freihand(root, split)
+    else:
+        samples = dexter.read_dexter(root) if dataset == "dexter" else keypoints.read_keypoints(root)
+    return [sample for sample in samples if sample.visible.any()]
 
 
 def _boxes(

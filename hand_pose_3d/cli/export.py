@@ -38,7 +38,8 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
 
     Images are RGB, value / 255 - 0.5. Sides of an image of lite are multiples of 32; the paper's handsegnet takes
     240 x 320 alone. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
-    the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it. Without
+    the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it, nor the
+    numbers that make scores of presence and spreads, which are in the weights (docs/training.md, "Scores"). Without
     --weights the files are of the weights that ship. A folder may lack lite-fineposenet and lite-palmnet, which
     then are not written.
 

@@ -100,6 +100,9 @@ def _image(root: Path, entry: Any) -> BoxImage:
             raise ValueError(f"hand {index} lacks {error}") from error
         except (TypeError, ValueError) as error:
             raise ValueError(f"hand {index}: {error}") from error
+        x, y, width, height = boxes[-1].box_px
+        if x >= size[0] or y >= size[1] or x + width <= 0 or y + height <= 0 or max(width, height) <= 1:
+            raise ValueError(f"hand {index}: the box {hand['box']} shows nothing of {size[0]}x{size[1]} pixels")
     return BoxImage(name, root / name, *size, tuple(boxes))
 
 

@@ -50,13 +50,14 @@ def read_freihand(root: str | Path, split: str = "evaluation") -> list[Sample]:
     samples = []
     for name, matrix, points in zip(names, matrices, keypoints_m, strict=True):
         camera = Camera.from_matrix(matrix, width=224, height=224)
+        pixels = camera.project(np.where(points[:, 2:] > 0, points, np.nan))  # nothing lies behind a camera
         samples.append(
             Sample(
                 name=f"{split}/{name}",
                 image_path=folder / name,
                 side=Side.RIGHT,
-                keypoints_px=camera.project(points),
-                visible=np.ones(NUM_KEYPOINTS, dtype=bool),
+                keypoints_px=pixels,
+                visible=np.isfinite(pixels).all(axis=-1),
                 keypoints_m=points,
                 camera=camera,
             )

@@ -27,7 +27,7 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     for index, entry in enumerate(read_list(path, "samples")):
         try:
             samples.append(_sample(root, entry))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             name = entry.get("image", "") if isinstance(entry, dict) else ""
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"sample {index} {name} of {path} is malformed: {reason}") from error
@@ -52,9 +52,10 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         if metric.shape != (NUM_KEYPOINTS, 3):
             raise ValueError(f"keypoints has shape {metric.shape}, not (21, 3)")
     size = {"width": int(entry.get("width", 0)), "height": int(entry.get("height", 0))}
-    visible = np.array(entry.get("visible", [True] * NUM_KEYPOINTS), dtype=bool)
-    if visible.shape != (NUM_KEYPOINTS,):
-        raise ValueError(f"visible has shape {visible.shape}, not (21,)")
+    flags = entry.get("visible", [True] * NUM_KEYPOINTS)
+    if not isinstance(flags, list) or len(flags) != NUM_KEYPOINTS or any(each not in (0, 1) for each in flags):
+        raise ValueError(f"visible must be a list of 21 true or false, not {flags!r}")
+    visible = np.array(flags, dtype=bool)
     shown = keypoints[visible & np.isfinite(keypoints).all(axis=-1)]
     if not len(shown) or not np.ptp(shown, axis=0).any():
         raise ValueError("a hand needs two visible keypoints at different places")

@@ -68,7 +68,7 @@ def _sequence(root: Path, sequence: str, label: Path) -> list[Sample]:
                     image_path=folder / name,
                     side=Side.LEFT,
                     keypoints_px=pixels[frame],
-                    visible=np.ones(NUM_KEYPOINTS, dtype=bool),
+                    visible=np.isfinite(pixels[frame]).all(axis=-1),
                     keypoints_m=shifted[frame],
                     camera=CAMERA,
                     palm=True,

@@ -26,6 +26,7 @@ class CameraInput:
         self._node, self._health, self._heard = node, health, heard
         self._message: Any = None
         self._camera: Camera | None = None
+        self._refused = ""
         self._rectified = False
         self._latched: Any = None
         # Best effort and volatile, as this is: it matches every publisher.
@@ -54,7 +55,12 @@ class CameraInput:
         return self._camera is not None
 
     def camera(self, shape: tuple[int, ...]) -> Camera | None:
-        """The camera for images of this shape; None when there is none. Raises InvalidInputError if it does not fit."""
+        """The camera for images of this shape; None when there is none.
+
+        Raises InvalidInputError if it does not fit, or if the last message was refused.
+        """
+        if self._refused:
+            raise InvalidInputError(self._refused)
         return self._camera and self._camera.fitted_to(shape[1], shape[0])
 
     def adapt(self) -> None:
@@ -89,9 +95,10 @@ class CameraInput:
         self._read(message)
 
     def _read(self, message: Any) -> None:
+        self._message = message
         try:
-            self._camera = camera_from_info(message, rectified=self._rectified)
-            self._message = message
+            self._camera, self._refused = camera_from_info(message, rectified=self._rectified), ""
         except InvalidInputError as error:
+            self._camera, self._refused = None, f"unknown: the last message on {self.topic} was refused: {error}"
             self._health.count("rejected_camera_info", str(error))
             self._node.get_logger().warning(f"camera_info rejected: {error}", throttle_duration_sec=5.0)

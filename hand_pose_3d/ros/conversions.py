@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.camera import Camera
+from hand_pose_3d.camera import Camera, part_of_sensor
 from hand_pose_3d.encoded_images import MAX_SIDE, decode_image
 from hand_pose_3d.errors import InvalidInputError
 
@@ -143,15 +143,11 @@ def camera_from_info(message: Any, *, rectified: bool = False) -> Camera | None:
     distortion = () if rectified else tuple(float(x) for x in message.d)
     if not np.any(k):
         return None
-    roi = message.roi
-    bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
-    width = int(roi.width) or int(message.width)
-    height = int(roi.height) or int(message.height)
-    k[:2] = (k[:2] - [[0, 0, int(roi.x_offset)], [0, 0, int(roi.y_offset)]]) / [[bin_x], [bin_y]]
+    roi = [int(each) for each in (message.roi.x_offset, message.roi.y_offset, message.roi.width, message.roi.height)]
+    size, binning = (message.width, message.height), [int(message.binning_x), int(message.binning_y)]
+    k, (width, height) = part_of_sensor(k, size, roi, binning)
     try:
-        return Camera.from_matrix(
-            k, width=width // bin_x, height=height // bin_y, distortion=distortion, model=message.distortion_model
-        )
+        return Camera.from_matrix(k, width=width, height=height, distortion=distortion, model=message.distortion_model)
     except InvalidInputError as error:
         raise InvalidInputError(f"CameraInfo: {error}") from error
 

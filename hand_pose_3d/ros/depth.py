@@ -110,7 +110,9 @@ class DepthImages:
         if last > stamp_s + max_offset_s:
             return False  # a later one has arrived already
         gap_s = self._gap_s()
-        return len(self._images) < _RATE_SAMPLES or gap_s is None or stamp_s - last > 0.5 * gap_s
+        if len(self._images) < _RATE_SAMPLES or gap_s is None:
+            return True
+        return last + gap_s - stamp_s <= min(max_offset_s, 0.49 * gap_s)  # as _find takes it
 
 
 def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> None:

@@ -22,6 +22,8 @@ _REPLACED, _PLACEMENT = "images replaced by newer ones", "metric placement"
 _LOST_SHARE = 0.2
 """Share of lost images from which on to warn: a busy computer loses some. Set by hand."""
 
+_WITHOUT_DEPTH = 0.25
+"""Images that should have had depth, over those that had it, from which on it is reported; set by hand."""
 _UNORDERED_SHARE = 0.3
 """Share of images with stamps no newer than the last one's from which on to warn: a few come late. Set by hand."""
 
@@ -214,10 +216,15 @@ class Health:
                 f"stamps of {unordered} of {counts['received']} images on {situation.image_topic} repeat the last "
                 f"one's or go back, so that motion is not known: {cause}"
             )
+        if situation.publishers > 1:
+            return WARN, (
+                f"{situation.publishers} publishers of images on {situation.image_topic}: a hand of one would be "
+                "followed in the other's"
+            )
         if situation.notes:
             return WARN, situation.notes[0]
         for name in ("unused", "missing"):
-            if counts[f"{name}_depth"] > counts["used_depth"]:
+            if counts[f"{name}_depth"] > _WITHOUT_DEPTH * counts["used_depth"]:
                 return WARN, reasons[f"{name}_depth"]
         lost, published = situation.lost
         if lost > _LOST_SHARE * published:

@@ -1,8 +1,9 @@
 """The ROS 2 node: a managed lifecycle node that configures and activates itself unless autostart is false.
 
-One thread runs the executor: it receives messages, serves calls and never waits for networks to load. A second one,
-the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow computer processes
-fewer images but never old ones. Other networks that are requested later are loaded in a third (:mod:`.network_swap`).
+One thread runs the executor: it receives messages, serves calls and, once configured, never waits for networks to
+load. A second one, the worker, loads the networks and takes the newest image from a mailbox of one slot, so that a slow
+computer processes fewer images but never old ones. Other networks that are requested later are loaded in a third
+(:mod:`.network_swap`).
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class HandPoseNode(LifecycleNode):
         self._measured: CalibrationResult | None = None
         self._mailbox: Mailbox[ImageArrival] = Mailbox()
         self._worker: threading.Thread | None = None
+        self._frame_id: str | None = None  # of the last image
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
         self._silence = ""
         # Not part of the inputs, which are created on activation: the last CameraInfo is kept.
@@ -222,7 +224,8 @@ class HandPoseNode(LifecycleNode):
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
                 return
             estimator = self._networks.settle(parameters, self._measured)
-            if frame.time_jumped:
+            frame_id, self._frame_id = self._frame_id, frame.message.header.frame_id
+            if frame.time_jumped or frame_id not in (None, self._frame_id):  # another camera's hands are others
                 estimator.reset()
                 outputs.forget()
             camera, depth, reason = self._geometry(frame, inputs, image.shape)

@@ -15,7 +15,8 @@ from hand_pose_3d.ros.share import log_somewhere, own_arguments, ros_arguments
 _PARAMETERS = "--ros-args -p NAME:=VALUE"
 _USAGE = f"""usage: {{}} [{_PARAMETERS} ...] [--ros-args --params-file FILE] [--ros-args -r FROM:=TO ...]
 
-All parameters, with default and range, are in the package's folder config and in `ros2 param describe`."""
+All parameters, with default and range, are in `ros2 param describe`; those of hand_pose_3d and hand_teleop are in the
+package's folder config, too."""
 
 
 def init(arguments: Sequence[str] | None = None) -> None:

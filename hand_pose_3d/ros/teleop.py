@@ -60,7 +60,7 @@ class HandTeleopNode(Node):
         self._engaged_by = ""
         self._pinch = PinchClutch(p.side.other) if p.clutch_pinch else None
         self._button = HeldClutch() if p.clutch_joy_button >= 0 else None
-        self._refusal = ""
+        self._refusal, self._joy_fault = "", ""
         self._moved_s = -math.inf
         self._stops_told = 0
         self._received = self._rejected = 0
@@ -186,10 +186,15 @@ class HandTeleopNode(Node):
         number = self.parameters.clutch_joy_button
         assert self._button is not None
         held = bool(message.buttons[number]) if number < len(message.buttons) else None
+        self._joy_fault = (
+            f"clutch.joy_button is {number}, but the joystick has {len(message.buttons)} buttons"
+            if held is None
+            else ""
+        )
         self._clutch("button", self._button.update(held, time.monotonic()))
 
     def _clutch(self, by: str, closes: bool | None) -> None:
-        if closes:
+        if closes and not self._core.engaged:
             self._engage(by)
         elif closes is False and self._core.engaged and self._engaged_by == by:
             self._core.disengage(f"the {by} was let go of")
@@ -230,7 +235,7 @@ class HandTeleopNode(Node):
             self._clutch("pinch", self._pinch.update((), now))
         target = self._core.step(now)
         if self._core.stops != self._stops_told:  # some faults open the clutch when hands are seen, some in a step
-            self._stops_told = self._core.stops
+            self._stops_told, self._refusal = self._core.stops, ""
             self.get_logger().warning(f"stopped: {self._core.why_stopped}")
         if target is None:
             return self._outputs.state(False)
@@ -251,15 +256,19 @@ class HandTeleopNode(Node):
             sentence = f"following the {self.parameters.hand_side} hand, clutch closed by the {self._engaged_by}"
         elif self._refusal:
             sentence = self._refusal
+        topic = self.resolve_topic_name("hand_pose_3d/hands")
+        publishers = self.count_publishers(topic)
         if not self._received:
-            topic = self.resolve_topic_name("hand_pose_3d/hands")
-            silent = "its publisher is silent" if self.count_publishers(topic) else "nobody publishes it"
+            silent = "its publisher is silent" if publishers else "nobody publishes it"
             level, sentence = WARN, f"no hands on {topic}: {silent}"
         elif rate < LEAST_RATE_HZ:
             level, sentence = (
                 WARN,
                 f"hands come at {rate:.0f} Hz: below {LEAST_RATE_HZ:.0f} Hz the clutch opens by itself",
             )
+        elif self._joy_fault or publishers > 1:
+            several = f"{publishers} publishers of hands on {topic}: a hand of one may close the clutch for another's"
+            level, sentence = WARN, self._joy_fault or several
         elif core.why_not_good:
             level = WARN if core.engaged else OK
         values = {

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,9 +98,13 @@ def _records(path: Path | None) -> dict[str, dict]:
     if path is None:
         return {}
     try:
-        return {record["file"]: record for record in map(json.loads, path.open(encoding="utf-8"))}
+        records = [(record["file"], record) for record in map(json.loads, path.open(encoding="utf-8"))]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInputError(f"{path} is not a list of photographs, a line of JSON each: {error!r}") from error
+    for name, count in Counter(name for name, _ in records).items():
+        if count > 1:
+            raise InvalidInputError(f"{path} has {count} lines of {name}: one photograph, one line")
+    return dict(records)
 
 
 def read_photographs(
@@ -278,6 +283,7 @@ class _CropWriter:
         empty = np.zeros((0, PACK_SIZE, PACK_SIZE, 4), np.uint8)
         np.save(folder / "rgba.npy", np.stack(self.rgba) if self.rgba else empty)
         np.save(folder / "backgrounds.npy", np.stack(self.backgrounds) if self.backgrounds else empty[..., :3])
+        (folder / HARD_NEGATIVES_FILE).unlink(missing_ok=True)  # of an earlier pack
         if self.hard_negatives:
             np.save(folder / HARD_NEGATIVES_FILE, np.stack(self.hard_negatives))
         np.savez(folder / "labels.npz", **{name: np.array(value) for name, value in self.labels.items()})  # type: ignore[arg-type]

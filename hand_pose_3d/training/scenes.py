@@ -106,6 +106,8 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not (folder / "pixels.raw").exists():
+        raise InvalidInputError(f"{folder} holds something other than a pack; choose another folder")
     shapes: list[tuple[int, ...]] = []
     starts: list[int] = []
     complete: list[bool] = []

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.detection import Detection, evidence
-from hand_pose_3d.errors import in_words
+from hand_pose_3d.errors import InvalidInputError, in_words
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.boxes import MATCH_IOU
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
@@ -39,6 +39,9 @@ RIGHT_WITHIN = 0.1
 _RENDERS = 0.1
 """Weight of a prediction on a render in fitting hands' scores, beside 1 on a photograph: renders keep the numbers
 stable, photographs decide. Chosen by cross-validation on held-out photographs."""
+
+_FEWEST = 20
+"""Least number of right and of wrong predictions on which scores are fitted; set by hand."""
 
 _UNSURE_IOU = 0.15
 """IoU with an unsure label from which on a prediction counts neither as right nor as wrong; set by hand."""
@@ -117,7 +120,7 @@ def calibrate_hands(
     `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Keypoint scores are fitted on
     right predictions, without palms, on hands whose keypoints are labelled. Returns all, and of the last
     fit the number of predictions and the expected calibration error, weighted alike, measured on every second
-    prediction after fitting on the others. Without both right and wrong predictions it sets and returns no more.
+    prediction after fitting on the others. With too few right or wrong predictions it sets and returns no more.
     """
     pose.presence_calibration.copy_(torch.tensor([0.0, 1.0]))
     segmentation.confirmation.copy_(torch.tensor([0.0, 1, 0, 0, 0, 0]))
@@ -127,7 +130,7 @@ def calibrate_hands(
         found = [_predictions(asked, lifting, scenes) for scenes in (renders, photographs)]
         facts, right, keypoints = (np.array([row for rows in each for row in rows]) for each in zip(*found))
         weight, counts = (np.repeat([_RENDERS, 1.0], [len(each[k]) for each in found]) for k in (1, 2))
-        if len(np.unique(right)) < 2:
+        if min(right.sum(), len(right) - right.sum()) < _FEWEST:
             return figures
         known = facts[:, 1:].copy()
         if network is segmentation:
@@ -316,7 +319,13 @@ def _calibrate_files(args: argparse.Namespace) -> None:
         del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
     lifting = args.weights / "lite-lifting.safetensors"
-    print(calibrate_hands(segmentation, pose, lifting, renders, photographs, palms if palms in paths else None))
+    figures = calibrate_hands(segmentation, pose, lifting, renders, photographs, palms if palms in paths else None)
+    if "hand_calibration_error" not in figures or (palms in paths and "palm_confirmation_0" not in figures):
+        raise InvalidInputError(
+            f"scores need {_FEWEST} right and {_FEWEST} wrong predictions, which these data do not give; "
+            f"{args.weights} is as it was"
+        )
+    print(figures)
     for network, path in paths.items():
         _rewrite(path, network, metadata[network])
 

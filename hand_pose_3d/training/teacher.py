@@ -55,7 +55,14 @@ def label(folder: Path, out: Path) -> None:
     from mediapipe.python.solutions.hands import Hands
     from tqdm import tqdm
 
-    done = {json.loads(line)["file"] for line in out.open()} if out.exists() else set()
+    done = set()
+    for number, line in enumerate(out.open() if out.exists() else (), 1):
+        try:
+            done.add(json.loads(line)["file"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInputError(
+                f"line {number} of {out} is no label: delete it to go on, or name another"
+            ) from error
     hands = Hands(static_image_mode=True, max_num_hands=8, min_detection_confidence=0.3)
     with out.open("a") as file:
         for row in tqdm(read_index(folder), desc="teacher", unit="image"):

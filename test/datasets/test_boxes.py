@@ -57,6 +57,8 @@ def test_reads_all_fields_and_tolerates_others(write):
         (entry(hand(box=[1, 2, 3])), r"not \[1, 2, 3\]"),
         (entry(hand(box=[1, 2, 0, 4])), "positive sizes"),
         (entry(hand(box=[1, 2, float("nan"), 4])), "positive sizes"),
+        (entry(hand(box=[64, 2, 3, 4])), "shows nothing of 64x48 pixels"),
+        (entry(hand(box=[0.2, 0.3, 0.4, 0.5])), "shows nothing of 64x48 pixels"),
         (entry(hand(box="wide")), "not 'wide'"),
         (entry(hand(box=[1, 2, 3, [4]])), "positive sizes"),
         (entry(hand(side="middle")), "side must be left, right or unknown, not 'middle'"),

@@ -34,6 +34,14 @@ def test_labels_in_public_order(root):
         np.testing.assert_allclose(sample.keypoints_px, projected[:, :2] / projected[:, 2:])
 
 
+def test_what_has_no_label_is_not_visible(root):
+    xyz = json.loads((root / "evaluation_xyz.json").read_text())
+    xyz[0], xyz[1][3] = [[None] * 3] * 21, [0.0, 0.0, -1.0]
+    (root / "evaluation_xyz.json").write_text(json.dumps(xyz))
+    without, partly, whole = (sample.visible for sample in read_freihand(root))
+    assert not without.any() and np.flatnonzero(~partly).tolist() == [3] and whole.all()
+
+
 def test_of_the_versions_of_a_training_picture_the_first_is_taken(root):
     assert [s.image_path.name for s in read_freihand(root, "training")] == [f"{index:08d}.jpg" for index in range(3)]
 

@@ -60,6 +60,8 @@ def test_points_without_a_number_are_not_visible(tmp_path):
         (entry(visible=[True] + [False] * 20), "two visible keypoints at different places"),
         (entry(keypoints_2d=[[3.0, 4.0]] * 21), "two visible keypoints at different places"),
         (entry(keypoints=[[0.0, 0.0, 0.0]] * 21), "all its keypoints are at one place"),
+        (entry(visible=["false"] * 21), "visible must be a list of 21 true or false"),
+        (entry(width=float("inf"), K=np.eye(3).tolist()), "malformed"),
         (3, "sample 0 .*it is of type int, not an object"),
     ],
 )

@@ -81,6 +81,15 @@ def test_nothing_is_waited_for_that_is_not_due():
     assert take(images, 13.0, wait=30.0) == 13.0
 
 
+def test_images_between_those_of_depth_at_half_their_rate_wait_for_none():
+    """Whose depth would be that of the image before or after; stamps shake by a millisecond."""
+    images = depths(*(k / 15 for k in range(6)))
+    for shake in (-0.001, 0.0, 0.001):
+        begin = time.monotonic()
+        assert take(images, 5.5 / 15 + shake, offset=0.02, wait=0.5) is None
+        assert time.monotonic() - begin < 0.2
+
+
 def test_depth_of_an_earlier_recording_with_the_same_stamps_is_not_taken():
     images = DepthImages()
     images.add("old", 1.0, time.monotonic() - 60.0)

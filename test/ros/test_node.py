@@ -250,6 +250,15 @@ def test_malformed_camera_info_and_depth_are_survived(steady):
     client.info.publish(info)
     client.diagnosis(lambda status, values: "CameraInfo: the camera matrix" in status.message and status.level == b"\1")
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    client.camera_info()
+    client.spin(0.2)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 1
+    client.info.publish(info)  # sent once: what was known holds no longer, and that is said as long as it is so
+    client.spin(0.2)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    client.spin(2.5)
+    assert client.ask(client.make_image(100)).hands[0].scale_source == 0
+    client.diagnosis(lambda status, values: "was refused" in status.message and status.level == b"\1")
     client.camera_info(size=(480, 480))  # of another shape; one of the images' shape would be scaled
     assert client.ask(client.make_image(100)).hands[0].scale_source == 0
     status, _ = client.diagnosis(lambda status, values: "480x480" in status.message)

@@ -163,6 +163,7 @@ IMAGE = ("image_arrived", 10.5, 0.01)
         ([IMAGE, ANSWER, ("count", "failed_load", "no such weights")], None, WARN, "no such weights"),
         ([IMAGE] * 10 + [ANSWER] * 2, None, WARN, "2 of 10"),
         ([IMAGE, ANSWER] * 9 + [("count", "repeated")] * 2, Situation(publishers=1), OK, "tracking"),
+        ([IMAGE, ANSWER] * 9, Situation(publishers=2, image_topic="/cam"), WARN, "2 publishers of images on /cam"),
         ([IMAGE, ANSWER] * 9 + [("count", "repeated")] * 4, Situation(publishers=1), WARN, "4 of 9 images"),
         ([IMAGE, ANSWER] * 9 + [("count", "jumped")] * 4, Situation(publishers=2), WARN, "there are 2 publishers"),
         ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no result for 10 s"),

@@ -257,6 +257,19 @@ def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
         list(read_photographs(tmp_path, tmp_path / "labels.jsonl", (), True))
 
 
+def test_a_pack_without_hard_negatives_keeps_none_of_an_earlier_one(tmp_path: Path) -> None:
+    writer = photographs._CropWriter()
+    writer.hard_negatives.append(np.zeros((256, 256, 3), np.uint8))
+    assert len(writer.write(tmp_path).hard_negatives) == 1
+    assert len(photographs._CropWriter().write(tmp_path).hard_negatives) == 0
+
+
+def test_a_photograph_has_one_line(tmp_path: Path) -> None:
+    (tmp_path / "looked.jsonl").write_text('{"file": "a/b.jpg"}\n' * 2)
+    with pytest.raises(InvalidInputError, match=r"2 lines of a/b.jpg"):
+        photographs._records(tmp_path / "looked.jsonl")
+
+
 def test_packs_hold_scenes_with_unknown_pixels_around_hands_and_their_crops(folder: Folder, tmp_path: Path) -> None:
     rows = [{"slug": "s", "file": f"{k}.png", "hands": eye} for k, eye in enumerate(("yes", "yes", "no"))]
     split = dict.fromkeys(EVERYWHERE[:8], HAND), dict.fromkeys(EVERYWHERE[8:], HAND)

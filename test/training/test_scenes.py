@@ -60,3 +60,8 @@ def test_what_is_no_pack_and_what_was_never_finished_are_refused(tmp_path: Path)
     with pytest.raises(InvalidInputError, match="no scene to pack"):
         pack_scenes([], tmp_path / "none")
     assert len(packed(tmp_path, scene())) == 1  # and can be made again in the same place
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/labels.npz").write_text("precious")
+    with pytest.raises(InvalidInputError, match="other than a pack"):
+        packed(tmp_path / "mine", scene())
+    assert (tmp_path / "mine/labels.npz").read_text() == "precious"

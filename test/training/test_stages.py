@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -576,6 +577,22 @@ def test_score_calibration_says_what_it_needs(
     for family in ("lite", "paper"):
         (tmp_path / f"{family}-posenet.safetensors").touch()
     assert "holds both families" in said(tmp_path, "--photographs", tmp_path)
+
+
+def test_scores_that_cannot_be_fitted_leave_the_weights_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("handsegnet", "posenet", "lifting"):
+        shutil.copy(default_weights(f"lite-{name}"), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    few = Predictions(np.ones((24, 7)), np.arange(24.0) % 3 // 2, np.zeros((0, 3)))
+    monkeypatch.setattr(score_calibration, "_predictions", lambda *_: few)
+    monkeypatch.setattr(score_calibration, "ScenePack", lambda folder: [])
+    monkeypatch.setattr("sys.argv", ["score_calibration", str(tmp_path), "--photographs", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        score_calibration.main()
+    assert "20 right and 20 wrong predictions" in capsys.readouterr().err + str(ended.value.code)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_weights_keep_the_precision_of_their_file(tmp_path: Path) -> None:

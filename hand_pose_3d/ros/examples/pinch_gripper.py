@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gripper = PinchGripper(PinchConfig(max_opening_m=options.max_opening, speed_m_s=options.speed))
 
     def command(hand: HandPose, header: Any) -> Float64MultiArray:
-        stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec
+        stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()  # some cameras stamp nothing
         opening = gripper(hand.keypoints_canonical, hand.keypoint_scores, stamp_s)
         return Float64MultiArray(data=[opening])
 
