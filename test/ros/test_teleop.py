@@ -237,6 +237,34 @@ def test_a_random_stream_of_faults_never_jumps_stops_in_time_and_goes_on_by_the_
     assert status == 0 and not [fault for fault in FAULTS if not any(fault in line for line in stops)], output
 
 
+def test_a_joystick_without_the_button_and_a_second_tracker_are_reported(robot):
+    from diagnostic_msgs.msg import DiagnosticArray
+    from hand_pose_3d.msg import HandPose3DArray
+    from sensor_msgs.msg import Joy
+
+    made = robot("-p", "clutch.joy_button:=12")
+    diagnostics = made.client.listen("/diagnostics", DiagnosticArray)
+    joy = made.ros.create_publisher(Joy, "/joy", 5)
+
+    def with_joystick(buttons: int):
+        def hands_at(t: float):
+            joy.publish(Joy(buttons=[1] * buttons))
+            return [a_hand(0.0)]
+
+        return hands_at
+
+    def said(words: str):
+        return lambda: any(words in status.message for array in diagnostics for status in array.status)
+
+    made.stream(6.0, with_joystick(8), until=said("clutch.joy_button is 12, but the joystick has 8 buttons"))
+    assert said("the joystick has 8 buttons")()
+    diagnostics.clear()
+    second = made.ros.create_publisher(HandPose3DArray, "/hand_pose_3d/hands", 5)
+    made.stream(6.0, with_joystick(13), until=said("2 publishers of hands on /hand_pose_3d/hands"))
+    assert said("2 publishers of hands")()
+    made.ros.destroy_publisher(second)
+
+
 def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
     from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
     from rclpy.qos import DurabilityPolicy, QoSProfile
