@@ -126,12 +126,22 @@ def read_photographs(
         if eye == "unknown" and name not in seen:
             continue
         by_eye = seen.get(name, {})
-        hands = [] if eye == "no" else _with_looked(agree(records.get(name, {"views": []})), by_eye)
+        taught = agree(records.get(name, {"views": []}))
+        try:
+            hands = [] if eye == "no" else _with_looked(taught, by_eye)
+            no_hands = np.array(by_eye.get("others", []), float).reshape(-1, NUM_KEYPOINTS, 2)
+            for uv in (*(hand.keypoints_px for hand in hands), no_hands):
+                if uv.shape[-2:] != (NUM_KEYPOINTS, 2) or not np.isfinite(uv).all():
+                    raise ValueError(f"these are {uv.tolist()}")
+        except (ValueError, TypeError, IndexError) as error:
+            raise InvalidInputError(
+                f"{looked} on {name}: hands and others are lists of 21 pairs of pixels, boxes, ignored and wrong "
+                f"lists of four numbers: {error}"
+            ) from error
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
         # There may be more hands where a person noted only that there are some, or the teacher found none.
         complete = eye == "no" or (eye is None and any(h.sure for h in hands)) or bool(by_eye.get("complete"))
-        no_hands = np.array(by_eye.get("others", []), float).reshape(-1, NUM_KEYPOINTS, 2)
         yield Photograph(row["slug"], read_image(folder / name), hands, complete, no_hands)
 
 

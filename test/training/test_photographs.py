@@ -251,6 +251,23 @@ def test_photographs_that_only_a_person_has_seen_need_no_teacher(folder: Folder,
     assert not photographs.load_pack(tmp_path / "out" / "crops").visible.any()
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"boxes": [[363, 129, 453]]},
+        {"boxes": 5},
+        {"boxes": [[None, 1, 2, 3]]},
+        {"hands": [[1, 2]]},
+        {"others": [[1, 2]]},
+    ],
+)
+def test_malformed_lines_of_what_a_person_has_seen_are_named(folder: Folder, tmp_path: Path, entry: dict) -> None:
+    root, labels = folder([{"slug": "s", "file": "one.png"}], [])
+    (tmp_path / "looked.jsonl").write_text(json.dumps({"file": "s/one.png", **entry}) + "\n")
+    with pytest.raises(InvalidInputError, match=r"looked.jsonl on s/one.png: hands and others are lists of 21"):
+        pack_photographs(root, labels, tmp_path / "out", looked=tmp_path / "looked.jsonl")
+
+
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").touch()
     with pytest.raises(InvalidInputError, match="not a folder of photographs"):
