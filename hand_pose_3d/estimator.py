@@ -292,9 +292,8 @@ class HandPoseEstimator:
             if mirrored_too:
                 flipped = self._family.read(mirrored(pixels), [given.other] * len(crops))
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
-        readings = [self._family.sized(reading, _extent(reading, crop)) for reading, crop in zip(readings, crops)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
-        return [(n, crop, hand) for n, (crop, hand) in enumerate(zip(crops, hands)) if hand is not None]
+        return [(n, crops[n], self._family.sized(hand)) for n, hand in enumerate(hands) if hand is not None]
 
 
 def _sees_otherwise(before: Camera | None, now: Camera | None, size: tuple[int, int]) -> bool:
@@ -304,12 +303,6 @@ def _sees_otherwise(before: Camera | None, now: Camera | None, size: tuple[int, 
     width, height = size
     pixels = np.array([[x, y] for x in (0, width / 2, width) for y in (0, height / 2, height)])
     return not (np.abs(before.rays(pixels) - now.rays(pixels)).max() <= _SAME_VIEW)
-
-
-def _extent(reading: CropReading, crop: Crop) -> float:
-    """Longer edge of the keypoints' box in the image, pixels; 1 if they are not finite."""
-    found = float(np.ptp(crop.to_image(from_unit(reading.uv, crop.size)), axis=0).max())
-    return found if np.isfinite(found) else 1.0
 
 
 def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> HandPose | None:

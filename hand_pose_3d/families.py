@@ -119,8 +119,8 @@ class Family(Protocol):
         S: `crop_size`, or `fine_size` for finer keypoints.
         """
 
-    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
-        """The reading of a hand with this extent in the image: keypoints of small hands score less."""
+    def sized(self, hand: HandPose) -> HandPose:
+        """The hand, whose keypoints score less the smaller it is in the image."""
 
     def confirm(self, hand: HandPose, detection: Detection) -> HandPose:
         """The hand read from a detection, with the score that PoseNet and HandSegNet give together."""
@@ -259,10 +259,10 @@ class LiteFamily:
         """See :class:`Family`."""
         return _read(self._crop if crops.shape[1] == self.crop_size else self._fine, crops, sides)
 
-    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
+    def sized(self, hand: HandPose) -> HandPose:
         """See :class:`Family`."""
-        factor = math.exp(self._size_power * size_odds(extent_px))
-        return reading._replace(scores=reading.scores * factor / (1 - reading.scores * (1 - factor)))
+        factor = math.exp(self._size_power * size_odds(hand.keypoints_px))
+        return hand.replace(keypoint_scores=hand.keypoint_scores * factor / (1 - hand.keypoint_scores * (1 - factor)))
 
 
 class PaperFamily:
@@ -339,9 +339,9 @@ class PaperFamily:
             for reading in _read(self._crop, crops, sides)
         ]
 
-    def sized(self, reading: CropReading, extent_px: float) -> CropReading:
+    def sized(self, hand: HandPose) -> HandPose:
         """See :class:`Family`: unchanged."""
-        return reading
+        return hand
 
     def _calibrated(self, peak: float) -> float:
         """Probability of a hand from the mean peak of its score maps."""
@@ -351,9 +351,10 @@ class PaperFamily:
         return float(1 / (1 + np.exp(-first - second * peak_odds(peak))))
 
 
-def size_odds(extent_px: float) -> float:
-    """Logarithm of a hand's extent in the image over what a crop of LitePoseNet shows of it, at most 0."""
-    return math.log(min(max(extent_px, 1.0), _FULL_EXTENT) / _FULL_EXTENT)
+def size_odds(keypoints_px: np.ndarray) -> float:
+    """Logarithm of the extent of keypoints (21, 2) in the image over that of a hand that fills a crop, at most 0."""
+    extent = float(np.ptp(keypoints_px, axis=0).max())
+    return math.log(min(max(extent, 1.0), _FULL_EXTENT) / _FULL_EXTENT)
 
 
 def peak_odds(peak: float) -> float:

@@ -105,8 +105,8 @@ class DotReader:
         self.confirmed.append(detection)
         return hand.replace(score=hand.score * 0.5) if self.spoil == "doubt" else hand
 
-    def sized(self, reading, extent_px):
-        return reading
+    def sized(self, hand):
+        return hand
 
     def read(self, crops, sides):
         self.sides += sides

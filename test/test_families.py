@@ -217,13 +217,14 @@ def test_peaks_of_the_papers_maps_become_probabilities_where_the_weights_say_how
 
 def test_keypoints_of_small_hands_score_less():
     """Odds fall with the extent in the image to the weights' power, from that of a hand that fills a crop on."""
-    family, before = Spots(), reading(0)._replace(scores=np.linspace(0, 1, 21))
+    family, points, scores = Spots(), keypoints_of({}), np.linspace(0, 1, 21)
     for power, pixels, expected in ((1.5, 32, 1 / 8), (1.5, 128, 1), (1.5, 4000, 1), (0.0, 32, 1)):
         family._size_power = power
-        after = family.sized(before, pixels)
-        odds = before.scores[1:-1] / (1 - before.scores[1:-1])
-        np.testing.assert_allclose(after.scores[1:-1] / (1 - after.scores[1:-1]), expected * odds)
-        assert after.scores[[0, -1]] == pytest.approx([0, 1]) and after.uv is before.uv
+        uv = points[:, :2] * pixels / np.ptp(points[:, :2], axis=0).max()
+        before = hand_from(points, uv).replace(keypoint_scores=scores)
+        after = family.sized(before).keypoint_scores
+        np.testing.assert_allclose(after[1:-1] / (1 - after[1:-1]), expected * scores[1:-1] / (1 - scores[1:-1]))
+        assert after[[0, -1]] == pytest.approx([0, 1])
 
 
 def test_settings_of_the_network_and_of_its_training_agree():

@@ -24,6 +24,7 @@ _LOST_SHARE = 0.2
 
 _WITHOUT_DEPTH = 0.25
 """Images that should have had depth, over those that had it, from which on it is reported; set by hand."""
+
 _UNORDERED_SHARE = 0.3
 """Share of images with stamps no newer than the last one's from which on to warn: a few come late. Set by hand."""
 

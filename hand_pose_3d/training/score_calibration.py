@@ -273,7 +273,7 @@ def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[
             if verdict and not scene.only_boxes[best := int(np.argmax(overlap))] and scene.sure[best]:
                 label, odds = scene.keypoints_px[best], np.log(hand.keypoint_scores / (1 - hand.keypoint_scores))
                 near = np.linalg.norm(uv - label, axis=1) < RIGHT_WITHIN * np.ptp(label, axis=0).max()
-                size = np.full(len(uv), size_odds(float(np.ptp(uv, axis=0).max())))
+                size = np.full(len(uv), size_odds(uv))
                 keypoints.append(np.column_stack([(a - odds) / b, size, near]))
     return Predictions(np.array(facts), np.array(right), np.concatenate(keypoints))
 
