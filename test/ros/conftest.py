@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from ros_client import HERE, Client, Process
+from ros_client import DOMAIN, HERE, Client, Process
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +44,27 @@ def start_node() -> Iterator[Callable[..., Process]]:
     yield start
     for process in running:
         process.stop()
+
+
+@pytest.fixture
+def make_node() -> Iterator[Callable]:
+    """Makes nodes in this process, of a class, with parameters by their ROS names."""
+    rclpy = pytest.importorskip("rclpy")
+    from rclpy.parameter import Parameter
+
+    context, made = rclpy.Context(), []
+    rclpy.init(context=context, domain_id=DOMAIN)
+
+    def make(kind, *arguments, **parameters):
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        node = kind(*arguments, context=context, parameter_overrides=overrides)
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        node.destroy_node()
+    context.shutdown()
 
 
 @pytest.fixture(scope="module")

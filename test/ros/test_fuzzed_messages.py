@@ -53,26 +53,6 @@ class PlacingEstimator(FakeEstimator):
         return [place(hand, camera and camera.fitted_to(width, height), depth_m)]
 
 
-@pytest.fixture
-def make_node():
-    """Makes nodes in this process, of a class, with parameters by their ROS names; what they publish: `node.told`."""
-    from rclpy.parameter import Parameter
-
-    context, made = rclpy.Context(), []
-    rclpy.init(context=context, domain_id=DOMAIN)
-
-    def make(kind, *arguments, **parameters):
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
-        node = kind(*arguments, context=context, parameter_overrides=overrides)
-        made.append(node)
-        return node
-
-    yield make
-    for node in made:
-        node.destroy_node()
-    context.shutdown()
-
-
 def listen(node):
     """What the node publishes from now on by the topic's last name, as though somebody listened to everything."""
     told = defaultdict(list)
