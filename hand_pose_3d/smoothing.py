@@ -138,9 +138,9 @@ class HandSmoother:
         self._viewpoint = OneEuroRotation(c.min_cutoff_hz, c.beta_viewpoint, *common)
         # Distance is far less certain than direction, so that one filter would not suit both.
         self._direction = OneEuro(c.min_cutoff_hz, c.beta_px, *common)
-        self._distance = OneEuro(c.min_cutoff_hz, c.beta_position, *common)
-        self._scale = OneEuro(c.min_cutoff_hz, 0.0, *common)
-        self._source = ScaleSource.NONE
+        # By the scale source: sources differ for a hand that does not move, and may alternate from image to image.
+        self._distance = {source: OneEuro(c.min_cutoff_hz, c.beta_position, *common) for source in ScaleSource}
+        self._scale = {source: OneEuro(c.min_cutoff_hz, 0.0, *common) for source in ScaleSource}
         self._stamp_s = -math.inf
 
     def reset(self) -> None:
@@ -150,7 +150,7 @@ class HandSmoother:
         self._reset_position()
 
     def _reset_position(self) -> None:
-        for one in (self._direction, self._distance, self._scale):
+        for one in (self._direction, *self._distance.values(), *self._scale.values()):
             one.reset()
 
     def __call__(self, hand: HandPose, stamp_s: float) -> HandPose:
@@ -184,13 +184,10 @@ class HandSmoother:
         if hand.keypoints_m is None or not hand.keypoints_m[0, 2] > 0:  # no place before a camera
             self._reset_position()
             return smooth
-        if hand.scale_source != self._source:
-            # A change of the scale source shifts the hand without motion.
-            self._reset_position()
-            self._source = hand.scale_source
-        scale = float(self._scale(np.array([hand.scale_m]), stamp_s)[0])
+        source = hand.scale_source
+        scale = float(self._scale[source](np.array([hand.scale_m]), stamp_s)[0])
         x, y, z = hand.keypoints_m[0]
         extent = float(np.ptp(hand.keypoints_m[:, :2], axis=0).max()) / z
         ray = np.append(self._direction(np.array([x / z, y / z]), stamp_s, unit=max(extent, 1e-3)), 1.0)
-        wrist = ray * math.exp(float(self._distance(np.array([math.log(z)]), stamp_s)[0]))
+        wrist = ray * math.exp(float(self._distance[source](np.array([math.log(z)]), stamp_s)[0]))
         return smooth.replace(keypoints_m=wrist + scale * relative, scale_m=scale)

@@ -145,6 +145,23 @@ def test_depth_that_comes_restarts_the_position():
     assert smoother(hand, 0.06).keypoints_m is None
 
 
+def test_a_still_hand_is_steady_by_either_source_of_metres_while_depth_comes_for_every_second_image():
+    rng, smoother, points = np.random.default_rng(3), HandSmoother(), keypoints_of({})
+    hand = hand_from(points, points[:, :2] * 900 + 300)
+    sources = {ScaleSource.ASSUMED: 0.8, ScaleSource.DEPTH: 0.6}
+    given, told = ({source: [] for source in sources} for _ in range(2))
+    for number in range(120):
+        source = (ScaleSource.ASSUMED, ScaleSource.DEPTH)[number % 2]
+        place = points + [0, 0, sources[source] * np.exp(rng.normal(0, 0.02))]
+        out = smoother(hand.replace(keypoints_m=place, scale_m=0.04, scale_source=source), number / 30)
+        assert out.scale_source == source
+        given[source].append(place[0, 2])
+        told[source].append(out.keypoints_m[0, 2])
+    for source, distance in sources.items():
+        assert np.std(told[source][10:]) < 0.6 * np.std(given[source][10:])
+        assert np.mean(told[source][10:]) == pytest.approx(distance, rel=0.02)
+
+
 def test_bad_parameters_are_refused():
     with pytest.raises(InvalidInputError, match="min_cutoff_hz must be a positive"):
         SmoothingConfig(min_cutoff_hz=0)
