@@ -27,7 +27,7 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     for index, entry in enumerate(read_list(path, "samples")):
         try:
             samples.append(_sample(root, entry))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, InvalidInputError) as error:
             name = entry.get("image", "") if isinstance(entry, dict) else ""
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"sample {index} {name} of {path} is malformed: {reason}") from error

@@ -37,9 +37,10 @@ def read_rhd(
 ) -> list[Sample]:
     """Samples of one split.
 
-    hands: 'dominant' gives one hand per image, that with more pixels in the mask (the authors' rule; a tie is right);
-    'all' gives all hands of which any keypoint is visible. Keypoints stay at the wrist. Images without a
-    pixel of a hand, which RHD does not have and renders may, have no dominant hand.
+    hands: 'dominant' gives one hand per image, that with more pixels in the mask (the authors' rule; of two with as
+    many the right one in RHD, the first one listed in renders); 'all' gives all hands of which any keypoint is visible.
+    Keypoints stay at the wrist. Images without a pixel of a hand, which RHD does not have and renders may, have no
+    dominant hand.
     Raises InvalidInputError that names what is missing, and where to get it.
     """
     root = Path(root)

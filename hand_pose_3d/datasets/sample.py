@@ -61,7 +61,7 @@ def check_images(root: Path, listing: str, images: Mapping[str, Path]) -> None:
 def read_json(path: Path) -> Any:
     """What a JSON file holds. Raises InvalidInputError where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # with a byte order mark or without
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}, which that folder must hold: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -120,6 +120,8 @@ def _hand(entry: Any) -> SequenceHand:
             raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {entry['box']!r}")
     elif pixels is not None:
         box = np.concatenate([pixels.min(axis=0), np.ptp(pixels, axis=0)])
+        if not box[2:].all():
+            raise ValueError("keypoints_2d must span an area, for they are the hand's box")
     else:
         raise ValueError("a hand needs keypoints_2d or box")
     return SequenceHand(identity, Side[side], box, pixels, metres, ignore)

@@ -140,9 +140,10 @@ def overlap(a: TeacherHand, b: TeacherHand) -> float:
 
 
 def read_index(folder: Path) -> list[dict[str, str]]:
-    """Rows of a folder's index.csv. Raises InvalidInputError where there is none, or one without slug and file."""
+    """Rows of a folder's index.csv. Raises InvalidInputError where there is none, or one without slug and file, or with
+    something else than yes, no and unknown in the column hands."""
     try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
+        with (folder / "index.csv").open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{folder} is not a folder of photographs: {error}") from error
@@ -150,4 +151,10 @@ def read_index(folder: Path) -> list[dict[str, str]]:
         raise InvalidInputError(
             f"{folder / 'index.csv'} must have the columns slug and file, and a row each photograph"
         )
+    for row in rows:
+        if row.get("hands") is not None and row["hands"] not in ("yes", "no", "unknown"):
+            name = f"{row['slug']}/{row['file']}"
+            raise InvalidInputError(
+                f"{folder / 'index.csv'}: hands of {name} is yes, no or unknown, not {row['hands']!r}"
+            )
     return rows

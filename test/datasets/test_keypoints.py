@@ -62,6 +62,7 @@ def test_points_without_a_number_are_not_visible(tmp_path):
         (entry(keypoints=[[0.0, 0.0, 0.0]] * 21), "all its keypoints are at one place"),
         (entry(visible=["false"] * 21), "visible must be a list of 21 true or false"),
         (entry(width=float("inf"), K=np.eye(3).tolist()), "malformed"),
+        (entry(K=np.zeros((3, 3)).tolist()), "sample 0 images/a.png .* malformed: the camera matrix"),
         (3, "sample 0 .*it is of type int, not an object"),
     ],
 )
@@ -69,6 +70,13 @@ def test_malformed_samples_are_named(tmp_path, broken, words):
     write(tmp_path, [broken])
     with pytest.raises(InvalidInputError, match=words):
         read_keypoints(tmp_path)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    write(tmp_path, [entry()])
+    path = tmp_path / "keypoints.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_keypoints(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"samples": 3}'])

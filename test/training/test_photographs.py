@@ -153,6 +153,12 @@ def test_what_an_eye_saw_decides_which_photographs_count_and_in_what_part(
     assert all(p.image.shape == (HEIGHT, WIDTH, 3) for p in read)
 
 
+def test_other_notes_of_an_eye_are_refused(folder: Folder) -> None:
+    root, labels = folder([{"slug": "s", "file": "a.png", "hands": "No"}], [])
+    with pytest.raises(InvalidInputError, match=r"hands of s/a.png is yes, no or unknown, not 'No'"):
+        list(read_photographs(root, labels, (), True))
+
+
 def test_photographs_known_to_show_hands_are_complete_where_the_teacher_is_sure(
     folder: Folder,
 ) -> None:
