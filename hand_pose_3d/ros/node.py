@@ -356,6 +356,8 @@ class HandPoseNode(LifecycleNode):
         """
         old = self.parameters
         check_topics(self, new.image_transport)
+        if not new.same_networks(old):
+            new.check_weights()
         if self._networks.estimator is not None and not new.same_networks(old):
             if (new.device, new.precision) != (old.device, old.precision):
                 choose_precision(new.precision, choose_device(new.device))

@@ -144,8 +144,6 @@ class NodeParameters:
             raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
         if self.keypoints == "thorough" and self.model == "paper":
             raise InvalidInputError(ONE_POSENET)
-        if self.weights and not self.weights_path.exists():
-            raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
             raise InvalidInputError(f"tf_prefix may hold letters, digits, _ and /, not {self.tf_prefix!r}")
 
@@ -160,6 +158,11 @@ class NodeParameters:
     def to_mapping(self) -> dict[str, Any]:
         """Values by ROS name."""
         return to_mapping(self)
+
+    def check_weights(self) -> None:
+        """Raise InvalidInputError unless the folder of weights is there; one that went away later blocks nothing."""
+        if self.weights and not self.weights_path.exists():
+            raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
 
     @property
     def weights_path(self) -> Path:
@@ -228,7 +231,9 @@ def to_mapping(record: Any) -> dict[str, Any]:
 
 def declare(node: Any) -> NodeParameters:
     """Declare every parameter of the tracker on a node and return the values it was started with."""
-    return declare_all(node, NodeParameters)
+    parameters = declare_all(node, NodeParameters)
+    parameters.check_weights()
+    return parameters
 
 
 def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:

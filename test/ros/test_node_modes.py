@@ -173,6 +173,9 @@ def test_old_networks_answer_until_others_are_loaded(client, start_node, tmp_pat
     assert client.ask(client.make_image(100)).hands
     (tmp_path / "slow").unlink()
     assert model(client, "other")["other networks"] == ""
+    tmp_path.rmdir()  # what is loaded goes on
+    assert client.set_parameters(score_threshold=0.4)[0].successful
+    assert not client.set_parameters(max_hands=1, device="auto", weights="/nowhere")[2].successful
     assert client.ask(client.make_image(100)).hands
 
 

@@ -85,7 +85,6 @@ def test_a_measured_length_counts_while_it_is_in_use(source, length, told):
         ("reference_length", 4.2),
         ("smoothing.min_cutoff_hz", 0.0),
         ("mirrored", "yes"),
-        ("weights", "/no/such/folder"),
         ("tf_prefix", "a b"),
         ("nonsense", 1),
     ],
@@ -101,6 +100,8 @@ def test_values_are_checked_together():
     assert NodeParameters(device="cuda:1", precision="float16").device == "cuda:1"
     with pytest.raises(InvalidInputError, match="model lite"):
         NodeParameters(model="paper", keypoints="thorough")
+    with pytest.raises(InvalidInputError, match="weights '/no/such/folder' does not exist"):
+        NodeParameters(weights="/no/such/folder").check_weights()
 
 
 def test_video_and_single_images_need_other_networks():

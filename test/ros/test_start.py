@@ -207,7 +207,9 @@ def test_a_missing_module_has_its_own_remedy(module, remedy):
 @pytest.mark.parametrize("locale", ["POSIX", "C.UTF-8"])
 def test_weights_of_any_name_in_any_locale(locale, tmp_path):
     (tmp_path / "手").mkdir()
-    code = "from hand_pose_3d.ros.parameters import NodeParameters; NodeParameters(weights='{}/\\u624b')"
+    code = (
+        "from hand_pose_3d.ros.parameters import NodeParameters; NodeParameters(weights='{}/\\u624b').check_weights()"
+    )
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     command = [sys.executable, "-c", code.format(tmp_path)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
