@@ -12,6 +12,19 @@ LARGEST = 1e6
 """Upper limit of pixels, metres and coefficients: those of real cameras, hands and robots are far smaller."""
 
 
+EXTRAS = {
+    "anny": "render",
+    "fpng": "render",
+    "matplotlib": "evaluate",
+    "mediapipe": "benchmark",
+    "moderngl": "render",
+    "rerun": "viewer",
+    "rosbags": "bag",
+    "tflite": "train",
+}
+"""The extra of this package that installs a module."""
+
+
 class HandPoseError(Exception):
     """Base of every error raised on purpose; its text is one sentence for the user."""
 
@@ -48,12 +61,29 @@ def check_stamp(stamp_s: float) -> float:
 
 
 @contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Begin an InvalidInputError with what it is about: an image of many, say."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{what}: {error}") from error
+
+
+@contextmanager
 def in_words(program: str) -> Iterator[None]:
     """End the program with one line where something is wrong that its user can change."""
     try:
         yield
-    except (HandPoseError, OSError, ModuleNotFoundError) as error:
+    except (HandPoseError, OSError) as error:
         sys.exit(one_line(f"{program}: {error}"))
+    except ModuleNotFoundError as error:
+        sys.exit(one_line(f"{program}: {extra_for(error) or error}"))
+
+
+def extra_for(error: ModuleNotFoundError) -> str:
+    """Which extra of this package brings a missing module; empty for one that none brings."""
+    name = (error.name or "").partition(".")[0]
+    return f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]'" if name in EXTRAS else ""
 
 
 def one_line(text: object) -> str:

@@ -37,11 +37,10 @@ from hand_pose_3d.windows import fits
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
 """Names of the timings, in the order of the pipeline; 'keypoints' is PoseNet and lifting, which are one graph."""
 
-_ROUGH_SCORE = 0.015
-"""Least score of a first reading in a thorough search whose hand is read again in a better window; set by hand."""
-
-_ROUGH_SHARE = 0.3
-"""The same in a fast search or a video, as a share of the required score; set by hand."""
+_ROUGH_SCORE, _QUICK_ROUGH_SCORE = 0.015, 0.1
+"""Least score of a first reading whose hand is read again in a better window, in a thorough search (set by hand), and
+in a fast one or a video: docs/experiments.md, "First readings". Independent of the required score, so that a lower one
+adds hands and changes none."""
 
 _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Detections that are read beyond twice the number of hands, since some will hold none; in a fast search or a video
@@ -225,7 +224,7 @@ class HandPoseEstimator:
         """Hands read from detections: first in windows around the detections, then in windows around these readings."""
         family, config = self._family, self.config
         margins = family.video_margins if config.quick else family.image_margins
-        rough = config.score_threshold * _ROUGH_SHARE if config.quick else min(_ROUGH_SCORE, config.score_threshold)
+        rough = _QUICK_ROUGH_SCORE if config.quick else _ROUGH_SCORE
         around = [detection for _ in margins.detected for detection in places]
         crops = [detection.crop(family.crop_size, margin) for margin in margins.detected for detection in places]
         first = [(around[n], crop, family.confirm(hand, around[n])) for n, crop, hand in self._read(frame, crops)]

@@ -275,3 +275,9 @@ def _unused(path: Path) -> Path:
         target = path.with_name(f"{path.name}-{number}")
         number += 1
     return target
+
+
+def flat(name: str) -> str:
+    """A file name for an entry: its path without the suffix, with folder separators replaced."""
+    flat = "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
+    return os.fsdecode(os.fsencode(flat)[-200:])  # names have at most 255 bytes

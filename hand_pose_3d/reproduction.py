@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hand_pose_3d.datasets.rhd import annotation_path
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.benchmark.machine import cores, describe_machine
 from hand_pose_3d.outputs import replacing
@@ -97,6 +98,10 @@ class _Reproduction:
             if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
                 raise InvalidInputError(f"{config.out} holds something other than a reproduction; choose another --out")
             import matplotlib  # noqa: F401 - if it is missing, say so before the long work
+
+            for number, root in enumerate(config.data):
+                for split in ("training", *(("evaluation",) if number == 0 else ())):
+                    annotation_path(root, split)
 
             config.out.mkdir(parents=True, exist_ok=True)
             frames = 0 if config.data else sum(self._frames())

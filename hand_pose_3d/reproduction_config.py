@@ -65,3 +65,5 @@ class ReproductionConfig:
             raise InvalidInputError(f"frames must be at least 1, not {self.frames}")
         if self.data and self.frames is not None:
             raise InvalidInputError("frames is how many to render; data that are there already are taken as they are")
+        if self.data and self.assets is not None:
+            raise InvalidInputError("assets are for renders; data that are there already are taken as they are")

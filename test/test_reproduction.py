@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from hand_pose_3d import reproduction
 from hand_pose_3d.cli import main
+from hand_pose_3d.datasets.rhd import SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.networks import hand_seg_net, pose_net
@@ -140,7 +141,9 @@ def test_it_goes_on_where_training_was_interrupted(tmp_path, toy, monkeypatch):
 
     monkeypatch.setattr(reproduction, "_Reproduction", Interrupted)
     data = tmp_path / "rhd"
-    data.mkdir()
+    for split in SPLITS:
+        (data / split).mkdir(parents=True)
+        (data / split / annotation_name(split)).touch()
     config = ReproductionConfig(tmp_path / "out", data=(data,), device="cpu", minutes=60)
     with pytest.raises(KeyboardInterrupt):
         reproduce(config, print)
@@ -167,8 +170,21 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path):
         reproduce(ReproductionConfig(tmp_path, device="cpu"), print)
 
 
+def test_data_that_are_not_there_leave_the_folder_as_it_was(tmp_path):
+    with pytest.raises(InvalidInputError, match="not a complete RHD"):
+        reproduce(ReproductionConfig(tmp_path / "out", data=(tmp_path / "none",), device="cpu"), print)
+    assert not (tmp_path / "out" / "reproduction.json").exists()
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"model": "heavy"}, {"minutes": 0}, {"frames": 0}, {"frames": 3, "data": (Path("x"),)}]
+    "wrong",
+    [
+        {"model": "heavy"},
+        {"minutes": 0},
+        {"frames": 0},
+        {"frames": 3, "data": (Path("x"),)},
+        {"assets": Path("y"), "data": (Path("x"),)},
+    ],
 )
 def test_settings_say_what_is_allowed(tmp_path, wrong):
     with pytest.raises(InvalidInputError):

@@ -12,7 +12,7 @@ interrupts.end_quietly()
 
 import click  # noqa: E402
 
-from hand_pose_3d.errors import HandPoseError, one_line  # noqa: E402
+from hand_pose_3d.errors import HandPoseError, extra_for, one_line  # noqa: E402
 
 COMMANDS = {
     "predict": "Poses of the hands in images and videos.",
@@ -26,18 +26,6 @@ COMMANDS = {
     "benchmark": "Latency of every stage, beside installed peers.",
 }
 """Name and one line of help; `name` is hand_pose_3d.cli.<name with _>, attribute `command`."""
-
-EXTRAS = {
-    "anny": "render",
-    "fpng": "render",
-    "matplotlib": "evaluate",
-    "mediapipe": "benchmark",
-    "moderngl": "render",
-    "rerun": "viewer",
-    "rosbags": "bag",
-    "tflite": "train",
-}
-"""The extra of this package that installs a module."""
 
 
 class LazyGroup(click.Group):
@@ -75,12 +63,9 @@ class LazyGroup(click.Group):
             where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
             raise click.ClickException(one_line(f"{where}{error.strerror}")) from error
         except ModuleNotFoundError as error:
-            name = (error.name or "").partition(".")[0]
-            if name not in EXTRAS:
+            if not (extra := extra_for(error)):
                 raise
-            raise click.ClickException(
-                f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]'"
-            ) from error
+            raise click.ClickException(extra) from error
         except KeyboardInterrupt:
             ctx.exit(130)
 

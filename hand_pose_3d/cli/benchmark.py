@@ -121,7 +121,7 @@ def command(
         note("the built-in clip is not installed: noise without hands is used instead")
         clip = noise(frames)
     plan = Plan(rounds, warm_up, limit)
-    if {"stages", "cost"} & set(parts):
+    if parts:
         before = len(notes)
         chosen = available(families, precisions, settings, note)
         if not chosen:
@@ -133,8 +133,8 @@ def command(
             usual = [each for each in chosen if each[1].get("precision", "auto") == "auto"]
             report["cost"] = measure_cost(usual or chosen, clip, plan)
             _print_cost(report["cost"])
-    if "start" in parts:
-        report["start"] = measure_starts(families, precisions, settings, note)
+        if "start" in parts:
+            report["start"] = measure_starts(chosen, note)
     if ros or ros_only:
         report["ros"] = measure_ros(families, precisions, settings, ros_seconds, note)
     if json_path is not None:
@@ -234,15 +234,13 @@ def measure_cost(chosen: list[tuple[str, dict[str, Any]]], clip: Clip, plan: Pla
     return rows
 
 
-def measure_starts(
-    families: tuple[str, ...], precisions: tuple[str, ...], settings: dict[str, Any], note: Any
-) -> dict[str, Any]:
+def measure_starts(chosen: list[tuple[str, dict[str, Any]]], note: Any) -> dict[str, Any]:
     """Start-up and memory of each family and precision in a process of its own, and the time of --help."""
     from hand_pose_3d.errors import HandPoseError
     from hand_pose_3d.evaluation.benchmark.process import measure_help, measure_start
 
     rows = []
-    for family, own in available(families, precisions, settings, lambda text: None):
+    for family, own in chosen:
         try:
             rows.append({**measure_start(family, own), "precision": own.get("precision", "")})
         except HandPoseError as error:

@@ -27,7 +27,8 @@ MEANINGLESS = {
     "boxes": _POSES_ONLY,
     "sequence": _POSES_ONLY,
     "keypoints": ("split", "keypoint0"),
-    "dexter": ("split",),
+    "dexter": ("split", "keypoint0"),  # labels the palm, as STB does
+    "stb": ("keypoint0",),
 }
 """Parameters without a meaning for a data set."""
 
@@ -364,7 +365,7 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
 
     from hand_pose_3d.drawing import draw_hands, enlarge
     from hand_pose_3d.evaluation.protocols import distances, errors_px
-    from hand_pose_3d.outputs import encode_image, write_beside
+    from hand_pose_3d.outputs import encode_image, flat, write_beside
 
     shares = []
     matches = [item for item in matches if item.sample.visible.any()]
@@ -375,6 +376,6 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
         item = matches[index]
         image = item.sample.image()
         drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
-        name = item.sample.name.replace("/", "_").rsplit(".", 1)[0]
+        name = flat(item.sample.name)
         label = "missed" if item.hand is None else f"{shares[index]:.2f}" if shares[index] >= 0 else "unknown"
         write_beside(folder / f"{rank:02d}_{label}_{name}.jpg", encode_image(drawn, ".jpg"))

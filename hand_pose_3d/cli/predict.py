@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -155,6 +154,7 @@ class _Predictor:
     def file(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
         """Entries of one image, or of each frame of one video."""
         from hand_pose_3d.images import is_video, read_image
+        from hand_pose_3d.outputs import flat
 
         if is_video(path):
             yield from self._video(path, name)
@@ -162,7 +162,7 @@ class _Predictor:
         image = read_image(path)
         entry, hands = self._estimate(image, name, tracking=False)
         if self.overlay:
-            self._say(_write_overlay(self.overlay / f"{_flat(name)}.png", image, hands), name)
+            self._say(_write_overlay(self.overlay / f"{flat(name)}.png", image, hands), name)
         yield entry
 
     def _video(self, path: Path, name: str) -> Iterator[dict[str, Any]]:
@@ -171,11 +171,11 @@ class _Predictor:
         from hand_pose_3d.drawing import draw_hands
         from hand_pose_3d.errors import HandPoseError
         from hand_pose_3d.images import Video
-        from hand_pose_3d.outputs import VideoWriter
+        from hand_pose_3d.outputs import VideoWriter, flat
 
         video = Video(path)
         self._estimators[True].reset()
-        writer = VideoWriter(self.overlay / f"{_flat(name)}.mp4", video.fps) if self.overlay else None
+        writer = VideoWriter(self.overlay / f"{flat(name)}.mp4", video.fps) if self.overlay else None
         said = 0
         frames = tqdm(
             video, total=video.count or None, desc=one_line(name), unit="frame", delay=2, disable=None, leave=False
@@ -205,27 +205,21 @@ class _Predictor:
 
     def _say(self, written: Path | None, name: str) -> None:
         """Print the path of an overlay that is not named after its input."""
-        if written is not None and written.stem != _flat(name):
+        from hand_pose_3d.outputs import flat
+
+        if written is not None and written.stem != flat(name):
             click.echo(f"{one_line(name)}: the overlay is {one_line(written)}, beside what was there", err=True)
 
     def _estimate(
         self, image: np.ndarray, name: str, tracking: bool, stamp_s: float | None = None
     ) -> tuple[dict[str, Any], list[HandPose]]:
-        from hand_pose_3d.errors import InvalidInputError
+        from hand_pose_3d.errors import naming
 
         height, width = image.shape[:2]
-        try:
+        with naming(name):
             hands = self._estimators[tracking](image, camera=self.camera, stamp_s=stamp_s)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"{name}: {error}") from error
         entry = {"image": _text(name), "width": width, "height": height, "hands": [hand.to_dict() for hand in hands]}
         return entry, hands
-
-
-def _flat(name: str) -> str:
-    """A file name for an entry: its path without the suffix, with folder separators replaced."""
-    flat = "_".join(part for part in Path(name).with_suffix("").parts if part not in ("/", ".."))
-    return os.fsdecode(os.fsencode(flat)[-200:])  # names have at most 255 bytes
 
 
 def _write_overlay(target: Path, image: np.ndarray, hands: list[HandPose]) -> Path:

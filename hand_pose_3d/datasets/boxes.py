@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.datasets.sample import check_images, read_list
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import LARGEST, InvalidInputError
 from hand_pose_3d.skeleton import Side
 
 FILE = "boxes.json"
@@ -88,8 +88,8 @@ def _image(root: Path, entry: Any) -> BoxImage:
     name, size, hands = entry["file"], (entry["width"], entry["height"]), entry["hands"]
     if not isinstance(name, str) or not name:
         raise ValueError("file is not a name")
-    if not all(type(pixels) is int and pixels > 0 for pixels in size):
-        raise ValueError("width and height must be positive whole numbers")
+    if not all(type(pixels) is int and 0 < pixels <= LARGEST for pixels in size):
+        raise ValueError(f"width and height must be positive whole numbers up to {LARGEST:.0f}")
     if not isinstance(hands, list):
         raise ValueError("hands is not a list")
     boxes = []
@@ -111,7 +111,7 @@ def _hand(entry: Any) -> HandBox:
         raise TypeError("it is not an object")
     try:
         box = np.array(entry["box"], dtype=float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         box = np.empty(0)
     if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > 0).all():
         raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {entry['box']!r}")

@@ -69,7 +69,7 @@ def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
     data = read_json(path)
     try:
         values = np.array(data, dtype=float)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InvalidInputError(f"{path} is not a FreiHAND label file: {error}") from error
     if values.ndim != 3 or values.shape[1:] != shape:
         raise InvalidInputError(

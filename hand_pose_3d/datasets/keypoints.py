@@ -17,9 +17,9 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     """Samples of a folder with keypoints.json.
 
     The file holds ``{"labels": ..., "samples": [{"image", "side", "keypoints_2d" 21x[u, v] in pixels, and
-    optionally "keypoints" 21x[x, y, z] in metres in the camera frame, "K" 3x3, "visible" 21x bool}]}``; keypoints in
-    public order, image paths relative to the folder. Raises InvalidInputError for anything else, and for images that
-    are not there.
+    optionally "keypoints" 21x[x, y, z] in metres in the camera frame, "K" 3x3, "visible" 21x bool, "width" and "height"
+    of the image}]}``; keypoints in public order, image paths relative to the folder. Raises InvalidInputError for
+    anything else, and for images that are not there.
     """
     root = Path(root)
     path = root / "keypoints.json"
@@ -52,6 +52,8 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         if metric.shape != (NUM_KEYPOINTS, 3):
             raise ValueError(f"keypoints has shape {metric.shape}, not (21, 3)")
     size = {"width": int(entry.get("width", 0)), "height": int(entry.get("height", 0))}
+    if any(size.values()) and min(size.values()) < 1:
+        raise ValueError("width and height come together, and are positive")
     flags = entry.get("visible", [True] * NUM_KEYPOINTS)
     if not isinstance(flags, list) or len(flags) != NUM_KEYPOINTS or any(each not in (0, 1) for each in flags):
         raise ValueError(f"visible must be a list of 21 true or false, not {flags!r}")
@@ -70,4 +72,5 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         visible=visible & np.isfinite(keypoints).all(axis=-1),
         keypoints_m=metric,
         camera=Camera.from_matrix(np.array(entry["K"]), **size) if entry.get("K") is not None else None,
+        size=(size["width"], size["height"]) if any(size.values()) else None,
     )

@@ -27,6 +27,8 @@ from hand_pose_3d.skeleton import FROM_PAPER, NUM_KEYPOINTS, Side
 SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/RenderedHandposeDataset.en.html"
 SPLITS = ("training", "evaluation")
 FOLDERS = ("color", "mask", "depth")
+RENDERED = Path("parts", "identity.json")
+"""File in the folder of a split that `hand_pose_3d render` made."""
 PERSON_CLASS, LEFT_CLASSES, RIGHT_CLASSES = 1, range(2, 18), range(18, 34)
 """Classes of a mask; 0 is the background."""
 DEPTH_RANGE_M = 5.0  # metres at the largest of 16 bits (RHD's README)
@@ -50,7 +52,7 @@ def read_rhd(
     wanted = [f"{index:05d}.png" for index in sorted(annotations)]
     missing = [f"{split}/{kind}/{name}" for kind in ("color", "mask") for name in wanted if name not in names[kind]]
     if missing:
-        raise missing_data("RHD", root, missing, SOURCE)
+        raise missing_data("RHD", root, missing, _source(root, split))
 
     samples: list[Sample] = []
     for index, name in zip(sorted(annotations), wanted, strict=True):
@@ -108,8 +110,17 @@ def annotation_path(root: str | Path, split: str) -> Path:
     relative = f"{split}/{annotation_name(split)}"
     path = Path(root) / relative
     if not path.is_file():
-        raise missing_data("RHD", Path(root), [relative], SOURCE)
+        raise missing_data("RHD", Path(root), [relative], _source(Path(root), split))
     return path
+
+
+def _source(root: Path, split: str) -> str:
+    """Where a split that is not complete comes from."""
+    if (root / split / RENDERED).exists():
+        return f"`hand_pose_3d render`, after {root / split} is deleted"
+    if any((root / other / RENDERED).exists() for other in SPLITS):
+        return f"`hand_pose_3d render --out {root} --split {split}`"
+    return SOURCE
 
 
 def _annotations(root: Path, split: str) -> dict[int, dict[str, Any]]:

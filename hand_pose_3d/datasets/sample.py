@@ -23,7 +23,8 @@ class Sample:
     no label. visible: (21,) bool, False where hidden, outside or not labelled.
     keypoints_m: (21, 3) metres in the camera frame, or None. camera: intrinsics, or None.
     palm: keypoint 0 is labelled at the palm's centre, not at the wrist.
-    mask_path, depth_path: further files of the image where the data set has them.
+    mask_path, depth_path: further files of the image where the data set has them. size: (width, height) that the
+    labels say the image has, None where they do not.
     """
 
     name: str
@@ -36,12 +37,18 @@ class Sample:
     palm: bool = False
     mask_path: Path | None = None
     depth_path: Path | None = None
+    size: tuple[int, int] | None = None
 
     def image(self) -> np.ndarray:
-        """The image, (H, W, 3) uint8 RGB. Raises InvalidInputError when it cannot be read."""
+        """The image, (H, W, 3) uint8 RGB. Raises InvalidInputError when it cannot be read or has another size."""
         from hand_pose_3d.images import read_image
 
-        return read_image(self.image_path)
+        image = read_image(self.image_path)
+        height, width = image.shape[:2]
+        if self.size is not None and self.size != (width, height):
+            says = "x".join(map(str, self.size))
+            raise InvalidInputError(f"{self.image_path} has {width}x{height} pixels, its label says {says}")
+        return image
 
 
 def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> InvalidInputError:

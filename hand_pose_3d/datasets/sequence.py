@@ -99,7 +99,7 @@ def _sequence(path: Path) -> Sequence:
             hands = tuple(_hand(entry) for entry in frame["hands"])
             if len({hand.identity for hand in hands}) < len(hands):
                 raise ValueError("two hands have one id")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise InvalidInputError(f"frame {index} of {labels} is malformed: {reason}") from error
         frames.append(hands)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.datasets.boxes import KINDS, BoxImage
+from hand_pose_3d.errors import naming
 from hand_pose_3d.evaluation.metrics import box_iou, box_of, box_share_inside
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import ImageEstimator
@@ -70,7 +71,12 @@ def run(estimator: ImageEstimator, images: Iterable[BoxImage], description: str 
     from tqdm import tqdm
 
     progress = tqdm(images, desc=description, unit="image", delay=2, disable=None, leave=False)
-    return [match(image, estimator(image.image())) for image in progress]
+    found = []
+    for image in progress:
+        pixels = image.image()
+        with naming(image.path):
+            found.append(match(image, estimator(pixels)))
+    return found
 
 
 def match(image: BoxImage, hands: Sequence[HandPose]) -> list[Prediction]:

@@ -11,6 +11,7 @@ import numpy as np
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.errors import naming
 from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import ImageEstimator
@@ -43,11 +44,6 @@ class Match:
     hand: HandPose | None
     iou: float = 0.0
     hands: tuple[HandPose, ...] = ()
-
-    @property
-    def others(self) -> int:
-        """Number of further predictions."""
-        return max(len(self.hands) - 1, 0)
 
 
 def evenly_spread(items: list[T], most: int | None) -> list[T]:
@@ -86,7 +82,8 @@ def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int
         factor = upscale_px / max(image.shape[:2])
         if factor > 1:
             image, camera = _enlarged(image, factor), camera and camera.scaled(factor, factor)
-        hands = estimator(image, camera=camera)
+        with naming(sample.image_path):
+            hands = estimator(image, camera=camera)
         if factor > 1:
             hands = [hand.replace(keypoints_px=rescale_pixels(hand.keypoints_px, 1 / factor)) for hand in hands]
         matches.append(match(sample, hands))

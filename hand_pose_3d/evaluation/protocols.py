@@ -6,7 +6,9 @@ share is the detection rate.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -147,8 +149,19 @@ def detection(matches: Sequence[Match]) -> dict[str, float]:
     return {
         "answered": float(np.mean([item.hand is not None for item in matches])),
         "found": float(np.mean([item.iou > FOUND_IOU for item in matches])),
-        "other_hands_per_image": float(np.mean([item.others for item in matches])),
+        "other_hands_per_image": float(np.mean(_further(matches))),
     }
+
+
+def _further(matches: Sequence[Match]) -> list[int]:
+    """Predictions of each image that belong to none of its labelled hands."""
+    predicted: dict[Path, set[bytes]] = defaultdict(set)
+    labelled: dict[Path, set[bytes]] = defaultdict(set)
+    for item in matches:
+        predicted[item.sample.image_path] |= {hand.keypoints_px.tobytes() for hand in item.hands}
+        if item.hand is not None:
+            labelled[item.sample.image_path].add(item.hand.keypoints_px.tobytes())
+    return [len(hands - labelled[path]) for path, hands in predicted.items()]
 
 
 def false_hands(matches: Sequence[Match]) -> float | None:

@@ -57,6 +57,7 @@ LIFTING_MEDIAN_MM = {
 bottleneck row wrong and about 8 % worse."""
 
 MEDIAPIPE_GE = {
+    "hands": 195,
     "answered": 0.9846,
     "found": 0.9846,
     "other_hands_per_image": 0.0,

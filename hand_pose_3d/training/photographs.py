@@ -126,14 +126,19 @@ def read_photographs(
         if eye == "unknown" and name not in seen:
             continue
         by_eye = seen.get(name, {})
-        taught = agree(records.get(name, {"views": []}))
+        try:
+            taught = agree(records.get(name, {"views": []}))
+            if any(hand.keypoints_px.shape != (NUM_KEYPOINTS, 2) for hand in taught):
+                raise ValueError("a hand has 21 keypoints")
+        except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
+            raise InvalidInputError(f"{labels} on {name} is not as `label` writes it: {error!r}") from error
         try:
             hands = [] if eye == "no" else _with_looked(taught, by_eye)
             no_hands = np.array(by_eye.get("others", []), float).reshape(-1, NUM_KEYPOINTS, 2)
             for uv in (*(hand.keypoints_px for hand in hands), no_hands):
                 if uv.shape[-2:] != (NUM_KEYPOINTS, 2) or not np.isfinite(uv).all():
                     raise ValueError(f"these are {uv.tolist()}")
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise InvalidInputError(
                 f"{looked} on {name}: hands and others are lists of 21 pairs of pixels, boxes, ignored and wrong "
                 f"lists of four numbers: {error}"

@@ -107,7 +107,9 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / "pixels.raw").exists():
-        raise InvalidInputError(f"{folder} holds something other than a pack; choose another folder")
+        finished = (folder / "pixels.npy").exists() and (folder / "labels.npz").exists()
+        what = "a pack; delete it, or" if finished else "something other than a pack;"
+        raise InvalidInputError(f"{folder} holds {what} choose another folder")
     shapes: list[tuple[int, ...]] = []
     starts: list[int] = []
     complete: list[bool] = []

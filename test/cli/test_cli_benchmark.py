@@ -115,8 +115,9 @@ def test_what_is_missing_is_said(light, tmp_path):
 def test_family_that_was_asked_for_must_be_there(light):
     result = run("--part", "stages", "--model", "paper")
     assert result.exit_code == 1 and "paper-posenet" in result.output
-    result = run("--part", "stages", "--model", "mediapipe")
-    assert result.exit_code == 1 and "MediaPipe Hands is not installed" in result.output
+    for part in ("stages", "start"):
+        result = run("--part", part, "--model", "mediapipe")
+        assert result.exit_code == 1 and "MediaPipe Hands is not installed" in result.output
 
 
 def test_without_the_clip_noise_stands_in_and_that_is_said(light, monkeypatch, tmp_path):

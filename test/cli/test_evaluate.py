@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from hand_pose_3d.cli import main
+from hand_pose_3d.errors import InvalidInputError
 
 
 def evaluate(*arguments):
@@ -50,6 +51,33 @@ def test_limit_spreads_over_the_set(photographs):
     result = evaluate("--dataset", "keypoints", "--root", photographs, "--limit", 1, "--json", photographs / "f.json")
     assert result.exit_code == 0, result.output
     assert len(json.loads((photographs / "f.json").read_text())["images"]) == 1
+
+
+def test_errors_name_the_image(photographs, fake_estimator, monkeypatch):
+    def refuse(*arguments, **more):
+        raise InvalidInputError("it is too small")
+
+    monkeypatch.setattr(fake_estimator, "__call__", refuse)
+    result = evaluate("--dataset", "keypoints", "--root", photographs)
+    assert result.exit_code == 1 and result.output == f"Error: {photographs / '0.png'}: it is too small\n"
+
+
+def test_an_image_of_another_size_than_its_label_says_is_named(photographs):
+    content = json.loads((photographs / "keypoints.json").read_text())
+    content["samples"][1] |= {"width": 40, "height": 50}
+    (photographs / "keypoints.json").write_text(json.dumps(content))
+    result = evaluate("--dataset", "keypoints", "--root", photographs)
+    assert result.exit_code == 1 and "1.png has 80x100 pixels, its label says 40x50" in result.output
+
+
+def test_overlays_of_images_with_long_names(photographs):
+    name = "x" * 240 + ".png"
+    (photographs / "2.png").rename(photographs / name)
+    content = json.loads((photographs / "keypoints.json").read_text())
+    content["samples"][2]["image"] = name
+    (photographs / "keypoints.json").write_text(json.dumps(content))
+    result = evaluate("--dataset", "keypoints", "--root", photographs, "--worst", photographs / "worst")
+    assert result.exit_code == 0 and len(list((photographs / "worst").iterdir())) == 3, result.output
 
 
 class Family:

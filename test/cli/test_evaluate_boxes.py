@@ -132,6 +132,13 @@ def test_options_that_photographs_know_not_are_refused(root, fake_estimator, opt
     assert not fake_estimator.made
 
 
+@pytest.mark.parametrize("dataset", ["stb", "dexter"])
+def test_keypoint_0_has_one_meaning_where_palms_are_labelled(root, fake_estimator, dataset):
+    arguments = ["evaluate", "--dataset", dataset, "--root", str(root), "--keypoint-0", "palm"]
+    assert CliRunner().invoke(main, arguments).output == f"Error: --keypoint-0 has no meaning for --dataset {dataset}\n"
+    assert not fake_estimator.made
+
+
 def test_without_any_hand_there_is_no_average_precision(root):
     content = json.loads((root / "boxes.json").read_text())
     for image in content["images"]:

@@ -60,6 +60,8 @@ def test_reads_all_fields_and_tolerates_others(write):
         (entry(hand(box=[64, 2, 3, 4])), "shows nothing of 64x48 pixels"),
         (entry(hand(box=[0.2, 0.3, 0.4, 0.5])), "shows nothing of 64x48 pixels"),
         (entry(hand(box="wide")), "not 'wide'"),
+        (entry(hand(box=[10**400, 1, 2, 3])), "positive sizes"),
+        (entry(width=10**400), "width and height must be positive whole numbers up to 1000000"),
         (entry(hand(box=[1, 2, 3, [4]])), "positive sizes"),
         (entry(hand(side="middle")), "side must be left, right or unknown, not 'middle'"),
         (entry(hand(ignore=1)), "ignore must be true or false, not 1"),

@@ -84,6 +84,18 @@ def test_missing_files_are_named_with_where_to_get_them(root):
         read_rhd(root, "test")
 
 
+def test_renders_say_how_to_render_what_they_lack(root):
+    (root / "training" / "parts").mkdir(parents=True)
+    (root / "training" / "parts" / "identity.json").touch()
+    (root / "evaluation/mask/00001.png").unlink()
+    with pytest.raises(InvalidInputError, match=r"get it from `hand_pose_3d render --out .* --split evaluation`"):
+        read_rhd(root)
+    with pytest.raises(
+        InvalidInputError, match=r"anno_training.*get it from `hand_pose_3d render`, after .* is deleted"
+    ):
+        read_rhd(root, "training")
+
+
 class Malicious:
     def __reduce__(self):
         return (print, ("run",))

@@ -49,6 +49,7 @@ def test_hands_are_read(folder):
         ([[], [{"side": "left"}], []], {}, "frame 1 .* keypoints_2d or box"),
         ([[], [], [{"keypoints_2d": POINTS[:20]}]], {}, "frame 2 .* 21 points of 2"),
         ([[{"keypoints_2d": [[3, 4]] * 21}], [], []], {}, "must span an area"),
+        ([[{"box": [10**400, 0, 1, 1]}], [], []], {}, "frame 0 .* malformed"),
         ([[{"box": [0, 0, 0, 1]}], [], []], {}, "positive sizes"),
         ([[{"box": [0, 0, 1, 1], "id": "a"}], [], []], {}, "whole number"),
         ([[{"box": [0, 0, 1, 1]}] * 2, [], []], {}, "two hands have one id"),

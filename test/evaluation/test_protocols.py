@@ -50,7 +50,7 @@ def test_the_most_overlapping_hand_is_matched_whatever_its_score():
     sample = labelled()
     near, far = answer(sample, 5, score=0.6), answer(sample, 200, score=0.99)
     found = matching.match(sample, [far, near])
-    assert found.hand is near and found.others == 1 and 0.5 < found.iou < 1
+    assert found.hand is near and 0.5 < found.iou < 1
     assert matching.match(sample, []).hand is None
     other = answer(sample, 300, score=0.7)
     assert matching.match(sample, [other, answer(sample, 400, score=0.8)]).hand.score == 0.8
@@ -238,13 +238,22 @@ def test_upscaled_images_give_pixels_of_the_original(tmp_path):
 def test_photographs_report():
     samples = [labelled(), labelled()]
     matches = [matching.match(samples[0], [answer(samples[0], 3)]), matching.match(samples[1], [])]
-    result = report.photographs(matches[:1], "ge_dev")
+    result = report.photographs(matches[:1] * 195, "ge_dev")
     table = result.text()
     row = next(line for line in table.splitlines() if line.startswith("2D median px"))
-    assert row.split()[-2:] == ["3.00", "6.20"] and "MediaPipe Hands" in table
+    assert row.split()[-2:] == ["3.00", "6.20"] and "MediaPipe Hands, stored" in table
+    assert "MediaPipe" not in report.photographs(matches[:1], "ge_dev").text()  # its results are those of all
     assert result.metrics["3d_root_scale"]["found_pooled_mean"] == pytest.approx(0, abs=1e-9)
     assert len(result.curves) == 3
     assert report.photographs(matches).metrics["detection"]["answered"] == 0.5
+
+
+def test_a_further_hand_is_one_that_no_label_of_the_image_is(tmp_path):
+    samples = [labelled(shift) for shift in (-0.1, 0.1)]
+    hands = [answer(samples[0]), answer(samples[1]), answer(samples[0], 500)]
+    alone = labelled(image_path=Path("b.png"))
+    matches = [*(matching.match(sample, hands) for sample in samples), matching.match(alone, [answer(alone)])]
+    assert protocols.detection(matches)["other_hands_per_image"] == 0.5
 
 
 def test_given_sides_change_the_hands_that_were_on_the_wrong_one(tmp_path):

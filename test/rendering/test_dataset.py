@@ -198,11 +198,31 @@ def test_assets_that_are_none_are_refused_and_others_are_another_data_set(tmp_pa
     (assets / "skins" / "b_diffuse.png").touch()
     with pytest.raises(HandPoseError, match="holds a data set made with"):
         dataset._check_same(folder, options)
-    identity = folder / dataset._IDENTITY
+    identity = folder / dataset.RENDERED
     identity.write_text(json.dumps({**json.loads(identity.read_text()), "assets": True}))  # an older version's
     dataset._check_same(folder, options)
     with pytest.raises(HandPoseError, match="holds a data set made with"):
         dataset._check_same(folder, RenderOptions(tmp_path / "out", 1))
+
+
+@pytest.mark.parametrize("name", ["identity.json", "000000-000004.pickle"])
+def test_a_damaged_file_of_an_earlier_run_is_named(tmp_path, name):
+    parts = tmp_path / "training" / "parts"
+    parts.mkdir(parents=True)
+    options = RenderOptions(tmp_path, 4)
+    dataset._check_same(tmp_path / "training", options)
+    (parts / name).write_bytes(b"")
+    with pytest.raises(HandPoseError, match=f"{name} is damaged: delete"):
+        render_dataset(options, progress=False)
+
+
+def test_the_card_has_the_commands_of_both_splits(tmp_path):
+    out, facts = tmp_path / "my data", {"frames": 2, "flexion": {}, "action": {}, "background": {}}
+    for split in rhd.SPLITS:
+        (out / split / "parts").mkdir(parents=True)
+        card = dataset.data_card(RenderOptions(out, 2, split), facts)
+    for split in rhd.SPLITS:
+        assert f"`hand_pose_3d render --out 'my data' --count 2 --split {split} " in card
 
 
 def test_a_worker_that_dies_is_reported_in_words():

@@ -263,6 +263,7 @@ def test_photographs_that_only_a_person_has_seen_need_no_teacher(folder: Folder,
         {"boxes": [[363, 129, 453]]},
         {"boxes": 5},
         {"boxes": [[None, 1, 2, 3]]},
+        {"boxes": [[10**400, 1, 2, 3]]},
         {"hands": [[1, 2]]},
         {"others": [[1, 2]]},
     ],
@@ -272,6 +273,20 @@ def test_malformed_lines_of_what_a_person_has_seen_are_named(folder: Folder, tmp
     (tmp_path / "looked.jsonl").write_text(json.dumps({"file": "s/one.png", **entry}) + "\n")
     with pytest.raises(InvalidInputError, match=r"looked.jsonl on s/one.png: hands and others are lists of 21"):
         pack_photographs(root, labels, tmp_path / "out", looked=tmp_path / "looked.jsonl")
+
+
+@pytest.mark.parametrize("line", [{}, {"views": None}, {"views": [{"hands": [{"score": 1, "uv": [[1, 2]] * 20}]}]}])
+def test_malformed_labels_of_the_teacher_are_named(folder: Folder, line: dict) -> None:
+    root, labels = folder([{"slug": "s", "file": "one.png"}], [{"file": "s/one.png", **line}])
+    with pytest.raises(InvalidInputError, match=r"labels.jsonl on s/one.png is not as `label` writes it"):
+        list(read_photographs(root, labels, (), True))
+
+
+def test_a_finished_pack_is_not_written_over(folder: Folder, tmp_path: Path) -> None:
+    root, labels = folder([{"slug": "s", "file": "one.png"}], [record((AGREED, True), file="s/one.png")])
+    pack_photographs(root, labels, tmp_path / "out")
+    with pytest.raises(InvalidInputError, match="holds a pack; delete it, or choose another folder"):
+        pack_photographs(root, labels, tmp_path / "out")
 
 
 def test_a_folder_without_index_is_named(tmp_path: Path) -> None:
