@@ -135,6 +135,8 @@ class Camera:
             if matrix is None:
                 raise TypeError("it has no camera_matrix")
             roi = data.get("roi") or {}
+            if not isinstance(roi, Mapping):
+                raise TypeError("its roi is no mapping")
             matrix, (width, height) = part_of_sensor(
                 np.array(_numbers(matrix), dtype=float).reshape(3, 3),
                 (data.get("image_width", data.get("width")), data.get("image_height", data.get("height"))),

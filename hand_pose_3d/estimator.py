@@ -154,6 +154,7 @@ class HandPoseEstimator:
 
         Raises:
             InvalidInputError: for anything that is no such image, camera or depth.
+            WeightsError: for a damaged LitePalmNet of a folder, which is loaded by the first thorough search.
         """
         frame = Frame.checked(image, camera, depth_m, stamp_s)
         if self.config.mirrored:

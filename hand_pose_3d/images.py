@@ -135,7 +135,7 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
             if not matches:
                 raise InvalidInputError(f"the folder {path} holds no image and no video")
         elif not os.path.lexists(path) and glob.has_magic(text):
-            matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if not Path(name).is_dir())
+            matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if not Path(name).is_dir())
             if not matches:
                 raise InvalidInputError(f"no file matches {text}")
         else:

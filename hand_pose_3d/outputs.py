@@ -158,7 +158,7 @@ class VideoWriter:
         elif self._last is not None:
             due = round((time_s - self._start_s) * self._fps)
             # Every frame at least once, and never more than a limit for a gap in time.
-            for _ in range(int(np.clip(due - self._written, 1, 10 * self._fps))):
+            for _ in range(max(1, min(due - self._written, int(10 * self._fps)))):
                 self._write(self._last)
         self._last = frame if frame.shape[1::-1] == self._size else cv2.resize(frame, self._size)
 

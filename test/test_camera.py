@@ -229,6 +229,13 @@ def test_what_a_calibration_file_lacks_is_named(text, words, tmp_path):
         Camera.from_yaml(tmp_path / "k.yaml")
 
 
+@pytest.mark.parametrize("roi", ["[0, 0, 640, 480]", "3"])
+def test_a_part_of_the_sensor_that_is_no_mapping(roi, tmp_path):
+    (tmp_path / "k.yaml").write_text(f"{{width: 640, height: 480, k: [600, 0, 320, 0, 600, 240, 0, 0, 1], roi: {roi}}}")
+    with pytest.raises(InvalidInputError, match=r"k.yaml .*its roi is no mapping"):
+        Camera.from_yaml(tmp_path / "k.yaml")
+
+
 def test_a_file_of_a_part_of_the_sensor(tmp_path):
     """As `ros2 topic echo` prints it: calibrated at 640x480, of which half in each direction is read, two by two."""
     (tmp_path / "k.yaml").write_text(

@@ -130,6 +130,14 @@ def test_videos_keep_time_and_other_files(tmp_path):
     assert video(tmp_path / "b.mp4") == video(tmp_path / "b.mp4")
 
 
+@pytest.mark.parametrize("fps", [0.02, 0.3])
+def test_a_slow_video_keeps_every_frame(tmp_path, fps):
+    writer = VideoWriter(tmp_path / "a.mp4", fps)
+    for number in range(4):
+        writer.add(scene(), number / fps)
+    assert sum(1 for _ in Video(writer.close())) == 4
+
+
 def test_a_full_disk_is_said_with_the_file_and_leaves_no_half_of_it(tmp_path):
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -303,6 +303,20 @@ def test_broken_hands_are_dropped():
     assert tracker.update([bad.replace(score=float("nan"))], 0.03) == []
 
 
+@pytest.mark.parametrize("field", ["keypoints_m", "scale_m", "roi_px", "keypoint_scores"])
+def test_what_is_not_finite_spoils_no_later_frame(field):
+    tracker, spoiled = HandTracker(), []
+    hand = hand_at(100, 300)
+    hand = hand.replace(keypoints_m=hand.keypoints_relative * 0.04 + [0, 0, 0.5], scale_m=0.04)
+    for frame in range(12):
+        given = hand.replace(**{field: np.array(getattr(hand, field)) * np.nan}) if frame == 5 else hand
+        out = tracker.update([given], frame / 30)
+        spoiled += [frame] * (len(out) == 0)
+        for each in out:
+            assert np.isfinite([*each.keypoints_px.ravel(), *each.keypoints_m.ravel(), each.scale_m]).all()
+    assert spoiled == [5]
+
+
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_whatever_comes_identities_are_distinct_and_memory_bounded(seed):

@@ -25,10 +25,10 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
     """Convert the authors' published weights (handsegnet-rhd.pickle, posenet3d-*.pickle, lifting-*.pickle).
 
     Nothing in a pickle is run: only numpy arrays are accepted, and their names, shapes and number must be those of
-    the networks. Writes paper-handsegnet, paper-posenet and paper-lifting[-APPROACH].safetensors to --out; use them
-    with model "paper" and the folder as weights. The palm centre as keypoint 0 and the middle finger as reference
-    bone, which these weights were trained with, are recorded in the files and are converted to the package's own at run
-    time.
+    the networks. Writes paper-handsegnet, paper-posenet and paper-lifting[-APPROACH].safetensors to --out; use the
+    first two and paper-lifting, the proposed approach, with model "paper" and the folder as weights. The palm centre as
+    keypoint 0 and the middle finger as reference bone, which these weights were trained with, are recorded in the files
+    and are converted to the package's own at run time.
     """
     from hand_pose_3d.errors import WeightsError
     from hand_pose_3d.networks.authors_weights import CONVENTIONS, PUBLISHED_SHA256, networks_in, read_pickle

@@ -56,12 +56,12 @@ def command(
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
     if save:
-        check_target(save, RECORDING)
+        save = str(check_target(save, RECORDING))
     intrinsics = Camera.from_yaml(calibration) if calibration else None
     source = open_source(camera, _parse_size(size), lambda text: click.echo(one_line(text), err=True))
     try:
+        estimator = HandPoseEstimator(tracking=True, **options)  # before an earlier recording is replaced
         show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
-        estimator = HandPoseEstimator(tracking=True, **options)
         _follow(source, estimator, intrinsics, show, frames)
     finally:
         source.close()
@@ -77,15 +77,16 @@ def _parse_size(text: str) -> tuple[int, int]:
 def _follow(
     source: LiveCamera | Video, estimator: HandPoseEstimator, intrinsics: Camera | None, show: Show, frames: int | None
 ) -> None:
-    count, rate, last = 0, 0.0, time.monotonic()
+    count, rate, last = 0, 0.0, 0.0
     for image in islice(source, frames):
         now = time.monotonic()
         hands = estimator(image, camera=intrinsics, stamp_s=now)
-        rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)
+        if count:  # a rate needs two
+            rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)
         last, count = now, count + 1
         if not show(image, hands, now, f"{rate:.0f} Hz  {estimator.model} on {estimator.device}"):
             break
-    click.echo(f"{count} frames, {rate:.1f} a second at the end")
+    click.echo(f"{count} frames, {rate:.1f} a second at the end" if count > 1 else f"{count} frame")
 
 
 def _window_viewer() -> Show:

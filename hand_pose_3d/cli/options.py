@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class NamedPath(click.Path):
         """The path, or click's error."""
         if value == "":
             self.fail("the name is empty; . is the folder in which you are.", param, ctx)
-        return super().convert(value, param, ctx)
+        return super().convert(os.path.expanduser(value), param, ctx)  # of --json=~/x a shell expands nothing
 
 
 _OPTIONS = (
@@ -40,7 +41,7 @@ _OPTIONS = (
         "--threads",
         type=click.IntRange(0, 64),
         default=0,
-        help="Processor threads; 0: one in videos and fast searches, else two.",
+        help="Processor threads; 0: one in videos and fast searches (lite), else two.",
     ),
     click.option("--max-hands", type=click.IntRange(1, 16), default=2, help="Most hands in one image."),
     click.option(

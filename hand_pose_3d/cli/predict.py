@@ -196,6 +196,10 @@ class _Predictor:
             if writer is not None:
                 writer.discard()
             raise
+        except BaseException:  # interrupted: what is there is kept
+            if writer is not None and video.index >= 0:
+                click.echo(f"the overlay of {one_line(path)} ends with its frame {video.index}", err=True)
+            raise
         finally:
             video.close()
             if said:

@@ -112,6 +112,8 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     _check_namespace(values["namespace"])
     if values["source"] != "topic" and given.get("image_transport") == "compressed":
         raise InvalidInputError("compressed images are for source:=topic: what this file starts publishes raw ones")
+    if values["source"] != "topic":
+        given["image_transport"] = "raw"  # whatever params_file says
 
     topics = (("image", values["image"]), ("camera_info", camera_info))
     space = values["namespace"]

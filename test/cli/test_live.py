@@ -75,3 +75,13 @@ def test_every_frame_is_estimated_and_shown(fake_estimator, monkeypatch, clip):
     stamps = [call[2] for call in estimator.calls]
     assert stamps == sorted(stamps)
     assert "2 frames" in run("--camera", clip, "--frames", 2).output
+    assert run("--camera", clip, "--frames", 1).output == "1 frame\n"
+
+
+def test_a_refused_command_leaves_an_earlier_recording(fake_estimator, clip, tmp_path):
+    pytest.importorskip("rerun")
+    saved = tmp_path / "a.rrd"
+    arguments = ("--camera", clip, "--viewer", "rerun", "--save", saved)
+    assert run(*arguments).exit_code == 0
+    before = saved.read_bytes()
+    assert run(*arguments, "--device", "cuda:9").exit_code == 1 and saved.read_bytes() == before

@@ -219,6 +219,13 @@ def test_what_was_found_stays_when_the_user_interrupts(folder, fake_estimator, m
     assert not (folder / "o.json").exists()
 
 
+def test_names_begin_with_home_wherever_they_stand(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    result = predict("~/a.pn[g]", "--overlay", "~/o", "--json", "~/o.json")
+    assert result.exit_code == 0, result.output
+    assert (folder / "o" / "a.png").is_file() and len(json.loads((folder / "o.json").read_text())) == 1
+
+
 def test_names_that_are_not_utf_8_are_answered(folder):
     odd = folder / os.fsdecode(b"caf\xe9.png")
     odd.write_bytes((folder / "a.png").read_bytes())
@@ -300,5 +307,6 @@ def test_a_terminated_command_closes_its_files(tmp_path):
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143 and "so far is in" in said and "Traceback" not in said
+    assert re.search(r"the overlay of .*clip.mp4 ends with its frame \d", said)
     assert os.listdir(tmp_path / "over") == [CLIP.name]
     assert sum(1 for _ in Video(tmp_path / "over" / CLIP.name)) >= 4 and len(json.loads(part.read_text())) >= 4

@@ -54,6 +54,10 @@ def test_robot_with_its_own_camera():
     assert node.parameters == (str(ROOT / "config" / "hand_pose_3d.yaml"), {})
 
 
+def test_what_these_files_publish_is_raw_whatever_the_parameters_say():
+    assert programs(source="clip")["hand_pose_3d_node"].parameters[1]["image_transport"] == "raw"
+
+
 def test_compressed_images_by_the_name_of_their_topic():
     node = programs(image="/front/image_raw/compressed")["hand_pose_3d_node"]
     assert dict(node.remappings)["camera_info"] == "/front/camera_info"
