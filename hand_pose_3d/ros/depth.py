@@ -46,6 +46,19 @@ class DepthImages:
         self._without: deque[float] = deque(maxlen=_KEPT)  # stamps of images whose depth did not come
         self._failures = 0
         self._offset_s = 0.0
+        self._closed = False
+
+    def forget(self, before: float) -> None:
+        """Forget what arrived before that moment, because time jumped: its stamps are of another time."""
+        with self._changed:
+            self._images = deque((each for each in self._images if each.arrival >= before), maxlen=_KEPT)
+            self._without.clear()
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
     def __bool__(self) -> bool:
         return bool(self._images)
@@ -66,7 +79,7 @@ class DepthImages:
         with self._changed:
             self._offset_s = max_offset_s
             found = self._find(stamp_s, arrival, max_offset_s)
-            while found is None and self._due(stamp_s, max_offset_s):
+            while found is None and not self._closed and self._due(stamp_s, max_offset_s):
                 rest = arrival + wait_s - time.monotonic()
                 if rest <= 0 or not self._changed.wait(rest):
                     break

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.ros import topics
+from hand_pose_3d.ros import start, topics
 from hand_pose_3d.ros.depth import DepthImages, check_registered, checked_depth
 from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
@@ -90,8 +90,12 @@ class Inputs:
         self._reliability: dict[str, bool] = {}
         self._mismatches: dict[str, str] = {}
         self._depths = DepthImages()
-        self._depth_publishers = 0
-        self.subscribe(parameters)
+        self._depth_publishers, self._arrival = 0, 0.0
+        try:
+            self.subscribe(parameters)
+        except Exception:
+            self.close()
+            raise
 
     @property
     def image_topic(self) -> str:
@@ -107,7 +111,7 @@ class Inputs:
         """Create the subscriptions for these parameters, replacing earlier ones."""
         from sensor_msgs.msg import CompressedImage, Image
 
-        self.close()
+        self._unsubscribe()
         self._parameters = parameters
         self._gate, self.watch, self._came = StampGate(), StreamWatch(), False
         compressed = parameters.image_transport == "compressed"
@@ -116,7 +120,11 @@ class Inputs:
         self._depth_publishers = self._node.count_publishers(self.depth_topic)
 
     def close(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe for good; an image that waits for its depth goes on without."""
+        self._depths.close()
+        self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
         for subscription in self._subscriptions.values():
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
@@ -195,10 +203,14 @@ class Inputs:
         return sorted({info.topic_type for info in infos if (info.node_name, info.node_namespace) != own})
 
     def update(self, parameters: NodeParameters) -> None:
-        """Apply changed parameters."""
+        """Apply changed parameters. Raises InvalidInputError, and keeps the old ones, for what rcl refuses."""
         old = self._parameters
         if (parameters.image_transport, parameters.reliability) != (old.image_transport, old.reliability):
-            self.subscribe(parameters)
+            try:
+                self.subscribe(parameters)
+            except Exception as error:
+                self.subscribe(old)
+                raise InvalidInputError(f"cannot listen to images: {start.reason(error)}") from error
             self._health.restart(time.monotonic())
         self._parameters = parameters
 
@@ -262,6 +274,8 @@ class Inputs:
         verdict = self._gate.judge(stamp_s)
         if verdict == "jumped":
             self.watch.time_jumped()
+            self._depths.forget(self._arrival)  # the image before may be of the new time, too
+        self._arrival = now
         if verdict != "new":
             self._health.count(verdict)
         if verdict == "late":

@@ -26,6 +26,7 @@ class SwappableEstimator:
     def __init__(self, factory: EstimatorFactory) -> None:
         self._factory = factory
         self.lock = threading.Lock()
+        self._requests = threading.Lock()  # a request and the end of a loader; taken after `lock`, by the latter
         self.estimator: NodeEstimator | None = None
         self._loaded: NodeParameters | None = None
         self._settled: tuple[NodeParameters, CalibrationResult | None] | None = None
@@ -44,15 +45,16 @@ class SwappableEstimator:
 
     def exchange(self, parameters: NodeParameters) -> None:
         """Load other networks in a thread; the old ones run until they are ready, and go on if loading fails."""
-        self._failure = None
-        if self._loaded is not None and parameters.same_networks(self._loaded):
-            self._loader = None  # back to the running networks: those being loaded are no longer needed
-            return
-        self._loader = threading.Thread(
-            target=self._exchange, args=(parameters,), name="hand_pose_3d loader", daemon=True
-        )
-        self._threads = [*(thread for thread in self._threads if thread.is_alive()), self._loader]
-        self._loader.start()
+        with self._requests:
+            self._failure = None
+            if self._loaded is not None and parameters.same_networks(self._loaded):
+                self._loader = None  # back to the running networks: those being loaded are no longer needed
+                return
+            self._loader = threading.Thread(
+                target=self._exchange, args=(parameters,), name="hand_pose_3d loader", daemon=True
+            )
+            self._threads = [*(thread for thread in self._threads if thread.is_alive()), self._loader]
+            self._loader.start()
 
     def failure(self) -> tuple[Exception, NodeParameters] | None:
         """Why the last exchange failed, returned once, with the parameters of the networks that keep running."""
@@ -107,7 +109,7 @@ class SwappableEstimator:
             estimator = self._ready(parameters)
         except Exception as error:  # noqa: BLE001 - the executor reports it
             failure = error
-        with self.lock:
+        with self.lock, self._requests:
             if self._loader is not threading.current_thread():
                 return  # meanwhile other networks were requested, or none
             if estimator is not None:

@@ -207,9 +207,10 @@ class HandPoseNode(LifecycleNode):
             loaded.set()
         while (frame := mailbox.take()) is not None:
             with self._networks.lock:
-                # The node may have been paused after the image was taken.
-                if self._inputs is not None and self._outputs is not None:
-                    self._process(frame, self._inputs, self._outputs)
+                # The node may have been paused after the image was taken, and may be at any moment.
+                inputs, outputs = self._inputs, self._outputs
+                if inputs is not None and outputs is not None:
+                    self._process(frame, inputs, outputs)
 
     def _process(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
         """Process one image: convert, estimate, publish, and count."""
@@ -273,6 +274,8 @@ class HandPoseNode(LifecycleNode):
         if source == "none":
             reason = "switched off: scale_source is none"
         if camera is None or source not in ("auto", "depth"):
+            if camera is None and source not in ("auto", "none"):  # metres were asked for
+                self._note = self._note or f"metric placement {reason}"
             return camera, None, reason
         try:
             depth, reason = inputs.depth(frame, shape)
@@ -284,6 +287,7 @@ class HandPoseNode(LifecycleNode):
             self.get_logger().warning(f"depth rejected: {error}", throttle_duration_sec=5.0)
         if source == "depth" and depth is None:
             reason = f"unknown: {reason or f'nobody publishes {inputs.depth_topic}'}"
+            self._note = self._note or f"metric placement {reason}"
         return camera, depth, reason
 
     def _note_metric_source(self, hands: Sequence[HandPose], depth: Any, reason: str) -> None:
@@ -331,10 +335,14 @@ class HandPoseNode(LifecycleNode):
         if request.data != self._enabled:
             self._enabled = request.data
             if self._state == "active":
-                if self._enabled:
-                    self._listen()
-                else:
+                if not self._enabled:
                     self._pause()
+                else:
+                    try:
+                        self._listen()
+                    except Exception as error:  # noqa: BLE001 - it would end the node
+                        self._enabled, response.success = False, False
+                        response.message = f"cannot listen to images: {one_line(start.reason(error))}"
         return response
 
     def _on_parameters(self, changes: Sequence[Any]) -> Any:
@@ -352,7 +360,8 @@ class HandPoseNode(LifecycleNode):
     def _apply(self, new: NodeParameters) -> None:
         """Apply new parameters to the running node; the worker passes them to the estimator before the next image.
 
-        Raises HandPoseError, and changes nothing, for a device that this computer does not have.
+        Raises HandPoseError, and changes nothing, for a device that this computer does not have, and for a QoS override
+        that rcl refuses.
         """
         old = self.parameters
         check_topics(self, new.image_transport)
@@ -362,13 +371,13 @@ class HandPoseNode(LifecycleNode):
             if (new.device, new.precision) != (old.device, old.precision):
                 choose_precision(new.precision, choose_device(new.device))
             self._networks.exchange(new)
+        if self._inputs is not None:
+            self._inputs.update(new)
         self.parameters = new
         if self._outputs is not None and old.publish_markers and not new.publish_markers:
             with self._networks.lock:
-                self._outputs.clear()
+                self._outputs.clear_markers()
         self._camera.set_rectified(new.rectified)
-        if self._inputs is not None:
-            self._inputs.update(new)
 
     def _adapt(self) -> None:
         self._camera.adapt()
@@ -406,8 +415,9 @@ class HandPoseNode(LifecycleNode):
         if self.parameters.scale_source == "assumed":
             changes["scale_source"] = "calibrated"
         self.parameters.changed(**changes)
-        self._measured = result
-        self.set_parameters_atomically([Parameter(name, value=value) for name, value in changes.items()])
+        with self._networks.lock:  # no image sees the one without the other
+            self._measured = result
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in changes.items()])
         return f"{self._hand_size()}, from {result.samples} images"
 
     def _hand_size(self) -> str:

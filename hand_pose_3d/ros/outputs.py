@@ -30,25 +30,31 @@ class Outputs:
 
         self._node = node
 
-        def publisher(kind: Any, topic: str, depth: int = 10) -> Any:
-            options = QoSOverridingOptions.with_default_policies()
-            return node.create_lifecycle_publisher(kind, topic, QoSProfile(depth=depth), qos_overriding_options=options)
+        self._publishers: dict[str, Any] = {}
 
-        self._publishers: dict[str, Any] = {
-            "hands": publisher(HandPose3DArray, "~/hands"),
-            "hand": publisher(HandPose3D, "~/hand", 10),
-            "markers": publisher(MarkerArray, "~/markers"),
-            "overlay": publisher(Image, "~/overlay", 1),
-            "joint_states": publisher(JointState, "~/joint_states"),
-        }
+        def publish(name: str, kind: Any, topic: str, depth: int = 10) -> None:
+            options = QoSOverridingOptions.with_default_policies()
+            try:
+                self._publishers[name] = node.create_lifecycle_publisher(
+                    kind, topic, QoSProfile(depth=depth), qos_overriding_options=options
+                )
+            except Exception:
+                self.close()  # those that were made before
+                raise
+
+        publish("hands", HandPose3DArray, "~/hands")
+        publish("hand", HandPose3D, "~/hand")
+        publish("markers", MarkerArray, "~/markers")
+        publish("overlay", Image, "~/overlay", 1)
+        publish("joint_states", JointState, "~/joint_states")
         self._create_cloud = points.cloud_builder()
         if self._create_cloud is not None:
-            self._publishers["points"] = publisher(PointCloud2, "~/points")
+            publish("points", PointCloud2, "~/points")
         self._transform_type = tf.message_type()
         if self._transform_type is None:
             node.get_logger().warning("tf2_msgs is not installed: no frames are published")
         else:
-            self._publishers["tf"] = publisher(self._transform_type, "/tf", 100)
+            publish("tf", self._transform_type, "/tf", 100)
         self._markers, self._slots, self._frames = HandMarkers(), HandSlots(), HandSlots()
         self._tf_stamp: float | None = None
         self._framed_header: Any = None
@@ -63,10 +69,14 @@ class Outputs:
         self._publishers.clear()
 
     def clear(self) -> None:
-        """Delete the markers, because no more images are processed."""
+        """Delete the markers and forget the hands, because no more images are processed."""
+        self.clear_markers()
+        self.forget()
+
+    def clear_markers(self) -> None:
+        """Delete the markers."""
         if self._framed_header is not None:
             self._publishers["markers"].publish(self._markers.clear(self._framed_header))
-        self.forget()
 
     def forget(self) -> None:
         """Forget slots and frame names of hands, because they are no longer followed."""
@@ -112,7 +122,12 @@ class Outputs:
             from hand_pose_3d.joints import joint_angles
 
             named = sorted(zip(names, kept, strict=True), key=lambda pair: pair[0])  # not by score, which changes
-            angles = [(name.removeprefix("hand_"), joint_angles(hand, clamp=True)) for name, hand in named]
+            angles = []
+            for name, hand in named:
+                try:
+                    angles.append((name.removeprefix("hand_"), joint_angles(hand, clamp=True)))
+                except InvalidInputError as error:
+                    faults.append(error)
             self._publishers["joint_states"].publish(joint_state(angles, header))
         if self._wanted("overlay"):
             from hand_pose_3d.drawing import draw_hands
@@ -135,6 +150,8 @@ class Outputs:
         return self._publishers[name].get_subscription_count() > 0
 
     def _publish_frames(self, hands: Sequence[HandPose], names: Sequence[str], header: Any) -> None:
+        if stamp_seconds(header.stamp) is None:  # of stamp 0 tf2 would keep the first pose for ever
+            header = type(header)(stamp=self._node.get_clock().now().to_msg(), frame_id=header.frame_id)
         stamp_s = stamp_seconds(header.stamp)
         if stamp_s is not None and stamp_s == self._tf_stamp:
             return  # tf2 warns of repeated transforms

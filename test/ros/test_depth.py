@@ -90,6 +90,24 @@ def test_images_between_those_of_depth_at_half_their_rate_wait_for_none():
         assert time.monotonic() - begin < 0.2
 
 
+def test_depth_of_before_a_jump_of_time_is_forgotten():
+    depths = DepthImages()
+    depths.add("old", 10.0, 100.0)
+    depths.add("new", 9.5, 101.0)
+    depths.forget(100.5)
+    assert depths.take(10.0, 101.1, 0.02, 0.0) is None
+    assert depths.take(9.5, 101.1, 0.02, 0.0) == "new"
+
+
+def test_nobody_waits_for_depth_of_closed_inputs():
+    depths, taken = DepthImages(), []
+    waiting = threading.Thread(target=lambda: taken.append(depths.take(1.0, time.monotonic(), 0.02, 30.0)))
+    waiting.start()
+    depths.close()
+    waiting.join(10)
+    assert taken == [None]
+
+
 def test_depth_of_an_earlier_recording_with_the_same_stamps_is_not_taken():
     images = DepthImages()
     images.add("old", 1.0, time.monotonic() - 60.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,31 @@ def test_networks_that_are_no_longer_wanted_are_waited_for():
     assert not networks.close(0.05)
     go_on.set()
     assert networks.close(20) and len(made) == 2
+
+
+def test_networks_that_are_revoked_while_they_are_installed_do_not_stay():
+    """Whichever comes first, what runs in the end is what was asked for last."""
+    networks, first, asked = None, NodeParameters(), []
+
+    def factory(parameters):
+        def take_over(other):
+            asker = threading.Thread(target=networks.exchange, args=(first,))
+            asker.start()
+            asker.join(0.2)  # it waits for the end of this exchange
+            asked.append(asker)
+
+        return SimpleNamespace(
+            warm_up=lambda: None, take_over=take_over if not asked else lambda other: None, of=parameters
+        )
+
+    networks = SwappableEstimator(factory)
+    networks.load(first)
+    networks.exchange(first.changed(precision="bfloat16"))
+    until = time.monotonic() + 20
+    while not asked or asked[0].is_alive() or networks.loading:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert networks.estimator.of == first
 
 
 def test_mailbox_keeps_the_newest():
