@@ -26,13 +26,14 @@ class HeldClutch:
     def update(self, held: bool | None, now_s: float) -> bool | None:
         """True when it closes now, False when it opens now, None otherwise. held: None where it cannot be seen."""
         if now_s < self._seen_s:
-            return self._let_go()
-        if held is None:
-            return self._let_go() if now_s - self._seen_s > LOST_AFTER_S else None
-        if now_s - self._seen_s > LOST_AFTER_S and self.closed:
             self._seen_s = now_s
             return self._let_go()
+        lost = now_s - self._seen_s > LOST_AFTER_S  # whether or not anybody looked meanwhile
+        if held is None:
+            return self._let_go() if lost else None
         self._seen_s = now_s
+        if lost and self._let_go() is False:
+            return False
         if not held:
             was = self._let_go()
             self._armed = True

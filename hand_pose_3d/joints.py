@@ -57,7 +57,7 @@ def joint_angles(hand: HandPose, *, clamp: bool = False) -> dict[str, float]:
 
     hand: keypoints_relative and side are read; an unknown side is treated as right. clamp: limit angles to
     JOINT_LIMITS, for driving robots: noise then cannot bend a joint the wrong way. Without it the angles are those of
-    the keypoints. A joint next to a bone without length gets zero. Raises InvalidInputError for keypoints that are not
+    the keypoints. A joint at a bone without length is arbitrary. Raises InvalidInputError for keypoints that are not
     finite and DegenerateHandError for a palm without a plane.
     """
     relative = np.asarray(hand.keypoints_relative, dtype=float)

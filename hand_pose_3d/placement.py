@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import FINGER_BASES, NUM_KEYPOINTS, WRIST
 
@@ -101,6 +101,8 @@ def place(
         raise InvalidInputError(f"reference_length_m must be a positive length in metres, not {reference_length_m}")
     if scale_source not in (ScaleSource.ASSUMED, ScaleSource.CALIBRATED):
         raise InvalidInputError(f"scale_source must be ASSUMED or CALIBRATED, not {scale_source!r}")
+    if reference_length_stddev_m is not None:
+        check_numbers({"reference_length_stddev_m": reference_length_stddev_m})
     if depth_m is not None and np.ndim(depth_m) != 2:
         raise InvalidInputError(f"depth_m must be (height, width), not {np.shape(depth_m)}")
     fit = None if camera is None else _fit_root(hand, camera)

@@ -13,7 +13,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.geometry import wrist_rotation
 from hand_pose_3d.joints import JOINT_LIMITS, THUMB_ROLL
 from hand_pose_3d.placement import REFERENCE_LENGTH_M
-from hand_pose_3d.skeleton import FINGERS, JOINTS, Side
+from hand_pose_3d.skeleton import FINGERS, JOINTS, NUM_KEYPOINTS, Side
 
 # Palm of the plain model: where the fingers begin (to the fingertips, to the thumb), and its bones, metres.
 _BASES_M = {
@@ -155,9 +155,16 @@ class HandRetargeter:
         rest = self._solver.last_qpos.copy()
         self._solver.retarget(np.full((self._indices.shape[-1], 3), 0.1))
         self._solver.last_qpos = rest
+        if self._solver.filter is not None:
+            self._solver.filter.reset()
 
     def __call__(self, keypoints_canonical: np.ndarray) -> dict[str, float]:
-        """Radians by the robot's joint names. keypoints_canonical: (21, 3) of a hand of this side."""
+        """Radians by the robot's joint names. keypoints_canonical: (21, 3) of a hand of this side.
+
+        Raises InvalidInputError for others.
+        """
+        if np.shape(keypoints_canonical) != (NUM_KEYPOINTS, 3) or not np.isfinite(keypoints_canonical).all():
+            raise InvalidInputError("a robot hand needs 21 finite keypoints (21, 3)")
         found = in_robot_frame(keypoints_canonical, self.side)
         wanted = found[self._indices[1]] - found[self._indices[0]] if self._vectors else found[self._indices]
         return dict(zip(self._solver.joint_names, map(float, self._solver.retarget(wanted)), strict=True))

@@ -103,6 +103,8 @@ _FUTURE_S = 0.05
 """Clocks of camera and robot may differ by this."""
 _SOURCE_KEPT_S = 0.5
 """How long it is remembered where a source of metres puts the hand beside the others; set by hand."""
+_SMALL_PINCH_M = 0.01
+"""Smallest pinch by which two sources of metres are compared: below, noise decides; set by hand."""
 _MOST_TURN_RAD = 2.8  # at pi a turn has no direction
 _GRIPPER_MATCH_M = 0.004  # opening of fingers and gripper that counts as the same
 
@@ -130,7 +132,7 @@ class Teleoperation:
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
         # By source of metres: its last stamp, and what its positions lack to go on from the others'.
-        self._offsets: dict[ScaleSource, tuple[float, np.ndarray]] = {}
+        self._offsets: dict[ScaleSource, tuple[float, np.ndarray, float]] = {}
         self._from_hand: Observation
         self._rivals = 0
         self._pinch_m: float | None = None
@@ -223,11 +225,14 @@ class Teleoperation:
     def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
         """A good pose."""
         c, raw = self.config, self._raw
-        last_s, offset_m = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3)))
+        last_s, offset_m, larger = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3), 1.0))
         shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
         if shifted and self._good is not None:  # no motion of the hand: it counts from there now
             offset_m = self._good.position_m - hand.position_m
-        hand = replace(hand, position_m=hand.position_m + offset_m)
+            if min(self._pinch_m or 0.0, hand.pinch_m or 0.0) > _SMALL_PINCH_M:
+                larger = self._pinch_m / hand.pinch_m  # type: ignore[operator]
+        pinch_m = None if hand.pinch_m is None else larger * hand.pinch_m
+        hand = replace(hand, position_m=hand.position_m + offset_m, pinch_m=pinch_m)
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
@@ -240,7 +245,7 @@ class Teleoperation:
                 self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")
         position = self._filter_position(hand.position_m, stamp_s)
         rotation = self._filter_turn(hand.rotation, stamp_s)
-        self._offsets[hand.scale_source] = stamp_s, offset_m
+        self._offsets[hand.scale_source] = stamp_s, offset_m, larger
         self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m
@@ -282,7 +287,7 @@ class Teleoperation:
     def engage(self, now_s: float, position_m: np.ndarray | None = None, rotation: np.ndarray | None = None) -> str:
         """Close the clutch. Returns why that is not possible, in words, or "".
 
-        position_m, rotation: where the robot is now; without them the target goes on from where it stands.
+        position_m (3,), rotation (3, 3): where the robot is now; without one the target goes on as it stands.
         """
         c = self.config
         if self.engaged:
@@ -293,13 +298,21 @@ class Teleoperation:
             return f"there is no good pose of the {c.hand_side} hand: {self.why_not_good or 'hands stopped coming'}"
         if self._rivals > 0:
             return f"{self._rivals + 1} {c.hand_side} hands are in view: only one may be when the clutch closes"
-        if position_m is None or rotation is None:
-            if self._target is None:
-                return "it is not known where the robot is"
-            position_m, rotation = self._target.position_m, self._target.rotation
+        if self._target is None and (position_m is None or rotation is None):
+            return "it is not known where the robot is"
+        if self._target is not None:
+            position_m = self._target.position_m if position_m is None else position_m
+            rotation = self._target.rotation if rotation is None else rotation
+        position_m, rotation = np.asarray(position_m, float), np.asarray(rotation, float)
         low, high = c.box_m
         if not (np.isfinite(position_m).all() and np.isfinite(rotation).all()):
             return "the robot's pose is not finite"
+        if position_m.shape != (3,) or rotation.shape != (3, 3):
+            return (
+                f"the robot's pose is a position (3,) and a rotation (3, 3), not {position_m.shape}, {rotation.shape}"
+            )
+        if not np.allclose(rotation.T @ rotation, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+            return "the robot's rotation is none: its columns must be a right-handed set of unit vectors"
         if ((position_m < low - 1e-9) | (position_m > high + 1e-9)).any():
             x, y, z = position_m
             return f"the robot's effector at ({x:.3f}, {y:.3f}, {z:.3f}) m lies outside the workspace box"
@@ -335,8 +348,11 @@ class Teleoperation:
         c, last = self.config, self._target
         if last is None:
             return None
-        if now_s < self._stepped_s:
+        if not now_s >= self._stepped_s:
             self._fault("the computer's clock went back")
+            if math.isnan(now_s):
+                self._target = replace(last, engaged=False)
+                return self._target
             self._stepped_s = now_s
         elapsed_s = now_s - self._stepped_s
         dt = min(elapsed_s, 2.5 / c.rate_hz)

@@ -68,7 +68,7 @@ class TrackerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Expected place of a followed hand. keypoints_px: (21, 2) image pixels; side: a hint for the networks.
+    """Expected place of a followed hand. keypoints_px: (21, 2) image pixels; side: of the hand so far.
 
     least_score: that a reading needs to continue this hand.
     """

@@ -26,6 +26,16 @@ def test_a_button_closes_when_pressed_and_opens_when_let_go_or_silent():
     assert clutch.update(True, 0.45) is None  # still held, but not pressed anew
     assert clutch.update(False, 0.5) is None and clutch.update(True, 0.55) is True
     assert clutch.update(True, 0.0) is False  # a clock that goes back
+    assert clutch.update(False, 0.05) is None and clutch.update(True, 0.1) is True  # and goes on from there
+
+
+def test_what_was_not_looked_at_for_long_has_to_be_seen_open_again():
+    """Whether or not somebody asked meanwhile."""
+    clutch = HeldClutch(0.1)
+    assert clutch.update(False, 0.0) is None
+    assert not any(clutch.update(True, 10.0 + 0.05 * k) for k in range(5))
+    assert clutch.update(False, 10.3) is None
+    assert [clutch.update(True, 10.35 + 0.06 * k) for k in range(3)] == [None, None, True]
 
 
 def test_a_pinch_is_held_for_a_moment_before_it_closes():

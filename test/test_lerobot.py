@@ -170,6 +170,25 @@ def test_the_target_turns_about_the_effectors_axes(plugin, monkeypatch, settings
     assert [action[f"target_w{axis}"] for axis in "xyz"] == pytest.approx(about, abs=1e-2)
 
 
+def test_a_later_turn_is_about_the_axes_that_the_effector_has_then(bench):
+    """LeRobot turns the effector about its own axes as they are when the clutch closes."""
+    first, wanted = Rotation.from_rotvec((0, -1.0, 0)), (-0.3, 0.0, 0.0)  # a left turn of 1 rad, then one about -x
+
+    def turned(share, then=0.0):
+        both = Rotation.from_rotvec((0, 0, 0.3 * then)) * Rotation.from_rotvec(share * first.as_rotvec())
+        return {"turn": both.as_rotvec()}
+
+    bench.engaged()
+    for k in range(90):
+        bench.image(hand(**turned(min(k / 60, 1))), CLUTCH)
+    assert not bench.images(10, hand(**turned(1)), hand(Side.LEFT))["enabled"]
+    bench.engaged(**turned(1))
+    for k in range(60):
+        action = bench.image(hand(**turned(1, min(k / 30, 1))), CLUTCH)
+    about = Rotation.from_rotvec((0, 0, -1.0)).apply(wanted)
+    assert [action[f"target_w{axis}"] for axis in "xyz"] == pytest.approx(about, abs=2e-2)
+
+
 def test_scale_and_size_of_the_box_are_those_of_teleoperation(plugin, monkeypatch, settings):
     teleoperation = TeleoperationConfig(position_scale=0.5, z_min_m=0.0, z_max_m=0.02)
     bench = Bench(plugin, monkeypatch, **settings, teleoperation=teleoperation).engaged()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -318,8 +320,36 @@ def test_the_clutch_refuses_what_is_not_clear():
     run.see(hand(), good=True)
     assert "outside the workspace box" in run.core.engage(run.now_s, np.array([2.0, 0, 0.3]), np.eye(3))
     assert "not finite" in run.core.engage(run.now_s, np.full(3, np.nan), np.eye(3))
+    for position, rotation, says in (
+        (np.array([0.2]), np.eye(3), "not \\(1,\\)"),
+        (START, np.zeros((3, 3)), "right-handed"),
+        (START, np.diag([1.0, 1, -1]), "right-handed"),
+        (START, None, "not known where"),
+    ):
+        assert re.search(says, run.core.engage(run.now_s, position, rotation))
     run.now_s += 0.1
     assert "no good pose" in run.engage(start=True)
+
+
+def test_a_position_alone_is_where_the_target_goes_on():
+    run = Run().engaged()
+    for _ in range(5):
+        run.frame(hand())
+    run.core.disengage("let go")
+    for _ in range(10):
+        run.frame(hand())
+    run.see(hand(), good=True)
+    moved = START + [0.05, 0.0, 0.0]
+    assert run.core.engage(run.now_s, moved) == "" and (run.core.target.position_m == moved).all()
+
+
+def test_a_time_that_is_none_leaves_the_target_where_it_is():
+    run = Run().engaged()
+    for _ in range(5):
+        run.frame(hand())
+    target = run.core.step(math.nan)
+    assert not target.engaged and np.isfinite(target.position_m).all()
+    assert np.isfinite(run.core.step(run.now_s + 0.01).position_m).all()
 
 
 def test_the_gripper_follows_the_pinch_and_waits_for_it_after_reengagement():
@@ -401,6 +431,26 @@ def test_another_source_of_metres_moves_nothing(flickers):
         run.frame(hand([x + 0.1 * min(k / 30, 1), 0, 0], scale_source=source))
     assert np.allclose(run.targets[-1].position_m, START + [0.1, 0, 0], atol=2e-3)
     assert run.core.engaged and run.core.stops == 0
+
+
+@pytest.mark.parametrize("flickers", [False, True])
+def test_another_source_of_metres_leaves_the_gripper_as_it_is(flickers):
+    """Metres that are 1.4 times as long make no pinch wider; a hand that opens opens it."""
+    run = Run().engaged(hand(scale_source=ScaleSource.DEPTH, pinch_m=0.04))
+
+    def see(k, pinch_m):
+        depth = k < 10 or (flickers and k % 2)
+        source, larger = (ScaleSource.DEPTH, 1.0) if depth else (ScaleSource.ASSUMED, 1.4)
+        run.frame(hand(scale_source=source, pinch_m=larger * pinch_m))
+
+    for k in range(60):
+        see(k, 0.04)
+        if k == 9:
+            before = run.targets[-1].gripper_opening_m
+    assert 0 < before < 0.08 and run.targets[-1].gripper_opening_m == pytest.approx(before, abs=1e-9)
+    for k in range(60, 90):
+        see(k, 0.1)
+    assert run.targets[-1].gripper_opening_m == pytest.approx(0.08)
 
 
 @pytest.mark.parametrize("every", [2, 3])

@@ -49,7 +49,7 @@ class HandPose3DTeleoperatorConfig(TeleoperatorConfig):
     camera: number, device, URL or video file. width, height: asked of the camera, pixels.
     camera_rpy_rad: orientation of its optical frame (x right, y down, z forward) in the robot's base frame; the default
     looks along -x, at a person who faces along x. effector_rpy_rad: that of the effector's frame when the clutch
-    closes, since LeRobot turns the effector about its own axes.
+    closes for the first time, since LeRobot turns the effector about its own axes.
     teleoperation: of its workspace box only the size counts: the effector moves half of it in either direction.
     """
 
@@ -117,6 +117,7 @@ class HandPose3DTeleoperator(Teleoperator):
         self._core = Teleoperation(c.teleoperation)
         self._pinch = PinchClutch(c.teleoperation.side.other)
         self._opening_m: float | None = None
+        self._effector, self._moved = self._effector_rotation, False
         source = open_source(c.camera, (c.width, c.height), _log.warning)
         self._reader = HandReader(source, estimator, camera)
 
@@ -152,9 +153,12 @@ class HandPose3DTeleoperator(Teleoperator):
     def _action(self, target: Target | None) -> dict[str, float]:
         """Enabled until the target stands. The clutch closes only in a later call, as a new reference needs."""
         if target is None or not target.moving:
-            self._opening_m = None
+            if self._moved and target is not None:  # the next turn is about the axes that the effector has now
+                self._effector = target.rotation @ self._effector
+            self._opening_m, self._moved = None, False
             return {**dict.fromkeys(ACTION_KEYS, 0.0), "gripper_vel": self._gripper_end(target)}
-        turn = self._effector_rotation.T @ Rotation.from_matrix(target.rotation).as_rotvec()
+        self._moved = True
+        turn = self._effector.T @ Rotation.from_matrix(target.rotation).as_rotvec()
         values = (1.0, *(target.position_m - self._start_m), *turn, self._gripper(target))
         return {key: float(value) for key, value in zip(ACTION_KEYS, values, strict=True)}
 
