@@ -234,7 +234,7 @@ class SimulatedHand(_Simulated):
                 "target_joint_names": [name for name in self._joints if "WRJ" not in name],
                 "target_origin_link_names": ["base"] * 10,
                 "target_task_link_names": [f"{name}tip" for name in _TIPS] + [f"robot0:{name}middle" for name in _TIPS],
-                "target_link_human_indices": [[0] * 10, [4, 8, 12, 16, 20, 3, 6, 10, 14, 18]],
+                "target_link_human_indices": [[0] * 10, [4, 8, 12, 16, 20, 2, 6, 10, 14, 18]],
                 "scaling_factor": 1.1,  # of this hand to a mean adult's
                 "low_pass_alpha": 1.0,  # the hands are smooth already
             }
