@@ -40,6 +40,8 @@ class Situation:
     """State of the node at the time of a report, beside the counts."""
 
     state: str = "active"
+    failure: str = ""
+    """Why the last attempt to configure failed."""
     enabled: bool = True
     device: str = ""
     model: str = ""
@@ -171,6 +173,8 @@ class Health:
     def _judge(self, now: float, window: _Window, situation: Situation) -> tuple[int, str]:
         if situation.state == "configuring":
             return OK, "loading the networks"
+        if situation.failure:
+            return ERROR, f"{situation.state}: {situation.failure}"
         if situation.state != "active":
             return OK, f"{situation.state}: no images are processed"
         if not situation.enabled:

@@ -59,7 +59,7 @@ class HandPoseNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._frame_id: str | None = None  # of the last image
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
-        self._silence = ""
+        self._silence = self._failure = ""
         # Not part of the inputs, which are created on activation: the last CameraInfo is kept.
         self._camera = CameraInput(self, self._health, self._on_camera_stamp)
         self._camera.set_rectified(self.parameters.rectified)
@@ -86,7 +86,7 @@ class HandPoseNode(LifecycleNode):
             target=self._work, args=(self._mailbox, loaded, fault), name="hand_pose_3d worker", daemon=True
         )
         self._worker.start()
-        self._state, reported = "configuring", time.monotonic()
+        self._state, self._failure, reported = "configuring", "", time.monotonic()
         while not loaded.wait(0.05):
             if not self.context.ok():  # SIGTERM must not wait for networks to load
                 self.get_logger().set_level(LoggingSeverity.FATAL)  # rclpy cannot tell anybody and complains
@@ -95,14 +95,14 @@ class HandPoseNode(LifecycleNode):
                 reported = time.monotonic()
                 self._report()
         self._state = "unconfigured"
+        if not fault:
+            try:
+                self._outputs = Outputs(self)
+            except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
+                fault.append(InvalidInputError(f"cannot publish: {start.reason(error)}"))
         if fault:
-            self.get_logger().error(one_line(fault[0]))
-            self._stop_worker()
-            return TransitionCallbackReturn.FAILURE
-        try:
-            self._outputs = Outputs(self)
-        except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
-            self.get_logger().error(f"cannot publish: {one_line(start.reason(error))}")
+            self._failure = one_line(fault[0])
+            self.get_logger().error(self._failure)
             self._stop_worker()
             return TransitionCallbackReturn.FAILURE
         self._state = "inactive"
@@ -444,6 +444,7 @@ class HandPoseNode(LifecycleNode):
         self._silence = silence
         situation = Situation(
             state=self._state,
+            failure=self._failure,
             enabled=self._enabled,
             device=str(getattr(estimator, "device", "")),
             model=str(getattr(estimator, "model", "")),

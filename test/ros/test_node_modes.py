@@ -158,6 +158,33 @@ def test_bad_parameter_at_the_start_is_one_sentence(start_node, name, value, say
     assert code == 1 and says in output and "Traceback" not in output
 
 
+def test_a_failed_configure_under_a_manager_is_an_error_in_diagnostics(make_node):
+    from fake_estimator import build
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from hand_pose_3d.errors import WeightsError
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    faults, told = [WeightsError("there are no such weights")], []
+
+    def factory(parameters):
+        if faults:
+            raise faults.pop()
+        return build(parameters)
+
+    node = make_node(HandPoseNode, factory, device="cpu", autostart=False)
+    node._diagnostics.publish = lambda message: told.append(message.status[0])
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        node._report()
+        assert told[-1].level == b"\2" and told[-1].message == "unconfigured: there are no such weights"
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        node._report()
+        assert told[-1].level == b"\0"
+    finally:
+        node.close(30.0)
+
+
 def model(client, name):
     """Wait until /diagnostics names this model; the other values."""
     return client.diagnosis(lambda status, values: values["model"] == name)[1]

@@ -173,6 +173,7 @@ IMAGE = ("image_arrived", 10.5, 0.01)
     ("events", "situation", "level", "says"),
     [
         ([], Situation(state="inactive"), OK, "inactive"),
+        ([], Situation(state="unconfigured", failure="no weights"), ERROR, "unconfigured: no weights"),
         ([], Situation(enabled=False), OK, "paused"),
         ([], Situation(image_topic="/cam"), WARN, "no image on /cam yet: nobody"),
         ([], Situation(publishers=1), WARN, "silent"),
