@@ -132,7 +132,7 @@ class Teleoperation:
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
         # By source of metres: its last stamp, and what its positions lack to go on from the others'.
-        self._offsets: dict[ScaleSource, tuple[float, np.ndarray, float]] = {}
+        self._offsets: dict[ScaleSource, tuple[float, np.ndarray, float | None]] = {}
         self._from_hand: Observation
         self._rivals = 0
         self._pinch_m: float | None = None
@@ -225,13 +225,16 @@ class Teleoperation:
     def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
         """A good pose."""
         c, raw = self.config, self._raw
-        last_s, offset_m, larger = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3), 1.0))
+        last_s, offset_m, larger = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3), None))
         shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
         if shifted and self._good is not None:  # no motion of the hand: it counts from there now
             offset_m = self._good.position_m - hand.position_m
-            if min(self._pinch_m or 0.0, hand.pinch_m or 0.0) > _SMALL_PINCH_M:
-                larger = self._pinch_m / hand.pinch_m  # type: ignore[operator]
-        pinch_m = None if hand.pinch_m is None else larger * hand.pinch_m
+            larger = None
+        if larger is None and raw is not None and hand.scale_source != raw.scale_source:
+            before, now = self._pinch_m or 0.0, hand.pinch_m or 0.0
+            if before > _SMALL_PINCH_M and now > _SMALL_PINCH_M:  # neither is NaN
+                larger = before / now
+        pinch_m = None if hand.pinch_m is None else (larger or 1.0) * hand.pinch_m
         hand = replace(hand, position_m=hand.position_m + offset_m, pinch_m=pinch_m)
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
