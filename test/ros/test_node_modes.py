@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import cv2
 import numpy as np
@@ -183,6 +184,63 @@ def test_a_failed_configure_under_a_manager_is_an_error_in_diagnostics(make_node
         assert told[-1].level == b"\0"
     finally:
         node.close(30.0)
+
+
+def test_an_override_that_rcl_refuses_ends_nothing_at_run_time(make_node):
+    from fake_estimator import build
+    from rclpy.lifecycle import TransitionCallbackReturn
+    from rclpy.parameter import Parameter
+    from std_srvs.srv import SetBool
+
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    def made(topic):
+        node = make_node(HandPoseNode, build, device="cpu", **{f"qos_overrides.{topic}.subscription.history": "bogus"})
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        return node
+
+    node = made("/image/compressed")
+    node.trigger_activate()
+    (result,) = node.set_parameters([Parameter("image_transport", value="compressed")])
+    assert not result.successful and "cannot listen to images" in result.reason
+    assert node.parameters.image_transport == "raw" and "/image" in {each.topic_name for each in node.subscriptions}
+    node.close(30.0)
+
+    node = made("/image")
+    node._on_enable(SetBool.Request(data=False), SetBool.Response())
+    node.trigger_activate()
+    response = node._on_enable(SetBool.Request(data=True), SetBool.Response())
+    assert not response.success and "cannot listen to images" in response.message
+    node.close(30.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "camera", "says"), [("depth", True, "nobody publishes /depth"), ("calibrated", False, "no calibrated")]
+)
+def test_metres_that_were_asked_for_and_are_missing_are_a_warning(make_node, source, camera, says):
+    from fake_estimator import build
+    from sensor_msgs.msg import CameraInfo, Image
+
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    node, told = make_node(HandPoseNode, build, device="cpu", scale_source=source), []
+    node._diagnostics.publish = lambda message: told.append(message.status[0])
+    node.trigger_configure()
+    node.trigger_activate()
+    callbacks = {each.topic_name: each.callback for each in node.subscriptions}
+    if camera:
+        info = CameraInfo(width=64, height=48, k=[60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0])
+        callbacks["/camera_info"](info)
+    picture = Image(height=48, width=64, encoding="rgb8", step=192, data=bytes([100]) * (64 * 48 * 3))
+    picture.header.stamp.sec = 5
+    callbacks["/image"](picture)
+    until = time.monotonic() + 60
+    while not node._health._total["answered"]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    node._report()
+    node.close(30.0)
+    assert told[-1].level == b"\1" and says in told[-1].message
 
 
 def model(client, name):
