@@ -365,14 +365,19 @@ class HandPoseNode(LifecycleNode):
         """
         old = self.parameters
         check_topics(self, new.image_transport)
-        if not new.same_networks(old):
+        others = not new.same_networks(old)
+        if others:
             new.check_weights()
-        if self._networks.estimator is not None and not new.same_networks(old):
-            if (new.device, new.precision) != (old.device, old.precision):
-                choose_precision(new.precision, choose_device(new.device))
-            self._networks.exchange(new)
-        if self._inputs is not None:
+        if (
+            others
+            and self._networks.estimator is not None
+            and (new.device, new.precision) != (old.device, old.precision)
+        ):
+            choose_precision(new.precision, choose_device(new.device))
+        if self._inputs is not None:  # the last that may be refused
             self._inputs.update(new)
+        if others and self._networks.estimator is not None:
+            self._networks.exchange(new)
         self.parameters = new
         if self._outputs is not None and old.publish_markers and not new.publish_markers:
             with self._networks.lock:

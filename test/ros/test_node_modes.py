@@ -201,8 +201,9 @@ def test_an_override_that_rcl_refuses_ends_nothing_at_run_time(make_node):
 
     node = made("/image/compressed")
     node.trigger_activate()
-    (result,) = node.set_parameters([Parameter("image_transport", value="compressed")])
-    assert not result.successful and "cannot listen to images" in result.reason
+    changes = {"image_transport": "compressed", "precision": "bfloat16"}
+    result = node.set_parameters_atomically([Parameter(name, value=value) for name, value in changes.items()])
+    assert not result.successful and "cannot listen to images" in result.reason and not node._networks.loading
     assert node.parameters.image_transport == "raw" and "/image" in {each.topic_name for each in node.subscriptions}
     node.close(30.0)
 
