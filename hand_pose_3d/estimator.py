@@ -108,19 +108,18 @@ class HandPoseEstimator:
                 raise InvalidInputError(f"{name} belongs to the networks: make another estimator for it")
         self._tracker.configure(new.tracker_config())
         self.config = new
-        # Another length from the same source puts hands elsewhere, and nobody could tell it from motion.
-        relocated = new.reference_length != old.reference_length and new.reference_source == old.reference_source
-        anew = ("tracking", "mirrored", "hand_side")
-        if relocated or any(getattr(new, name) != getattr(old, name) for name in anew):
+        if _shows_otherwise(old, new):
             self.reset()
 
     def __reduce__(self) -> NoReturn:
         refuse_copies()
 
     def take_over(self, other: HandPoseEstimator) -> None:
-        """Take over the followed hands of another estimator, with other networks."""
+        """Take over the followed hands of another estimator, with other networks, where its settings allow that."""
         self._tracker, self._camera = other._tracker, other._camera
         self._tracker.configure(self.config.tracker_config())
+        if _shows_otherwise(other.config, self.config):
+            self.reset()
 
     def warm_up(self) -> None:
         """Run every stage, for one hand and for several, so that the first real images are not slow."""
@@ -294,6 +293,14 @@ class HandPoseEstimator:
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
         hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
         return [(n, crops[n], self._family.sized(hand)) for n, hand in enumerate(hands) if hand is not None]
+
+
+def _shows_otherwise(old: EstimatorConfig, new: EstimatorConfig) -> bool:
+    """Whether other settings change where or what the followed hands are."""
+    # Another length from the same source puts hands elsewhere, and nobody could tell it from motion.
+    relocated = new.reference_length != old.reference_length and new.reference_source == old.reference_source
+    anew = ("tracking", "mirrored", "hand_side")
+    return relocated or any(getattr(new, name) != getattr(old, name) for name in anew)
 
 
 def _sees_otherwise(before: Camera | None, now: Camera | None, size: tuple[int, int]) -> bool:

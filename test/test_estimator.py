@@ -609,6 +609,16 @@ def test_other_networks_follow_the_same_hands(reader):
     assert after.track_id == before.track_id and reader.searches == 2
 
 
+def test_other_networks_that_put_hands_elsewhere_follow_new_ones(reader):
+    first, second = make(tracking=True), make(tracking=True, reference_length=0.09)
+    image, camera = picture(hand_at((320, 240))), Camera(500, 500, 320, 240, 640, 480)
+    (before,) = first(image, camera, stamp_s=0.0)
+    second.take_over(first)
+    (after,) = second(image, camera, stamp_s=0.03)
+    assert after.track_id != before.track_id
+    assert after.scale_m / before.scale_m == pytest.approx(0.09 / first.config.reference_length)  # nothing smoothed
+
+
 def test_warm_up_runs_all_networks_and_follows_nobody(reader):
     estimator = make(tracking=True, max_hands=3)
     estimator.warm_up()

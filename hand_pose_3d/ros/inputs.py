@@ -79,7 +79,8 @@ def check_topics(node: Any, image_transport: str) -> None:
 
 
 class Inputs:
-    """The node's subscriptions. Images go to `deliver`; depth images are kept for :meth:`depth`."""
+    """The node's subscriptions since the time `since`. Images go to `deliver`; depth images are kept for
+    :meth:`depth`."""
 
     def __init__(
         self, node: Any, parameters: NodeParameters, health: Health, deliver: Callable[[ImageArrival], None]
@@ -89,7 +90,7 @@ class Inputs:
         self._subscriptions: dict[str, Any] = {}
         self._reliability: dict[str, bool] = {}
         self._mismatches: dict[str, str] = {}
-        self._depths = DepthImages()
+        self._depths, self._gate, self.since = DepthImages(), StampGate(), time.monotonic()
         self._depth_publishers, self._arrival = 0, 0.0
         try:
             self.subscribe(parameters)
@@ -113,7 +114,7 @@ class Inputs:
 
         self._unsubscribe()
         self._parameters = parameters
-        self._gate, self.watch, self._came = StampGate(), StreamWatch(), False
+        self.watch, self._came = StreamWatch(), False
         compressed = parameters.image_transport == "compressed"
         self._make("image", CompressedImage if compressed else Image, self.image_topic, self._on_image)
         self._make("depth", Image, "depth", self._on_depth, depth=5)

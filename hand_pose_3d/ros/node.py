@@ -37,7 +37,7 @@ from hand_pose_3d.ros.network_swap import EstimatorFactory, SwappableEstimator, 
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.typed_parameters import warn_of_unused_qos
-from hand_pose_3d.runtime import choose_device, choose_precision
+from hand_pose_3d.runtime import choose_device, choose_precision, opencv_threads
 
 
 class HandPoseNode(LifecycleNode):
@@ -192,10 +192,9 @@ class HandPoseNode(LifecycleNode):
     def _work(self, mailbox: Mailbox[ImageArrival], loaded: threading.Event, fault: list[Exception]) -> None:
         try:
             # Needed for the first image only, but imported here so that a missing module is reported at the start.
-            import cv2
+            import cv2  # noqa: F401
             import scipy.spatial.transform  # noqa: F401
 
-            cv2.setNumThreads(self.parameters.threads or 1)  # also for conversions: idle workers of OpenCV spin
             self._networks.load(self.parameters)
         except ImportError as error:
             fault.append(InvalidInputError(what_to_install(error)))
@@ -207,9 +206,9 @@ class HandPoseNode(LifecycleNode):
             loaded.set()
         while (frame := mailbox.take()) is not None:
             with self._networks.lock:
-                # The node may have been paused after the image was taken, and may be at any moment.
+                # The node may have been paused after the image was taken, and listen again.
                 inputs, outputs = self._inputs, self._outputs
-                if inputs is not None and outputs is not None:
+                if inputs is not None and outputs is not None and frame.arrival >= inputs.since:
                     self._process(frame, inputs, outputs)
 
     def _process(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
@@ -219,7 +218,8 @@ class HandPoseNode(LifecycleNode):
         self._health.work_begins(begin)
         try:
             try:
-                image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
+                with opencv_threads(parameters.threads or 1):
+                    image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
             except InvalidInputError as error:
                 self._health.count("rejected_image", str(error))
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)

@@ -215,12 +215,94 @@ def test_an_override_that_rcl_refuses_ends_nothing_at_run_time(make_node):
     node.close(30.0)
 
 
+def picture(stamp_s=5.0):
+    from sensor_msgs.msg import Image
+
+    image = Image(height=48, width=64, encoding="rgb8", step=192, data=bytes([100]) * (64 * 48 * 3))
+    image.header.stamp.sec, image.header.stamp.nanosec = int(stamp_s), round(stamp_s % 1 * 1e9)
+    return image
+
+
+def wait_for(condition):
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def active_node(make_node):
+    """An active node in this process."""
+    from fake_estimator import build
+
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    node = make_node(HandPoseNode, build, device="cpu", threads=2)
+    node.trigger_configure()
+    node.trigger_activate()
+    yield node
+    node.close(30.0)
+
+
+def deliver(node, topic, message):
+    next(each.callback for each in node.subscriptions if each.topic_name == topic)(message)
+
+
+def test_an_image_from_before_a_pause_is_not_answered_after_it(active_node):
+    node, answered = active_node, []
+
+    def publish(hands, header, *_):
+        answered.append(header.stamp.sec)
+        return []
+
+    node._outputs.publish = publish
+    with node._networks.lock:
+        deliver(node, "/image", picture(5))
+        wait_for(lambda: node._mailbox._item is None)  # the worker has it, and waits
+        node._inputs.close()
+        node._listen()
+    deliver(node, "/image", picture(6))
+    wait_for(lambda: answered)
+    assert answered == [6]
+
+
+def test_the_number_of_threads_reaches_conversions_at_once(active_node, monkeypatch):
+    from rclpy.parameter import Parameter
+
+    from hand_pose_3d.ros import node as module
+
+    seen, convert = [], module.image_to_rgb
+
+    def counted(message):
+        seen.append(cv2.getNumThreads())
+        return convert(message)
+
+    monkeypatch.setattr(module, "image_to_rgb", counted)
+    for stamp, threads in enumerate((2, 1, 2), 5):
+        assert active_node.set_parameters_atomically([Parameter("threads", value=threads)]).successful
+        deliver(active_node, "/image", picture(stamp))
+        wait_for(lambda count=stamp - 4: len(seen) == count)
+    assert seen == [2, 1, 2]
+
+
+def test_another_transport_does_not_turn_back_time(active_node):
+    from rclpy.parameter import Parameter
+    from sensor_msgs.msg import CompressedImage
+
+    deliver(active_node, "/image", picture(5.0))
+    assert active_node.set_parameters_atomically([Parameter("image_transport", value="compressed")]).successful
+    late = CompressedImage(format="png")
+    late.header.stamp = picture(4.9).header.stamp
+    deliver(active_node, "/image/compressed", late)
+    assert active_node._health._total["late"] == 1
+
+
 @pytest.mark.parametrize(
     ("source", "camera", "says"), [("depth", True, "nobody publishes /depth"), ("calibrated", False, "no calibrated")]
 )
 def test_metres_that_were_asked_for_and_are_missing_are_a_warning(make_node, source, camera, says):
     from fake_estimator import build
-    from sensor_msgs.msg import CameraInfo, Image
+    from sensor_msgs.msg import CameraInfo
 
     from hand_pose_3d.ros.node import HandPoseNode
 
@@ -228,17 +310,11 @@ def test_metres_that_were_asked_for_and_are_missing_are_a_warning(make_node, sou
     node._diagnostics.publish = lambda message: told.append(message.status[0])
     node.trigger_configure()
     node.trigger_activate()
-    callbacks = {each.topic_name: each.callback for each in node.subscriptions}
     if camera:
         info = CameraInfo(width=64, height=48, k=[60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0])
-        callbacks["/camera_info"](info)
-    picture = Image(height=48, width=64, encoding="rgb8", step=192, data=bytes([100]) * (64 * 48 * 3))
-    picture.header.stamp.sec = 5
-    callbacks["/image"](picture)
-    until = time.monotonic() + 60
-    while not node._health._total["answered"]:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+        deliver(node, "/camera_info", info)
+    deliver(node, "/image", picture())
+    wait_for(lambda: node._health._total["answered"])
     node._report()
     node.close(30.0)
     assert told[-1].level == b"\1" and says in told[-1].message
