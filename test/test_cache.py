@@ -1,6 +1,7 @@
 """Entries of the cache are made once, and nothing that happens to the folder reaches the caller."""
 
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from hand_pose_3d import cache, runtime
 from hand_pose_3d.cache import KEPT, cache_folder, cached
-from hand_pose_3d.rendering.body_model import cache_path
+from hand_pose_3d.rendering.body_model import cached_bodies
 from hand_pose_3d.runtime import Recipe
 
 
@@ -94,14 +95,45 @@ def test_the_oldest_entries_are_dropped(folder):
     assert make.calls == 0
 
 
+class Bodies:
+    """Stands for a minute's work."""
+
+    def __init__(self):
+        self.paths = []
+
+    def __call__(self, path, count):
+        self.paths.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, heads=np.arange(count))
+
+
 def test_the_renderers_bodies_stay(folder):
-    bodies = cache_path("arms.npz")
-    bodies.parent.mkdir(parents=True)
-    bodies.write_bytes(b"a minute's work")
+    extract = Bodies()
+    assert cached_bodies("arms.npz", extract, 3)["heads"].tolist() == [0, 1, 2]
+    (bodies,) = extract.paths
     os.utime(bodies, (0, 0))
     for key in range(KEPT + 1):
         cached("a", str(key), Maker())
-    assert bodies.is_file() and folder in bodies.parents
+    assert len(cached_bodies("arms.npz", extract, 3)["heads"]) == 3 and len(extract.paths) == 1
+    assert folder in bodies.parents
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 and no more"])
+def test_damaged_bodies_are_made_again(damage):
+    extract = Bodies()
+    cached_bodies("arms.npz", extract, 3)
+    extract.paths[0].write_bytes(damage)
+    assert len(cached_bodies("arms.npz", extract, 3)["heads"]) == 3 and len(extract.paths) == 2
+
+
+def test_without_a_writable_cache_bodies_are_temporary_files(monkeypatch, tmp_path):
+    extract = Bodies()
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    for _ in range(2):
+        assert len(cached_bodies("arms.npz", extract, 3)["heads"]) == 3
+    (bodies,) = extract.paths
+    assert tmp_path / "tmp" in bodies.parents
 
 
 def test_the_folder_follows_the_xdg_rules(monkeypatch, tmp_path):

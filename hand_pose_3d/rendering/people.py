@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import mesh
-from hand_pose_3d.rendering.body_model import body_model, cache_path, sample_phenotype
+from hand_pose_3d.rendering.body_model import body_model, cached_bodies, sample_phenotype
 
 _TRAINING_BODIES, _EVALUATION_BODIES = 20, 6  # people of each split
 _CACHE_VERSION = 4  # raised when cached bodies are no longer valid
@@ -144,14 +144,9 @@ def extract(path: Path, count: int) -> None:
 class People:
     """Bodies for both splits, training ones first."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        """Read the cache at `path`, or make it first."""
+    def __init__(self) -> None:
         count = _TRAINING_BODIES + _EVALUATION_BODIES
-        path = path or cache_path(f"people-v{_CACHE_VERSION}-{count}.npz")
-        if not path.exists():
-            extract(path, count)
-        with np.load(path) as data:
-            self._data = {name: data[name] for name in data.files}
+        self._data = cached_bodies(f"people-v{_CACHE_VERSION}-{count}.npz", extract, count)
         self._source, self._faces, self._uv = mesh.split_seams(self._data["faces"], self._data["corner_uv"])
         arms = self._data["arms"][:, self._data["faces"]]  # (2, F, 3)
         wrists = (arms.max(axis=2) > 0.2) & (self._data["forearm"][self._data["faces"]].max(axis=1) > 0.05)

@@ -11,7 +11,6 @@ from hand_pose_3d.drawing import draw_skeleton
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import write_beside
-from hand_pose_3d.skeleton import FROM_PAPER
 
 _TILE = 160  # pixels
 
@@ -51,13 +50,12 @@ def _tile(picture: np.ndarray) -> np.ndarray:
 
 
 def _labelled(colour: np.ndarray, mask: np.ndarray, record: dict[str, np.ndarray]) -> np.ndarray:
-    """Tint the classes (left hand turquoise, right hand orange, person grey) and draw both skeletons."""
+    """Tint the classes (left hand turquoise, right hand orange, person grey) and draw all skeletons."""
     for low, high, tint in ((1, 1, (120, 120, 120)), (2, 17, (0, 190, 200)), (18, 33, (255, 130, 0))):
         chosen = (mask >= low) & (mask <= high)
         shade = 1 - 0.05 * ((mask[chosen] - low) % 3)[:, None]  # neighbouring parts differ a little
         colour[chosen] = 0.55 * colour[chosen] + 0.45 * np.array(tint) * shade
-    for start in (0, 21):
-        points = record["uv_vis"][start : start + 21][FROM_PAPER]
-        if points.any():
-            draw_skeleton(colour, points[:, :2], scores=points[:, 2])
+    for hand in record["hands"]:
+        if hand["visible"].any():
+            draw_skeleton(colour, hand["uv"], scores=hand["visible"])
     return colour

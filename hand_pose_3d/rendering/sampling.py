@@ -124,7 +124,7 @@ def _surround(
         camera_effects=_sample_camera_effects(rng),
         props=tuple(props),
         people=tuple(people),
-        tags=("held object",) * bool(props) + ("person",) * bool(people),
+        tags=("object",) * bool(props) + ("person",) * bool(people),
     )
 
 

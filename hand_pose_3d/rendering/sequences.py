@@ -17,9 +17,9 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering import rhd_writer
-from hand_pose_3d.rendering.dataset import RenderOptions, in_processes
+from hand_pose_3d.rendering.dataset import RenderOptions, in_processes, prepare
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, Scene
-from hand_pose_3d.rendering.source import Source, count_assets, is_made_so
+from hand_pose_3d.rendering.source import Source, describe_assets, is_made_so
 
 FPS = 30
 WIDTH, HEIGHT = 640, 480  # pixels
@@ -233,13 +233,16 @@ class SequenceMaker:
 def render_sequences(options: RenderOptions, seconds: float) -> list[Path]:
     """Render what is not there yet: NUMBER.mp4 and NUMBER.json into options.out. Returns the paths of the videos.
 
-    Raises HandPoseError when the folder holds a sequence that was made with other options.
+    Raises HandPoseError when the folder holds a sequence that was made with other options, and for assets that cannot
+    be used.
     """
     from tqdm import tqdm
 
     options.out.mkdir(parents=True, exist_ok=True)
     todo = [index for index in range(options.count) if not _is_there(options, seconds, index)]
     tasks = [(options, seconds, index) for index in todo]
+    if tasks:
+        prepare(options.assets)
     done = map(_render, tasks) if options.workers == 1 else in_processes(_render, tasks, options.workers)
     for _ in tqdm(done, total=len(tasks), unit="sequence", disable=not tasks):
         pass
@@ -249,7 +252,7 @@ def render_sequences(options: RenderOptions, seconds: float) -> list[Path]:
 def _facts(options: RenderOptions, seconds: float, index: int) -> dict[str, Any]:
     names = ("split", "seed", "people", *(["characters"] if options.characters else []))
     facts = {name: getattr(options, name) for name in names}
-    return {"made": {**facts, "index": index, "assets": count_assets(options.assets), "seconds": seconds}}
+    return {"made": {**facts, "index": index, "assets": describe_assets(options.assets), "seconds": seconds}}
 
 
 def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
@@ -282,5 +285,7 @@ def _render(task: tuple[RenderOptions, float, int]) -> int:
     frames, camera = _makers[options.assets].sequence(
         options.split, options.seed, index, options.people, seconds, options.characters
     )
-    write_sequence(options.out / f"{index:04d}", frames, camera, **_facts(options, seconds, index))
+    path = options.out / f"{index:04d}"
+    path.with_suffix(".json").unlink(missing_ok=True)  # ours, of a video that is not there any more
+    write_sequence(path, frames, camera, **_facts(options, seconds, index))
     return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,26 +12,44 @@ import numpy as np
 
 from hand_pose_3d.datasets.rhd import SPLITS
 from hand_pose_3d.rendering import actions
-from hand_pose_3d.rendering.background import environment_files
+from hand_pose_3d.rendering.background import asset_files, environment_files
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Arm, Characters
 from hand_pose_3d.rendering.people import People
 
 _EVALUATION_ENVIRONMENTS = 5  # every fifth map is kept for evaluation
 
 
-def count_assets(assets: Path | None) -> dict[str, int]:
-    """Numbers of 'hdri', environment maps, and 'skins', textures, in an asset folder; empty without one."""
-    return {"hdri": len(environment_files(assets)), "skins": len(_skins(assets))} if assets else {}
+def asset_paths(assets: Path | None) -> tuple[list[Path], list[Path]]:
+    """Environment maps and skin textures of an asset folder; none without one."""
+    return environment_files(assets), asset_files(assets, "skins", "*_diffuse*")
+
+
+def describe_assets(assets: Path | None) -> dict[str, Any]:
+    """Numbers of 'hdri', environment maps, and 'skins', textures, in an asset folder, and 'names', a hash of theirs;
+    empty without one."""
+    if assets is None:
+        return {}
+    maps, skins = asset_paths(assets)
+    names = "\n".join(path.name for path in (*maps, *skins))
+    return {"hdri": len(maps), "skins": len(skins), "names": hashlib.sha256(names.encode()).hexdigest()[:16]}
 
 
 def is_made_so(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether what a data set says of its making is what is wanted; older ones tell whether there were assets."""
-    older = isinstance(found.get("assets"), bool) and found["assets"] == bool(wanted["assets"])
-    return found | ({"assets": wanted["assets"]} if older else {}) == wanted
+    """Whether what a data set says of its making is what is wanted; older ones tell whether there were assets, or how
+    many."""
+    made, assets = found.get("assets"), wanted["assets"]
+    if isinstance(made, bool):
+        older = made == bool(assets)
+    else:
+        older = bool(made) and isinstance(made, dict) and made == {name: assets.get(name) for name in made}
+    return found | ({"assets": assets} if older else {}) == wanted
 
 
-def _skins(assets: Path | None) -> list[Path]:
-    return sorted((assets / "skins").glob("*_diffuse*")) if assets else []
+def share_maps(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether splits of these assets may share an environment map: which are held out depends on all of them."""
+    first, second = (each.get("assets") for each in (one, other))
+    described = all(isinstance(each, dict) and "names" in each and each["hdri"] for each in (first, second))
+    return described and first != second
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,17 +88,17 @@ class Source:
 
     @cached_property
     def _maps(self) -> list[Path]:
-        return environment_files(self.assets)
+        return asset_paths(self.assets)[0]
 
     @cached_property
     def skins(self) -> list[Path]:
         """Skin textures of the asset folder."""
-        return _skins(self.assets)
+        return asset_paths(self.assets)[1]
 
 
 @dataclass(frozen=True, eq=False)
 class FrameSource:
-    """The random generator of one frame, and one split of a source. The splits share nothing."""
+    """The random generator of one frame, and one split of a source. The splits share skins and nothing else."""
 
     rng: np.random.Generator
     source: Source

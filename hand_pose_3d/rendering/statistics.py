@@ -43,28 +43,31 @@ def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -
 
 
 def summarise(facts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Distributions of view, scale, tone, pose and sides over frames."""
-    hands = [h for f in facts for h in f["hands"]]
+    """Distributions of view, scale, tone, pose and sides over frames, and over the hands that any pixel shows."""
+    shown = [[h for h in f["hands"] if h["size"] > 0] for f in facts]
+    hands = [h for each in shown for h in each]
 
     def shares(values: list[Any]) -> dict[str, float]:
         names, counts = np.unique(np.array(values, dtype=str), return_counts=True)
         return {str(n): round(float(c) / len(values), 4) for n, c in zip(names, counts, strict=True)}
 
+    tags = [tag for f in facts for tag in f["tags"]]
+
     def spread(name: str) -> dict[str, float]:
         values = np.array([h[name] for h in hands])
-        return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (5, 25, 50, 75, 95)}
+        return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (5, 25, 50, 75, 95)} if hands else {}
 
     return {
         "frames": len(facts),
         "hands": len(hands),
-        "hands_per_frame": shares([len(f["hands"]) for f in facts]),
+        "hands_per_frame": shares([len(each) for each in shown]),
         "side": shares([h["side"] for h in hands]),
         "view": shares([f["view"] for f in facts]),
         "background": shares([f["environment"] for f in facts]),
-        "content": shares([t for f in facts for t in f["tags"]] or ["none"]),
+        "frames_with": {tag: round(tags.count(tag) / len(facts), 4) for tag in sorted(set(tags))},
         "action": shares([h["action"] for h in hands]),
         "size_of_frame": spread("size"),
-        "distance_m": spread("distance_m"),
+        "wrist_z_m": spread("distance_m"),
         "skin_tone_light_to_dark": spread("tone"),
         "visible_keypoints": spread("visible"),
         "back_towards_camera": spread("back_towards_camera"),

@@ -60,6 +60,7 @@ def test_unknown_engine_is_refused(tmp_path):
 
 def test_a_folder_keeps_its_engine(tmp_path):
     (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "000000-000001.pickle").touch()
     ours, theirs = (RenderOptions(tmp_path, 1, engine=engine) for engine in dataset.ENGINES)
     dataset._check_same(tmp_path, ours)
     dataset._check_same(tmp_path, ours)
@@ -75,7 +76,7 @@ def test_a_folder_keeps_its_engine(tmp_path):
 
 def test_the_card_names_the_engine(tmp_path):
     card = dataset.data_card(RenderOptions(tmp_path, 1, engine="cycles"), {"frames": 1})
-    assert "Engine: cycles" in card and "--engine cycles" in card
+    assert "- engine: cycles" in card and "--engine cycles" in card
 
 
 def test_materials_do_not_depend_on_light_and_lie_where_the_meshes_are(maker, assembly):

@@ -13,6 +13,7 @@ from hand_pose_3d.datasets import rhd
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.rendering import dataset
 from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
+from hand_pose_3d.rendering.statistics import summarise
 from hand_pose_3d.skeleton import Side
 
 COUNT = 10
@@ -175,9 +176,14 @@ def test_right_hands_mirror_left_hands(maker):
 def test_a_full_disk_is_refused_in_words(tmp_path):
     with pytest.raises(HandPoseError, match="GB are free"):
         dataset.check_disk(tmp_path, 10**10)
+    with pytest.raises(HandPoseError, match="GB are free"):
+        render_dataset(RenderOptions(tmp_path, 10**15), progress=False)
+    assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("wrong", [{"split": "test"}, {"count": 0}, {"workers": 0}, {"seed": -1}, {"people": 1.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"split": "test"}, {"count": 0}, {"workers": 0}, {"seed": -1}, {"people": 1.5}, {"characters": 81}]
+)
 def test_options_say_what_is_allowed(tmp_path, wrong):
     with pytest.raises(InvalidInputError):
         RenderOptions(**{"out": tmp_path, "count": 1, **wrong})
@@ -188,21 +194,82 @@ def test_assets_that_are_none_are_refused_and_others_are_another_data_set(tmp_pa
     (assets / "skins").mkdir(parents=True)
     with pytest.raises(InvalidInputError, match="holds neither hdri/"):
         RenderOptions(tmp_path / "out", 1, assets=assets)
+    (assets / "skins" / "._a_diffuse.png").touch()
+    with pytest.raises(InvalidInputError, match="holds neither hdri/"):
+        RenderOptions(tmp_path / "out", 1, assets=assets)
     (assets / "skins" / "a_diffuse.png").touch()
     folder = tmp_path / "out" / "training"
     (folder / "parts").mkdir(parents=True)
+    (folder / "parts" / "000000-000001.pickle").touch()
     options = RenderOptions(tmp_path / "out", 1, assets=assets)
     dataset._check_same(folder, options)
     card = dataset.data_card(options, {"frames": 1, "flexion": {}, "action": {}, "background": {}})
-    assert "--assets assets`" in card and "0 environment maps and 1 skins of the folder assets" in card
-    (assets / "skins" / "b_diffuse.png").touch()
+    assert (
+        "--assets assets`" in card
+        and "0 environment maps, one in five of them for evaluation alone, and 1 skins of the" in card
+    )
+    (assets / "skins" / "a_diffuse.png").rename(assets / "skins" / "b_diffuse.png")  # as many, but others
     with pytest.raises(HandPoseError, match="holds a data set made with"):
         dataset._check_same(folder, options)
     identity = folder / dataset.RENDERED
-    identity.write_text(json.dumps({**json.loads(identity.read_text()), "assets": True}))  # an older version's
-    dataset._check_same(folder, options)
+    for older in (True, {"hdri": 0, "skins": 1}):
+        identity.write_text(json.dumps({**json.loads(identity.read_text()), "assets": older}))
+        dataset._check_same(folder, options)
     with pytest.raises(HandPoseError, match="holds a data set made with"):
         dataset._check_same(folder, RenderOptions(tmp_path / "out", 1))
+
+
+def test_splits_do_not_share_environment_maps(tmp_path):
+    maps = tmp_path / "assets" / "hdri"
+    maps.mkdir(parents=True)
+    for name in "abcde":
+        (maps / f"{name}.hdr").touch()
+
+    def check(split):
+        options = RenderOptions(tmp_path, 1, split, assets=maps.parent)
+        dataset._check_same(tmp_path / split, options)
+
+    for split in rhd.SPLITS:
+        (tmp_path / split / "parts").mkdir(parents=True)
+    check("training")
+    check("evaluation")
+    (maps / "aa.hdr").touch()  # held out are others now
+    with pytest.raises(HandPoseError, match="both splits may show the same environment"):
+        check("evaluation")
+
+
+def test_a_folder_without_frames_belongs_to_nobody(tmp_path):
+    (tmp_path / "training" / "parts").mkdir(parents=True)
+    for seed in (5, 6):
+        dataset._check_same(tmp_path / "training", RenderOptions(tmp_path, 1, seed=seed))
+    assert json.loads((tmp_path / "training" / dataset.RENDERED).read_text())["seed"] == 6
+
+
+def test_assets_that_cannot_be_used_are_named_before_anything_is_rendered(tmp_path):
+    for kind in ("hdri", "skins"):
+        (tmp_path / "assets" / kind).mkdir(parents=True)
+    grey, black, lamp = np.full((32, 64), 9, np.float32), np.zeros((32, 64, 3), np.float32), np.zeros((32, 64, 3))
+    lamp[4, 5] = 90
+    for name, pixels in {"grey": grey, "black": black, "lamp": lamp.astype(np.float32)}.items():
+        suffix = ".png" if pixels.ndim == 2 else ".hdr"
+        (tmp_path / "assets" / "hdri" / f"{name}.hdr").write_bytes(cv2.imencode(suffix, pixels)[1].tobytes())
+    (tmp_path / "assets" / "skins" / "a_diffuse.txt").write_text("skin")
+    with pytest.raises(InvalidInputError) as error:
+        render_dataset(RenderOptions(tmp_path / "out", 1, assets=tmp_path / "assets"), progress=False)
+    faults = str(error.value).splitlines()
+    assert ["black.hdr is black" in faults[0], "grey.hdr has no colours" in faults[1]] == [True, True]
+    assert "a_diffuse.txt is not an image" in faults[2] and len(faults) == 4
+
+
+def test_statistics_count_what_is_seen():
+    hand = {"side": "left", "action": "fist", "tone": 0.5, "visible": 1.0, "distance_m": 1.0, "sleeve": True}
+    hand |= {"back_towards_camera": 0.0, "fingers_up": 1.0, "size": 0.2}
+    frame = {"view": "people", "environment": "procedural", "hands": [hand, hand | {"size": 0.0, "distance_m": 9.0}]}
+    facts = [frame | {"tags": ["object", "person"]}, frame | {"tags": ["person"]}, frame | {"tags": []}]
+    found = summarise(facts)
+    assert found["frames_with"] == {"object": 0.3333, "person": 0.6667}
+    assert found["hands"] == 3 and found["hands_per_frame"] == {"1": 1.0} and found["wrist_z_m"]["p95"] == 1.0
+    assert summarise([frame | {"tags": [], "hands": []}])["size_of_frame"] == {}
 
 
 @pytest.mark.parametrize("name", ["identity.json", "000000-000004.pickle"])
@@ -211,7 +278,8 @@ def test_a_damaged_file_of_an_earlier_run_is_named(tmp_path, name):
     parts.mkdir(parents=True)
     options = RenderOptions(tmp_path, 4)
     dataset._check_same(tmp_path / "training", options)
-    (parts / name).write_bytes(b"")
+    for damaged in (name, "000000-000004.pickle"):
+        (parts / damaged).write_bytes(b"")
     with pytest.raises(HandPoseError, match=f"{name} is damaged: delete"):
         render_dataset(options, progress=False)
 

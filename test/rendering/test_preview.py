@@ -7,27 +7,27 @@ import pytest
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.rendering.preview import write_preview
 from hand_pose_3d.rendering.rhd_writer import write_annotation, write_frame
-from hand_pose_3d.skeleton import TO_PAPER
 
 TILE = 160
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Three frames in three greys; the last has a right hand, an area of its class under an open skeleton."""
+    """Three frames in three greys; the last has two right hands, an area of their class under an open skeleton."""
     folder = tmp_path / "training"
     for name in ("color", "mask", "depth"):
         (folder / name).mkdir(parents=True)
     records = {}
     for index, grey in enumerate((40, 120, 200)):
         label = np.zeros((320, 320), np.uint8)
-        uv_vis = np.zeros((42, 3))
+        hands = []
         if index == 2:
             label[80:240, 80:240] = 18
-            uv = np.stack([np.linspace(100, 220, 21), np.linspace(220, 100, 21)], axis=1)
-            uv_vis[21:] = np.c_[uv, np.ones(21)][TO_PAPER]
+            line = np.stack([np.linspace(100, 220, 21), np.linspace(220, 100, 21)], axis=1)
+            hands = [{"uv": uv, "visible": np.ones(21, bool)} for uv in (line, line + [40, 40])]
+            hands.append({"uv": line - 60, "visible": np.zeros(21, bool)})  # behind something
         write_frame(folder, index, np.full((320, 320, 3), grey, np.uint8), label, np.ones((320, 320), np.float32))
-        records[index] = {"uv_vis": uv_vis, "xyz": np.zeros((42, 3)), "K": np.eye(3)}
+        records[index] = {"hands": hands}
     write_annotation(folder, records)
     return tmp_path
 
@@ -45,8 +45,9 @@ def test_plain_and_drawn_pictures_lie_below_one_another(root):
     assert (drawn[:40] == 200).all()  # outside the hand
     blue, green, red = drawn[45, 45]
     assert red > green > blue  # orange, as right hands are
-    along = drawn[np.arange(52, 108), np.arange(107, 51, -1)]
-    assert (np.abs(along - drawn[45, 45]).max(axis=1) > 20).mean() > 0.8  # the skeleton
+    for shift in (0, 20):  # both skeletons
+        along = drawn[np.arange(52, 98) + shift, np.arange(107, 61, -1) + shift]
+        assert (np.abs(along - drawn[45, 45]).max(axis=1) > 20).mean() > 0.8
 
 
 def test_the_frames_to_show_can_be_chosen(root):

@@ -50,7 +50,7 @@ def test_distributions_are_wide(maker):
     assert np.mean(palms > 0.3) > 0.2 and np.mean(palms < -0.3) > 0.2
     distance = np.array([h.wrist_camera_m[2] for h in hands])
     assert distance.min() < 0.3 and distance.max() > 0.9
-    assert 0.1 < np.mean(["held object" in s.tags for s in scenes]) < 0.6
+    assert 0.1 < np.mean(["object" in s.tags for s in scenes]) < 0.6
     assert 0.2 < np.mean(["person" in s.tags for s in scenes]) < 0.8
 
 
