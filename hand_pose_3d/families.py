@@ -302,6 +302,11 @@ class PaperFamily:
         self._scene, self._crop = (make_runner(each, device, precision, threads) for each in (scene, crop))
         about = [read_metadata(path) for path in files[1:3]]
         self._keypoints, self._pose = (Conventions.from_metadata(metadata) for metadata in about)
+        if self._keypoints.keypoint0 != self._pose.keypoint0:
+            raise WeightsError(
+                f"{files[1]} finds the {self._keypoints.keypoint0} as keypoint 0 and {files[2]} lifts the "
+                f"{self._pose.keypoint0}: they are of different origins"
+            )
         # Probability that a hand is right = sigmoid(first + second * logit(mean peak)); the authors' files have none.
         self.presence_calibration: list[float] | None = json.loads(about[0].get("presence_calibration", "null"))
 

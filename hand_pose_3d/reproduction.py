@@ -163,7 +163,12 @@ class _Reproduction:
             left = 60 * self.config.minutes - sum(self.state["seconds"].values())
             shares = {name: SHARES[self.config.model][name] for name in self.steps if name not in self.results}
             self.state["limits"][step] = max(left, 0) * shares[step] / sum(shares.values())
-        before, begin = self.state["seconds"].get(step, 0.0), time.monotonic()
+            self._write()
+        from hand_pose_3d.training.loop import read_progress
+
+        # A process that was killed has written nothing but checkpoints.
+        trained = read_progress(self.config.out / "runs" / step).seconds
+        before, begin = max(self.state["seconds"].get(step, 0.0), trained), time.monotonic()
         try:
             yield max(self.state["limits"].get(step, math.inf) - before, 0.0)
         finally:

@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from synthetic_hand import hand_from, keypoints_of
 
+from hand_pose_3d import families
 from hand_pose_3d.conventions import EXTENT_UNIT, CropReading
 from hand_pose_3d.detection import Detection, SearchPass
+from hand_pose_3d.errors import WeightsError
 from hand_pose_3d.families import LiteFamily, PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.weights import Conventions
+from hand_pose_3d.weights import Conventions, default_weights, read_weights
 from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 CELL = 4
@@ -265,3 +268,14 @@ def test_the_mean_of_a_reading_and_itself_is_that_reading_and_of_two_sides_the_s
     same = there.mean(reading(1))
     np.testing.assert_allclose(same.rotation @ same.rotation.T, np.eye(3), atol=1e-9)
     assert np.linalg.det(same.rotation) == pytest.approx(1)
+
+
+def test_networks_of_two_conventions_are_not_put_together(tmp_path, monkeypatch):
+    """A lifting of wrists on a PoseNet of palms, as a folder of converted weights and others' would have."""
+    monkeypatch.setattr(families, "make_runner", lambda *arguments: None)
+    for name in ("handsegnet", "posenet", "lifting"):
+        tensors, metadata = read_weights(default_weights(f"paper-{name}"))
+        metadata |= {"keypoint0": "palm"} if name == "posenet" else {}
+        save_file(tensors, tmp_path / f"paper-{name}.safetensors", metadata=metadata)
+    with pytest.raises(WeightsError, match="finds the palm as keypoint 0 and .* lifts the wrist"):
+        PaperFamily(tmp_path, "cpu", "float32", 1, False)

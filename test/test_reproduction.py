@@ -156,6 +156,25 @@ def test_it_goes_on_where_training_was_interrupted(tmp_path, toy, monkeypatch):
     assert str(data) in (tmp_path / "out" / "REPORT.md").read_text()
 
 
+def test_time_of_a_process_that_was_killed_counts(tmp_path):
+    data = tmp_path / "rhd"
+    for split in SPLITS:
+        (data / split).mkdir(parents=True)
+        (data / split / annotation_name(split)).touch()
+    config = ReproductionConfig(tmp_path / "out", data=(data,), device="cpu", minutes=60)
+    begun = reproduction._Reproduction(config, "cpu", 0, print)
+    with begun._clock("handsegnet") as seconds:
+        limit = json.loads((config.out / "reproduction.json").read_text())["limits"]["handsegnet"]
+        assert limit == pytest.approx(seconds)
+        run = config.out / "runs" / "handsegnet"
+        run.mkdir(parents=True)
+        torch.save({"seen": 8, "seconds": 0.9 * limit}, run / "checkpoint.pt")
+        killed = reproduction._Reproduction(config, "cpu", 0, print)  # reads what is there at this moment
+    with killed._clock("handsegnet") as left:
+        assert left == pytest.approx(0.1 * limit)
+    assert killed.state["seconds"]["handsegnet"] >= 0.9 * limit
+
+
 def test_nothing_is_begun_that_would_not_fit(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)

@@ -115,6 +115,7 @@ def command(
     from hand_pose_3d.outputs import check_target, replacing
     from hand_pose_3d.runtime import choose_device
     from hand_pose_3d.training.loop import LoopConfig, Stage, check_run, run
+    from hand_pose_3d.training.processes import process_group
     from hand_pose_3d.training.stages import NETWORKS, build_lite_stage, build_paper_stage, save_stage, start_from
     from hand_pose_3d.weights import check_weights_target, read_weights
 
@@ -123,8 +124,11 @@ def command(
 
     if (family, stage) == ("paper", "fineposenet"):
         raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
-    if stage == "fineposenet" and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
-        raise click.UsageError("fineposenet keeps its trunk as it is: give --trunk or --from-weights")
+    on_a_trunk = family == "lite" and stage != "lifting"
+    if on_a_trunk and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
+        raise click.UsageError(f"{stage} keeps all or the first part of its trunk: give --trunk or --from-weights")
+    if given("photograph_share") and not options["photographs"]:
+        raise click.UsageError("--photograph-share is about --photographs, which are not given")
     for name, users in _USED_BY.items():
         if given(name) and (family, stage) not in users:
             choices = ", ".join(f"`train {b} --model {a}`" for a, b in users)
@@ -147,13 +151,17 @@ def command(
         if target.exists() and any(path is not None and target.samefile(path) for path in (start, mean_with)):
             raise click.UsageError(f"{target} is an input and stays as it is: choose another --save-weights")
         check_weights_target(target)
+        if target.exists() and "source_sha256" in read_weights(target)[1]:
+            raise click.UsageError(
+                f"{target} holds converted weights and stays as it is: choose another --save-weights"
+            )
     # Before the data are packed, which may take long.
     device = str(choose_device(device))
     for path in (start, mean_with):
         if path is not None and approach == "proposed":
             start_from(NETWORKS[family][stage](), path)
     if options["posenet"] is not None:
-        read_weights(options["posenet"])
+        start_from(NETWORKS[family]["posenet"](), options["posenet"])
     if approach == "all":
         check_target(out / APPROACHES_FILE, rb'\{\s*"proposed": \{\s*"renders_')
     for name, folder in {name: out / name for name in APPROACHES}.items() if approach == "all" else [(approach, out)]:
@@ -180,13 +188,17 @@ def command(
         }
         return run(built, LoopConfig(**{**built.defaults, **chosen, "device": device}), folder)
 
+    with process_group(torch.device(device)) as rank:
+        names = APPROACHES if approach == "all" else (approach,)
+        rows = {name: train(name, out / name if approach == "all" else out) for name in names}
+    if rank != 0:  # only the first process has measured
+        return
     if approach == "all":
-        rows = {name: train(name, out / name) for name in APPROACHES}
         with replacing(out / APPROACHES_FILE) as stream:
             stream.write(json.dumps(rows, indent=1).encode())
         click.echo(report.liftings(rows).text())
         return
-    metrics = train(approach, out)
+    (metrics,) = rows.values()
     for name, value in metrics.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:

@@ -181,9 +181,10 @@ def export_onnx(
     model.producer_name = PRODUCER
     onnx.checker.check_model(model)
     data = model.SerializeToString()
+    difference = _compare(module, deployable, path, data, HALF_TOLERANCE if half else TOLERANCE)
     with replacing(check_target(path, _OURS)) as stream:
         stream.write(data)
-    return _compare(module, deployable, path, data, HALF_TOLERANCE if half else TOLERANCE)
+    return difference
 
 
 def to_onnx(

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.datasets.rhd import annotation_path, hand_mask, read_mask, read_rhd
 from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.families import load_family
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 from hand_pose_3d.training.crops import CropPack, load_pack, pack
@@ -26,6 +28,8 @@ from hand_pose_3d.training.scenes import HAND, LabelledScene, ScenePack, pack_sc
 
 _MADE_FROM = "made_from.json"
 """File of a pack: JSON of the annotation's SHA-256 and the number of images that it was made of, null for all."""
+MOST_SCENES = 20_000
+"""Scenes that are kept of one split for HandSegNet, which bounds the pack to 8 GB."""
 _MOST_WINDOWS = 4
 """Windows without a hand that are kept of one render, so that few renders do not dominate; set by hand."""
 _LEAST_VISIBLE = 6
@@ -109,12 +113,16 @@ def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
     return load_pack(_current(root, f"crops_{split}", split, mined, make))
 
 
-def scene_pack(root: Path, split: str, limit: int = 20_000) -> ScenePack:
-    """The first scenes of one split, from its pack, which is made if it is missing or of another annotation."""
+def scene_pack(root: Path, split: str, limit: int = MOST_SCENES) -> ScenePack:
+    """The scenes of one split, at most so many, evenly spread, from its pack.
+
+    It is made if it is missing or of another annotation.
+    """
 
     def make(folder: Path) -> None:
         scenes = StoredScenes(root, split)
-        pack_scenes(((root.name, scenes[i]) for i in range(min(limit, len(scenes)))), folder)
+        chosen = np.linspace(0, len(scenes) - 1, min(limit, len(scenes))).astype(int)
+        pack_scenes(((root.name, scenes[int(i)]) for i in chosen), folder)
 
     return ScenePack(_current(root, f"scenes_{split}", split, limit, make))
 
@@ -141,14 +149,25 @@ def _current(root: Path, name: str, split: str, enough: int | None, make: Callab
 
 
 def poses(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split, without reading images."""
+    """Keypoints (N, 21, 3) in metres and sides (N,) of every hand of a split, without reading images.
+
+    Raises InvalidInputError where there is none.
+    """
     found = [(s.keypoints_m, int(s.side)) for s in read_rhd(root, split, "all") if s.keypoints_m is not None]
+    _check_some(found, [root], split)
     return np.stack([xyz_m for xyz_m, _ in found]), np.array([side for _, side in found])
 
 
 def dominant_hands(roots: Sequence[Path], split: str) -> list[Sample]:
-    """The hand of each image with more pixels, as in the authors' code."""
-    return [sample for root in roots for sample in _dominant(root, split)]
+    """The hand of each image with more pixels, as in the authors' code. Raises InvalidInputError without any."""
+    found = [sample for root in roots for sample in _dominant(root, split)]
+    _check_some(found, roots, split)
+    return found
+
+
+def _check_some(found: Sequence[Any], roots: Sequence[Path], split: str) -> None:
+    if not found:
+        raise InvalidInputError(f"no image of the {split} split of {' and '.join(map(str, roots))} shows a hand")
 
 
 @lru_cache(maxsize=8)

@@ -154,13 +154,14 @@ class LiftingStage(Stage):
     @staticmethod
     def _tensors(examples: LiftingBatch) -> tuple[torch.Tensor, ...]:
         uv, spread, side, canonical, rotation, _ = (torch.from_numpy(x) for x in examples)
-        return uv, spread, torch.nn.functional.one_hot(side, 2).float(), canonical, rotation
+        relative = canonical @ rotation.transpose(1, 2)  # here, as products on a GPU may be rounded to 16 bits
+        return uv, spread, torch.nn.functional.one_hot(side, 2).float(), canonical, rotation, relative
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Mean squared error of canonical coordinates and of the rotation matrix, weight 1 : 1 (section 5.2)."""
-        uv, spread, side, canonical, rotation = batch
+        uv, spread, side, canonical, rotation, relative = batch
         result = lift(self.network, uv, spread, side)
-        error = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).mean()
+        error = (result.relative - relative).norm(dim=-1).mean()
         terms = {"loss_pose": self.pose_weight * error}
         if result.canonical is not None and result.rotation is not None:
             terms["loss_canonical"] = (result.canonical - canonical).square().mean()
@@ -172,8 +173,8 @@ class LiftingStage(Stage):
         """Median error in millimetres of all keypoints but the wrist: true root, true scale, no rotation."""
         network.eval()
         device = next(network.parameters()).device
-        uv, spread, side, canonical, rotation = (x.to(device) for x in self._tensors(self.held_out))
+        uv, spread, side, *_, relative = (x.to(device) for x in self._tensors(self.held_out))
         result = lift(network, uv, spread, side)
-        error = (result.relative - canonical @ rotation.transpose(1, 2)).norm(dim=-1).cpu()
+        error = (result.relative - relative).norm(dim=-1).cpu()
         mm = error * torch.from_numpy(self.held_out.scale_m)[:, None] * 1000
         return {"renders_median_mm": mm[:, 1:].median().item(), "renders_mean_mm": mm[:, 1:].mean().item()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
-import pickle
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -22,7 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hand_pose_3d import interrupts
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.training.processes import average_gradients, largest, process_group
 
 T = TypeVar("T")
@@ -167,7 +168,9 @@ def _read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if not isinstance(state, dict) or "seen" not in state:
             raise ValueError("it holds something else")
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch reads before the start of a short file
+            raise
         raise InvalidInputError(
             f"{path} is damaged or not a checkpoint: choose another --out, or delete it to begin anew"
         ) from error
@@ -225,8 +228,16 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
+            groups = [len(group["params"]) for group in state["optimiser"]["param_groups"]]
+            if groups != [len(group["params"]) for group in self.optimiser.param_groups]:
+                raise InvalidInputError(
+                    f"the run in {self.out} trained other parts of its network: resume it with the same "
+                    "--frozen-blocks and --trunk-rate, or choose another --out"
+                )
             self.optimiser.load_state_dict(state["optimiser"])
             self.images_seen, self.seconds = int(state["seen"]), float(state.get("seconds", 0.0))
+        except InvalidInputError:
+            raise
         except (KeyError, RuntimeError, ValueError) as error:
             raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
         for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate applies to a resumed run
@@ -312,9 +323,9 @@ class Trainer:
             loss, terms = self.stage.loss(batch)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
-        if self.world > 1:
+        if self.world > 1:  # before the scaler looks for what is not finite, so that all processes see the same
             average_gradients(self.parameters, self.world)
+        self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.parameters, config.clip)
         if self.scaler.is_enabled() or torch.isfinite(norm):
             self.scaler.step(self.optimiser)
@@ -345,9 +356,14 @@ class Trainer:
             state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
             state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}
             state |= {"seconds": self.seconds, "finished": self.finished}
-            temporary = self.checkpoint.with_suffix(".tmp")
-            torch.save(state, temporary)
-            temporary.replace(self.checkpoint)
+            try:
+                with replacing(self.checkpoint) as stream:
+                    torch.save(state, stream)
+            except (OSError, RuntimeError) as error:  # torch's own where the disk is full
+                raise HandPoseError(
+                    f"cannot write {self.checkpoint}: {one_line(error)}. Is the disk full? An earlier checkpoint is as "
+                    "it was"
+                ) from error
 
     def evaluate(self) -> dict[str, float]:
         """Measure the averaged network, log it and draw the curves; only in the first process."""

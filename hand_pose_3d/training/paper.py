@@ -18,6 +18,7 @@ from torch import nn
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import PAPER_BORDER, image_to_input
 from hand_pose_3d.datasets.sample import Sample
+from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.metrics import summarise
 from hand_pose_3d.families import PaperFamily
 from hand_pose_3d.geometry import normalise, to_canonical
@@ -46,9 +47,9 @@ ADAM: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PaperAugmentation:
-    """Noise of training crops; standard deviations in pixels of the source image."""
+    """Noise of training crops; standard deviations in pixels of the source image, of which at most two occur."""
 
-    keypoint_px: float = 2.5  # of every label, truncated at twice as much
+    keypoint_px: float = 2.5  # of every label
     center_px: float = 20.0  # of the crop's centre, before its size is set to contain the hand
     offset_px: float = 0.0  # of the crop's centre, after it
     zoom: float = 1.0  # the crop's scale is multiplied by up to this
@@ -62,10 +63,19 @@ def training_crop(
     uv: np.ndarray, visible: np.ndarray, size: int, augmentation: PaperAugmentation, rng: np.random.Generator
 ) -> Crop:
     """The authors' crop around a labelled hand, with noise: of 256/10 to 256 source pixels."""
-    center = uv[MIDDLE_MCP] + rng.normal(0, 1, 2) * augmentation.center_px
+    noise = _truncated_normal(rng, (2, 2))
+    center = uv[MIDDLE_MCP] + noise[0] * augmentation.center_px
     side = crop_authors(center, uv[visible], CROP_PX).side / rng.uniform(1, augmentation.zoom)
-    center = center + rng.normal(0, 1, 2) * augmentation.offset_px
+    center = center + noise[1] * augmentation.offset_px
     return Crop((float(center[0]), float(center[1])), side, size)
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers of at most 2, as TensorFlow's truncated_normal."""
+    numbers = rng.normal(size=shape)
+    while (outside := np.abs(numbers) > 2).any():
+        numbers[outside] = rng.normal(size=int(outside.sum()))
+    return numbers
 
 
 def label_maps(uv: torch.Tensor, visible: torch.Tensor, crop: int, size: int) -> torch.Tensor:
@@ -114,6 +124,11 @@ class PaperSegmentationStage(Stage):
     def _window(self, rng: np.random.Generator) -> np.ndarray:
         pack = self.packs.draw(rng)
         scene = pack[int(rng.integers(len(pack)))].rgbc
+        if min(scene.shape[:2]) < self.window:
+            raise InvalidInputError(
+                f"images of {scene.shape[1]} x {scene.shape[0]} are too small: HandSegNet is trained on windows of "
+                f"{self.window} x {self.window} pixels"
+            )
         y, x = (int(rng.integers(0, edge - self.window + 1)) for edge in scene.shape[:2])
         four = scene[y : y + self.window, x : x + self.window].copy()
         hsv = cv2.cvtColor(np.ascontiguousarray(four[..., :3]), cv2.COLOR_RGB2HSV)
@@ -158,12 +173,8 @@ class HandCrops:
         self, index: Sequence[int], rng: np.random.Generator, images: bool = True
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images (N, 3, S, S) in -0.5..0.5 (empty where they are not needed), uv (N, 21, 2), visible (N, 21)."""
-        from scipy.stats import truncnorm
-
         pixels, labels, shown = [], [], []
-        noise = np.zeros((len(index), NUM_KEYPOINTS, 2))
-        if self.augmentation.keypoint_px:
-            noise = truncnorm.rvs(-2, 2, scale=self.augmentation.keypoint_px, size=noise.shape, random_state=rng)
+        noise = self.augmentation.keypoint_px * _truncated_normal(rng, (len(index), NUM_KEYPOINTS, 2))
         for i, off in zip(index, noise):
             sample = self.samples[i]
             uv = sample.keypoints_px + off
@@ -242,7 +253,9 @@ class PaperLiftingStage(Stage):
     def draw(self, rng: np.random.Generator, size: int) -> tuple:
         """Augmented examples."""
         index = rng.integers(len(self.crops.samples), size=size).tolist()
-        return (*self.crops(index, rng, images=self.pose is not None), *(x[index] for x in self.poses[:3]))
+        side, canonical, rotation = (x[index] for x in self.poses[:3])
+        relative = canonical @ rotation.transpose(1, 2)  # here, as products on a GPU may be rounded to 16 bits
+        return (*self.crops(index, rng, images=self.pose is not None), side, canonical, rotation, relative)
 
     def maps(self, images: torch.Tensor, uv: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
         """Input maps of the lifting, (N, 21, 32, 32)."""
@@ -253,8 +266,8 @@ class PaperLiftingStage(Stage):
 
     def loss(self, batch: tuple) -> tuple[torch.Tensor, dict[str, float]]:
         """Squared errors of the approach's own target; for the paper's, canonical pose and rotation, weight 1 : 1."""
-        *inputs, side, canonical, rotation = batch
-        maps, relative = self.maps(*inputs), canonical @ rotation.transpose(1, 2)
+        *inputs, side, canonical, rotation, relative = batch
+        maps = self.maps(*inputs)
         if isinstance(self.network, LocalLifting):
             chain = self.network.chain(maps, side).float()
             terms = {"loss_chain": F.mse_loss(chain[:, 1:], chain_from_keypoints(relative)[:, 1:])}

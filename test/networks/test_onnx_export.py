@@ -86,6 +86,17 @@ def test_command_writes_a_family_with_its_metadata(tmp_path, monkeypatch):
     assert [value.name for value in model.graph.output] == ["relative", "canonical", "rotation"]
 
 
+def test_a_graph_that_differs_replaces_no_earlier_one(tmp_path, monkeypatch):
+    deployable = small(DEPLOYABLES["lite"]["lifting"])
+    module, path = deployable.part(deployable.network().eval()), tmp_path / "net.onnx"
+    export_onnx(module, deployable, path, {})
+    earlier = path.read_bytes()
+    monkeypatch.setattr(onnx_export, "TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="more than -1.0"):
+        export_onnx(module, deployable, path, {"version": "2"})
+    assert path.read_bytes() == earlier
+
+
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def shipped(request, tmp_path_factory):
     """What ships as the README and --help export it, in both precisions: the folder."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,45 @@ def test_a_damaged_checkpoint_is_said(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(InvalidInputError, match="checkpoint.pt is damaged"):
         read_progress(tmp_path)
+
+
+def test_a_checkpoint_that_is_cut_short_or_changed_is_said(tmp_path: Path) -> None:
+    trainer = Trainer(stage(), LoopConfig(images=100, batch=8), tmp_path)
+    trainer.save()
+    path, rng = tmp_path / "checkpoint.pt", np.random.default_rng(0)
+    whole = path.read_bytes()
+    assert read_progress(tmp_path) == (0, 0.0, False)
+    for length in np.linspace(1, len(whole) - 1, 200).astype(int):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InvalidInputError, match="checkpoint.pt is damaged"):
+            read_progress(tmp_path)
+    start = whole.index(b"data.pkl")
+    for at in rng.integers(start, start + 3000, 300):
+        path.write_bytes(whole[:at] + bytes([int(rng.integers(256))]) + whole[at + 1 :])
+        with suppress(InvalidInputError):
+            read_progress(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_and_no_other_file(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_bounded_training import LoopConfig, Trainer, stage
+trainer = Trainer(stage(), LoopConfig(images=100, batch=8), Path(sys.argv[1]))
+trainer.save()
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+trainer.images_seen = 8
+trainer.save()
+"""
+    here = str(Path(__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), here], capture_output=True, text=True, env=environment
+    )
+    assert f"HandPoseError: cannot write {tmp_path / 'checkpoint.pt'}: " in done.stderr and "disk full?" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert read_progress(tmp_path).images == 0
 
 
 def test_the_log_is_json_and_survives_a_crash(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -95,3 +96,74 @@ def test_two_processes_leave_a_report(tmp_path: Path) -> None:
     assert in_two_processes(REPRODUCTION, tmp_path) == [["0", "True", "REPORT.md"], ["1", "False", "REPORT.md"]]
     report = (tmp_path / "out" / "REPORT.md").read_text()
     assert "1 held-out hands" in report and "1 frames for training" in report
+
+
+OVERFLOW = """
+import os, sys
+from pathlib import Path
+import numpy as np, torch
+from hand_pose_3d.networks.lite import LiteLifting
+from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
+from hand_pose_3d.training.loop import LoopConfig, Trainer
+from hand_pose_3d.training.processes import process_group
+from hand_pose_3d.weights import digest
+rank = int(os.environ["RANK"])
+torch.manual_seed(0)
+sampler = LiftingSampler(np.random.default_rng(0).normal(0, 0.05, (8, 21, 3)), np.array([1, 2] * 4))
+class Overflowing(LiftingStage):
+    steps = 0
+    def loss(self, batch):
+        self.steps += 1
+        loss, terms = super().loss(batch)
+        return loss * (float("inf") if rank == 0 and self.steps == 2 else 1.0), terms
+stage = Overflowing(LiteLifting(width=32, depth=1), [sampler], sampler)
+with process_group(torch.device("cpu")):
+    trainer = Trainer(stage, LoopConfig(images=100, batch=8, precision="float16"), Path(sys.argv[1]))
+    batches = stage.batches(8, rank, 0)
+    for _ in range(4):
+        trainer.step(next(batches))
+finite = all(value.isfinite().all() for value in stage.network.state_dict().values())
+print("digests", finite, digest(stage.network.state_dict()), trainer.scaler.get_scale())
+"""
+
+APPROACHES = """
+import os, sys
+from pathlib import Path
+import click
+from hand_pose_3d.cli import train
+from hand_pose_3d.training import loop, stages
+class Stage:
+    defaults = {"images": 1}
+    def evaluate(self, network):
+        return figures
+    network = None
+figures = {"renders_median_mm": 20.0, "renders_mean_mm": 21.0}
+def run(stage, config, out):
+    import torch
+    from hand_pose_3d.training.processes import process_group
+    with process_group(torch.device("cpu")) as rank:
+        torch.distributed.barrier()
+        out.mkdir(parents=True, exist_ok=True)
+    return figures if rank == 0 else {}
+stages.build_paper_stage = lambda *arguments, **names: Stage()
+loop.run = run
+arguments = ["lifting", "--model", "paper", "--data", ".", "--device", "cpu"]
+arguments += ["--out", sys.argv[1] + "/run", "--approach", "all"]
+train.command.main(arguments, standalone_mode=False)
+print("digests", os.environ["RANK"])
+"""
+
+
+def test_an_overflow_of_one_process_is_one_of_all(tmp_path: Path) -> None:
+    first, second = in_two_processes(OVERFLOW, tmp_path)
+    assert first == second and first[0] == "True"
+
+
+def test_all_approaches_are_trained_by_two_processes_and_one_writes_the_table(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert in_two_processes(APPROACHES, tmp_path) == [["0"], ["1"]]
+    rows = json.loads((tmp_path / "run" / "approaches.json").read_text())
+    assert set(rows) > {"proposed", "nearest-neighbour"} and rows["direct"] == {
+        "renders_median_mm": 20.0,
+        "renders_mean_mm": 21.0,
+    }

@@ -15,7 +15,7 @@ from scene_maker import packed, scene
 
 from hand_pose_3d.cli import train
 from hand_pose_3d.datasets.sample import Sample
-from hand_pose_3d.errors import WeightsError
+from hand_pose_3d.errors import InvalidInputError, WeightsError
 from hand_pose_3d.networks import DirectLifting, HandSegNet, Lifting, PoseNet
 from hand_pose_3d.networks.lifting import LIFTINGS, NearestNeighbourLifting
 from hand_pose_3d.skeleton import MIDDLE_MCP, Side
@@ -55,6 +55,19 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
         cv2.imwrite(str(path), image)
         made.append(Sample(str(index), path, Side(1 + index % 2), uv, np.ones(21, bool), xyz_m))
     return made
+
+
+def test_noise_of_crops_is_cut_off_at_two_deviations_as_the_authors() -> None:
+    rng, uv = np.random.default_rng(0), np.zeros((21, 2))
+    noisy = PaperAugmentation(center_px=0.0, offset_px=10.0)
+    away = np.array([training_crop(uv, np.ones(21, bool), 256, noisy, rng).center for _ in range(2000)])
+    assert np.abs(away).max() <= 20 and away.std() == pytest.approx(8.80, abs=0.2)
+
+
+def test_images_smaller_than_the_window_are_said(tmp_path: Path) -> None:
+    pack = packed(tmp_path, scene())
+    with pytest.raises(InvalidInputError, match="are too small: HandSegNet is trained on windows of 4096 x 4096"):
+        PaperSegmentationStage(HandSegNet(), [pack], pack, window=4096).draw(np.random.default_rng(0), 1)
 
 
 def test_handsegnet_overfits_one_batch(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from overfit import losses
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.cli import train
+from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.images import CLIP, Video
@@ -105,13 +106,69 @@ def test_fineposenet_overfits_one_batch_and_keeps_its_trunk_and_points(crops: Cr
     assert kept == {name for name in before if name.startswith(("trunk.", "points."))}
 
 
+@pytest.mark.parametrize("stage", ["handsegnet", "posenet", "fineposenet"])
+def test_a_trunk_that_stays_as_it_is_is_not_a_random_one(stage: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(train.command, [stage, "--data", str(tmp_path), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2 and "give --trunk or --from-weights" in result.output
+    arguments = [stage, "--model", "paper", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert "give --trunk" not in CliRunner().invoke(train.command, arguments).output
+
+
+def test_posenet_goes_on_from_what_ships_and_resumes_with_the_same_parts(
+    crops: CropPack, tmp_path: Path, monkeypatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(stages, "crop_pack", lambda root, split, mined: crops)
+    arguments = ["posenet", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--images", "8", "--batch", "4"]
+    result = CliRunner().invoke(train.command, [*arguments, "--from-weights", str(default_weights("lite-posenet"))])
+    assert result.exit_code == 0, result.output
+    result = CliRunner().invoke(train.command, [*arguments, "--frozen-blocks", "6"])
+    assert result.exit_code == 1 and "resume it with the same --frozen-blocks and --trunk-rate" in str(result.exception)
+    assert CliRunner().invoke(train.command, arguments).exit_code == 0
+    result = CliRunner().invoke(train.command, [*arguments, "--photograph-share", "0.5"])
+    assert result.exit_code == 2 and "--photograph-share is about --photographs" in result.output
+
+
+def test_weights_of_others_are_neither_written_over_nor_learned_from(tmp_path: Path) -> None:
+    converted = {"family": "paper", "version": "0", "licence": "research only", "source_sha256": "0"}
+    save_weights(tmp_path / "paper-lifting.safetensors", Lifting(), converted)
+    save_weights(tmp_path / "pose.safetensors", PoseNet(), converted)
+    arguments = ["lifting", "--model", "paper", "--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(train.command, [*arguments, "--save-weights", str(tmp_path)])
+    assert result.exit_code == 2 and "holds converted weights and stays as it is" in " ".join(result.output.split())
+    result = CliRunner().invoke(train.command, [*arguments, "--posenet", str(tmp_path / "pose.safetensors")])
+    assert result.exit_code == 1 and "its licence is 'research only'" in str(result.exception)
+
+
+@pytest.mark.parametrize("split", ["training", "evaluation"])
+@pytest.mark.parametrize("stage", ["posenet", "lifting"])
+@pytest.mark.parametrize("build", [stages.build_lite_stage, stages.build_paper_stage])
+def test_data_without_a_hand_are_said(build, stage: str, split: str, tmp_path: Path, monkeypatch) -> None:
+    if (build, stage) == (stages.build_lite_stage, "posenet"):
+        pytest.skip("it packs crops, and learns windows without a hand, too")
+    xyz_m = np.random.default_rng(0).normal(0, 0.05, (21, 3)) + [0, 0, 0.5]
+    hand = Sample("a", tmp_path / "a.png", Side.LEFT, np.zeros((21, 2)), np.ones(21, bool), xyz_m)
+    monkeypatch.setattr(data, "read_rhd", lambda root, of, which: [] if of == split else [hand])
+    with pytest.raises(InvalidInputError, match=f"no image of the {split} split of .* shows a hand"):
+        build(stage, [tmp_path])
+    data._dominant.cache_clear()
+
+
+def test_scenes_are_packed_from_all_over_a_split(tmp_path: Path, monkeypatch) -> None:
+    packed: list[int] = []
+    monkeypatch.setattr(data, "StoredScenes", lambda root, split: range(10))
+    monkeypatch.setattr(data, "pack_scenes", lambda scenes, folder: packed.extend(scene for _, scene in scenes))
+    monkeypatch.setattr(data, "_current", lambda root, name, split, enough, make: make(root))
+    monkeypatch.setattr(data, "ScenePack", lambda folder: None)
+    data.scene_pack(tmp_path, "training", 4)
+    assert packed == [0, 3, 6, 9]
+
+
 def test_fineposenet_is_trained_and_written_by_the_command(crops: CropPack, tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("matplotlib")
     monkeypatch.setattr(stages, "crop_pack", lambda root, split, mined: crops)
     arguments = ["fineposenet", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--device", "cpu"]
     arguments += ["--images", "8", "--batch", "4", "--save-weights", str(tmp_path / "new")]
-    result = CliRunner().invoke(train.command, arguments)
-    assert result.exit_code == 2 and "give --trunk or --from-weights" in result.output
     start = tmp_path / "start.safetensors"
     save_weights(start, LiteFinePoseNet(), {"family": "lite", "version": "0", "licence": "Apache-2.0"})
     arguments += ["--from-weights", str(start)]
