@@ -87,6 +87,7 @@ tqdm tqdm>=4.60
 safetensors safetensors>=0.4
 onnx onnx>=1.16
 onnxruntime onnxruntime>=1.21
+rosbags rosbags~=0.11.9
 LIST
 if [ -n "$missing" ]; then
   say "pip:$missing"

@@ -81,9 +81,12 @@ def in_words(program: str) -> Iterator[None]:
 
 
 def extra_for(error: ModuleNotFoundError) -> str:
-    """Which extra of this package brings a missing module; empty for one that none brings."""
+    """How to install a missing module that an extra of this package brings; empty for others."""
     name = (error.name or "").partition(".")[0]
-    return f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]'" if name in EXTRAS else ""
+    if name not in EXTRAS:
+        return ""
+    package = "rerun-sdk" if name == "rerun" else name
+    return f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]', or {package} beside colcon"
 
 
 def one_line(text: object) -> str:
@@ -93,6 +96,8 @@ def one_line(text: object) -> str:
 
 def what_to_install(error: ImportError) -> str:
     """How to install a Python module that is missing or not compatible with the installed NumPy."""
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_for(error)):
+        return extra
     install = (
         "in a ROS workspace run `sh config/install_python.sh` of this package and activate its venv; elsewhere pip "
         "install this package"

@@ -76,7 +76,10 @@ def _assets() -> Path:
         or find_spec("mujoco") is None
         or find_spec("mink") is None
     ):
-        raise InvalidInputError("simulated robots need MuJoCo: pip install 'hand_pose_3d[teleop-demo]'")
+        raise InvalidInputError(
+            "simulated robots need MuJoCo: pip install 'hand_pose_3d[teleop-demo]', or gymnasium-robotics, mink and "
+            "mujoco beside colcon"
+        )
     return Path(found.submodule_search_locations[0]) / "envs" / "assets"
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_install_script_asks_for_what_pip_asks_for():
     assert subprocess.run(["sh", "-n", script]).returncode == 0
     text = script.read_text()
     listed = re.findall(r"^\S+ (\S+)$", text.partition("<<LIST\n")[2].partition("\nLIST\n")[0], re.MULTILINE)
-    assert sorted([*listed, "torch>=2.3"]) == sorted(dependencies) and '"torch>=2.3"' in text
+    (recordings,) = re.findall(r'^bag = \["(.*)"\]$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert sorted([*listed, "torch>=2.3"]) == sorted([*dependencies, recordings]) and '"torch>=2.3"' in text
     skipped = re.search(r'--skip-keys "([^"]+)"', text)[1].split()
     assert set(skipped) == {e.text for e in package_xml() if (e.text or "").endswith("-pip")}
 
@@ -120,14 +122,14 @@ def test_install_script_says_what_it_does():
 
 
 UBUNTU = {"numpy": "1.26.4", "cv2": "4.6.0", "scipy": "1.11.4", "yaml": "6.0.1", "click": "8.1.6", "tqdm": "4.66.2"}
-FROM_PIP = {"safetensors": "0.8.0", "onnx": "1.23.2", "onnxruntime": "1.32.0", "torch": "2.13.0"}
+FROM_PIP = {"safetensors": "0.8.0", "onnx": "1.23.2", "onnxruntime": "1.32.0", "torch": "2.13.0", "rosbags": "0.11.9"}
 
 
 @pytest.mark.parametrize(
     ("versions", "installed"),
     [
         (UBUNTU | FROM_PIP, []),
-        (UBUNTU, ["numpy<2: safetensors>=0.4 onnx>=1.16 onnxruntime>=1.21", "numpy<2: torch>=2.3"]),
+        (UBUNTU, ["numpy<2: safetensors>=0.4 onnx>=1.16 onnxruntime>=1.21 rosbags~=0.11.9", "numpy<2: torch>=2.3"]),
         (UBUNTU | FROM_PIP | {"onnx": "1.12.0", "torch": "1.13.1"}, ["numpy<2: onnx>=1.16", "numpy<2: torch>=2.3"]),
         (UBUNTU | FROM_PIP | {"numpy": "1.21.5", "scipy": "1.8.0"}, ["numpy<1.25: numpy>=1.23.2"]),
         (UBUNTU | FROM_PIP | {"numpy": "2.3.0"}, []),
@@ -183,6 +185,24 @@ def test_oldest_versions_are_those_that_are_declared():
         declared += [each for each in listed if "[" not in each]
     pinned = re.search(r"^printf '%s\\n' (.*) >", done.stdout, re.MULTILINE)[1].split()
     assert len(declared) > 12 and set(pinned) == {re.sub("[>~]=", "==", each) for each in declared}
+
+
+def test_a_source_distribution_holds_what_builds_it(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path]
+    command += ["sdist", "--formats", "tar", "--dist-dir", tmp_path]
+    environment = {**os.environ, "HAND_POSE_3D_ROS": "off"}
+    subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=True)
+    with tarfile.open(next(tmp_path.glob("*.tar"))) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
+    needed = {
+        path
+        for path in tracked
+        if path.startswith(("hand_pose_3d/", "msg/", "launch/", "config/")) or path in ("CMakeLists.txt", "package.xml")
+    }
+    assert len(needed) > 150 and needed <= held, sorted(needed - held)
 
 
 def test_pre_commit_lints_by_the_lowest_version_that_pip_may_take():

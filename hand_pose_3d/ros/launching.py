@@ -46,7 +46,10 @@ TELEOP_ARGUMENTS = {
     "effector_frame": ("", "The robot's effector on TF, where the target starts; empty: as in teleop_params_file."),
     "camera_from": ("", "tf or stated: where the camera's pose comes from; empty: as in teleop_params_file."),
     "hand_side": ("", "left or right: the hand that is followed; empty: as in teleop_params_file."),
-    "robot_hand": ("", "plain, a robot hand that dex-retargeting knows, or a configuration file; empty: none."),
+    "robot_hand": (
+        "",
+        "plain, a robot hand that dex-retargeting knows, or a configuration file; empty: as in teleop_params_file.",
+    ),
     "joy": ("joy", "Topic of the joystick whose button is the clutch."),
     "teleop_params_file": ("", "YAML file of parameters; empty: config/hand_teleop.yaml of this package."),
 }

@@ -50,7 +50,7 @@ class NodeParameters:
     )
     threads: int = _parameter(
         0,
-        "Processor threads of networks and OpenCV: more are faster but use more processor time; 0 is one for lite.",
+        "Processor threads of networks and OpenCV: more are faster but use more processor time; 0 is one or two.",
         low=0,
         high=64,
     )

@@ -61,7 +61,8 @@ class Player:
         self.ros = rclpy.create_node(name)
         warn_of_unknown(self.ros, option_names(options))
         self._poller = Poller(self.ros)
-        self._writer = threading.Thread(target=self._write_down, name="writer")
+        # A daemon, as somebody who has not been made is not closed either.
+        self._writer = threading.Thread(target=self._write_down, name="writer", daemon=True)
         self._writer.start()
 
     def later(self, handle: Callable[[bytes, int], None]) -> Callable[[bytes], None]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, extra_for, one_line
 from hand_pose_3d.outputs import check_target
 from hand_pose_3d.rerun_view import RECORDING, RerunView
 from hand_pose_3d.ros import start
@@ -138,9 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"rerun_view: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("rerun", "rosbags"):
+        if not (extra := extra_for(error)):
             raise
-        print(f"rerun_view: {error}: pip install 'hand_pose_3d[viewer,bag]'", file=sys.stderr)
+        print(f"rerun_view: {extra}", file=sys.stderr)
         return 1
     return 0
 

@@ -189,9 +189,18 @@ def test_a_program_without_its_modules_says_what_to_install(program, module, tmp
     assert f"{program}: Python module {module} is missing" in done.stderr and "install_python.sh" in done.stderr
 
 
+def test_a_demo_that_cannot_be_made_ends(tmp_path):
+    (tmp_path / "rosbags.py").write_text("raise ModuleNotFoundError('No module named rosbags', name='rosbags')")
+    environment = {**os.environ, "PYTHONPATH": search_path(tmp_path, ROOT)}
+    command = [sys.executable, "-m", "hand_pose_3d.ros.demo", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1 and "needs the module rosbags: pip install" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("module", "remedy"),
     [
+        ("rosbags.rosbag2", "hand_pose_3d[bag]', or rosbags beside colcon"),
         ("safetensors.numpy", "install_python.sh"),
         ("hand_pose_3d.msg", "source install/setup.sh"),
         ("rclpy", "source ROS 2's setup"),
