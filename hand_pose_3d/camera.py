@@ -195,6 +195,14 @@ class Camera:
         width, height = round(self.width * x), round(self.height * y)
         return replace(self, fx=self.fx * x, fy=self.fy * y, cx=cx, cy=cy, width=width, height=height)
 
+    def mirrored(self) -> Camera:
+        """The camera of images that were mirrored left to right; its width is known."""
+        k = list(self.distortion)
+        for odd in () if self.model == "equidistant" else (3, 8, 9, 13):  # p2, s1, s2 and tau_y
+            if odd < len(k):
+                k[odd] = -k[odd]
+        return replace(self, cx=self.width - 1 - self.cx, distortion=tuple(k))
+
     def project(self, points_m: np.ndarray) -> np.ndarray:
         """Pixels of points in the camera frame.
 
@@ -270,10 +278,13 @@ class Camera:
         k1, k2, k3, k4 = self.distortion
         bent = np.poly1d([k4, 0, k3, 0, k2, 0, k1, 0, 1, 0])
         radius = np.linalg.norm(distorted, axis=1)
-        angle = np.minimum(radius, _WIDEST)
+        # Beyond the angle at which it turns back the polynomial means nothing.
+        turns = [float(root.real) for root in bent.deriv().roots if abs(root.imag) < 1e-9 and root.real > 0]
+        widest = min([*turns, _WIDEST])
+        angle = np.minimum(radius, widest)
         for _ in range(30):
             rise = np.maximum(np.abs(bent.deriv()(angle)), 1e-3)
-            angle = np.clip(angle - np.clip((bent(angle) - radius) / rise, -0.3, 0.3), 0, _WIDEST)
+            angle = np.clip(angle - np.clip((bent(angle) - radius) / rise, -0.3, 0.3), 0, widest)
         return distorted * np.where(radius > 1e-9, np.tan(angle) / np.maximum(radius, 1e-9), 1.0)[:, None]
 
 
@@ -290,7 +301,7 @@ def _numbers(value: Any) -> Any:
 
 def _ros_name(model: str, count: int) -> str:
     """The name in MODELS of a model with several names; any other name unchanged."""
-    if model not in MODELS and re.fullmatch(_POLYNOMIAL, model, re.IGNORECASE):
+    if not model and count or model not in MODELS and re.fullmatch(_POLYNOMIAL, model, re.IGNORECASE):
         return "plumb_bob" if count <= 5 else "rational_polynomial"
     return "equidistant" if re.fullmatch(_FISHEYE, model, re.IGNORECASE) else model
 

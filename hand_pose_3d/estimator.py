@@ -265,7 +265,8 @@ class HandPoseEstimator:
             windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s) or bool(self._waiting)
         crops = [self._family.crop(window.keypoints_px, size=self._family.fine_size) for window in windows]
-        hands = [hand for n, _, hand in self._read(frame, crops) if hand.score >= windows[n].least_score]
+        sides = [window.side for window in windows]  # so that a misread side turns no followed hand inside out
+        hands = [hand for n, _, hand in self._read(frame, crops, sides) if hand.score >= windows[n].least_score]
         if len(hands) >= self.config.max_hands:
             self._waiting = []
         elif search:
@@ -275,10 +276,15 @@ class HandPoseEstimator:
             return tracker.update(hands, stamp_s, frame.size)
 
     def _read(
-        self, frame: Frame, crops: Sequence[Crop], mirrored_too: bool = False
+        self,
+        frame: Frame,
+        crops: Sequence[Crop],
+        sides: Sequence[Side] | None = None,
+        mirrored_too: bool = False,
     ) -> list[tuple[int, Crop, HandPose]]:
         """Number, window and hand of each window whose reading is finite.
 
+        sides: which hand each is taken for where `hand_side` is auto, None or Side.UNKNOWN for what it looks like.
         mirrored_too: read each window and its mirror image and take the mean.
         """
         if not crops:
@@ -286,12 +292,15 @@ class HandPoseEstimator:
         with self._timed("crop"):
             pixels = crops_of(frame.image, crops, self._family.border)
         given = {"auto": Side.UNKNOWN, "left": Side.LEFT, "right": Side.RIGHT}[self.config.hand_side]
+        taken = [given] * len(crops) if sides is None or given != Side.UNKNOWN else list(sides)
         with self._timed("keypoints"):
-            readings = self._family.read(pixels, [given] * len(crops))
+            readings = self._family.read(pixels, taken)
             if mirrored_too:
-                flipped = self._family.read(mirrored(pixels), [given.other] * len(crops))
+                flipped = self._family.read(mirrored(pixels), [side.other for side in taken])
                 readings = [a.mean(b.mirrored()) for a, b in zip(readings, flipped)]
-        hands = [to_hand(reading, crop, given, frame) for reading, crop in zip(readings, crops)]
+        if given != Side.UNKNOWN:
+            readings = [reading._replace(right=float(given == Side.RIGHT)) for reading in readings]
+        hands = [to_hand(reading, crop, side, frame) for reading, crop, side in zip(readings, crops, taken)]
         return [(n, crops[n], self._family.sized(hand)) for n, hand in enumerate(hands) if hand is not None]
 
 
@@ -312,10 +321,11 @@ def _sees_otherwise(before: Camera | None, now: Camera | None, size: tuple[int, 
     return not (np.abs(before.rays(pixels) - now.rays(pixels)).max() <= _SAME_VIEW)
 
 
-def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> HandPose | None:
+def to_hand(reading: CropReading, crop: Crop, taken: Side, frame: Frame) -> HandPose | None:
     """A crop's reading in the frame of the image; with a camera, in its axes rather than those along the crop's ray.
 
-    None if a number is not finite or the pose collapsed.
+    taken: the side whose pose it is, Side.UNKNOWN for the more probable one. None if a number is not finite or the pose
+    collapsed.
     """
     values = (reading.uv, reading.scores, reading.canonical, reading.rotation)
     if not all(np.isfinite(v).all() for v in values) or not np.isfinite(reading.presence):
@@ -327,10 +337,8 @@ def to_hand(reading: CropReading, crop: Crop, given: Side, frame: Frame) -> Hand
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
     if frame.camera is not None:
         turn = rotation_to_ray(frame.camera.rays(np.asarray(crop.center))) @ turn
-    if given == Side.UNKNOWN:
-        side, side_score = (Side.RIGHT, reading.right) if reading.right > 0.5 else (Side.LEFT, 1 - reading.right)
-    else:
-        side, side_score = given, 1.0
+    side = taken if taken != Side.UNKNOWN else Side.RIGHT if reading.right > 0.5 else Side.LEFT
+    side_score = reading.right if side == Side.RIGHT else 1 - reading.right
     inside = ((uv >= 0) & (uv <= np.array(frame.size) - 1)).all(1)
     try:
         # LiteLifting's canonical pose and viewpoint are those of the frame to about a degree: they are split anew.

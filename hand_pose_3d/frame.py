@@ -54,10 +54,11 @@ class Frame:
         return self.image.shape[1], self.image.shape[0]
 
     def mirrored(self) -> Frame:
-        """The frame with image (still an array) and depth mirrored left to right; the camera is unchanged."""
+        """The frame with image (still an array), depth and the camera of their pixels mirrored left to right."""
         assert isinstance(self.image, np.ndarray)
         depth_m = None if self.depth_m is None else self.depth_m[:, ::-1]
-        return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m)
+        camera = None if self.camera is None else self.camera.mirrored()
+        return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m, camera=camera)
 
 
 def _checked_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray | None:

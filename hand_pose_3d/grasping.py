@@ -107,7 +107,7 @@ def grasp_of(hand: HandPose) -> Grasp:
         rotation=np.stack([ahead, across, np.cross(ahead, across)], axis=1),
         opening_m=opening,
         score=pinch_score(hand),
-        point_stddev_m=math.hypot(max(position, 0.0), apart / 2),
+        point_stddev_m=math.hypot(max(position, 0.0) / math.sqrt(3), apart / 2),  # per axis
         opening_stddev_m=math.hypot(apart, scale * opening),
         approach_stddev_rad=min(apart / 2 / reach, math.pi),
         roll_stddev_rad=min(apart / max(opening, 1e-6), math.pi),

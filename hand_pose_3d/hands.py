@@ -44,7 +44,8 @@ class HandPose:
     rotation_camera_canonical: (3, 3) the viewpoint. roi_px: (x, y, width, height) box of the hand.
     keypoints_m: (21, 3) metres in the camera frame, or None when placement is unknown.
     scale_m: metres per unit of keypoints_relative (the reference bone), 0 when unknown.
-    position_stddev_m: one standard deviation of the wrist's position, metres; nan when unknown.
+    position_stddev_m: root mean square error of the wrist's position in all three directions together, metres; nan when
+        unknown.
     """
 
     side: Side

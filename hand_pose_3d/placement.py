@@ -66,6 +66,8 @@ _PLAUSIBLE = 1.8
 Set by hand."""
 _DEPTH_BAND = 0.7
 """Tolerance within which depths of one hand agree, reference bones; set by hand."""
+_LEAST_UNITS = 1e-3
+"""Least size of a palm, over that of a mean hand, that is none."""
 _FARTHEST_M = 100.0
 """Largest distance of a placed hand: no camera shows one beyond."""
 
@@ -114,7 +116,10 @@ def place(
     else:
         spread = reference_length_stddev_m / reference_length_m
 
-    expected = reference_length_m / reference_units(hand.keypoints_relative)
+    units = reference_units(hand.keypoints_relative)
+    if not units > _LEAST_UNITS:
+        return hand.unplaced()
+    expected = reference_length_m / units
     measured = None if depth_m is None else _scale_from_depth(hand, root, depth_m, expected)
     if measured is not None:
         scale, scale_stddev = measured
@@ -200,11 +205,18 @@ def _fit_root(hand: HandPose, camera: Camera) -> tuple[np.ndarray, np.ndarray, f
     if not nearest + root[2] > _MIN_DEPTH:
         return None
     effective = robust.sum() ** 2 / (robust @ robust)
-    variance = (robust @ (error * error)) / robust.sum() / max(2 - 3 / effective, 0.5)
-    variance = max(float(variance), _MIN_NOISE_PX**2)
+
+    def variance_of(error: np.ndarray) -> float:
+        variance = (robust @ (error * error)) / robust.sum() / max(2 - 3 / effective, 0.5)
+        return max(float(variance), _MIN_NOISE_PX**2)
+
     # Scores are weights but not inverse variances, so the covariance is scaled by the effective number of keypoints.
-    covariance = inverse * (variance * robust.sum() / effective / focal**2)
-    return root, covariance, math.sqrt(variance) * float(root[2]) / focal
+    covariance = inverse * (variance_of(error) * robust.sum() / effective / focal**2)
+    if camera.model != "equidistant":
+        return root, covariance, math.sqrt(variance_of(error)) * float(root[2]) / focal
+    # A pixel of a fisheye is an angle, which spans the more of the plane z = 1 the farther out it lies.
+    angle = error / (1 + pu * pu + pv * pv)
+    return root, covariance, math.sqrt(variance_of(angle)) * math.hypot(*root) / focal
 
 
 def _solve(

@@ -166,8 +166,8 @@ class HandSmoother:
         canonical = self._canonical(hand.keypoints_canonical, stamp_s)
         rotation = self._viewpoint(hand.rotation_camera_canonical, stamp_s)
         try:
-            # A mean of canonical poses is canonical up to rounding, but its reference bone is not of length one.
-            relative, _ = normalise(from_canonical(canonical, rotation))
+            # A mean of canonical poses is canonical up to rounding, but its reference bone is shorter than one.
+            relative, length = normalise(from_canonical(canonical, rotation))
             canonical, rotation = to_canonical(relative)
         except DegenerateHandError:
             self.reset()
@@ -185,7 +185,7 @@ class HandSmoother:
             self._reset_position()
             return smooth
         source = hand.scale_source
-        scale = float(self._scale[source](np.array([hand.scale_m]), stamp_s)[0])
+        scale = float(length) * float(self._scale[source](np.array([hand.scale_m]), stamp_s)[0])
         x, y, z = hand.keypoints_m[0]
         extent = float(np.ptp(hand.keypoints_m[:, :2], axis=0).max()) / z
         ray = np.append(self._direction(np.array([x / z, y / z]), stamp_s, unit=max(extent, 1e-3)), 1.0)

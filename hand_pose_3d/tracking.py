@@ -68,7 +68,8 @@ class TrackerConfig:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Expected place of a followed hand. keypoints_px: (21, 2) image pixels; side: of the hand so far.
+    """Expected place of a followed hand. keypoints_px: (21, 2) image pixels; side: of the hand so far, as which the
+    window is to be read, with its probability as side_score.
 
     least_score: that a reading needs to continue this hand.
     """
@@ -189,7 +190,7 @@ class HandTracker:
                 followed.append((track, self._follow(track, hand, stamp_s)))
         # Unconfirmed hands may be false detections, such as faces, and are not kept.
         self._tracks = [t for t in self._tracks if t.confirmed or t.started_s == stamp_s]
-        out = [hand for track, hand in followed if track.confirmed and self._is_reportable(hand)]
+        out = [hand for track, hand in followed if hand and track.confirmed and self._is_reportable(hand)]
         # Hidden hands are dropped for new ones, which bounds the number of windows.
         hidden = [t for t in self._tracks if not t.visible]
         for track in sorted(hidden, key=lambda t: t.stamp_s)[: max(0, len(self._tracks) - self.config.max_hands)]:
@@ -248,7 +249,9 @@ class HandTracker:
         self._tracks.append(track)
         return track
 
-    def _follow(self, track: _Track, hand: HandPose, stamp_s: float) -> HandPose:
+    def _follow(self, track: _Track, hand: HandPose, stamp_s: float) -> HandPose | None:
+        """The hand as the track's, smoothed. None for a pose of the other side, which is none of this hand: its next
+        window is read as of this one."""
         dt = stamp_s - track.stamp_s
         seen_again = dt > 0 and hand.score >= self.config.confirm_score
         track.confirmed |= seen_again or hand.score >= self.config.sure_score
@@ -260,14 +263,15 @@ class HandTracker:
         track.keypoints_px, track.stamp_s, track.visible = np.array(hand.keypoints_px, dtype=float), stamp_s, True
         if self._is_reportable(hand):
             track.reportable_s = stamp_s
+        side = hand.side if track.side == Side.UNKNOWN else track.side
+        own = hand.side in (side, Side.UNKNOWN)
+        smooth = track.smoother(hand, stamp_s) if own else hand
         self._vote(track, hand)
-        smooth = track.smoother(hand, stamp_s)
-        known = track.side != Side.UNKNOWN
-        return smooth.replace(
-            track_id=track.track_id,
-            side=track.side,
-            side_score=1 / (1 + math.exp(-track.evidence)) if known else hand.side_score,
-        )
+        if not own:
+            return None
+        evidence = track.evidence if side == track.side else -track.evidence
+        score = hand.side_score if side == Side.UNKNOWN else 1 / (1 + math.exp(-evidence))
+        return smooth.replace(track_id=track.track_id, side=side, side_score=score)
 
     def _is_reportable(self, hand: HandPose) -> bool:
         return hand.score >= min(self.config.report_score, self.config.start_score)
@@ -279,8 +283,8 @@ class HandTracker:
         track.evidence += _log_odds(hand, track.side)
         track.evidence = min(track.evidence, self.config.side_flip)
         if track.evidence < -self.config.side_flip:
+            # From the next image on, which is read as of that side, with another pose that filters must not blend.
             track.side, track.evidence = track.side.other, -track.evidence
-            # The pose of the other side is mirrored, so that the filters must not blend the two.
             track.smoother.reset()
 
 

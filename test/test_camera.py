@@ -78,6 +78,34 @@ def test_pixels_that_no_ray_reaches_have_finite_rays():
         np.testing.assert_allclose(rays[1], [0, 0, 1], atol=1e-6)
 
 
+def test_pixels_beyond_the_turn_of_a_fisheye_get_its_widest_ray():
+    camera = Camera(300, 300, 319.5, 239.5, 640, 480, (-0.1, 0.02, -0.02, 0.002), "equidistant")
+    angles = np.degrees(np.arctan(camera.rays(np.array([[u, 239.5] for u in np.arange(400.0, 900.0)]))[:, 0]))
+    assert (np.diff(angles) >= -1e-6).all() and np.diff(angles).max() < 3 and angles[-1] < 85
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 12, 14])
+def test_a_mirrored_camera_sees_the_mirrored_world(count):
+    numbers = np.random.default_rng(count).uniform(-0.02, 0.02, count)
+    camera = Camera(500, 510, 340, 250, 640, 480, tuple(numbers))
+    points = np.random.default_rng(0).uniform([-0.3, -0.2, 0.8], [0.3, 0.2, 1.2], (20, 3))
+    seen = camera.mirrored().project(points * [-1, 1, 1])
+    np.testing.assert_allclose(seen, camera.project(points) * [-1, 1] + [639, 0], atol=1e-9)
+    assert camera.mirrored().mirrored() == camera
+
+
+def test_a_mirrored_fisheye_sees_the_mirrored_world():
+    camera = Camera(300, 300, 330, 250, 640, 480, (0.1, -0.02, 0.01, 0.002), "equidistant")
+    points = np.random.default_rng(0).uniform([-0.9, -0.5, 0.5], [0.9, 0.5, 1.2], (20, 3))
+    seen = camera.mirrored().project(points * [-1, 1, 1])
+    np.testing.assert_allclose(seen, camera.project(points) * [-1, 1] + [639, 0], atol=1e-9)
+
+
+def test_coefficients_without_a_model_are_named_for_others():
+    for count, model in ((5, "plumb_bob"), (8, "rational_polynomial"), (0, "")):
+        assert Camera(500, 500, 320, 240, distortion=(0.1,) * count, model="").model == model
+
+
 @pytest.mark.parametrize("camera", [PLAIN, BARREL, FISHEYE])
 def test_shapes_are_kept(camera):
     points = np.random.default_rng(0).uniform([-0.2, -0.2, 0.5], [0.2, 0.2, 1], (2, 3, 21, 3))

@@ -139,7 +139,7 @@ class DotReader:
             canonical, rotation = canonical @ off, rotation @ off
         if self.spoil == "rotation":
             rotation = rotation * np.nan
-        right = 0.9 if thumb_is_left else 0.1
+        right = 0.9 if thumb_is_left != (self.spoil == "side") else 0.1
         return CropReading(to_unit(uv, len(crop)), np.full(21, 0.7), right, self.presence, canonical, rotation)
 
 
@@ -211,14 +211,28 @@ def test_a_turned_image_turns_the_pose_about_the_optical_axis(reader):
 @pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
 def test_a_mirrored_image_gives_its_own_pixels_and_the_real_hand(reader, side):
     image = picture(hand_at((200, 260), angle=0.4, side=side))
-    camera = Camera(600, 600, 319.5, 239.5, 640, 480)
+    camera = Camera(600, 600, 340, 239.5, 640, 480, (0.05, -0.1, 0.001, -0.002, 0.02))
     (real,) = make()(image, camera)
-    (seen,) = make(mirrored=True)(np.ascontiguousarray(image[:, ::-1]), camera)
+    (seen,) = make(mirrored=True)(np.ascontiguousarray(image[:, ::-1]), camera.mirrored())  # of the pixels
     assert real.side == seen.side == side
     np.testing.assert_allclose(seen.keypoints_px, real.keypoints_px * [-1, 1] + [639, 0], atol=1e-6)
     np.testing.assert_allclose(seen.keypoints_relative, real.keypoints_relative, atol=1e-9)
     np.testing.assert_allclose(seen.keypoints_m, real.keypoints_m, atol=1e-9)
     assert seen.roi_px[0] == pytest.approx(639 - real.roi_px[0] - real.roi_px[2])
+
+
+def test_followed_hands_are_read_as_of_their_side(reader):
+    """A misread side would lift the pose of the other hand."""
+    estimator = make(tracking=True)
+    image = picture(hand_at((320, 240), side=Side.LEFT))
+    (first,) = estimator(image, stamp_s=0.0)
+    assert reader.sides[-1] == Side.UNKNOWN and first.side == Side.LEFT
+    reader.spoil = "side"
+    (second,) = estimator(image, stamp_s=0.03)
+    assert reader.sides[-1] == Side.LEFT and second.side == Side.LEFT and second.track_id == first.track_id
+    assert second.side_score < first.side_score
+    (still,) = make()(image)
+    assert still.side == Side.RIGHT  # nobody knows better in a single image
 
 
 def test_an_image_taken_for_an_unmirrored_one_shows_the_other_side(reader):

@@ -49,7 +49,9 @@ def test_deviations_are_those_of_the_distance_and_of_the_scores():
     far = grasp_of(a_hand(position_stddev_m=0.1))
     for name in ("point_stddev_m", "opening_stddev_m", "approach_stddev_rad", "roll_stddev_rad"):
         assert 0 < getattr(sure, name) < getattr(unsure, name), name
-    assert far.point_stddev_m > 0.1 and far.opening_stddev_m > sure.opening_stddev_m
+    assert far.point_stddev_m > 0.1 / 3**0.5  # of an axis
+    assert np.trace(far.covariance()[:3, :3]) < 1.5 * 0.1**2
+    assert far.opening_stddev_m > sure.opening_stddev_m
     assert far.approach_stddev_rad == sure.approach_stddev_rad  # a wrong distance turns nothing
     assert np.linalg.eigvalsh(sure.covariance()).min() > 0 and (unsure.score, sure.score) == (0.2, 0.8)
 

@@ -10,9 +10,10 @@ from synthetic_hand import hand_from, keypoints_of, relaxed
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.geometry import bone_length, rotation_to_ray
+from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.placement import CALIBRATED_SPREAD, REFERENCE_LENGTH_M, REFERENCE_SPREAD, place, reference_units
-from hand_pose_3d.skeleton import BONES
+from hand_pose_3d.skeleton import BONES, FINGER_BASES, Side
 
 CAMERA = Camera(500, 505, 322, 238, 640, 480, (0.05, -0.1, 0.001, -0.001, 0.02))
 
@@ -82,6 +83,31 @@ def test_truth_lies_within_two_sigma(spread, noise):
     assert 0.91 <= np.mean(inside) <= 0.99
     # Not by being vague: the typical error is a large part of what is stated.
     assert np.sqrt(np.mean(np.square(ratio))) > 0.75
+
+
+def test_a_pixel_is_as_uncertain_at_the_edge_of_a_fisheye_as_in_the_middle():
+    camera = Camera(286, 286, 424, 400, 848, 800, (-0.0046, 0.0398, -0.037, 0.0059), "equidistant")
+    stated = []
+    for degrees in (0, 60, 75):
+        rng, found = np.random.default_rng(0), []
+        ray = np.array([np.tan(np.radians(degrees)), 0.1, 1]) / np.hypot(np.tan(np.radians(degrees)), 1)
+        for _ in range(20):
+            points = keypoints_of(relaxed(rng))
+            points = (points - points.mean(0)) * REFERENCE_LENGTH_M / bone_length(points)
+            points = points @ rotation_to_ray(ray).T + 0.5 * ray
+            pixels = camera.project(points) + rng.normal(0, 1.5, (21, 2))
+            hand = HandPose.from_keypoints(Side.RIGHT, pixels, points)
+            found.append(place(hand, camera, reference_length_stddev_m=0.0).position_stddev_m)
+        stated.append(np.median(found))
+    assert max(stated) < 2 * min(stated), stated
+
+
+def test_a_palm_of_no_size_is_not_placed():
+    points = world_hand(np.random.default_rng(0))
+    hand = hand_from(points, CAMERA.project(points))
+    flat = hand.keypoints_relative.copy()
+    flat[[0, *FINGER_BASES]] = 0
+    assert place(hand.replace(keypoints_relative=flat), CAMERA).keypoints_m is None
 
 
 def test_the_palm_tells_the_size_where_the_reference_bone_is_wrong():

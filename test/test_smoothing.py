@@ -1,5 +1,7 @@
 """One Euro filters: fixed points, equivariance, honesty to stamps."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,8 @@ from synthetic_hand import hand_from, keypoints_of, relaxed
 
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.geometry import bone_length, from_canonical
-from hand_pose_3d.hands import ScaleSource
+from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.skeleton import Side
 from hand_pose_3d.smoothing import HandSmoother, OneEuro, OneEuroRotation, SmoothingConfig
 
 seeds = st.integers(0, 2**32 - 1)
@@ -175,3 +178,27 @@ def test_a_hand_behind_the_camera_keeps_its_metres():
     smoother = HandSmoother()
     for stamp in (0.0, 0.1):
         assert np.array_equal(smoother(hand, stamp).keypoints_m, points)
+
+
+def test_a_palm_keeps_its_size_while_the_fingers_move():
+    """A mean of two directions is shorter than either; the hand must not grow by that."""
+    smoother, ratios = HandSmoother(), []
+    towards = np.array([[0, -1, 0], [-1, 0, 0], [0, 0, -1.0]])
+    for frame in range(60):
+        closed = 0.5 - 0.5 * math.cos(2 * math.pi * 2 * frame / 30)
+        bent = {f"{finger}_mcp_flexion": 1.4 * closed for finger in ("index", "middle", "ring", "little")}
+        points = keypoints_of(bent, Side.RIGHT) @ towards.T + [0, 0, 0.5]
+        hand = HandPose.from_keypoints(
+            Side.RIGHT,
+            points[:, :2] / points[:, 2:] * 600 + [320, 240],
+            points,
+            keypoints_m=points,
+            scale_m=float(bone_length(points)),
+            scale_source=ScaleSource.DEPTH,
+        )
+        smooth = smoother(hand, frame / 30)
+        ratios.append(math.dist(*smooth.keypoints_m[[0, 9]]) / math.dist(*points[[0, 9]]))
+        assert smooth.scale_m * math.dist(*smooth.keypoints_relative[[0, 9]]) == pytest.approx(
+            math.dist(*smooth.keypoints_m[[0, 9]])
+        )
+    assert max(np.abs(np.array(ratios) - 1)) < 1e-6

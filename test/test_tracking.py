@@ -108,17 +108,36 @@ def test_two_hands_do_not_share_a_palm_however_their_fingers_lie():
 
 
 def test_side_is_voted():
+    """A followed hand's windows are read as of its side, with the probability of that."""
     tracker = HandTracker(TrackerConfig(smoothing=SmoothingConfig(enabled=False)))
+
+    def follow(frame, right):
+        window = (*tracker.predict(frame / 30), None)[0]
+        side = Side.RIGHT if window is None else window.side
+        score = right if side == Side.RIGHT else 1 - right
+        return tracker.update([hand_at(100, 300, side).replace(side_score=score)], frame / 30)
+
     for frame in range(30):
-        flicker = frame % 5 in (2, 3)
-        hand = hand_at(100, 300).replace(side=Side.LEFT if flicker else Side.RIGHT, side_score=0.95 if flicker else 0.9)
-        (out,) = tracker.update([hand], frame / 30)
+        (out,) = follow(frame, 0.05 if frame % 5 in (2, 3) else 0.9)
         assert out.side == Side.RIGHT and out.track_id == 1
-    sides = [tracker.update([hand_at(100, 300).replace(side=Side.LEFT)], (30 + f) / 30)[0].side for f in range(8)]
-    assert sides[0] == Side.RIGHT and sides[-1] == Side.LEFT
+    found = [follow(30 + k, 0.1)[0] for k in range(8)]
+    flip = [h.side for h in found].index(Side.LEFT)
+    assert 0 < flip < 8 and all(h.side == (Side.LEFT if k >= flip else Side.RIGHT) for k, h in enumerate(found))
+    assert found[flip - 1].side_score < 0.01 and found[flip].side_score > 0.99
     (out,) = tracker.update([hand_at(100, 300).replace(side=Side.UNKNOWN, side_score=0.0)], 38 / 30)
     assert out.side == Side.LEFT and out.track_id == 1
     assert tracker.predict(39 / 30)[0].side == Side.LEFT
+
+
+def test_a_pose_of_the_other_side_is_neither_published_nor_smoothed():
+    """Its fingers would bend backwards, under this hand's name."""
+    tracker = HandTracker()
+    for frame in range(20):
+        (before,) = tracker.update([hand_at(100, 300, Side.RIGHT)], frame / 30)
+    assert tracker.update([hand_at(100, 300, Side.LEFT).replace(side_score=0.7)], 20 / 30) == []
+    (after,) = tracker.update([hand_at(100, 300, Side.RIGHT)], 21 / 30)
+    assert after.track_id == before.track_id and after.side == Side.RIGHT
+    np.testing.assert_allclose(after.keypoints_canonical, before.keypoints_canonical, atol=1e-9)
 
 
 def test_scores_have_hysteresis():

@@ -109,9 +109,10 @@ class DepthImages:
         return entry if offset_s <= limit else None
 
     def _gap_s(self) -> float | None:
-        """Shortest time between two depth images, by their stamps."""
+        """Usual time between two depth images, by their stamps; one that comes twice does not change it."""
         stamps = [entry.stamp_s for entry in self._images if entry.stamp_s is not None]
-        return min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=None)
+        gaps = sorted(b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a)
+        return gaps[len(gaps) // 2] if gaps else None
 
     def _due(self, stamp_s: float, max_offset_s: float) -> bool:
         """Whether the depth of an image may still arrive, by the rate of depth images."""

@@ -46,6 +46,11 @@ def test_depth_of_a_clock_of_its_own_is_taken_within_the_offset():
     assert take(images, 1.033, offset=0.016) == 1.043
 
 
+def test_depth_that_came_twice_takes_no_image_its_depth():
+    images = depths(1.005, 1.038, 1.0385, 1.071, 1.104)
+    assert take(images, 1.067) == 1.071 and take(images, 1.1) == 1.104
+
+
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=12, unique=True), st.integers(0, 60), st.integers(0, 100))
 def test_what_is_taken_lies_within_the_offset_and_nothing_lies_nearer(ticks, tick, offset):
     stamps = sorted(100 + n / 60 for n in ticks)
