@@ -209,7 +209,8 @@ class HandPoseNode(LifecycleNode):
                 # The node may have been paused after the image was taken, and listen again.
                 inputs, outputs = self._inputs, self._outputs
                 if inputs is not None and outputs is not None and frame.arrival >= inputs.since:
-                    self._process(frame, inputs, outputs)
+                    with opencv_threads(self.parameters.threads or 1):  # also for conversions and overlays
+                        self._process(frame, inputs, outputs)
 
     def _process(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
         """Process one image: convert, estimate, publish, and count."""
@@ -218,8 +219,7 @@ class HandPoseNode(LifecycleNode):
         self._health.work_begins(begin)
         try:
             try:
-                with opencv_threads(parameters.threads or 1):
-                    image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
+                image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
             except InvalidInputError as error:
                 self._health.count("rejected_image", str(error))
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
