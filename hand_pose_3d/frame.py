@@ -15,6 +15,10 @@ _MAX_MEDIAN_DEPTH_M = 100.0
 """Metres; depth images with a larger median are refused as millimetres. Hands are found within a few metres."""
 
 
+_LEAST_SIDE = 16
+"""Pixels; no hand could be seen in smaller images."""
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """The checked arguments of one call of the estimator.
@@ -38,9 +42,8 @@ class Frame:
         a number.
         """
         image = as_rgb8(image)
+        check_size(image)
         height, width = image.shape[:2]
-        if min(height, width) < 16:
-            raise InvalidInputError(f"an image must be at least 16 x 16 pixels, not {width} x {height}")
         depth_m = _checked_depth(depth_m, (height, width))
         if camera is not None:
             if not isinstance(camera, Camera):
@@ -59,6 +62,15 @@ class Frame:
         depth_m = None if self.depth_m is None else self.depth_m[:, ::-1]
         camera = None if self.camera is None else self.camera.mirrored()
         return replace(self, image=np.ascontiguousarray(self.image[:, ::-1]), depth_m=depth_m, camera=camera)
+
+
+def check_size(image: np.ndarray) -> None:
+    """Raise InvalidInputError for an image (H, W, ...) in which no hand could be seen."""
+    height, width = image.shape[:2]
+    if min(height, width) < _LEAST_SIDE:
+        raise InvalidInputError(
+            f"an image must be at least {_LEAST_SIDE} x {_LEAST_SIDE} pixels, not {width} x {height}"
+        )
 
 
 def _checked_depth(depth_m: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray | None:

@@ -190,8 +190,9 @@ class _Predictor:
                 if writer is not None:
                     writer.add(draw_hands(image, hands), video.time_s)
             if video.index + 1 < 0.95 * video.count - 1:  # containers may only estimate the number of frames
-                found = f"{video.index + 1} of the {video.count} frames that it announces"
-                click.echo(f"Error: {one_line(path)} ends after {found}: it may be cut off", err=True)
+                fault = f"ends after {video.index + 1} of the {video.count} frames that it announces: it may be cut off"
+                click.echo(f"Error: {one_line(path)} {fault}", err=True)
+                yield {"image": _text(name), "error": fault}
         except HandPoseError:
             if writer is not None:
                 writer.discard()

@@ -23,6 +23,7 @@ from rclpy.parameter import Parameter
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line, what_to_install
 from hand_pose_3d.estimator_config import EstimatorConfig
+from hand_pose_3d.frame import check_size
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros import parameters as node_parameters
 from hand_pose_3d.ros import start
@@ -220,6 +221,7 @@ class HandPoseNode(LifecycleNode):
         try:
             try:
                 image = (compressed_to_rgb if frame.compressed else image_to_rgb)(frame.message)
+                check_size(image)
             except InvalidInputError as error:
                 self._health.count("rejected_image", str(error))
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)

@@ -161,8 +161,9 @@ class NodeParameters:
 
     def check_weights(self) -> None:
         """Raise InvalidInputError unless the folder of weights is there; one that went away later blocks nothing."""
-        if self.weights and not self.weights_path.exists():
-            raise InvalidInputError(f"weights {self.weights!r} does not exist: name a folder, or leave it empty")
+        if self.weights and not self.weights_path.is_dir():
+            what = "is no folder" if self.weights_path.exists() else "does not exist"
+            raise InvalidInputError(f"weights {self.weights!r} {what}: name a folder, or leave it empty")
 
     @property
     def weights_path(self) -> Path:

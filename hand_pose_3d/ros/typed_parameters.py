@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from hand_pose_3d.errors import one_line
+from hand_pose_3d.errors import InvalidInputError, one_line
 from hand_pose_3d.settings import as_meant, in_type_of
 
 _QOS = "qos_overrides."
@@ -30,16 +30,35 @@ def declare(
     given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
     value = check(in_type_of(default, f"parameter {name}", given))
-    # Humble has no callback that could convert later values: its parameters accept any type.
-    descriptor.dynamic_typing = not hasattr(node, "add_pre_set_parameters_callback")
+    descriptor.dynamic_typing = (
+        True  # rclpy would name types by numbers; :func:`convert_what_is_set` says what is allowed
+    )
     return node.declare_parameter(name, value, descriptor, ignore_override=True).value
 
 
 def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:
-    """From now on, values that are set on the node are converted first; defaults: by parameter name."""
+    """From now on, values that are set on the node are converted first, and those of another type refused in words.
+
+    defaults: by parameter name.
+    """
+    from rcl_interfaces.msg import SetParametersResult
+    from rclpy.parameter import Parameter
+
+    def refuse(parameters: Iterable[Any]) -> Any:
+        known = [parameter for parameter in parameters if parameter.name in defaults]
+        for parameter in known:  # rclpy has noted the type of the new value, even of one that is refused
+            kind = Parameter.Type.from_parameter_value(defaults[parameter.name])
+            node.describe_parameter(parameter.name).type = kind.value
+        try:
+            for parameter in known:
+                in_type_of(defaults[parameter.name], parameter.name, parameter.value)
+        except InvalidInputError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(refuse)
     if not hasattr(node, "add_pre_set_parameters_callback"):  # Humble
         return
-    from rclpy.parameter import Parameter
 
     def convert(parameters: Iterable[Any]) -> list[Any]:
         out = []

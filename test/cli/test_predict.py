@@ -253,9 +253,11 @@ def test_a_damaged_frame_is_an_entry_and_the_others_are_answered(folder):
 def test_a_video_that_ends_early_is_told(folder):
     starts = mjpeg(folder / "a.avi", 30)
     (folder / "a.avi").write_bytes((folder / "a.avi").read_bytes()[: starts[20]])
-    result = predict(folder / "a.avi")
-    assert result.exit_code == 0
+    result = predict(folder / "a.avi", "--json", folder / "o.json")
+    assert result.exit_code == 1
     assert re.fullmatch(r"Error: .*a\.avi ends after \d+ of the 30 frames that it announces.*\n", result.stderr)
+    entries = json.loads((folder / "o.json").read_text())
+    assert entries[-1]["error"].startswith("ends after") and not any("error" in entry for entry in entries[:-1])
 
 
 def test_overlays_of_small_images_are_enlarged(folder):

@@ -285,6 +285,32 @@ def test_the_number_of_threads_reaches_conversions_at_once(active_node, monkeypa
     assert seen == [2, 1, 2]
 
 
+def test_values_of_another_type_are_refused_by_what_is_allowed(active_node):
+    from rclpy.parameter import Parameter
+
+    before = active_node.parameters
+    for name, value, says in (
+        ("max_hands", "x", "max_hands must be a whole number, not 'x'"),
+        ("max_hands", 2.5, "max_hands must be a whole number, not 2.5"),
+        ("score_threshold", "0.5", "score_threshold must be a number, not '0.5'"),
+        ("mirrored", 1, "mirrored must be true or false, not 1"),
+        ("max_hands", None, "max_hands must be a whole number, not None"),
+        ("weights", __file__, "is no folder: name a folder"),
+    ):
+        result = active_node.set_parameters_atomically([Parameter(name, value=value)])
+        assert not result.successful and says in result.reason, result.reason
+    assert active_node.parameters is before and active_node.get_parameter("max_hands").value == before.max_hands
+    assert active_node.describe_parameter("max_hands").type == Parameter.Type.INTEGER.value
+
+
+def test_images_in_which_no_hand_could_be_seen_are_rejected(active_node):
+    image = picture()
+    image.height, image.width, image.step, image.data = 8, 8, 24, bytes(192)
+    deliver(active_node, "/image", image)
+    wait_for(lambda: active_node._health._total["rejected_image"])
+    assert not active_node._health._total["failed"]
+
+
 def test_another_transport_does_not_turn_back_time(active_node):
     from rclpy.parameter import Parameter
     from sensor_msgs.msg import CompressedImage
