@@ -45,13 +45,10 @@ def convert_what_is_set(node: Any, defaults: Mapping[str, Any]) -> None:
     from rclpy.parameter import Parameter
 
     def refuse(parameters: Iterable[Any]) -> Any:
-        known = [parameter for parameter in parameters if parameter.name in defaults]
-        for parameter in known:  # rclpy has noted the type of the new value, even of one that is refused
-            kind = Parameter.Type.from_parameter_value(defaults[parameter.name])
-            node.describe_parameter(parameter.name).type = kind.value
         try:
-            for parameter in known:
-                in_type_of(defaults[parameter.name], parameter.name, parameter.value)
+            for parameter in parameters:
+                if parameter.name in defaults:
+                    in_type_of(defaults[parameter.name], parameter.name, parameter.value)
         except InvalidInputError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
