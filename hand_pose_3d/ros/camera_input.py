@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros.conversions import camera_from_info
@@ -13,6 +15,8 @@ from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 
 _TOPIC = "camera_info"
+_SAME_AXES = 1e-3
+"""Radians between axes that count as the same; set by hand."""
 
 
 class CameraInput:
@@ -48,6 +52,12 @@ class CameraInput:
     def frame_id(self) -> str:
         """Name of the camera's frame; "" while no camera is known, and where it has none."""
         return self._message.header.frame_id if self._message is not None else ""
+
+    @property
+    def turned(self) -> bool:
+        """Whether the frame has the axes of rectified images, which those of the images are not (CameraInfo's R)."""
+        r = np.array([] if self._message is None or self._rectified else self._message.r)
+        return r.size == 9 and bool(r.any()) and float(np.abs(r.reshape(3, 3) - np.eye(3)).max()) > _SAME_AXES
 
     @property
     def known(self) -> bool:

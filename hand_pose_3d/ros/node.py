@@ -271,6 +271,11 @@ class HandPoseNode(LifecycleNode):
             frames = [name.lstrip("/") for name in (self._camera.frame_id, frame.message.header.frame_id)]
             if camera and all(frames) and frames[0] != frames[1]:
                 self._note = f"camera_info of frame {frames[0]} is used for images of frame {frames[1]}"
+            elif camera and self._camera.turned:
+                self._note = (
+                    "images are raw ones of a stereo pair, whose frame has the axes of rectified ones: take image_rect "
+                    "with parameter rectified"
+                )
         except InvalidInputError as error:
             reason = self._note = str(error)
         if source == "none":

@@ -310,6 +310,24 @@ def test_images_in_which_no_hand_could_be_seen_are_rejected(active_node):
     assert not active_node._health._total["failed"]
 
 
+@pytest.mark.parametrize("rectified", [False, True])
+def test_raw_images_of_a_stereo_pair_are_told_from_rectified_ones(active_node, rectified):
+    from rclpy.parameter import Parameter
+    from sensor_msgs.msg import CameraInfo
+
+    node, told = active_node, []
+    node._diagnostics.publish = lambda message: told.append(message.status[0])
+    assert node.set_parameters_atomically([Parameter("rectified", value=rectified)]).successful
+    k = [60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0]
+    turn = cv2.Rodrigues(np.array([0, 0.02, 0]))[0].ravel().tolist()
+    p = [60.0, 0.0, 31.5, 0.0, 0.0, 60.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    deliver(node, "/camera_info", CameraInfo(width=64, height=48, k=k, p=p, r=turn))
+    deliver(node, "/image", picture())
+    wait_for(lambda: node._health._total["answered"])
+    node._report()
+    assert ("raw ones of a stereo pair" in told[-1].message) == (not rectified)
+
+
 def test_another_transport_does_not_turn_back_time(active_node):
     from rclpy.parameter import Parameter
     from sensor_msgs.msg import CompressedImage
