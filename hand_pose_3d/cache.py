@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-KEPT = 12
+KEPT = 32
 """Number of entries kept; the least recently used ones are deleted."""
+_DAY_S = 86_400
 
 
 def cache_folder() -> Path | None:
@@ -58,6 +60,9 @@ def _write(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(hashlib.sha256(data).digest() + data)
         os.replace(temporary, path)
+        for left in path.parent.glob(".new-*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > _DAY_S:
+                left.unlink(missing_ok=True)
         entries = [entry for entry in path.parent.iterdir() if entry.is_file() and not entry.name.startswith(".")]
         for old in sorted(entries, key=lambda entry: -entry.stat().st_mtime)[KEPT:]:
             old.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ The same code runs on a CPU; CUDA graphs are added on a GPU. Only DeviceRunner w
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,16 +25,28 @@ _GRAPHS = 16
 """Number of input shapes that are kept as CUDA graphs, which bounds their memory; others run without a graph."""
 _SEEN = 2
 """A shape is recorded as a graph at its second occurrence: one-off sizes are not worth it."""
+_BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""Numbers of images or crops of which there are graphs: others take the next larger one's."""
+_RECORDING = threading.Lock()
+"""A process can record one graph at a time."""
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
+"""What CUDA's libraries say where memory is missing, in errors that are none of torch.cuda.OutOfMemoryError."""
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 @contextmanager
 def _memory_in_words() -> Iterator[None]:
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
         torch.cuda.empty_cache()
         raise OutOfMemoryError(
-            "the GPU has no memory left for this image: end other programs on it, lower max_hands or use device cpu"
+            "the GPU has no memory left: end other programs on it, lower max_hands or use device cpu"
         ) from error
 
 
@@ -122,9 +135,10 @@ class DeviceRunner:
     """
 
     def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        module = module.eval().requires_grad_(False).to(device=device, dtype=dtype)
-        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.device, self._dtype = device, dtype
+        with _memory_in_words():
+            module = module.eval().requires_grad_(False).to(device=device, dtype=dtype)
+            self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self._dtype, self._records = device, dtype, device.type == "cuda"
         self._shapes: dict[tuple, list[torch.Size]] = {}
         self._graphs: dict[tuple, _Graph] = {}
         self._seen: Counter[tuple] = Counter()
@@ -133,19 +147,20 @@ class DeviceRunner:
         """float32 arrays, one an output of the network. Raises OutOfMemoryError."""
         with torch.inference_mode(), _memory_in_words():
             tensors = [a if isinstance(a, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
-            key = tuple(tensor.shape for tensor in tensors)
-            packed = self._run(key, tensors)
+            packed = self._run(tensors)
             host = _on_host(packed.shape, torch.float32, self.device)
             host.copy_(packed, non_blocking=True)
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
-        shapes = self._shapes[key]
+        shapes = self._shapes[_rows_of(tensors)]
         ends = np.cumsum([shape.numel() for shape in shapes])[:-1]
         return tuple(part.reshape(-1, *shape) for part, shape in zip(np.split(host.numpy(), ends, 1), shapes))
 
-    def _run(self, key: tuple, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _run(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        count = len(tensors[0])
+        key = next((most for most in _BATCHES if most >= count), count), _rows_of(tensors)
         graph = self._graphs.get(key)
-        if graph is None and self.device.type == "cuda" and len(self._graphs) < _GRAPHS:
+        if graph is None and self._records and len(self._graphs) < _GRAPHS:
             self._seen[key] += 1
             if self._seen[key] == _SEEN:
                 graph = self._record(key, tensors)
@@ -157,46 +172,60 @@ class DeviceRunner:
         """All outputs side by side, (N, K) float32."""
         out = self._module(*tensors)
         out = out if isinstance(out, tuple) else (out,)
-        self._shapes[tuple(tensor.shape for tensor in tensors)] = [x.shape[1:] for x in out]
+        self._shapes[_rows_of(tensors)] = [x.shape[1:] for x in out]
         return torch.cat([x.float().reshape(len(x), -1) for x in out], 1)
 
     def _record(self, key: tuple, tensors: Sequence[torch.Tensor]) -> _Graph | None:
-        """A graph for inputs of these shapes; None where there is no memory for one."""
+        """A graph for inputs like these, as many as the key says; None where there is no memory for one."""
         try:
-            self._graphs[key] = graph = _Graph(self, tensors)
-        except torch.cuda.OutOfMemoryError:
+            with _RECORDING:
+                self._graphs[key] = graph = _Graph(self, self.inputs(key[0], tensors))
+        except RuntimeError as error:
+            if not _is_of_memory(error):
+                raise
             torch.cuda.empty_cache()
             return None
         return graph
 
-    def inputs(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Memory for inputs like these, images in the network's arithmetic."""
+    def inputs(self, count: int, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Memory for so many rows of inputs like these, images in the network's arithmetic."""
+        kinds = [self._dtype if tensor.dim() == 4 else tensor.dtype for tensor in tensors]
         return [
-            torch.zeros(tensor.shape, dtype=self._dtype if tensor.dim() == 4 else tensor.dtype, device=self.device)
-            for tensor in tensors
+            torch.zeros((count, *tensor.shape[1:]), dtype=dtype, device=self.device)
+            for tensor, dtype in zip(tensors, kinds)
         ]
 
 
-class _Graph:
-    """A network's kernels for one shape of input, recorded once and started together."""
+def _rows_of(tensors: Sequence[torch.Tensor]) -> tuple[torch.Size, ...]:
+    """The shapes of one row of each."""
+    return tuple(tensor.shape[1:] for tensor in tensors)
 
-    def __init__(self, runner: DeviceRunner, tensors: Sequence[torch.Tensor]) -> None:
-        self._device, self._inputs = runner.device, runner.inputs(tensors)
+
+class _Graph:
+    """A network's kernels for one shape of input, recorded once and started together.
+
+    inputs: memory that it reads its inputs from; fewer rows leave the rest as it is.
+    """
+
+    def __init__(self, runner: DeviceRunner, inputs: list[torch.Tensor]) -> None:
+        self._device, self._inputs = runner.device, inputs
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.device(self._device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
             aside, stream = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(stream)
             with torch.cuda.stream(aside):
                 for _ in range(2):  # cuDNN chooses algorithms and fills caches, which must not be recorded
-                    runner.forward(*self._inputs)
+                    runner.forward(*inputs)
             stream.wait_stream(aside)
-            # Another thread may run other networks meanwhile.
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._output = runner.forward(*self._inputs)
+            # On a stream of this device: torch's own is of the one that recorded first. Another thread may run other
+            # networks meanwhile.
+            with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
+                self._output = runner.forward(*inputs)
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+        count = len(tensors[0])
         with torch.cuda.device(self._device):
             for own, tensor in zip(self._inputs, tensors):
-                own.copy_(tensor, non_blocking=True)
+                own[:count].copy_(tensor, non_blocking=True)
             self._graph.replay()
-        return self._output
+        return self._output[:count]

@@ -225,15 +225,16 @@ def _keep(image: np.ndarray) -> Image:
 def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
     """A network as an ONNX model in float32 or int8, from the user's cache if it was built before.
 
-    It is built again for other weights, another torch or onnxruntime, or another version or source text of the
-    networks.
+    It is built again for other weights, another torch, onnx or onnxruntime, or another version or source text of the
+    networks and of what they are calibrated on.
     """
     from hand_pose_3d import __version__
     from hand_pose_3d.weights import checked_sha256
 
     folder = Path(__file__).parent
-    sources = [*(folder / "networks").glob("*.py"), folder / "quantisation.py", folder / "conventions.py"]
-    key = [__version__, version("torch"), version("onnxruntime"), recipe.dynamic, recipe.robust]
+    sources = [*(folder / "networks").glob("*.py"), folder / "data" / "clip.mp4"]
+    sources += [folder / name for name in ("quantisation.py", "conventions.py", "windows.py", "camera.py")]
+    key = [__version__, *map(version, ("torch", "onnxruntime", "onnx")), recipe.dynamic, recipe.robust]
     key += [example.shape for example in recipe.examples]
     key += [checked_sha256(path) for path in recipe.files]
     key += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(sources)]

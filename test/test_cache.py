@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_the_oldest_entries_are_dropped(folder):
     make = Maker()
     cached("a", str(KEPT + 2), make)
     assert make.calls == 0
+
+
+def test_what_a_killed_process_left_goes_after_a_day(folder):
+    folder.mkdir()
+    for name, age_s in ((".new-old", 90_000), (".new-young", 60)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age_s,) * 2)
+    cached("a", "1", Maker())
+    assert not (folder / ".new-old").exists() and (folder / ".new-young").exists()
 
 
 class Bodies:

@@ -3,7 +3,7 @@
 Devices are the CPU and, with `pytest -m gpu`, a GPU: the same code runs on both.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -12,15 +12,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from hand_pose_3d import device as module
 from hand_pose_3d import runtime
 from hand_pose_3d.camera import Crop
+from hand_pose_3d.conventions import FINE_CROP_SIZE
 from hand_pose_3d.device import DeviceImage, DeviceRunner
 from hand_pose_3d.errors import DeviceError, OutOfMemoryError
 from hand_pose_3d.estimator import HandPoseEstimator
 from hand_pose_3d.evaluation.benchmark.frames import read_clip, tiled
-from hand_pose_3d.networks.lite import LiteLifting, LitePoseNet
+from hand_pose_3d.networks import HandSegNet, Lifting, PoseNet, lite_runtime, paper_runtime
+from hand_pose_3d.networks.lite import LiteFinePoseNet, LiteHandSegNet, LiteLifting, LitePalmNet, LitePoseNet
 from hand_pose_3d.networks.lite_runtime import CropReader
 from hand_pose_3d.pixels import canvas_of, crops_of, mirrored
 
@@ -127,14 +130,95 @@ def test_hands_are_those_of_onnx_runtime(request, device, tolerance_px, tracking
     assert there.timings_ms["crop"] > 0
 
 
-def test_no_memory_is_said_in_words():
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+@pytest.mark.parametrize("place", ["forward", "to"])
+def test_no_memory_is_said_in_words(error, place):
     class Large(nn.Module):
-        def forward(self, x):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        pass
 
+    def fail(*arguments, **names):
+        raise error
+
+    setattr(Large, place, fail)
     with pytest.raises(OutOfMemoryError, match="no memory left.*max_hands") as caught:
         DeviceRunner(Large(), torch.device("cpu"), torch.float32)(np.zeros((1, 8, 8, 3), np.uint8))
     assert "\n" not in str(caught.value) and isinstance(caught.value, DeviceError)
+
+
+def test_other_errors_are_not_of_memory():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        DeviceRunner(Wrong(), torch.device("cpu"), torch.float32)(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+class Rerun:
+    """Stands for a graph where there is no GPU: what it was recorded with runs again on the same memory."""
+
+    made: ClassVar[list[int]] = []
+
+    def __init__(self, runner, inputs):
+        self.runner, self.inputs = runner, inputs
+        self.made.append(len(inputs[0]))
+
+    def __call__(self, tensors):
+        for own, tensor in zip(self.inputs, tensors):
+            own[: len(tensor)].copy_(tensor)
+        return self.runner.forward(*self.inputs)[: len(tensors[0])]
+
+
+def test_numbers_of_crops_share_graphs(monkeypatch):
+    class Sums(nn.Module):
+        def forward(self, x, side):
+            return x.float().sum((1, 2)), side * 2
+
+    monkeypatch.setattr(module, "_Graph", Rerun)
+    run = DeviceRunner(Sums(), torch.device("cpu"), torch.float32)
+    run._records, rng = True, np.random.default_rng(0)
+    Rerun.made.clear()
+    for count in [*range(1, 33), *range(32, 0, -1)]:
+        crops, side = rng.integers(0, 255, (count, 4, 4, 3), dtype=np.uint8), rng.random(count, np.float32)
+        sums, doubled = run(crops, side)
+        np.testing.assert_allclose(sums, crops.sum((1, 2), dtype=float), rtol=1e-6)
+        np.testing.assert_allclose(doubled, 2 * side)
+    assert sorted(Rerun.made) == list(module._BATCHES)
+
+
+class NoCopies(TorchFunctionMode):
+    """Refuses what makes a tensor of numbers: it would be copied to the device, which no graph can record."""
+
+    def __torch_function__(self, function, kinds, arguments=(), names=None):
+        assert function not in (torch.as_tensor, torch.tensor, torch.from_numpy), function
+        return function(*arguments, **(names or {}))
+
+
+def networks_that_run():
+    pose, lifting = LitePoseNet(), LiteLifting()
+    crops, scene, side = torch.zeros(2, 160, 160, 3), torch.zeros(1, 128, 160, 3), torch.tensor([-1.0, 1.0])
+    yield "lite scene", lite_runtime.SceneReader(LiteHandSegNet()), (scene,)
+    yield "palms", lite_runtime.PalmReader(LitePalmNet()), (scene,)
+    yield "lite crop", lite_runtime.CropReader(pose, lifting), (crops, side)
+    fine = torch.zeros(2, FINE_CROP_SIZE, FINE_CROP_SIZE, 3)
+    yield "fine crop", lite_runtime.CropReader(pose, lifting, LiteFinePoseNet()), (fine, side)
+    yield "paper scene", paper_runtime.PaperSceneReader(HandSegNet()), (torch.zeros(1, 64, 64, 3),)
+    crop = torch.zeros(2, 256, 256, 3)
+    yield "paper crop", paper_runtime.PaperCropReader(PoseNet(), Lifting(), pose), (crop, side)
+
+
+def test_networks_take_nothing_from_the_host():
+    for name, network, inputs in networks_that_run():
+        with torch.inference_mode(), NoCopies():
+            assert network.eval()(*inputs) is not None, name
 
 
 @pytest.mark.gpu

@@ -149,7 +149,7 @@ def _more_channels(x: torch.Tensor, extra: int) -> torch.Tensor:
     """x with channels of zeros behind its own; exported as a convolution, which ONNX Runtime fuses with the sum."""
     if not torch.onnx.is_in_onnx_export():
         return F.pad(x, (0, 0, 0, 0, 0, extra))
-    return F.conv2d(x, torch.eye(x.shape[1] + extra, x.shape[1], dtype=x.dtype)[..., None, None])
+    return F.conv2d(x, torch.eye(x.shape[1] + extra, x.shape[1], dtype=x.dtype, device=x.device)[..., None, None])
 
 
 class BlazeBlock(nn.Module):

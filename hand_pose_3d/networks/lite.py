@@ -349,7 +349,8 @@ def gaussians(uv: torch.Tensor, deviation: torch.Tensor | float, size: int) -> t
     uv: (N, K, 2) in 0..1 over the crop (0 and 1 are its edges); deviation: of all, or (N, K), same unit.
     """
     centre = to_unit(torch.arange(size, dtype=uv.dtype, device=uv.device), size)
-    width = 2 * torch.as_tensor(deviation, dtype=uv.dtype, device=uv.device)[..., None] ** 2
+    # A number stays one: made a tensor it would be copied to the device, which no CUDA graph can record.
+    width = 2 * (deviation[..., None] if isinstance(deviation, torch.Tensor) else deviation) ** 2
     gx = torch.exp(-((centre - uv[..., :1]) ** 2) / width)
     gy = torch.exp(-((centre - uv[..., 1:]) ** 2) / width)
     return gy[..., :, None] * gx[..., None, :]

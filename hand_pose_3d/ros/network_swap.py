@@ -108,7 +108,7 @@ class SwappableEstimator:
         try:
             estimator = self._ready(parameters)
         except Exception as error:  # noqa: BLE001 - the executor reports it
-            failure = error
+            failure = error.with_traceback(None)  # whose frames would keep what was half made
         with self.lock, self._requests:
             if self._loader is not threading.current_thread():
                 return  # meanwhile other networks were requested, or none

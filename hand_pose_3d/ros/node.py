@@ -21,7 +21,7 @@ from rclpy.logging import LoggingSeverity
 from rclpy.parameter import Parameter
 
 from hand_pose_3d.calibration import CalibrationResult
-from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line, what_to_install
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, OutOfMemoryError, one_line, what_to_install
 from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.frame import check_size
 from hand_pose_3d.hands import HandPose, ScaleSource
@@ -196,12 +196,12 @@ class HandPoseNode(LifecycleNode):
             import cv2  # noqa: F401
             import scipy.spatial.transform  # noqa: F401
 
-            self._networks.load(self.parameters)
+            self._load()
         except ImportError as error:
             fault.append(InvalidInputError(what_to_install(error)))
             return
         except Exception as error:  # noqa: BLE001 - the thread that waits reports it
-            fault.append(error)
+            fault.append(error.with_traceback(None))  # whose frames would keep what was half made
             return
         finally:
             loaded.set()
@@ -212,6 +212,16 @@ class HandPoseNode(LifecycleNode):
                 if inputs is not None and outputs is not None and frame.arrival >= inputs.since:
                     with opencv_threads(self.parameters.threads or 1):  # also for conversions and overlays
                         self._process(frame, inputs, outputs)
+
+    def _load(self) -> None:
+        """Load the networks, those of `auto` on the CPU where the GPU has no memory for them."""
+        try:
+            self._networks.load(self.parameters)
+        except OutOfMemoryError as error:
+            if self.parameters.device != "auto":
+                raise
+            self.get_logger().error(f"{error}; continuing on the CPU")
+            self._networks.load(self.parameters.changed(device="cpu", precision="auto"))
 
     def _process(self, frame: ImageArrival, inputs: Inputs, outputs: Outputs) -> None:
         """Process one image: convert, estimate, publish, and count."""

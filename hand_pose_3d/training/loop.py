@@ -268,7 +268,7 @@ class Trainer:
         saved = evaluated = time.monotonic()
         begin = saved - self.seconds
         with bar, interrupts.noted() as stopped:
-            for batch in self._batches():
+            for batch in self._until(stopped):
                 if self.images_seen and self.finished:
                     break
                 self.step(batch)
@@ -294,6 +294,14 @@ class Trainer:
                 raise KeyboardInterrupt
             return metrics
 
+    def _until(self, stopped: list[int]) -> Iterator[tuple]:
+        """Batches, until a signal ends the processes that make them."""
+        try:
+            yield from self._batches()
+        except RuntimeError:  # SIGTERM to all processes ends DataLoader's first
+            if not stopped:
+                raise
+
     @property
     def finished(self) -> bool:
         """Whether the schedule, or the time for it, is at its end."""
@@ -308,7 +316,15 @@ class Trainer:
             workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1) if on_gpu else 0
         if workers == 0:
             return source
-        return DataLoader(source, batch_size=None, num_workers=workers, prefetch_factor=8, pin_memory=on_gpu)
+        # Forked, so that they share the packs and take nothing of the network.
+        return DataLoader(
+            source,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=8,
+            pin_memory=on_gpu,
+            multiprocessing_context="fork",
+        )
 
     def step(self, batch: tuple) -> None:
         """One step of training on a batch of CPU tensors."""

@@ -10,19 +10,26 @@ from datetime import timedelta
 import torch
 from torch import nn
 
+from hand_pose_3d.errors import InvalidInputError
+
 _LONGEST_WAIT = timedelta(hours=6)
 """Timeout of processes that wait while one renders, packs or evaluates."""
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[int]:
-    """Join the processes that `torchrun` started, unless they are already; yields this one's rank."""
+    """Join the processes that `torchrun` started, unless they are already; yields this one's rank.
+
+    Raises InvalidInputError for one GPU of all.
+    """
     import torch.distributed as dist
 
     rank = int(os.environ.get("RANK", "0"))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield rank
         return
+    if device.index is not None:
+        raise InvalidInputError(f"with torchrun each process takes a GPU of its own: give device cuda, not {device}")
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)

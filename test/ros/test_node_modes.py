@@ -215,6 +215,23 @@ def test_an_override_that_rcl_refuses_ends_nothing_at_run_time(make_node):
     node.close(30.0)
 
 
+def test_networks_that_a_gpu_has_no_memory_for_are_loaded_on_the_cpu(make_node):
+    from rclpy.lifecycle import TransitionCallbackReturn
+
+    from hand_pose_3d.errors import OutOfMemoryError
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    def build(parameters):
+        if parameters.device != "cpu":
+            raise OutOfMemoryError("the GPU has no memory left")
+        return FakeEstimator("cpu")
+
+    node = make_node(HandPoseNode, build)
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert node._networks.estimator.device == "cpu"
+    node.close(30.0)
+
+
 def picture(stamp_s=5.0):
     from sensor_msgs.msg import Image
 

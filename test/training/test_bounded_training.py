@@ -105,6 +105,32 @@ def test_a_checkpoint_that_is_cut_short_or_changed_is_said(tmp_path: Path) -> No
             read_progress(tmp_path)
 
 
+def test_a_signal_to_all_processes_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """As service managers and torchrun send it: the processes that make batches end first."""
+    program = """
+import os, signal, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_bounded_training import LoopConfig, Trainer, stage
+trainer = Trainer(stage(), LoopConfig(images=10**9, batch=8, workers=2), Path(sys.argv[1]))
+step, draw = trainer.step, trainer.stage.draw
+def slow(rng, size):
+    time.sleep(0.5)
+    return draw(rng, size)
+def interrupted(batch):
+    step(batch)
+    if trainer.images_seen == 16:
+        threading.Timer(0.1, os.killpg, (0, signal.SIGTERM)).start()  # while batches are waited for
+trainer.step, trainer.stage.draw = interrupted, slow
+trainer.run()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, start_new_session=True)
+    assert "KeyboardInterrupt" in done.stderr and "worker exited" not in done.stderr.splitlines()[-1]
+    assert read_progress(tmp_path).images >= 16
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_and_no_other_file(tmp_path: Path) -> None:
     program = """
 import resource, sys

@@ -10,6 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.training.processes import process_group
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -167,3 +171,9 @@ def test_all_approaches_are_trained_by_two_processes_and_one_writes_the_table(tm
         "renders_median_mm": 20.0,
         "renders_mean_mm": 21.0,
     }
+
+
+def test_one_gpu_for_all_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidInputError, match="give device cuda, not cuda:1"), process_group(torch.device("cuda:1")):
+        pass

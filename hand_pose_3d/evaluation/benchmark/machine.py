@@ -52,7 +52,7 @@ def _gpu() -> str | None:
         import torch
     except ImportError:
         return None
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count()))) or None
 
 
 def _version(name: str) -> str | None:
