@@ -58,8 +58,8 @@ teleop-demo: $(VENV)/.teleop
 # On a machine with a GPU: the paper's networks from renders to report and weights, then the time of every stage.
 gpu: install
 	$(BIN)/hand_pose_3d reproduce --device cuda --minutes $(MINUTES) --out "$(GPU_OUT)"
-	$(BIN)/hand_pose_3d benchmark --device cuda --model paper --weights "$(GPU_OUT)/weights" --json "$(GPU_OUT)/paper.json"
-	$(BIN)/hand_pose_3d benchmark --device cuda --model lite --json "$(GPU_OUT)/lite.json"
+	$(BIN)/hand_pose_3d benchmark --device cuda --warm-up 100 --model paper --weights "$(GPU_OUT)/weights" --json "$(GPU_OUT)/paper.json"
+	$(BIN)/hand_pose_3d benchmark --device cuda --warm-up 100 --model lite --json "$(GPU_OUT)/lite.json"
 
 install: $(VENV)/.installed
 
