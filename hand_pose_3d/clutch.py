@@ -57,6 +57,7 @@ class PinchClutch:
 
     side: Side
     min_score: float = 0.5
+    min_side_score: float = 0.6
     closes_m: float = 0.03
     opens_m: float = 0.045
 
@@ -70,7 +71,11 @@ class PinchClutch:
         found = [
             hand
             for hand in hands
-            if hand.side == self.side and not hand.fault and hand.score >= self.min_score and hand.pinch_m is not None
+            if hand.side == self.side
+            and not hand.fault
+            and hand.score >= self.min_score
+            and hand.side_score >= self.min_side_score
+            and hand.pinch_m is not None
         ]
         if len(found) != 1:
             return self._clutch.update(None, now_s)

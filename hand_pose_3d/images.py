@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -46,6 +47,8 @@ _DAMAGED_IN_A_ROW = 300
 """Consecutive failed reads that end a video; set by hand, since reads past the end take no time."""
 
 _FAILURES_BEFORE_REOPENING = 5  # consecutive failed reads of a camera, set by hand
+_STREAM_TIMEOUT_S = 5.0
+"""Time without an image after which a stream counts as silent; set by hand."""
 _LOST_CAMERA_S = 30.0
 """Longest time for which a camera without images is reopened; set by hand."""
 
@@ -271,8 +274,57 @@ class Video(_Frames):
         return None
 
 
+class _Newest:
+    """A capture of a live stream that gives its newest frame: one that is read too slowly gives ever older ones."""
+
+    def __init__(self, capture: Any) -> None:
+        self._capture, self._changed, self._closed = capture, threading.Condition(), False
+        self._frame: tuple[bool, Any] | None = None
+        self._thread = threading.Thread(target=self._keep_reading, name="stream", daemon=True)
+        self._thread.start()
+
+    def _keep_reading(self) -> None:
+        import cv2
+
+        while not self._closed:
+            try:
+                frame = self._capture.read()
+            except cv2.error:
+                frame = False, None
+            with self._changed:
+                self._frame = frame
+                self._changed.notify()
+            if not frame[0]:
+                time.sleep(0.01)
+        self._capture.release()
+
+    def read(self) -> tuple[bool, Any]:
+        """As cv2.VideoCapture.read; waits for a frame that was not given yet."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is not None, _STREAM_TIMEOUT_S)
+            frame, self._frame = self._frame, None
+        return frame or (False, None)
+
+    def get(self, what: int) -> float:
+        """As cv2.VideoCapture.get."""
+        return self._capture.get(what)
+
+    def release(self) -> None:
+        """Close the stream, once a read that waits for the network has ended."""
+        self._closed = True
+        self._thread.join(0.5)
+
+
+def _open_live(name: str, size: tuple[int, int]) -> Any:
+    """An open capture; of a stream that is no recording only the newest frames."""
+    import cv2
+
+    capture = open_camera(name, size)
+    return _Newest(capture) if "://" in name and not capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0 else capture
+
+
 class LiveCamera(_Frames):
-    """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come.
+    """Pictures of a camera or stream as (H, W, 3) uint8 RGB, as they come; of a stream always the newest.
 
     A failed read is repeated, and a camera without images is reopened, which `say` reports. Raises
     InvalidInputError when it cannot be opened, or has no image for half a minute.
@@ -284,7 +336,7 @@ class LiveCamera(_Frames):
         self, name: str, size: tuple[int, int] = (640, 480), say: Callable[[str], None] = lambda text: None
     ) -> None:
         self.name, self._size, self._say = name, size, say
-        self._capture = open_camera(name, size)
+        self._capture = _open_live(name, size)
         self._first = self._read()
         if self._first is None:
             self.close()
@@ -328,7 +380,7 @@ class LiveCamera(_Frames):
         while time.monotonic() < end:
             self._capture.release()
             try:
-                self._capture = open_camera(self.name, self._size)
+                self._capture = _open_live(self.name, self._size)
             except InvalidInputError as error:
                 reason = str(error)
             else:
@@ -363,7 +415,8 @@ def open_camera(camera: str, size: tuple[int, int]) -> Any:
         if not camera.isascii() or not camera.isprintable():
             raise InvalidInputError(f"the URL {camera} has characters that must be written as %XX")
         # FFmpeg's own timeout of half a minute would delay Ctrl-C.
-        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, [cv2.CAP_PROP_READ_TIMEOUT_MSEC, 5_000])
+        timeout = [cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(1e3 * _STREAM_TIMEOUT_S)]
+        capture = cv2.VideoCapture(camera, cv2.CAP_FFMPEG, timeout)
         if not capture.isOpened():
             capture = cv2.VideoCapture(camera)
     elif is_number or device.startswith("/dev/"):

@@ -103,6 +103,8 @@ _FUTURE_S = 0.05
 """Clocks of camera and robot may differ by this."""
 _SOURCE_KEPT_S = 0.5
 """How long it is remembered where a source of metres puts the hand beside the others; set by hand."""
+_MOST_LARGER = 1.4
+"""Largest factor between two sources' sizes of one hand; set by hand."""
 _SMALL_PINCH_M = 0.01
 """Smallest pinch by which two sources of metres are compared: below, noise decides; set by hand."""
 _MOST_TURN_RAD = 2.8  # at pi a turn has no direction
@@ -182,7 +184,9 @@ class Teleoperation:
         """The hand that counts in this image; None, with a reason, when there is none or it is another one."""
         side = self.config.side
         fitting = [hand for hand in hands if hand.side == side]
-        self._rivals = sum(hand.score >= self.config.min_score for hand in fitting) - 1
+        sure = [hand for hand in hands if hand.score >= self.config.min_score]
+        # A hand that is hardly of the other side may be one of this, too.
+        self._rivals = sum(hand.side == side or not hand.side_score >= 0.5 for hand in sure) - 1
         if not self.engaged or self._good is None:
             if not fitting:
                 self.why_not_good = f"no {side.label} hand in view"
@@ -229,11 +233,10 @@ class Teleoperation:
         shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
         if shifted and self._good is not None:  # no motion of the hand: it counts from there now
             offset_m = self._good.position_m - hand.position_m
-            larger = None
         if larger is None and raw is not None and hand.scale_source != raw.scale_source:
             before, now = self._pinch_m or 0.0, hand.pinch_m or 0.0
             if before > _SMALL_PINCH_M and now > _SMALL_PINCH_M:  # neither is NaN
-                larger = before / now
+                larger = min(max(before / now, 1 / _MOST_LARGER), _MOST_LARGER)
         pinch_m = None if hand.pinch_m is None else (larger or 1.0) * hand.pinch_m
         hand = replace(hand, position_m=hand.position_m + offset_m, pinch_m=pinch_m)
         if raw is not None:

@@ -220,8 +220,11 @@ class HandTracker:
         return seen or stamp_s - track.reportable_s <= self.config.hidden_s
 
     def _distinct(self, hands: list[HandPose]) -> list[HandPose]:
-        """Hands without duplicates, best score first."""
-        return distinct(sorted(hands, key=lambda h: -h.score), self.config.duplicate)
+        """Hands without duplicates, best score first, those that look like the other side last.
+
+        Where two followed hands meet, each one's window shows the other's hand, read as of the wrong side.
+        """
+        return distinct(sorted(hands, key=lambda h: (h.side_score < 0.5, -h.score)), self.config.duplicate)
 
     def _match(self, hands: list[HandPose], stamp_s: float) -> dict[int, _Track]:
         """The followed hand of each seen one, by the least total distance (index of the hand -> track)."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from hand_pose_3d.clutch import HeldClutch, PinchClutch
 from hand_pose_3d.skeleton import Side
 from hand_pose_3d.teleoperation import Observation
 
 
-def other(pinch_m, track_id=5, score=0.9, side=Side.LEFT):
-    return Observation(side, 0.9, track_id, score, np.zeros(3), np.eye(3), 0.02, pinch_m)
+def other(pinch_m, track_id=5, score=0.9, side=Side.LEFT, side_score=0.9):
+    return Observation(side, side_score, track_id, score, np.zeros(3), np.eye(3), 0.02, pinch_m)
 
 
 def test_a_button_closes_when_pressed_and_opens_when_let_go_or_silent():
@@ -65,3 +66,10 @@ def test_a_pinch_that_is_lost_hidden_or_somebody_elses_opens():
         assert clutch.update(hands, 0.3) is False
     assert closed().update([other(0.02, track_id=6)], 0.2) is False
     assert closed().update([other(0.02, side=Side.RIGHT)], 0.3) is False
+
+
+@pytest.mark.parametrize("side_score", [0.05, 0.5, np.nan])
+def test_a_hand_that_is_hardly_of_its_side_closes_nothing(side_score):
+    clutch = PinchClutch(Side.LEFT)
+    for k in range(12):
+        assert clutch.update([other(0.06 if k < 4 else 0.02, side_score=side_score)], k / 30) is None

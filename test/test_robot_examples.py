@@ -11,7 +11,7 @@ from synthetic_hand import hand_from, keypoints_of
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.joints import JOINT_NAMES
 from hand_pose_3d.retargeting import HandRetargeter, in_robot_frame, plain_hand_config, plain_hand_urdf
-from hand_pose_3d.ros.examples.follow import choose
+from hand_pose_3d.ros.examples.follow import Follower, choose
 from hand_pose_3d.ros.examples.pinch_gripper import PinchConfig, PinchGripper
 from hand_pose_3d.skeleton import Side
 
@@ -58,6 +58,11 @@ def test_the_hand_that_was_obeyed_stays_in_charge():
     assert choose(hands, 1, 4).track_id == 3
     assert choose(hands, 0, 99).track_id == 5
     assert choose(hands[:1], 1, None) is None and choose([], 0, None) is None
+    followed = Follower(0)
+    assert followed(hands, 1.0).track_id == 5
+    others = [hand for hand in hands if hand.track_id != 5]
+    assert followed(others, 1.1) is None and followed(hands, 1.2).track_id == 5  # after one image without it
+    assert followed(others, 1.8).track_id == others[0].track_id
 
 
 @pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])

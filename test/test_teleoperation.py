@@ -433,6 +433,29 @@ def test_another_source_of_metres_moves_nothing(flickers):
     assert run.core.engaged and run.core.stops == 0
 
 
+def test_sources_of_metres_that_change_again_and_again_leave_the_gripper_as_it_is():
+    """Each comparison errs a little; the errors must not add up."""
+    rng = np.random.default_rng(0)
+    run = Run().engaged(hand(scale_source=ScaleSource.DEPTH, pinch_m=0.04))
+    for _ in range(20):
+        run.frame(hand(scale_source=ScaleSource.DEPTH, pinch_m=0.04))
+    before = run.targets[-1].gripper_opening_m
+    for k in range(30 * 60):
+        depth = k // 21 % 2 == 0
+        source, larger = (ScaleSource.DEPTH, 1.0) if depth else (ScaleSource.ASSUMED, 1.1)
+        run.frame(hand(scale_source=source, pinch_m=larger * 0.04 + rng.normal(0, 0.0015)))
+    assert run.core.engaged
+    assert abs(run.targets[-1].gripper_opening_m - before) < 0.012
+
+
+def test_a_hand_that_is_hardly_of_the_other_side_is_a_rival():
+    run = Run()
+    bystander = hand(side=Side.LEFT, side_score=0.05, track_id=9)
+    for _ in range(10):
+        run.see(hand(), bystander, good=True)
+    assert "only one may be" in run.engage(start=True)
+
+
 @pytest.mark.parametrize(("flickers", "unseen"), [(False, False), (True, False), (True, True)])
 def test_another_source_of_metres_leaves_the_gripper_as_it_is(flickers, unseen):
     """Metres that are 1.4 times as long make no pinch wider; a hand that opens opens it."""

@@ -140,6 +140,17 @@ def test_a_pose_of_the_other_side_is_neither_published_nor_smoothed():
     np.testing.assert_allclose(after.keypoints_canonical, before.keypoints_canonical, atol=1e-9)
 
 
+def test_of_two_readings_of_one_hand_the_one_of_its_side_counts():
+    """Where two followed hands meet, each one's window shows the other's hand."""
+    tracker = HandTracker(TrackerConfig(max_hands=2))
+    for frame in range(10):
+        found = tracker.update([hand_at(100, 300, Side.RIGHT), hand_at(400, 300, Side.LEFT)], frame / 30)
+    left = next(hand for hand in found if hand.side == Side.LEFT)
+    wrong = hand_at(400, 300, Side.LEFT, score=0.99).replace(side=Side.RIGHT, side_score=0.1)
+    (out,) = tracker.update([wrong, hand_at(401, 300, Side.LEFT, score=0.9)], 10 / 30)
+    assert (out.track_id, out.side) == (left.track_id, Side.LEFT)
+
+
 def test_scores_have_hysteresis():
     tracker = HandTracker(TrackerConfig(start_score=0.5, sure_score=0.5, keep_score=0.3))
     assert tracker.update([hand_at(100, 300, score=0.45)], 0.0) == []

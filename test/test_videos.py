@@ -1,5 +1,7 @@
 """Times and damaged frames of videos; cameras that fail for a while."""
 
+import threading
+
 import numpy as np
 import pytest
 from media import encoded, mjpeg, scene, slow_second_half, video
@@ -117,6 +119,38 @@ def test_a_camera_that_stays_lost_is_named(cameras, monkeypatch):
     cameras += [Capture(lost=3), *[InvalidInputError("there is no camera /dev/video0")] * 20]
     with pytest.raises(InvalidInputError, match="lost: there is no camera /dev/video0"):
         list(LiveCamera("0"))
+
+
+class Stream:
+    """A live stream of numbered pictures that come however fast they are read."""
+
+    number = 0
+
+    def read(self):
+        threading.Event().wait(0.002)
+        self.number += 1
+        return True, np.full((48, 64, 3), self.number % 250, np.uint8)
+
+    def get(self, what):
+        return 0.0
+
+    def release(self):
+        self.released = True
+
+
+def test_of_a_stream_a_slow_reader_gets_the_newest_picture(cameras):
+    stream = Stream()
+    cameras.append(stream)
+    camera = LiveCamera("rtsp://host/1")
+    next(camera)
+    for _ in range(10):
+        threading.Event().wait(0.05)
+        before = stream.number
+        picture = next(camera)
+        assert (int(picture[0, 0, 0]) - before) % 250 in (249, *range(100))  # 249: it was on its way
+    camera.close()
+    threading.Event().wait(0.2)
+    assert stream.released
 
 
 def test_a_recording_of_a_server_ends(cameras):

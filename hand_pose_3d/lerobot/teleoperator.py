@@ -115,7 +115,7 @@ class HandPose3DTeleoperator(Teleoperator):
         estimator = HandPoseEstimator(tracking=True, device=c.device)
         estimator.warm_up()
         self._core = Teleoperation(c.teleoperation)
-        self._pinch = PinchClutch(c.teleoperation.side.other)
+        self._pinch = PinchClutch(c.teleoperation.side.other, min_side_score=c.teleoperation.min_side_score)
         self._opening_m: float | None = None
         self._effector, self._moved = self._effector_rotation, False
         source = open_source(c.camera, (c.width, c.height), _log.warning)

@@ -58,7 +58,7 @@ class HandTeleopNode(Node):
         self._start = pose((p.start_x_m, p.start_y_m, p.start_z_m), _quaternion(p, "start"))
         self._started = False
         self._engaged_by = ""
-        self._pinch = PinchClutch(p.side.other) if p.clutch_pinch else None
+        self._pinch = PinchClutch(p.side.other, min_side_score=p.min_side_score) if p.clutch_pinch else None
         self._button = HeldClutch() if p.clutch_joy_button >= 0 else None
         self._refusal, self._joy_fault = "", ""
         self._moved_s = -math.inf

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,9 @@ from hand_pose_3d.ros.messages import hand_from_message
 from hand_pose_3d.ros.share import ros_arguments
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
+_LOST_AFTER_S = 0.5
+"""A hand that is not seen for this long makes way for another one."""
+
 SIDES = ("any", "left", "right")
 """Names by HandPose3D.SIDE_*; 0 for any."""
 
@@ -23,6 +28,23 @@ def choose(hands: Sequence[Any], side: int, track_id: int | None) -> Any | None:
     fitting = [hand for hand in hands if side in (0, hand.side)]
     same = [hand for hand in fitting if hand.track_id == track_id]
     return (same or fitting or [None])[0]
+
+
+class Follower:
+    """Keeps to one hand: another one counts once that has not been seen for a while."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self._track_id: int | None = None
+        self._seen_s = -math.inf
+
+    def __call__(self, hands: Sequence[Any], now_s: float) -> Any | None:
+        """The hand of these that counts now, if any."""
+        hand = choose(hands, self.side, self._track_id)
+        if hand is None or (hand.track_id != self._track_id and now_s - self._seen_s < _LOST_AFTER_S):
+            return None
+        self._track_id, self._seen_s = hand.track_id, now_s
+        return hand
 
 
 def follow_hand(
@@ -42,14 +64,12 @@ def follow_hand(
             node = rclpy.create_node(name)
             warn_of_unknown(node, option_names(options))
             publisher: Any = node.create_publisher(kind, topic, 10)
-            track_id: int | None = None
+            followed = Follower(SIDES.index(options.side))
 
             def follow(message: HandPose3DArray) -> None:
-                nonlocal track_id
-                hand = choose(message.hands, SIDES.index(options.side), track_id)
+                hand = followed(message.hands, time.monotonic())
                 if hand is None:
                     return
-                track_id = hand.track_id
                 try:
                     publisher.publish(command(hand_from_message(hand), message.header))
                 except InvalidInputError as error:
