@@ -218,16 +218,25 @@ def test_a_random_stream_of_faults_never_jumps_stops_in_time_and_goes_on_by_the_
             seen[:] = [a_hand(speed * t)]
             return seen
 
-        made.follow(0.6, moving)
-        good_s = spoil(made, fault, seen[0], random.uniform(0.2, 0.5))
-        made.stream(random.uniform(0.1, 0.7), lambda t: seen)  # as if nothing had been
-        made.check_stop(good_s)
+        reason = ""
 
-        def is_said(fault: str = fault) -> bool:
+        def is_open() -> bool:
+            nonlocal reason
             values = {v.key: v.value for v in diagnostics[-1].status[0].values} if diagnostics else {}
-            return values.get("clutch") == "open" and fault in values["last stop"]
+            reason = values.get("last stop", "")
+            return values.get("clutch") == "open"
 
-        made.client.until(is_said, what=f"the word that the clutch is open: {fault}")
+        for _ in range(5):  # a busy computer may keep hands from coming before that
+            made.follow(0.6, moving)
+            good_s = spoil(made, fault, seen[0], random.uniform(0.2, 0.5))
+            made.stream(random.uniform(0.1, 0.7), lambda t: seen)  # as if nothing had been
+            made.check_stop(good_s)
+            diagnostics.clear()
+            made.client.until(is_open, what=f"the word that the clutch is open: {fault}")
+            if fault in reason:
+                break
+            assert "stopped coming" in reason or "s old" in reason, reason
+        assert fault in reason
     times, positions = np.array([t for t, _ in made.poses]), np.array([p for _, p in made.poses])
     moved = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     assert (moved <= 0.25 * np.maximum(np.diff(times) + 0.005, 0.025) + 1e-9).all()  # 2.5 steps at full speed
