@@ -30,9 +30,8 @@ def declare(
     given = node.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(name)
     value = check(in_type_of(default, f"parameter {name}", given))
-    descriptor.dynamic_typing = (
-        True  # rclpy would name types by numbers; :func:`convert_what_is_set` says what is allowed
-    )
+    # Of another type rclpy itself would only say numbers; convert_what_is_set says what is allowed.
+    descriptor.dynamic_typing = True
     return node.declare_parameter(name, value, descriptor, ignore_override=True).value
 
 
