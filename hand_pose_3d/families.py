@@ -56,8 +56,7 @@ _CROP_IN_BYTES = (
     "/pose/second",
 )
 """Layers that run in 8 bits, chosen by measurement (docs/latency.md, "8 bits"). In the first blocks rounding does most
-harm and saves least; in the head of the trunk it shifts the presence. HandSegNet, each of whose PReLUs is three layers,
-would gain only a tenth."""
+harm and saves least; in the head of the trunk it shifts the presence. HandSegNet would find fewer hands."""
 
 _FINE_IN_BYTES = (
     *_CROP_IN_BYTES,
@@ -237,7 +236,7 @@ class LiteFamily:
             maps = maps[:, : -(-inner[1] // cell), : -(-inner[0] // cell)]
             return decode(maps, (width / inner[0] * cell, height / inner[1] * cell), part.origin, least)
 
-        found = decoded(self._scene(canvas)[0][0, 1:], STRIDE, part.least)
+        found = decoded(self._scene(canvas)[0][0], STRIDE, part.least)
         found = [d for d in found if d.extent <= part.largest / scale]
         if palms is None or part.least_palm is None:
             return found, []

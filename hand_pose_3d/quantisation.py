@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,13 @@ def quantise(
     weights, for a processor whose :func:`sums_overflow`. Weights have a scale for each channel, maps one each.
     """
     import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quant_pre_process,
+        quantize_static,
+    )
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
@@ -61,14 +66,12 @@ def quantise(
             return None if arrays is None else dict(zip(names, arrays))
 
     model = onnx.load_model_from_string(graph)
-    _unshare(model.graph)
     names = [entry.name for entry in model.graph.input]
-    exact = [node.name for node in model.graph.node if not node.name.startswith(tuple(prefixes))]
-    # Marks the model as prepared; otherwise two warnings are logged.
-    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
-        onnx.save(onnx.shape_inference.infer_shapes(model), str(source))
+        quant_pre_process(model, source, skip_symbolic_shape=True)  # padding becomes a part of convolutions
+        nodes = onnx.load(source, load_external_data=False).graph.node
+        exact = [node.name for node in nodes if not node.name.startswith(tuple(prefixes))]
         quantize_static(
             str(source),
             str(target),
@@ -82,23 +85,6 @@ def quantise(
             nodes_to_exclude=exact,
         )
         return target.read_bytes()
-
-
-def _unshare(graph: Any) -> None:
-    """Give every layer weights of its own.
-
-    torch stores equal ones once, those of two trunks that start alike; the others get them through an Identity, which
-    the quantisation does not take for weights.
-    """
-    import onnx
-
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == "Identity" and node.input[0] in stored]:
-        copy = onnx.TensorProto()
-        copy.CopyFrom(stored[node.input[0]])
-        copy.name = node.output[0]
-        graph.initializer.append(copy)
-        graph.node.remove(node)
 
 
 def clip_crops(size: int, margin: float) -> Iterator[np.ndarray]:

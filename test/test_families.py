@@ -35,8 +35,8 @@ class Spots(LiteFamily):
         height, width = canvas.shape[1] // CELL, canvas.shape[2] // CELL
         brightness = canvas[0].astype(float).reshape(height, CELL, width, CELL, 3).mean((1, 3, 4))
         row, column = np.unravel_index(np.argmax(brightness), brightness.shape)
-        maps = np.zeros((1, 7, height, width), np.float32)
-        maps[0, 1:5, row, column] = 0.9, math.log(32 / EXTENT_UNIT), math.sin(0.5), math.cos(0.5)
+        maps = np.zeros((1, 6, height, width), np.float32)
+        maps[0, :4, row, column] = 0.9, math.log(32 / EXTENT_UNIT), math.sin(0.5), math.cos(0.5)
         return (maps,)
 
 
@@ -50,7 +50,7 @@ class Palms(Spots):
 
     def palms(self, canvas):
         self.looks += 1
-        maps = self.answer(canvas)[0][:, 1:]
+        maps = self.answer(canvas)[0]
         row, column = np.argwhere(maps[0, 0])[0]
         coarse = [np.zeros((1, 6, canvas.shape[1] // cell, canvas.shape[2] // cell)) for cell in (8, 16)]
         coarse[0][0, :4, row // 2, column // 2] = 0.7, math.log(32 / 32), 0, 1

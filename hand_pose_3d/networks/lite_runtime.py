@@ -30,8 +30,8 @@ _FINE_SHARE = 2 / 3
 class SceneReader(nn.Module):
     """LiteHandSegNet's detections in a scene.
 
-    forward(image (N, H, W, 3) RGB, 0..255, sides multiples of 32) returns (N, 7, H/4, W/4): hand probability of each
-    cell, then the maps that `detection.decode` reads, with centres only where they are greatest among their neighbours.
+    forward(image (N, H, W, 3) RGB, 0..255, sides multiples of 32) returns the maps (N, 6, H/4, W/4) that
+    `detection.decode` reads, with centres only where they are greatest among their neighbours.
     """
 
     def __init__(self, segmentation: LiteHandSegNet) -> None:
@@ -39,10 +39,8 @@ class SceneReader(nn.Module):
         self.segmentation = segmentation
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        dtype = self.segmentation.score.weight.dtype
-        maps = self.segmentation.maps(image_to_input(image, dtype))
-        mask, centre = maps.mask.float().softmax(1)[:, 1:], _peaks(maps.centre)
-        return torch.cat([mask, centre, maps.extent.float(), maps.direction.float(), maps.offset.float()], 1)
+        maps = self.segmentation.maps(image_to_input(image, self.segmentation.score.weight.dtype))
+        return torch.cat([_peaks(maps.centre), maps.extent.float(), maps.direction.float(), maps.offset.float()], 1)
 
 
 class PalmReader(nn.Module):

@@ -56,15 +56,14 @@ def test_a_new_network_sees_no_hands():
 def test_reader_keeps_centres_only_where_they_are_greatest_among_their_neighbours(network):
     image = torch.randint(0, 255, (2, 64, 96, 3), dtype=torch.uint8)
     out = SceneReader(network)(image)
-    assert out.shape == (2, 7, 16, 24)
+    assert out.shape == (2, 6, 16, 24)
     maps = network.maps(image.permute(0, 3, 1, 2).float() / 255 - 0.5)
-    centre, kept = maps.centre[:, 0].sigmoid(), out[:, 1]
+    centre, kept = maps.centre[:, 0].sigmoid(), out[:, 0]
     around = torch.nn.functional.pad(centre, (1, 1, 1, 1), value=0.0).unfold(1, 3, 1).unfold(2, 3, 1)
     peak = centre == around.amax((-1, -2))
     assert peak.any() and not peak.all()
     torch.testing.assert_close(kept, torch.where(peak, centre, 0.0))
-    torch.testing.assert_close(out[:, 0], maps.mask.softmax(1)[:, 1])
-    torch.testing.assert_close(out[:, 2:], torch.cat([maps.extent, maps.direction, maps.offset], 1))
+    torch.testing.assert_close(out[:, 1:], torch.cat([maps.extent, maps.direction, maps.offset], 1))
     torch.testing.assert_close(SceneReader(network)(image[1:])[0], out[1])  # a batch of any size
 
 
