@@ -109,8 +109,9 @@ class HandPose:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The entry of one hand in `predict --json`."""
+        """The entry of one hand in `predict --json`; a followed one has a track_id, too."""
         return {
+            **({"track_id": self.track_id} if self.track_id else {}),
             "side": self.side.label,
             "side_score": float(self.side_score),
             "score": float(self.score),

@@ -282,6 +282,7 @@ def test_videos_are_followed_frame_by_frame(folder, fake_estimator):
         ("clip.avi", 1),
         ("clip.avi", 2),
     ]
+    assert all(hand["track_id"] == 1 for entry in entries for hand in entry["hands"])
     (estimator,) = fake_estimator.made
     assert estimator.tracking and estimator.resets == 1
     np.testing.assert_allclose([call[2] for call in estimator.calls], [0, 0.1, 0.2])
