@@ -31,7 +31,7 @@ from hand_pose_3d.runtime import (
     refuse_copies,
 )
 from hand_pose_3d.skeleton import Side
-from hand_pose_3d.tracking import HandTracker, distinct
+from hand_pose_3d.tracking import HandTracker, Window, distinct
 from hand_pose_3d.windows import fits
 
 STAGES = ("detection", "crop", "keypoints", "placement", "tracking")
@@ -266,9 +266,7 @@ class HandPoseEstimator:
         with self._timed("tracking"):
             windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s) or bool(self._waiting)
-        crops = [self._family.crop(window.keypoints_px, size=self._family.fine_size) for window in windows]
-        sides = [window.side for window in windows]  # so that a misread side turns no followed hand inside out
-        hands = [hand for n, _, hand in self._read(frame, crops, sides) if hand.score >= windows[n].least_score]
+        hands = [hand for window, hand in self._read_followed(frame, windows) if hand.score >= window.least_score]
         if len(hands) >= self.config.max_hands:
             self._waiting = []
         elif search:
@@ -276,6 +274,22 @@ class HandPoseEstimator:
         hands = self._place(hands, frame)  # before the tracker, which smooths metres too
         with self._timed("tracking"):
             return tracker.update(hands, stamp_s, frame.size)
+
+    def _read_followed(self, frame: Frame, windows: Sequence[Window]) -> list[tuple[Window, HandPose]]:
+        """Hands read where they are expected; where that is unsure, in a larger window, such as new hands are read in.
+
+        The last pose may cover a part of the hand only, and a window about it would lose the rest.
+        """
+        family, sure = self._family, self._tracker.config.sure_score
+        best: dict[int, HandPose] = {}
+        for margin in dict.fromkeys((family.crop_margin, family.video_margins.detected[0])):
+            left = [n for n in range(len(windows)) if n not in best or best[n].score < sure]
+            crops = [family.crop(windows[n].keypoints_px, margin, family.fine_size) for n in left]
+            sides = [windows[n].side for n in left]  # so that a misread side turns no followed hand inside out
+            for k, _, hand in self._read(frame, crops, sides):
+                if margin == family.crop_margin or hand.score >= sure:
+                    best[left[k]] = hand
+        return [(windows[n], hand) for n, hand in best.items()]
 
     def _read(
         self,

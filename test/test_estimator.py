@@ -208,6 +208,34 @@ def test_a_turned_image_turns_the_pose_about_the_optical_axis(reader):
     np.testing.assert_allclose(after.keypoints_canonical, before.keypoints_canonical, atol=0.1)
 
 
+def test_a_followed_hand_that_its_window_cuts_is_read_in_a_larger_one(reader):
+    reader.video_margins = Margins((2.0,), (1.3,))
+    estimator = make(tracking=True, max_hands=1)
+    at = hand_at((300, 240))
+    (first,) = estimator(picture(at), stamp_s=0.0)
+    reader.batches.clear()
+    assert estimator(picture(at), stamp_s=1 / 30) and reader.batches == [1]  # a sure hand costs one reading
+    reader.batches.clear()
+    moved = at + [0.3 * np.ptp(at, axis=0).max(), 0]
+    (hand,) = estimator(picture(moved), stamp_s=2 / 30)
+    assert reader.batches == [1, 1] and reader.searches == 1
+    assert hand.track_id == first.track_id and hand.score == pytest.approx(0.95)
+    np.testing.assert_allclose(hand.keypoints_px, moved, atol=20)  # smoothed
+
+
+@pytest.mark.parametrize(("larger", "counts"), [(0.8, 0.6), (0.92, 0.92)])
+def test_a_larger_window_of_a_followed_hand_counts_where_it_is_sure(reader, monkeypatch, larger, counts):
+    reader.video_margins = Margins((2.0,), (1.3,))
+    estimator, image = make(tracking=True, max_hands=2), picture(hand_at((180, 240)), hand_at((460, 240)))
+    assert len(estimator(image, stamp_s=0.0)) == 2
+    scores = iter([0.95, 0.6, larger])  # of both narrow windows, and of the larger one of the second
+    one = DotReader._read
+    monkeypatch.setattr(reader, "_read", lambda crop: one(reader, crop)._replace(presence=next(scores)), raising=False)
+    hands = estimator(image, stamp_s=1 / 30)
+    assert [hand.score for hand in hands] == [pytest.approx(0.95), pytest.approx(counts)]
+    assert next(scores, None) is None
+
+
 @pytest.mark.parametrize("side", [Side.LEFT, Side.RIGHT])
 def test_a_mirrored_image_gives_its_own_pixels_and_the_real_hand(reader, side):
     image = picture(hand_at((200, 260), angle=0.4, side=side))
