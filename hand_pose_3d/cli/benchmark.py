@@ -109,6 +109,10 @@ def command(
         notes.append(text)
         click.echo(f"note: {text}", err=True)
 
+    if ros_only and parts:
+        raise click.UsageError("--ros-only measures that alone: leave --part out, or take --ros")
+    if plot and not (ros or ros_only) and parts and not {"stages", "cost"} & set(parts):
+        raise click.UsageError("--plot draws stages, cost and ROS latency: of --part start alone there is no picture")
     parts = () if ros_only else parts or PARTS
     settings = {"device": device, "weights": weights, "max_hands": max_hands, "threads": threads}
     settings |= {"search": search, "keypoints": keypoints}
@@ -137,15 +141,16 @@ def command(
             report["start"] = measure_starts(chosen, note)
     if ros or ros_only:
         report["ros"] = measure_ros(families, precisions, settings, ros_seconds, note)
+    if ros_only and not report["ros"]:
+        raise click.ClickException(f"nothing was measured: {notes[-1]}")
     if json_path is not None:
         with replacing(json_path) as stream:
             stream.write(json.dumps(report, indent=1, default=str).encode() + b"\n")
     if plot is not None:
         from hand_pose_3d.evaluation.benchmark.plot import plot_benchmark
 
-        plot_benchmark(plot, report)
-    if ros_only and not report["ros"]:
-        raise click.ClickException(f"nothing was measured: {notes[-1]}")
+        if not plot_benchmark(plot, report):
+            note(f"{plot} was not written: nothing that was measured has a picture")
 
 
 def available(
@@ -271,11 +276,17 @@ def measure_ros(
             command += [f"--{name.replace('_', '-')}", str(settings[name])]
         if settings["weights"] is not None:
             command += ["--weights", str(settings["weights"])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        if done.returncode:
+        # A session of its own, so that an interrupt reaches it once, from here, and it ends its nodes.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        try:
+            output, _ = process.communicate()
+        finally:
+            process.terminate()
+            process.wait()
+        if process.returncode:
             note(f"ROS 2 latency of {family}, {precision}, could not be measured; its output is above")
         else:
-            rows += json.loads(done.stdout)
+            rows += json.loads(output)
     marks = ("p50_ms", "p95_ms", "p99_ms")
     for row in rows:
         click.echo(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hand_pose_3d.datasets.boxes import BoxImage
     from hand_pose_3d.datasets.sample import Sample
     from hand_pose_3d.evaluation.boxes import Prediction
-    from hand_pose_3d.evaluation.matching import Match
+    from hand_pose_3d.evaluation.matching import Keypoint0, Match
 
 _OURS = rb'\{"dataset": "[a-z]+", "root": '
 """Start of the JSON that this command writes."""
@@ -80,7 +80,7 @@ def command(
     worst: Path | None,
     limit: int | None,
     upscale_px: int,
-    keypoint0: Any,
+    keypoint0: Keypoint0,
     peer: str | None,
     **options: Any,
 ) -> None:
@@ -135,7 +135,7 @@ def command(
     context = click.get_current_context()
     if context.get_parameter_source("score_threshold") != ParameterSource.COMMANDLINE:
         options["score_threshold"] = matching.POSE_SCORE
-    samples = matching.evenly_spread(_read(dataset, root, split), limit)
+    samples = _images(_read(dataset, root, split), limit)
     if not samples:
         raise InvalidInputError(f"{root} holds no labelled hand")
     estimator = _estimator(peer, options)
@@ -162,13 +162,13 @@ def command(
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
             "figures": result.metrics,
-            "images": [_image_entry(item) for item in matches],
+            "images": [_image_entry(item, keypoint0) for item in matches],
         }
         _write_json(json_path, content)
     if plot:
         plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
     if worst:
-        _write_worst(worst, matches)
+        _write_worst(worst, matches, keypoint0)
 
 
 def _estimator(peer: str | None, options: dict[str, Any], tracking: bool = False) -> Any:
@@ -193,6 +193,14 @@ def _read(dataset: str, root: Path, split: str) -> list[Sample]:
     else:
         samples = dexter.read_dexter(root) if dataset == "dexter" else keypoints.read_keypoints(root)
     return [sample for sample in samples if sample.visible.any()]
+
+
+def _images(samples: list[Sample], limit: int | None) -> list[Sample]:
+    """The hands of at most so many images, evenly spread."""
+    from hand_pose_3d.evaluation.matching import evenly_spread
+
+    kept = set(evenly_spread(list(dict.fromkeys(sample.image_path for sample in samples)), limit))
+    return [sample for sample in samples if sample.image_path in kept]
 
 
 def _boxes(
@@ -345,12 +353,12 @@ def _detections_entry(image: BoxImage, detections: list[Prediction]) -> dict[str
     }
 
 
-def _image_entry(item: Match) -> dict[str, Any]:
+def _image_entry(item: Match, keypoint0: Keypoint0) -> dict[str, Any]:
     import numpy as np
 
     from hand_pose_3d.evaluation.protocols import errors_px, per_image
 
-    error = float(per_image(errors_px([item]))[0])
+    error = float(per_image(errors_px([item], keypoint0))[0])
     return {
         "image": item.sample.name,
         "error_px": error if np.isfinite(error) else None,
@@ -360,7 +368,7 @@ def _image_entry(item: Match) -> dict[str, Any]:
     }
 
 
-def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
+def _write_worst(folder: Path, matches: list[Match], keypoint0: Keypoint0, count: int = 32) -> None:
     import numpy as np
 
     from hand_pose_3d.drawing import draw_hands, enlarge
@@ -370,7 +378,7 @@ def _write_worst(folder: Path, matches: list[Match], count: int = 32) -> None:
     shares = []
     matches = [item for item in matches if item.sample.visible.any()]
     for item in matches:
-        share = distances(errors_px([item]), [item])["median_share_of_hand"]
+        share = distances(errors_px([item], keypoint0), [item])["median_share_of_hand"]
         shares.append(np.inf if item.hand is None else -np.inf if share is None else share)  # last: a single keypoint
     for rank, index in enumerate(np.argsort(shares)[::-1][:count]):
         item = matches[index]

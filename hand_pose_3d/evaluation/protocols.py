@@ -249,7 +249,7 @@ def summary_of(errors: np.ndarray, maximum: float) -> dict[str, Any]:
     """A summary with misses as infinite errors, and mean and AUC over found hands beside it."""
     summary = summarise(errors, maximum).to_dict()
     found = found_only(errors)
-    if len(found):
+    if np.isfinite(found).any():
         over_found: Summary = summarise(found, maximum)
         summary |= {"found_mean": over_found.mean, "found_median": over_found.median, "found_auc": over_found.auc}
         summary |= {"found_pooled_mean": over_found.pooled_mean}

@@ -33,6 +33,8 @@ _STILL = 2e-3
 """Largest motion of a keypoint of a still hand from frame to frame, as a share of its size: labels are rounded."""
 _MOVING = 0.7
 """Least mean speed of a moving hand over half a second, hand sizes a second; set by hand."""
+_LEAST_CORRELATION = 0.5
+"""Of values with a motion, at the best delay, below which they do not follow it; set by hand."""
 _LAGS_S = np.arange(-0.06, 0.2501, 0.002)  # delays that are tried
 
 
@@ -164,7 +166,8 @@ def _runs(chosen: Iterable[Any]) -> Iterator[list[int]]:
 def lag_of(truth: np.ndarray, truth_s: np.ndarray, values: np.ndarray, stamps_s: np.ndarray) -> float | None:
     """Seconds by which values lag behind the truth: the delay with the highest correlation.
 
-    truth: (T', D) at truth_s, values: (T, D) at stamps_s. None where the truth is not known for all delays.
+    truth: (T', D) at truth_s, values: (T, D) at stamps_s. None where the truth is not known for all delays, or the
+    values do not follow it.
     """
     known = (stamps_s - _LAGS_S[-1] >= truth_s[0]) & (stamps_s - _LAGS_S[0] <= truth_s[-1])
     if known.sum() < 8:
@@ -175,7 +178,8 @@ def lag_of(truth: np.ndarray, truth_s: np.ndarray, values: np.ndarray, stamps_s:
         late = np.stack([np.interp(stamps_s[known] - lag, truth_s, column) for column in truth.T], axis=1)
         late -= late.mean(axis=0)
         best.append((late * values).sum() / max(float(np.linalg.norm(late) * np.linalg.norm(values)), 1e-12))
-    return float(_LAGS_S[int(np.argmax(best))])
+    index = int(np.argmax(best))
+    return float(_LAGS_S[index]) if best[index] >= _LEAST_CORRELATION else None
 
 
 def _lags(whole: Run, part: Run) -> tuple[float | None, float | None]:

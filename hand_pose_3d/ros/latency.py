@@ -23,6 +23,7 @@ from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.images import CLIP
+from hand_pose_3d.interrupts import ending
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
@@ -241,7 +242,7 @@ def main(arguments: Sequence[str] | None = None, program: Sequence[str] = NODE) 
     rows = []
     sizes, rates = options.sizes or [(640, 480), (1920, 1080)], options.rates or [30.0, 60.0]
     try:
-        with start.process([]), tempfile.TemporaryDirectory() as folder:
+        with start.process([]), ending(), tempfile.TemporaryDirectory() as folder:
             pictures = open_pictures("")
             for size in sizes:
                 source = write_input(pictures, size, Path(folder))

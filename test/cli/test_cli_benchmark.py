@@ -186,10 +186,11 @@ def test_start_and_ros_are_measured_with_the_precisions_and_families_that_were_a
 
     def measured(command, **_):
         commands.append(command)
-        return SimpleNamespace(returncode=0, stdout="[]")
+        quiet = {"terminate": lambda: None, "wait": lambda: 0}
+        return SimpleNamespace(returncode=0, communicate=lambda: ("[]", None), **quiet)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object())
-    monkeypatch.setattr(benchmark.subprocess, "run", measured)
+    monkeypatch.setattr(benchmark.subprocess, "Popen", measured)
     settings = {"device": "cpu", "max_hands": 1, "threads": 0, "search": "fast", "keypoints": "fast", "weights": None}
     notes = []
     assert benchmark.measure_ros(("mediapipe",), ("float32",), settings, 1.0, notes.append) == [] and not commands

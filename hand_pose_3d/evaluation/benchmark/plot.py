@@ -13,8 +13,11 @@ _COLOURS = ("#2a6fdb", "#7fb2ff", "#f2a33a", "#4daf7c", "#b46fd0", "#c9ced6")
 _PEER = "#9aa3ad"
 
 
-def plot_benchmark(path: str | Path, report: dict[str, Any]) -> None:
-    """Write the picture of a report as `hand_pose_3d benchmark --json` writes it. Format by the file's suffix."""
+def plot_benchmark(path: str | Path, report: dict[str, Any]) -> bool:
+    """Write the picture of a report as `hand_pose_3d benchmark --json` writes it. Format by the file's suffix.
+
+    False, and no file, where nothing in it has a picture.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,7 +32,7 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> None:
     if report.get("ros"):
         panels.append((_ros, report["ros"]))
     if not panels:
-        return
+        return False
     columns = min(len(panels), 2)
     rows_of_panels = -(-len(panels) // columns)
     figure = Figure(figsize=(7.2 * columns, 4.2 * rows_of_panels), layout="constrained")
@@ -42,6 +45,7 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> None:
     machine = report["machine"]
     figure.suptitle(f"{machine['cpu']}, {machine['cores']} cores" + (f", {machine['gpu']}" if machine["gpu"] else ""))
     save_figure(figure, path)
+    return True
 
 
 def _label(row: dict[str, Any]) -> str:
