@@ -20,8 +20,9 @@ from hand_pose_3d.skeleton import Side
 
 PACK_SIZE = 256  # edge of a stored crop, pixels
 PACK_MARGIN = 2.1  # its edge over the extent of the hand's keypoints: room for augmented windows
-HARD_NEGATIVE_MARGIN = 1.6
-"""Edge of the stored part around a hard negative, a window without a hand, over the edge of the window."""
+HARD_NEGATIVE_MARGIN = 1.8
+"""Edge of the stored part around a hard negative, a window without a hand, over the edge of the window, which is 1.3
+times the extent of a detection: room for the windows in which detections are read."""
 HARD_NEGATIVES_FILE = "mistaken.npy"
 MIN_HAND_PX = 20  # extent of keypoints; smaller hands are left out, set by hand
 _NO_HAND = 0.004
@@ -112,15 +113,14 @@ def pack(
             ):
                 labels[key].append(value)
             n += 1
-        side_px = rng.uniform(40, min(image.shape[:2]))
+        side_px = rng.uniform(min(40, *image.shape[:2]), min(image.shape[:2]))
         corner = rng.uniform(0, np.array(image.shape[1::-1]) - side_px)
         x, y, s = int(corner[0]), int(corner[1]), int(side_px)
         if hand_mask[y : y + s, x : x + s].mean() < 0.002:
             backgrounds.append(Crop(tuple(corner + side_px / 2), side_px, PACK_SIZE).extract(image))
         hand = hand_mask.astype(np.uint8) * 255
-        for window in windows(image):
-            if window.extract(hand).mean() < _NO_HAND * 255:
-                wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
+        for wide in map(around, windows(image)):
+            if wide.extract(hand).mean() < _NO_HAND * 255:
                 hard_negatives.append(wide.extract(image))
     if n == 0 or not backgrounds:
         missing = "hand that is large enough" if n == 0 else "place without hands"
@@ -136,6 +136,11 @@ def pack(
         np.save(folder / HARD_NEGATIVES_FILE, np.stack(hard_negatives))
     np.savez(folder / "labels.npz", **{key: np.stack(value) for key, value in labels.items()})  # type: ignore[arg-type]
     return load_pack(folder)
+
+
+def around(window: Crop) -> Crop:
+    """The part of an image that is stored of a hard negative."""
+    return replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
 
 
 def flip(uv: np.ndarray, xyz_m: np.ndarray, side: Side, width: int) -> tuple[np.ndarray, np.ndarray, Side]:

@@ -84,7 +84,8 @@ def hand_like_windows(most: int | None = None) -> Callable[[np.ndarray], list[Cr
         if next(left, None) is None:
             return []
         passes = family.passes(image.shape[1], image.shape[0], "thorough", 0)
-        return [d.crop(family.crop_size, 1.0) for d in family.detect(image, passes)[:_MOST_WINDOWS]]
+        found = family.detect(image, passes)[:_MOST_WINDOWS]
+        return [d.crop(family.crop_size, family.image_margins.detected[0]) for d in found]
 
     return windows
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,15 +32,23 @@ from hand_pose_3d.geometry import folded_fingers
 from hand_pose_3d.images import read_image
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.training.crops import (
-    HARD_NEGATIVE_MARGIN,
     HARD_NEGATIVES_FILE,
     PACK_MARGIN,
     PACK_SIZE,
     CropPack,
+    around,
     load_pack,
 )
 from hand_pose_3d.training.data import hand_like_windows
-from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN, LabelledScene, ScenePack, box_outline, pack_scenes
+from hand_pose_3d.training.scenes import (
+    BACKGROUND,
+    UNKNOWN,
+    LabelledScene,
+    ScenePack,
+    box_outline,
+    check_pack_target,
+    pack_scenes,
+)
 from hand_pose_3d.training.teacher import TeacherHand, agree, label, overlap, read_index
 from hand_pose_3d.windows import crop_from_pose
 
@@ -77,11 +86,14 @@ def _with_looked(hands: Sequence[TeacherHand], looked: Mapping) -> list[TeacherH
     """
     spread = np.full(NUM_KEYPOINTS, _LOOKED_SPREAD)
     wrong = [box_outline(box) for box in looked.get("wrong", ())]
-    kept = [hand for hand in hands if hand.sure]
-    for hand in (TeacherHand(np.array(uv, float), spread, 0.5, True) for uv in looked.get("hands", ())):
+
+    def right(hands: Iterable[TeacherHand]) -> list[TeacherHand]:
+        return [hand for hand in hands if not any(_same_box(hand.keypoints_px, other) for other in wrong)]
+
+    kept = right(hand for hand in hands if hand.sure)
+    for hand in right(TeacherHand(np.array(uv, float), spread, 0.5, True) for uv in looked.get("hands", ())):
         if all(overlap(hand, other) < 0.4 for other in kept):
             kept.append(hand)
-    kept = [hand for hand in kept if not any(_same_box(hand.keypoints_px, other) for other in wrong)]
     for name, sure in (("boxes", True), ("ignored", False)):
         kept += [TeacherHand(box_outline(box), spread, 0.5, sure, boxed=True) for box in looked.get(name, ())]
     if looked.get("complete"):
@@ -105,6 +117,16 @@ def _records(path: Path | None) -> dict[str, dict]:
         if count > 1:
             raise InvalidInputError(f"{path} has {count} lines of {name}: one photograph, one line")
     return dict(records)
+
+
+def _unlabelled(folder: Path, labels: Path, looked: Path | None) -> list[str]:
+    """Photographs of which neither the teacher nor a person has said anything, though others have been labelled."""
+    known = _records(labels)
+    if not known:
+        return []
+    known |= _records(looked)
+    names = [f"{row['slug']}/{row['file']}" for row in read_index(folder) if row.get("hands") != "no"]
+    return [name for name in names if name not in known]
 
 
 def read_photographs(
@@ -138,6 +160,9 @@ def read_photographs(
             for uv in (*(hand.keypoints_px for hand in hands), no_hands):
                 if uv.shape[-2:] != (NUM_KEYPOINTS, 2) or not np.isfinite(uv).all():
                     raise ValueError(f"these are {uv.tolist()}")
+            for box in (*by_eye.get("boxes", ()), *by_eye.get("ignored", ())):
+                if not (box[0] < box[2] and box[1] < box[3] and min(box[2:]) > 0):
+                    raise ValueError(f"the box {box} is not left, top, right and bottom")
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise InvalidInputError(
                 f"{looked} on {name}: hands and others are lists of 21 pairs of pixels, boxes, ignored and wrong "
@@ -146,7 +171,8 @@ def read_photographs(
         if row["slug"] in no_side:
             hands = [replace(hand, right=0.5) for hand in hands]
         # There may be more hands where a person noted only that there are some, or the teacher found none.
-        complete = eye == "no" or (eye is None and any(h.sure for h in hands)) or bool(by_eye.get("complete"))
+        complete = eye == "no" or bool(by_eye.get("complete"))
+        complete |= eye is None and name not in seen and any(h.sure for h in hands)
         yield Photograph(row["slug"], read_image(folder / name), hands, complete, no_hands)
 
 
@@ -166,7 +192,7 @@ def _scene(photograph: Photograph) -> LabelledScene:
     for hand in hands:
         classes[_box_around(hand.keypoints_px)] = UNKNOWN
     count = len(hands)
-    known = [h.right if abs(h.right - 0.5) >= _SIDE_SHARE - 0.5 else np.nan for h in hands]
+    known = [h.right if max(h.right, 1 - h.right) >= _SIDE_SHARE else np.nan for h in hands]
     return LabelledScene(
         np.dstack([image, classes]),
         np.array([h.keypoints_px for h in hands]).reshape(count, NUM_KEYPOINTS, 2),
@@ -279,7 +305,7 @@ class _CropWriter:
             for name, value in zip(self.labels, values):
                 self.labels[name].append(value)
         if scene.complete:
-            edge = self.rng.uniform(40, min(height, width))
+            edge = self.rng.uniform(min(40, height, width), min(height, width))
             corner = self.rng.uniform(0, np.array([width, height]) - edge)
             square = np.array([*corner, edge, edge])
             if all(box_iou(square, box_of(uv)) == 0 for uv in scene.keypoints_px):
@@ -287,10 +313,8 @@ class _CropWriter:
         windows = [crop_from_pose(uv, PACK_SIZE, _LOOKED_MARGIN) for uv in photograph.others]
         if self.windows and scene.complete:
             boxes = [box_of(uv) for uv in scene.keypoints_px]
-            windows += [w for w in self.windows(image) if all(box_iou(_box(w), box) == 0 for box in boxes)]
-        for window in windows:
-            wide = replace(window, side=HARD_NEGATIVE_MARGIN * window.side, size=PACK_SIZE)
-            self.hard_negatives.append(wide.extract(image))
+            windows += [w for w in self.windows(image) if all(box_iou(_box(around(w)), box) == 0 for box in boxes)]
+        self.hard_negatives += [around(window).extract(image) for window in windows]
 
     def write(self, folder: Path) -> CropPack:
         """Write the pack."""
@@ -338,9 +362,18 @@ def _pack(args: argparse.Namespace) -> None:
             f"{args.folder} has no source {unknown[0]!r}; its sources: {', '.join(sorted(sources))}"
         )
     common = {"no_side": args.no_side, "looked": args.looked}
+    held = args.out.with_name(args.out.name + "-held-out")
+    for target in (args.out, held)[: 1 + bool(args.held_out)]:
+        check_pack_target(target)
+    missing = _unlabelled(args.folder, args.labels, args.looked)
+    if missing:
+        print(
+            f"{args.labels} lacks {len(missing)} photographs, which are left out, such as {missing[0]}: "
+            "was `label` interrupted?",
+            file=sys.stderr,
+        )
     pack_photographs(args.folder, args.labels, args.out, args.held_out, mine=args.mine, faces=args.faces, **common)
     if args.held_out:
-        held = args.out.with_name(args.out.name + "-held-out")
         pack_photographs(args.folder, args.labels, held, args.held_out, others=False, **common)
 
 

@@ -39,6 +39,9 @@ class CropSample:
 
 
 MOST_CUT = 0.45  # of a hand's extent, beyond an edge
+HARD_NEGATIVE_SCALES = -0.05, 0.43
+"""Logarithms of the least and largest edge of the crop of a hard negative over its window, which is 1.3 times the
+extent of a detection: detections are read in windows of up to twice their extent, and again about what was read."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class PoseSampler:
         edge = PACK_SIZE / HARD_NEGATIVE_MARGIN
         center = (PACK_SIZE - 1) / 2 + rng.normal(0, self.augmentation.shift, 2) * edge
         angle = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.5 else 0.0
-        side = edge * float(np.exp(rng.normal(0.05, 0.15)))
+        side = edge * float(np.exp(rng.uniform(*HARD_NEGATIVE_SCALES)))
         image = Crop((float(center[0]), float(center[1])), side, self.size, angle).extract(source)
         return image[:, ::-1] if rng.random() < 0.5 else image
 

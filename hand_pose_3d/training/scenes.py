@@ -99,17 +99,22 @@ class ScenePack:
         )
 
 
+def check_pack_target(folder: Path) -> Path:
+    """The folder, if a pack can be written there. Raises InvalidInputError where it holds one, or something else."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pixels.raw").exists():
+        finished = (folder / "pixels.npy").exists() and (folder / "labels.npz").exists()
+        what = "a pack; delete it, or" if finished else "something other than a pack;"
+        raise InvalidInputError(f"{folder} holds {what} choose another folder")
+    return folder
+
+
 def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path) -> ScenePack:
     """Write a pack from (source, scene) pairs; images larger than LARGEST_SIDE are scaled down."""
     import cv2
     from tqdm import tqdm
 
-    folder = Path(folder)
+    folder = check_pack_target(Path(folder))
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / "pixels.raw").exists():
-        finished = (folder / "pixels.npy").exists() and (folder / "labels.npz").exists()
-        what = "a pack; delete it, or" if finished else "something other than a pack;"
-        raise InvalidInputError(f"{folder} holds {what} choose another folder")
     shapes: list[tuple[int, ...]] = []
     starts: list[int] = []
     complete: list[bool] = []

@@ -48,9 +48,12 @@ _UNSURE_IOU = 0.15
 
 
 @torch.inference_mode()
-def spreads_and_errors(network: LitePoseNet, samples: Sequence[CropSample]) -> tuple[np.ndarray, np.ndarray]:
-    """Spread as a share of the crop and error as a share of the hand's size, of every labelled keypoint; (M,) each."""
-    spreads, errors = [], []
+def spreads_and_errors(
+    network: LitePoseNet, samples: Sequence[CropSample]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spread as a share of the crop, error as a share of the hand's size, and number of the hand, of every labelled
+    keypoint; (M,) each."""
+    spreads, errors, hands, count = [], [], [], 0
     for images, uv, weight in _batches(samples):
         maps = network(images).score_maps[-1].float()
         found, spread = soft_argmax(maps)
@@ -59,7 +62,9 @@ def spreads_and_errors(network: LitePoseNet, samples: Sequence[CropSample]) -> t
         used = weight > 0
         errors.append(((found - uv).norm(dim=-1) / size[:, None])[used])
         spreads.append((spread / maps.shape[-1])[used])
-    return torch.cat(spreads).numpy(), torch.cat(errors).numpy()
+        hands.append((count + torch.arange(len(uv)))[:, None].expand_as(used)[used])
+        count += len(uv)
+    return torch.cat(spreads).numpy(), torch.cat(errors).numpy(), torch.cat(hands).numpy()
 
 
 def _batches(
@@ -77,16 +82,21 @@ def calibrate(network: LitePoseNet, samples: Sequence[CropSample]) -> dict[str, 
     Returns the parameters, the share of right keypoints and the expected calibration error over ten bins, measured on
     every second hand after fitting on the others.
     """
-    spread, error = spreads_and_errors(network.eval(), samples)
-    return _fit_keypoints(network, spread, np.zeros(len(spread)), error < RIGHT_WITHIN, np.ones(len(spread)))
+    spread, error, hand = spreads_and_errors(network.eval(), samples)
+    return _fit_keypoints(network, spread, np.zeros(len(spread)), error < RIGHT_WITHIN, np.ones(len(spread)), hand)
 
 
 def _fit_keypoints(
-    network: LitePoseNet, spread: np.ndarray, size: np.ndarray, right: np.ndarray, weight: np.ndarray
+    network: LitePoseNet,
+    spread: np.ndarray,
+    size: np.ndarray,
+    right: np.ndarray,
+    weight: np.ndarray,
+    hand: np.ndarray,
 ) -> dict[str, float]:
-    """As :func:`calibrate`. spread, right, weight: of each keypoint, (M,); size: `size_odds` of its hand, (M,)."""
+    """As :func:`calibrate`. All (M,): of each keypoint, and `size_odds` and number of its hand."""
     known, least = np.column_stack([np.ones(len(spread)), -10 * spread, size]), (-np.inf, 0.0, 0.0)
-    other = np.arange(len(spread)) // NUM_KEYPOINTS % 2 > 0
+    other = hand % 2 > 0
     trial, fitted = (_logistic(known[m], right[m], [3.0, 3.0, 0.0], weight[m], least) for m in (~other, other | ~other))
     network.score_calibration.copy_(torch.tensor(fitted * [1, 10, 1], dtype=torch.float32))
     gap = calibration_error(1 / (1 + np.exp(-known[other] @ trial)), right[other], weight[other])
@@ -114,11 +124,11 @@ def calibrate_hands(
     """Fit and set the parameters of hand and keypoint scores, by maximum likelihood on predictions of the pipeline.
 
     renders, photographs: that no network has been trained on; a prediction on a render counts a tenth. A prediction is
-    right if its box fits a labelled hand as in `evaluate --dataset boxes`; those on hands whose label is unsure,
-    unmatched ones in incomplete scenes, and those that reach out of the image are left out. PoseNet's two numbers are
-    fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and those of
-    `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Keypoint scores are fitted on
-    right predictions, without palms, on hands whose keypoints are labelled. Returns all, and of the last
+    right if its box fits a labelled hand as in `evaluate --dataset boxes`; those on hands whose label is unsure, those
+    in incomplete scenes away from all labels and background, and those that reach out of the image are left out.
+    PoseNet's two numbers are fitted first, those of `LiteHandSegNet.confirmation` on top of them, without palms, and
+    those of `LitePalmNet.confirmation` on what the pipeline with palms predicts with PoseNet's. Keypoint scores are
+    fitted on right predictions, without palms, on hands whose keypoints are labelled. Returns all, and of the last
     fit the number of predictions and the expected calibration error, weighted alike, measured on every second
     prediction after fitting on the others. With too few right or wrong predictions it sets and returns no more.
     """
@@ -139,7 +149,9 @@ def calibrate_hands(
             figures = {f"presence_{n}": float(x) for n, x in zip("ab", first, strict=True)}
             if len(keypoints):
                 spread, size, near = keypoints.T
-                figures |= {f"keypoint_{k}": v for k, v in _fit_keypoints(pose, spread, size, near, counts).items()}
+                number = np.arange(len(spread)) // NUM_KEYPOINTS
+                of_keypoints = _fit_keypoints(pose, spread, size, near, counts, number)
+                figures |= {f"keypoint_{name}": value for name, value in of_keypoints.items()}
             known[:, 1] = np.clip(read @ first, -_ODDS, _ODDS)
             pose.presence_calibration.copy_(torch.tensor(first, dtype=torch.float32))
         start = np.eye(known.shape[1])[1]
@@ -162,11 +174,9 @@ def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str 
     cast(PaperFamily, estimator.family).presence_calibration = None
     odds, right = [], []
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
-        for hand in estimator(np.ascontiguousarray(scene.rgbc[..., :3])):
-            verdict = is_right(scene, hand.keypoints_px)
-            if verdict is not None:
-                odds.append(peak_odds(hand.score))
-                right.append(float(verdict))
+        for hand, label in judged(scene, estimator(np.ascontiguousarray(scene.rgbc[..., :3]))):
+            odds.append(peak_odds(hand.score))
+            right.append(float(label is not None))
     if len(np.unique(right)) < 2:
         return {}
     x, y = np.column_stack([np.ones(len(odds)), odds]), np.array(right)
@@ -261,16 +271,12 @@ def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[
     recorder = estimator._family = _Recorder(estimator.family)  # type: ignore[assignment]
     facts, right, keypoints = [], [], [np.zeros((0, 3))]
     for scene in tqdm(scenes, desc="hand scores", unit="image"):
-        for hand in estimator(np.ascontiguousarray(scene.rgbc[..., :3])):
+        for hand, best in judged(scene, estimator(np.ascontiguousarray(scene.rgbc[..., :3]))):
             uv = hand.keypoints_px
-            verdict = is_right(scene, uv)
-            if verdict is None:
-                continue
             known = recorder.facts[uv.tobytes()]
             facts.append(np.r_[known[1], known])
-            right.append(float(verdict))
-            overlap = [box_iou(box_of(uv), box_of(label)) for label in scene.keypoints_px]
-            if verdict and not scene.only_boxes[best := int(np.argmax(overlap))] and scene.sure[best]:
+            right.append(float(best is not None))
+            if best is not None and not scene.only_boxes[best]:
                 label, odds = scene.keypoints_px[best], np.log(hand.keypoint_scores / (1 - hand.keypoint_scores))
                 near = np.linalg.norm(uv - label, axis=1) < RIGHT_WITHIN * np.ptp(label, axis=0).max()
                 size = np.full(len(uv), size_odds(uv))
@@ -278,18 +284,28 @@ def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[
     return Predictions(np.array(facts), np.array(right), np.concatenate(keypoints))
 
 
-def is_right(scene: LabelledScene, keypoints_px: np.ndarray) -> bool | None:
-    """Whether a prediction (21, 2) lies on a hand of a scene; None where that is not known."""
+def judged(scene: LabelledScene, hands: Sequence[HandPose]) -> Iterator[tuple[HandPose, int | None]]:
+    """Predictions of a scene, by falling score, with the number of the hand that each lies on, None where it is wrong.
+
+    A second one on a hand is wrong. Those of which nothing is known are left out.
+    """
     height, width = scene.rgbc.shape[:2]
-    if (keypoints_px < 0).any() or (keypoints_px > [width - 1, height - 1]).any():
-        return None
-    box = box_of(keypoints_px)
-    overlap = np.array([box_iou(box, box_of(uv)) for uv in scene.keypoints_px])
-    x, y, w, h = box.astype(int)
-    nothing = (scene.rgbc[y : y + h + 1, x : x + w + 1, 3] == BACKGROUND).mean() > 0.5
-    if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or nothing or (overlap > 0).any()):
-        return None
-    return bool((overlap[scene.sure] >= MATCH_IOU).any())
+    free = np.array(scene.sure, bool)
+    for hand in sorted(hands, key=lambda hand: -hand.score):
+        uv = hand.keypoints_px
+        if (uv < 0).any() or (uv > [width - 1, height - 1]).any():
+            continue
+        box = box_of(uv)
+        overlap = np.array([box_iou(box, box_of(label)) for label in scene.keypoints_px])
+        x, y, w, h = box.astype(int)
+        nothing = (scene.rgbc[y : y + h + 1, x : x + w + 1, 3] == BACKGROUND).mean() > 0.5
+        if (overlap[~scene.sure] > _UNSURE_IOU).any() or not (scene.complete or nothing or (overlap > 0).any()):
+            continue
+        fitting = np.where(free, overlap, 0)
+        best = int(np.argmax(fitting)) if (fitting >= MATCH_IOU).any() else None
+        if best is not None:
+            free[best] = False
+        yield hand, best
 
 
 def main() -> None:

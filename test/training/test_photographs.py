@@ -21,7 +21,7 @@ from hand_pose_3d.training.crops import PACK_SIZE, with_pose
 from hand_pose_3d.training.handsegnet import SceneSampler
 from hand_pose_3d.training.photographs import pack_photographs, read_photographs
 from hand_pose_3d.training.scenes import BACKGROUND, UNKNOWN
-from hand_pose_3d.training.teacher import agree, label, views
+from hand_pose_3d.training.teacher import TeacherHand, agree, label, views
 
 Folder = Callable[..., tuple[Path, Path]]
 WIDTH, HEIGHT = 640, 480
@@ -236,6 +236,10 @@ def test_a_person_draws_boxes_and_says_what_the_teacher_got_wrong(folder: Folder
         [(True, True), (False, True), (False, False)],
     ]
     assert [p.complete for p in read] == [True, True, False]
+    for box in ([90.0, 130, 20, 40], [20, 40, 20, 90], [-9, -9, 0, 5]):
+        looked.with_name("odd").write_text(json.dumps({"file": "s/kept.png", "boxes": [box]}))
+        with pytest.raises(InvalidInputError, match="not left, top, right and bottom"):
+            list(read_photographs(root, labels, (), True, looked=looked.with_name("odd")))
     made = pack_photographs(root, labels, tmp_path / "out", looked=looked)
     assert made.num_sure.tolist() == [2, 1, 1] and made[0].only_boxes.tolist() == [False, True, True]
     scale = made[0].rgbc.shape[1] / WIDTH
@@ -243,6 +247,44 @@ def test_a_person_draws_boxes_and_says_what_the_teacher_got_wrong(folder: Folder
     assert [made[k].rgbc[10, -10, 3] for k in range(3)] == [BACKGROUND, BACKGROUND, UNKNOWN]
     with np.load(tmp_path / "out" / "crops" / "labels.npz") as crops:
         assert crops["visible"].any(1).tolist() == [True, False, False, False]
+
+
+def test_a_checked_hand_replaces_what_the_teacher_got_wrong_beside_it(folder: Folder, tmp_path: Path) -> None:
+    right = HAND + [20, 0]
+    root, labels = folder([{"slug": "s", "file": "a.png"}], [record((AGREED, True), file="s/a.png")])
+    wrong = [[*uv.min(0).tolist(), *uv.max(0).tolist()] for uv in (HAND, HAND + 60)]
+    looked = tmp_path / "looked.jsonl"
+    line = {"file": "s/a.png", "hands": [(HAND + 60).tolist(), right.tolist()], "wrong": wrong, "complete": True}
+    looked.write_text(json.dumps(line))
+    (read,) = read_photographs(root, labels, (), True, looked=looked)
+    (hand,) = read.hands
+    np.testing.assert_array_equal(hand.keypoints_px, right)
+
+
+def test_a_photograph_is_complete_only_where_a_person_said_so(folder: Folder, tmp_path: Path) -> None:
+    root, labels = folder([{"slug": "s", "file": f"{k}.png"} for k in range(3)], [])
+    looked = tmp_path / "looked.jsonl"
+    lines = [{"boxes": [[20, 40, 90, 130]], **more} for more in ({}, {"complete": False}, {"complete": True})]
+    looked.write_text("".join(json.dumps({"file": f"s/{k}.png", **line}) + "\n" for k, line in enumerate(lines)))
+    assert [p.complete for p in read_photographs(root, labels, (), True, looked=looked)] == [False, False, True]
+
+
+@pytest.mark.parametrize("count", [3, 4, 12, 13])
+def test_sides_are_known_alike_in_both_directions(folder: Folder, count: int) -> None:
+    """Of 16 views, 12.8 and more for a side."""
+    first, others = dict.fromkeys(EVERYWHERE[:count], HAND), dict.fromkeys(EVERYWHERE[count:], HAND)
+    names = ("a.png", "b.png")
+    records = [record((first, k == 0), (others, k == 1), file=f"s/{name}") for k, name in enumerate(names)]
+    one, other = read_photographs(*folder([{"slug": "s", "file": name} for name in names], records), (), True)
+    sides = [photographs._scene(each).right[0] for each in (one, other)]
+    assert np.isnan(sides).tolist() == [3 < count < 13] * 2 and (np.isnan(sides[0]) or sides[0] == 1 - sides[1])
+
+
+def test_a_side_of_exactly_the_least_share_is_known() -> None:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    hands = [TeacherHand(HAND, np.full(21, 0.01), share, True) for share in (0.2, 0.8)]
+    scene = photographs._scene(photographs.Photograph("s", image, hands, True, np.zeros((0, 21, 2))))
+    assert scene.right.tolist() == [0, 1]
 
 
 def test_photographs_that_only_a_person_has_seen_need_no_teacher(folder: Folder, tmp_path: Path) -> None:
@@ -415,4 +457,12 @@ def test_command_line(folder: Folder, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert not (root / "out" / "labels.npz").exists()
     run(monkeypatch, "pack", root, labels, root / "out", "--held-out", "ben")
     sources = [photographs.ScenePack(root / name).source.tolist() for name in ("out", "out-held-out")]
-    assert sources == [["ann"], ["ben"]]
+    assert sources == [["ann"], ["ben"]] and "lacks" not in capsys.readouterr().err
+    labels.write_text(json.dumps(record((AGREED, True), file="ann/a.png")) + "\n")
+    run(monkeypatch, "pack", root, labels, root / "part")
+    assert "labels.jsonl lacks 1 photographs, which are left out, such as ben/a.png" in capsys.readouterr().err
+    (root / "new-held-out").mkdir()
+    (root / "new-held-out" / "notes.txt").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "pack", root, labels, root / "new", "--held-out", "ben")
+    assert "something other than a pack" in str(ended.value.code) and not (root / "new").exists()
