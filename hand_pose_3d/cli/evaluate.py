@@ -142,7 +142,7 @@ def command(
     matches = matching.run(estimator, samples, upscale_px=upscale_px)
     name = str(estimator.model) if peer else f"this work, {estimator.model}"
     if dataset == "keypoints":
-        result = report.photographs(matches, root.resolve().name, name)
+        result = report.photographs(matches, name)
     elif peer:
         height, width = samples[0].image().shape[:2]
         result = report.paper(dataset, matches, keypoint0, image_size=(width, height), name=name)

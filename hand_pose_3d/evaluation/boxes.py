@@ -173,26 +173,26 @@ def detection_metrics(
     for low, high in itertools.pairwise(SIZE_BINS):
         here = (size >= low) & (size < high)
         bounds = {"from": low, "to": high if math.isfinite(high) else None}
-        by_size.append({**bounds, **_share(hit[here].sum(), here.sum())})
+        by_size.append({**bounds, **share(hit[here].sum(), here.sum())})
     by_kind = {}
     for kind in (FREE, *KINDS):
         of_kind = np.array([kind in names for names in kinds], dtype=bool)
-        by_kind[kind] = _share(hit[of_kind].sum(), of_kind.sum())
+        by_kind[kind] = share(hit[of_kind].sum(), of_kind.sum())
     metrics: dict[str, Any] = {
         "threshold": threshold,
         "recall_by_size": by_size,
         "recall_by_kind": by_kind,
-        "recall": _share(hit.sum(), len(labelled)),
-        "precision": _share(hit.sum(), hit.sum() + sum(map(sum, false.values()))),
+        "recall": share(hit.sum(), len(labelled)),
+        "precision": share(hit.sum(), hit.sum() + sum(map(sum, false.values()))),
         "false_hands": {
-            "with_hands": _share(sum(false[True]), len(false[True])),
-            "without_hands": _share(sum(false[False]), len(false[False])),
+            "with_hands": share(sum(false[True]), len(false[True])),
+            "without_hands": share(sum(false[False]), len(false[False])),
             "twice": outcomes.count(Outcome.TWICE),
             "loose": outcomes.count(Outcome.LOOSE),
         },
         "excused": outcomes.count(Outcome.EXCUSED),
         "average_precision": None,
-        "side": _share(sum(sides), len(sides)),
+        "side": share(sum(sides), len(sides)),
     }
     if threshold is not None:
         curve = precision_recall(images, detections)
@@ -201,5 +201,5 @@ def detection_metrics(
     return metrics
 
 
-def _share(count: Any, of: Any) -> dict[str, Any]:
+def share(count: Any, of: Any) -> dict[str, Any]:
     return {"share": float(count / of) if of else None, "count": int(count), "of": int(of)}

@@ -37,13 +37,11 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
 
     The published work gives AUCs, not points of its curves, so bars stand for it. Format by the file's suffix.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(len(curves), 4)
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(4.6 * columns, 6.0 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
     cells = figure.subfigures(rows, columns, squeeze=False).flat
     for cell, curve in zip(cells, curves, strict=False):
         above, below = cell.subplots(2, 1, height_ratios=[3, 1.4])
@@ -81,11 +79,9 @@ def plot_precision_recall(
         points: name, recall and precision of operating points; the first is on the curve, others are peers'.
         title, name: of the picture and of the curve.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.0, 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axis = figure.subplots()
     axis.plot(recall, precision, color=_OURS, linewidth=2, label=name)
     for index, (label, x, y) in enumerate(points):
@@ -102,11 +98,9 @@ def plot_sequences(path: str | Path, measured: Mapping[str, dict[str, Any]], tit
 
     measured: name and metrics of each tracker. Format by the file's suffix.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     for (name, metrics), colour in zip(measured.items(), (_OURS, _PEER), strict=False):
         until = metrics["until_followed_s"]

@@ -55,27 +55,3 @@ LIFTING_MEDIAN_MM = {
 }
 """The paper's Table 2: median error on RHD's evaluation split from ideal score maps. The authors later found the
 bottleneck row wrong and about 8 % worse."""
-
-MEDIAPIPE_GE = {
-    "hands": 195,
-    "answered": 0.9846,
-    "found": 0.9846,
-    "other_hands_per_image": 0.0,
-    "median_px": 6.2,
-    "found_median_px": 6.15,
-    "pooled_median_px": 5.74,
-    "found_mean_px": 6.84,
-    "auc_px": 0.762,
-    "median_share_of_hand": 0.0322,
-    "found_median_share_of_hand": 0.032,
-    "side_of_answered": 0.9896,
-    "side_of_all": 0.9744,
-    "root_scale_mean_mm": 21.5,
-    "root_scale_auc": 0.572,
-    "root_scale_found_auc": 0.581,
-    "procrustes_mean_mm": 11.25,
-    "procrustes_auc": 0.763,
-    "procrustes_found_auc": 0.775,
-}
-"""MediaPipe Hands 0.10.21 on the 195 Ge photographs of `ge_dev`, as
-`hand_pose_3d evaluate --dataset keypoints --root ge_dev --peer mediapipe --max-hands 1` measures it."""

@@ -14,7 +14,7 @@ from hand_pose_3d.evaluation import matching, protocols
 from hand_pose_3d.evaluation.matching import Keypoint0, Match
 from hand_pose_3d.evaluation.metrics import auc
 from hand_pose_3d.evaluation.plots import Curve
-from hand_pose_3d.evaluation.references import LIFTING_MEDIAN_MM, MEDIAPIPE_GE, REFERENCES, Reference
+from hand_pose_3d.evaluation.references import LIFTING_MEDIAN_MM, REFERENCES, Reference
 from hand_pose_3d.hands import ScaleSource
 
 if TYPE_CHECKING:
@@ -73,38 +73,33 @@ def _text(value: float | None, pattern: str) -> str:
     return "-" if value is None else pattern.format(value)
 
 
-def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this work") -> Report:
-    """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D.
-
-    dataset: the folder's name, for the peer's stored results on it, which are those of all of its hands.
-    """
-    peer = MEDIAPIPE_GE if dataset == "ge_dev" and len(matches) == MEDIAPIPE_GE["hands"] else {}
+def photographs(matches: Sequence[Match], name: str = "this work") -> Report:
+    """Report on folders with keypoints.json: distances, detection, side and, with metric labels, 3D."""
     report = Report(name)
-    table = Table("", (name, *(("MediaPipe Hands, stored",) if peer else ())))
+    table = Table("", (name,))
     report.tables.append(table)
 
-    def add(measure: str, value: float | None, pattern: str, key: str = "") -> None:
-        others = (_text(peer.get(key), pattern),) if peer else ()
-        table.rows.append((measure, _text(value, pattern), *others))
+    def add(measure: str, value: float | None, pattern: str) -> None:
+        table.rows.append((measure, _text(value, pattern)))
 
     found, errors = protocols.detection(matches), protocols.errors_px(matches)
     flat, side = protocols.distances(errors, matches), protocols.side_correct(matches)
     summary = protocols.summary_of(errors, protocols.MAX_PX)
     report.metrics = {"detection": found, "2d": flat | {"summary": summary}}
-    add("hand predicted", found["answered"], "{:.1%}", "answered")
-    add("hand found (box IoU > 0.5)", found["found"], "{:.1%}", "found")
-    add("further hands per image", found["other_hands_per_image"], "{:.2f}", "other_hands_per_image")
-    add("2D median px", flat["median_px"], "{:.2f}", "median_px")
-    add("   over found hands", flat["found_median_px"], "{:.2f}", "found_median_px")
-    add("   over pooled keypoints", flat["pooled_median_px"], "{:.2f}", "pooled_median_px")
-    add("2D mean px, found hands", flat["found_mean_px"], "{:.2f}", "found_mean_px")
-    add("2D AUC 0-30 px", summary["auc"], "{:.3f}", "auc_px")
-    add("median distance, share of hand size", flat["median_share_of_hand"], "{:.2%}", "median_share_of_hand")
-    add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}", "found_median_share_of_hand")
+    add("hand predicted", found["answered"], "{:.1%}")
+    add("hand found (box IoU > 0.5)", found["found"], "{:.1%}")
+    add("further hands per image", found["other_hands_per_image"], "{:.2f}")
+    add("2D median px", flat["median_px"], "{:.2f}")
+    add("   over found hands", flat["found_median_px"], "{:.2f}")
+    add("   over pooled keypoints", flat["pooled_median_px"], "{:.2f}")
+    add("2D mean px, found hands", flat["found_mean_px"], "{:.2f}")
+    add("2D AUC 0-30 px", summary["auc"], "{:.3f}")
+    add("median distance, share of hand size", flat["median_share_of_hand"], "{:.2%}")
+    add("   over found hands", flat["found_median_share_of_hand"], "{:.2%}")
     if side:
         report.metrics["side"] = side
-        add("side correct, predicted hands", side["of_answered"], "{:.1%}", "side_of_answered")
-        add("side correct, all hands", side["of_all"], "{:.1%}", "side_of_all")
+        add("side correct, predicted hands", side["of_answered"], "{:.1%}")
+        add("side correct, all hands", side["of_all"], "{:.1%}")
     _curve(report, "2D", "px", summary, ())
     for placement, text in (("root_scale", "root- and scale-aligned"), ("procrustes", "Procrustes-aligned")):
         mm = protocols.errors_mm(matches, protocols.PLACEMENTS[placement])
@@ -112,9 +107,9 @@ def photographs(matches: Sequence[Match], dataset: str = "", name: str = "this w
             continue
         summary = protocols.summary_of(mm, protocols.MAX_MM)
         report.metrics[f"3d_{placement}"] = summary
-        add(f"3D {text}, mean mm, found hands", summary.get("found_pooled_mean"), "{:.2f}", f"{placement}_mean_mm")
-        add("   AUC 0-50 mm", summary["auc"], "{:.3f}", f"{placement}_auc")
-        add("   AUC 0-50 mm, found hands", summary.get("found_auc"), "{:.3f}", f"{placement}_found_auc")
+        add(f"3D {text}, mean mm, found hands", summary.get("found_pooled_mean"), "{:.2f}")
+        add("   AUC 0-50 mm", summary["auc"], "{:.3f}")
+        add("   AUC 0-50 mm, found hands", summary.get("found_auc"), "{:.3f}")
         _curve(report, f"3D {text}", "mm", summary, ())
     _groups(report, matches)
     return report

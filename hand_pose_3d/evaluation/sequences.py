@@ -18,7 +18,7 @@ import numpy as np
 from hand_pose_3d.datasets.boxes import BoxImage, HandBox
 from hand_pose_3d.datasets.sequence import Sequence, SequenceHand
 from hand_pose_3d.errors import naming
-from hand_pose_3d.evaluation.boxes import Outcome, match
+from hand_pose_3d.evaluation.boxes import Outcome, match, share
 from hand_pose_3d.evaluation.smoothness import Noise, jitter, noise_of
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import VideoEstimator
@@ -231,12 +231,12 @@ def metrics(sequences: Items[Sequence], found: Items[Items[Items[Sighting]]]) ->
         "minutes": minutes,
         "followed_minutes": followed,
         "hands": len(runs),
-        "recall": _share(hits, labelled),
-        "precision": _share(hits, hits + false),
+        "recall": share(hits, labelled),
+        "precision": share(hits, hits + false),
         "false_hands": _false_hands(found),
         "identity_switches": sum(s[0] for s in switches) if known else None,
         "side_switches": sum(s[1] for s in switches),
-        "side": _share(sum(sides), len(sides)),
+        "side": share(sum(sides), len(sides)),
         "until_followed_s": [
             {"size": _share_of_picture(run), "small": _share_of_picture(run) < SMALL, "seconds": _delay(run)}
             for run in runs
@@ -245,10 +245,6 @@ def metrics(sequences: Items[Sequence], found: Items[Items[Items[Sighting]]]) ->
         "lag_s": [{"raw": raw, "smooth": smooth} for raw, smooth in lags if raw is not None and smooth is not None],
         "noise": _noise(still),
     }
-
-
-def _share(count: int, of: int) -> dict[str, Any]:
-    return {"share": count / of if of else None, "count": int(count), "of": int(of)}
 
 
 def _share_of_picture(run: Run) -> float:

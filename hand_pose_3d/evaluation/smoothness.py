@@ -204,12 +204,10 @@ def plot(
     path: str | Path, config: SmoothingConfig | None = None, noise: Noise | None = None, trade: bool = True
 ) -> None:
     """Draw a still hand, a moving one and, with `trade`, jitter over lag of other settings. Format by the suffix."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     config = config or SmoothingConfig()
     figure = Figure(figsize=(13, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
     track = simulate(still, config, noise)
     for axis, recorded, name in ((left, track, "still hand"), (middle, simulate(waving(1.0), config, noise), "1 Hz")):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 
+from hand_pose_3d.datasets.rhd import annotation_path
 from hand_pose_3d.drawing import draw_skeleton
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import write_beside
+from hand_pose_3d.pickles import load_arrays
 
 _TILE = 160  # pixels
 
@@ -23,8 +24,8 @@ def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, fir
     import cv2
 
     folder = root / split
-    with (folder / f"anno_{split}.pickle").open("rb") as file:
-        records = pickle.load(file)
+    with annotation_path(root, split).open("rb") as file:
+        records = load_arrays(file)
     indices = [i for i in sorted(records) if i >= first][:count]
     if not indices:
         raise InvalidInputError(f"{folder} has no frame from number {first} on")

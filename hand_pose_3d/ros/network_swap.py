@@ -72,10 +72,6 @@ class SwappableEstimator:
             self._settled = parameters, measured
         return self.estimator
 
-    def fall_back(self, parameters: NodeParameters) -> None:
-        """Exchange the networks at once; hold `lock`. Raises what the factory raises."""
-        self._install(self._ready(parameters), parameters)
-
     def forget(self) -> None:
         """Forget all followed hands; hold `lock`."""
         if self.estimator is not None:

@@ -322,7 +322,7 @@ class HandPoseNode(LifecycleNode):
             self._networks.forget()
             if self.parameters.device == "auto":
                 try:
-                    self._networks.fall_back(self.parameters.changed(device="cpu", precision="auto"))
+                    self._networks.load(self.parameters.changed(device="cpu", precision="auto"))
                     log.error("continuing on the CPU")
                 except Exception as failure:  # noqa: BLE001 - the next image tries again
                     log.error(f"cannot continue on the CPU: {one_line(failure)}", throttle_duration_sec=5.0)

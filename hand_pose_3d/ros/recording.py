@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,17 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros.share import find_share
+
+
+@functools.cache
+def typestore() -> Any:
+    """Types of messages that rosbags reads and writes, the package's own included."""
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    types = get_typestore(Stores.ROS2_JAZZY)
+    for name, text in message_definitions().items():
+        types.register(get_types_from_msg(text, name))
+    return types
 
 
 def message_definitions() -> dict[str, str]:
@@ -29,11 +41,8 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-        self._types = get_typestore(Stores.ROS2_JAZZY)
-        for name, text in message_definitions().items():
-            self._types.register(get_types_from_msg(text, name))
+        self._types = typestore()
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()

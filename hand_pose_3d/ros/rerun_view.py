@@ -8,7 +8,6 @@ python -m hand_pose_3d.ros.rerun_view --bag demo_output/recording --save hands.r
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -61,8 +60,10 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
     """
     from rosbags.highlevel import AnyReader
 
+    from hand_pose_3d.ros.recording import typestore
+
     try:
-        with AnyReader([bag], default_typestore=_types()) as reader:
+        with AnyReader([bag], default_typestore=typestore()) as reader:
             connections = [c for c in reader.connections if c.topic in topics]
             if not connections:
                 there = ", ".join(sorted({c.topic for c in reader.connections})) or "nothing"
@@ -71,7 +72,7 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
                 kind = connection.msgtype
                 if kind not in _KINDS:
                     raise HandPoseError(f"{connection.topic} of {bag} is a {kind}, and none of {', '.join(_KINDS)}")
-                if reader.typestore.hash_rihs01(kind) != _types().hash_rihs01(kind):
+                if reader.typestore.hash_rihs01(kind) != typestore().hash_rihs01(kind):
                     raise HandPoseError(f"{bag} has another definition of {kind} than this version")
             for connection, _, data in reader.messages(connections):
                 yield reader.deserialize(data, connection.msgtype)
@@ -80,18 +81,6 @@ def recorded(bag: Path, topics: Sequence[str]) -> Iterator[Any]:
     except Exception as error:  # rosbags fails in many ways on damaged files
         why = " ".join(str(error).split()) or type(error).__name__
         raise HandPoseError(f"cannot read {bag}: {why}") from error
-
-
-@functools.cache
-def _types() -> Any:
-    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
-    from hand_pose_3d.ros.recording import message_definitions
-
-    types = get_typestore(Stores.ROS2_JAZZY)
-    for name, text in message_definitions().items():
-        types.register(get_types_from_msg(text, name))
-    return types
 
 
 def listen(view: TopicView, options: argparse.Namespace) -> None:

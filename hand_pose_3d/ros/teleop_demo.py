@@ -23,7 +23,7 @@ import numpy as np
 
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
+from hand_pose_3d.outputs import encode_image
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse, values_of
 from hand_pose_3d.ros.latency import cpu_seconds
@@ -326,26 +326,22 @@ class TeleopDemo(play.Player):
         import cv2
         from tqdm import tqdm
 
+        from hand_pose_3d.ros.recording import OverlayVideo
+
         times = [moment.time_s for moment in self.moments]
         arm = View(self.arm, (720, 720), (0.36, 0.0, 0.24), 1.35, (155, -24))
         hand = View(self.hand, (640, 240), (0.0, 0.0, 0.4), 0.34, (90, -5))
-        video = VideoWriter(self.options.out / "teleop.mp4", self.pictures.rate_hz)
-        best: tuple[float, np.ndarray | None] = (-1.0, None)
+        video = OverlayVideo(self.options.out / "teleop.mp4", self.options.out / "teleop.png", self.pictures.rate_hz)
         images: Iterable[np.ndarray] = map(_decoded, self.coded) if self.pictures.live else self.pictures.start()
         for stamp_s, image in zip(tqdm(self.stamps_s, desc="drawing", unit="frame", disable=None), images):
             k = max(bisect_right(times, stamp_s) - 1, 0)
             moment = self.moments[k]
             camera = self._camera_picture(image, stamp_s)
             left = np.vstack([cv2.resize(camera, (640, 480)), hand.picture(moment.hand)])
-            frame = np.hstack([left, arm.picture(moment.arm)])
-            video.add(frame, stamp_s)
-            if moment.cube_m[2] > best[0]:
-                best = float(moment.cube_m[2]), frame
+            video.add(np.hstack([left, arm.picture(moment.arm)]), stamp_s, float(moment.cube_m[2]))
         arm.close()
         hand.close()
-        self.written += [path for path in [video.close()] if path is not None]
-        if best[1] is not None:
-            self.written.append(write_beside(self.options.out / "teleop.png", encode_image(best[1])))
+        self.written += video.close()
 
     def _camera_picture(self, image: np.ndarray, stamp_s: float) -> np.ndarray:
         """The image with its hands and, below, what the clutch was at that time."""

@@ -404,7 +404,6 @@ def run(stage: Stage, config: LoopConfig, out: Path) -> dict[str, float]:
 
 def plot_curves(out: Path) -> None:
     """Draw every number of out/log.jsonl against images seen into out/curves.png."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = []
@@ -415,7 +414,6 @@ def plot_curves(out: Path) -> None:
     columns = min(3, len(keys))
     lines = -(-len(keys) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.6 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
     for index, key in enumerate(keys):
         axes = figure.add_subplot(lines, columns, index + 1)
         points = [(row["images"], row[key]) for row in rows if row.get(key) is not None]

@@ -18,7 +18,6 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> bool:
 
     False, and no file, where nothing in it has a picture.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: list[tuple[Callable[[Any, Any], None], Any]] = []
@@ -36,7 +35,6 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> bool:
     columns = min(len(panels), 2)
     rows_of_panels = -(-len(panels) // columns)
     figure = Figure(figsize=(7.2 * columns, 4.2 * rows_of_panels), layout="constrained")
-    FigureCanvasAgg(figure)
     for (draw, data), axes in zip(panels, figure.subplots(rows_of_panels, columns, squeeze=False).flat):
         draw(axes, data)
         axes.spines[["top", "right"]].set_visible(False)
