@@ -161,6 +161,7 @@ def command(
             "device": str(estimator.device),
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
+            "options": _settings(dataset, options),
             "figures": result.metrics,
             "images": [_image_entry(item, keypoint0) for item in matches],
         }
@@ -246,6 +247,7 @@ def _boxes(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
+            "options": _settings("boxes", options),
             "figures": result.metrics,
             "peer": {"name": str(other.model), "figures": measured[str(other.model)]} if other else None,
             "images": [_detections_entry(image, items) for image, items in zip(images, found)],
@@ -279,6 +281,13 @@ def _refuse_options(dataset: str) -> None:
         named = context.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE
         if named and option.name in MEANINGLESS.get(dataset, ()):
             raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset {dataset}")
+
+
+def _settings(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All options that the metrics depend on, by name, as they were in use. options: those of the estimator."""
+    others = {"dataset", "root", "json_path", "plot", "sheet", "worst", *MEANINGLESS.get(dataset, ())}
+    used = {**click.get_current_context().params, **options}
+    return {name: str(v) if isinstance(v, Path) else v for name, v in used.items() if name not in others}
 
 
 def _sequences(
@@ -321,6 +330,7 @@ def _sequences(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
+            "options": _settings("sequence", options),
             "figures": result.metrics,
             "peer": {"name": names[1], "figures": measured[names[1]]} if other else None,
         }

@@ -108,8 +108,14 @@ def test_what_is_missing_is_said(light, tmp_path):
     assert "MediaPipe Hands is not installed" in notes
     assert "rclpy" in notes
     assert "paper is left out: the weights 'paper-posenet' are not installed" in notes
-    result = run("--ros-only")
+    before = out.read_bytes()
+    result = run("--ros-only", "--json", out)
     assert result.exit_code == 1 and "nothing was measured: ROS 2 (rclpy) is not installed here" in result.output
+    assert out.read_bytes() == before  # earlier results are kept
+    result = run("--part", "start", "--plot", tmp_path / "p.png")
+    assert result.exit_code == 2 and "of --part start alone there is no picture" in result.output
+    result = run("--ros-only", "--part", "start")
+    assert result.exit_code == 2 and "leave --part out" in result.output
 
 
 def test_family_that_was_asked_for_must_be_there(light):

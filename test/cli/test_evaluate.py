@@ -47,6 +47,27 @@ def test_photographs(photographs):
     assert len(worst) == 3 and worst[0].startswith("00_missed_2")
 
 
+def test_limit_counts_images_and_keeps_all_of_their_hands(photographs):
+    content = json.loads((photographs / "keypoints.json").read_text())
+    content["samples"][1] = {**content["samples"][0]}
+    (photographs / "keypoints.json").write_text(json.dumps(content))
+    out = photographs / "f.json"
+    assert evaluate("--dataset", "keypoints", "--root", photographs, "--limit", 1, "--json", out).exit_code == 0
+    report = json.loads(out.read_text())
+    assert [item["image"] for item in report["images"]] == ["0.png", "0.png"]
+    assert report["figures"]["detection"]["other_hands_per_image"] == 0
+
+
+def test_the_json_says_how_it_was_made(photographs):
+    out = photographs / "f.json"
+    named = ("--limit", 2, "--search", "fast", "--precision", "float32", "--weights", photographs)
+    assert evaluate("--dataset", "keypoints", "--root", photographs, *named, "--json", out).exit_code == 0
+    options = json.loads(out.read_text())["options"]
+    assert options["score_threshold"] == 0.1 and options["limit"] == 2 and options["weights"] == str(photographs)
+    assert (options["search"], options["precision"], options["upscale_px"]) == ("fast", "float32", 0)
+    assert not {"split", "keypoint0", "json_path", "root"} & set(options)
+
+
 def test_limit_spreads_over_the_set(photographs):
     result = evaluate("--dataset", "keypoints", "--root", photographs, "--limit", 1, "--json", photographs / "f.json")
     assert result.exit_code == 0, result.output
@@ -118,7 +139,11 @@ def test_rhd_prints_the_papers_protocols(tmp_path, fake_estimator, monkeypatch):
         )
         for text in expected:
             assert text in result.output
-        assert "given side" not in evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left").output
+        own, authors = (part.splitlines() for part in result.output.split("2D, true crops")[1:3])
+        assert len([line for line in own if "Zimmermann" in line]) == 0  # turned crops, which the paper has not
+        assert any("Zimmermann" in line and "0.724" in line for line in authors[:4])
+        given = evaluate("--dataset", "rhd", "--root", tmp_path, "--side", "left")
+        assert given.exit_code == 0 and "given side" not in given.output
 
 
 @pytest.mark.parametrize("dataset", ["rhd", "stb", "dexter", "freihand", "keypoints", "boxes"])

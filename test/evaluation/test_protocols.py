@@ -235,6 +235,16 @@ def test_upscaled_images_give_pixels_of_the_original(tmp_path):
     np.testing.assert_allclose((moved + 0.5) / 3 - 0.5, sample.keypoints_px, atol=1e-9)
 
 
+def test_groups_compare_keypoint_0_as_the_rest_does():
+    sample = labelled()
+    match = [matching.match(sample, [answer(sample)])]
+    cases: list[tuple[matching.Keypoint0, bool]] = [("label", False), ("palm", False), ("mistake", True)]
+    for keypoint0, differs in cases:
+        metrics = report.paper("rhd", match, keypoint0).metrics
+        assert metrics["groups"] and (metrics["2d_full"]["mean"] > 0.1) == differs
+        assert all((group["median_px"] > 0.1) == differs for group in metrics["groups"].values())
+
+
 def test_photographs_report():
     samples = [labelled(), labelled()]
     matches = [matching.match(samples[0], [answer(samples[0], 3)]), matching.match(samples[1], [])]

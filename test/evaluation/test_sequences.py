@@ -76,6 +76,8 @@ def test_lag_of_a_delayed_signal():
     assert lag_of(path(t), t, 2 * path(t - 0.05) + 9, t) == pytest.approx(0.05, abs=0.005)
     assert lag_of(path(t), t, path(t + 0.03), t) == pytest.approx(-0.03, abs=0.005)
     assert lag_of(path(t[:9]), t[:9], path(t[:9]), t[:9]) is None
+    for other in (0 * path(t), -path(t)):  # what stands still, or moves the other way, has no lag
+        assert lag_of(path(t), t, other, t) is None
 
 
 def test_jitter_of_a_still_hand_and_lag_of_a_moving_one(tmp_path):
