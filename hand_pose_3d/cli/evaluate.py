@@ -25,10 +25,12 @@ DATASETS = ("rhd", "stb", "dexter", "freihand", "keypoints", "boxes", "sequence"
 _POSES_ONLY = ("split", "worst", "upscale_px", "keypoint0")
 MEANINGLESS = {
     "boxes": _POSES_ONLY,
-    "sequence": _POSES_ONLY,
-    "keypoints": ("split", "keypoint0"),
-    "dexter": ("split", "keypoint0"),  # labels the palm, as STB does
-    "stb": ("keypoint0",),
+    "sequence": (*_POSES_ONLY, "sheet"),
+    "keypoints": ("split", "keypoint0", "sheet"),
+    "dexter": ("split", "keypoint0", "sheet"),  # labels the palm, as STB does
+    "stb": ("keypoint0", "sheet"),
+    "rhd": ("sheet",),
+    "freihand": ("sheet",),
 }
 """Parameters without a meaning for a data set."""
 
@@ -124,14 +126,15 @@ def command(
         encode_image(np.zeros((1, 1, 3), np.uint8), sheet.suffix)  # a kind that can be written
         check_folder(sheet.parent)
     _refuse_options(dataset)
+    targets = [path.resolve() for path in (json_path, plot, sheet) if path]
+    if len(set(targets)) < len(targets):
+        raise InvalidInputError("--json, --plot and --sheet need a file each")
     if dataset == "boxes":
         _boxes(root, limit, peer, options, json_path, plot, sheet)
         return
-    if dataset == "sequence" and not sheet:
+    if dataset == "sequence":
         _sequences(root, limit, peer, options, json_path, plot)
         return
-    if sheet:
-        raise InvalidInputError("--sheet is for --dataset boxes; --worst writes overlays of data sets with keypoints")
     context = click.get_current_context()
     if context.get_parameter_source("score_threshold") != ParameterSource.COMMANDLINE:
         options["score_threshold"] = matching.POSE_SCORE

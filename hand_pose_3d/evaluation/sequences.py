@@ -19,6 +19,7 @@ from hand_pose_3d.datasets.boxes import BoxImage, HandBox
 from hand_pose_3d.datasets.sequence import Sequence, SequenceHand
 from hand_pose_3d.errors import naming
 from hand_pose_3d.evaluation.boxes import Outcome, match, share
+from hand_pose_3d.evaluation.metrics import box_iou, box_of
 from hand_pose_3d.evaluation.smoothness import Noise, jitter, noise_of
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import VideoEstimator
@@ -268,14 +269,21 @@ def _false_hands(found: Items[Items[Items[Sighting]]]) -> dict[str, int]:
     """Times at which a false hand begins, and those of them on no hand; frames with a false hand."""
     begun = nowhere = frames = 0
     for sequence in found:
-        before: set[int] = set()
+        before: list[Sighting] = []
         for sightings in sequence:
             now = [s for s in sightings if s.outcome.is_false]
-            new = [s for s in now if s.hand.track_id not in before]
+            new = [s for s in now if not any(_goes_on(old.hand, s.hand) for old in before)]
             begun, nowhere = begun + len(new), nowhere + sum(s.outcome is Outcome.FALSE for s in new)
             frames += bool(now)
-            before = {s.hand.track_id for s in now}
+            before = now
     return {"times": begun, "on_no_hand": nowhere, "frames": frames}
+
+
+def _goes_on(before: HandPose, now: HandPose) -> bool:
+    """Whether a hand is that of the frame before: by its identity, where a peer has none by its place."""
+    if now.track_id or before.track_id:
+        return now.track_id == before.track_id
+    return box_iou(box_of(before.keypoints_px), box_of(now.keypoints_px)) > 0
 
 
 def _jitter_entry(part: Run) -> dict[str, Any]:

@@ -152,10 +152,12 @@ def test_without_any_hand_there_is_no_average_precision(root):
 def test_a_sheet_is_for_boxes_only(root):
     arguments = ["evaluate", "--dataset", "keypoints", "--root", str(root), "--sheet", str(root / "s.png")]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1 and "--sheet is for --dataset boxes" in result.output
+    assert result.exit_code == 1 and "--sheet has no meaning for --dataset keypoints" in result.output
 
 
 def test_a_sheet_that_cannot_be_written_is_one_line(root):
+    result = evaluate("--root", root, "--sheet", root / "s.png", "--plot", root / "s.png")
+    assert result.exit_code == 1 and "need a file each" in result.output
     result = evaluate("--root", root, "--sheet", root / "s.nothing")
     assert result.exit_code == 1 and result.output.splitlines()[-1].startswith("Error: cannot write the picture")
 

@@ -97,6 +97,13 @@ def test_jitter_of_a_still_hand_and_lag_of_a_moving_one(tmp_path):
     assert found["recall"] == {"share": 1.0, "count": 120, "of": 120} and found["precision"]["share"] == 1.0
 
 
+def test_false_hands_without_identity_are_told_apart_by_their_place(tmp_path):
+    first, second = (seen(label(x, 60.0).keypoints_px, 0) for x in (60.0, 250.0))
+    hands = [[]] * 3 + [[first]] * 2 + [[first, second]] * 2 + [[second]] + [[]] * 32
+    found = measure(tmp_path, [[]] * 40, hands)
+    assert found["false_hands"] == {"times": 2, "on_no_hand": 2, "frames": 5}
+
+
 def test_delays_switches_and_false_hands(tmp_path):
     near, small = label(20.0), label(200.0, 20.0, Side.RIGHT, identity=2)
     labels = [[]] * 10 + [[near, small]] * 50

@@ -96,7 +96,12 @@ def _cost(axes: Any, data: tuple[str, str, Sequence[dict[str, Any]]]) -> None:
 
 
 def _ros(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
-    labels = [f"{row['width']}x{row['height']} at {row['rate_hz']:g} Hz" for row in rows]
+    several = len({(row["model"], row["precision"]) for row in rows}) > 1
+    labels = [
+        (f"{row['model']}, {row['precision']}\n" if several else "")
+        + f"{row['width']}x{row['height']} at {row['rate_hz']:g} Hz"
+        for row in rows
+    ]
     for i, (key, colour) in enumerate((("p50_ms", _COLOURS[0]), ("p95_ms", _COLOURS[1]), ("p99_ms", _COLOURS[2]))):
         x = [k + 0.27 * (i - 1) for k in range(len(rows))]
         axes.bar(x, [row[key] or 0.0 for row in rows], 0.25, color=colour, label=key.removesuffix("_ms"))
