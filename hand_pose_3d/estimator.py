@@ -283,11 +283,12 @@ class HandPoseEstimator:
         family, sure = self._family, self._tracker.config.sure_score
         best: dict[int, HandPose] = {}
         for margin in dict.fromkeys((family.crop_margin, family.video_margins.detected[0])):
+            first = margin == family.crop_margin
             left = [n for n in range(len(windows)) if n not in best or best[n].score < sure]
             crops = [family.crop(windows[n].keypoints_px, margin, family.fine_size) for n in left]
             sides = [windows[n].side for n in left]  # so that a misread side turns no followed hand inside out
             for k, _, hand in self._read(frame, crops, sides):
-                if margin == family.crop_margin or hand.score >= sure:
+                if first or hand.score >= sure:
                     best[left[k]] = hand
         return [(windows[n], hand) for n, hand in best.items()]
 

@@ -54,18 +54,23 @@ def remembered() -> list[int]:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, with its usual status, so that files are closed and removed."""
+    """SIGTERM, or a closed terminal, ends the block as an exception does, with its usual status.
+
+    So files are closed and removed.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, end) if in_main else None
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if in_main and hasattr(signal, name)]
+    handled = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    before = {number: signal.signal(number, end) for number in handled}
     try:
         yield
     finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

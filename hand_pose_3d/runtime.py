@@ -242,12 +242,13 @@ def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
     def make() -> bytes:
         import torch
 
+        from hand_pose_3d.networks.backbones import for_onnxruntime
         from hand_pose_3d.networks.onnx_export import to_onnx
 
         names = [f"input_{i}" for i in range(len(recipe.examples))]
         tensors = tuple(torch.from_numpy(example) for example in recipe.examples)
         axes = dict(zip(names, recipe.dynamic))
-        return to_onnx(recipe.build().eval().requires_grad_(False), tensors, names, None, axes)
+        return to_onnx(for_onnxruntime(recipe.build().requires_grad_(False)), tensors, names, None, axes)
 
     def make_int8() -> bytes:
         from hand_pose_3d.quantisation import quantise

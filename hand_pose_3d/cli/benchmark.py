@@ -282,7 +282,10 @@ def measure_ros(
             output, _ = process.communicate()
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
         if process.returncode:
             note(f"ROS 2 latency of {family}, {precision}, could not be measured; its output is above")
         else:

@@ -164,7 +164,7 @@ def command(
             "device": str(estimator.device),
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
-            "options": _settings(dataset, options),
+            "options": _settings(dataset, options, estimator),
             "figures": result.metrics,
             "images": [_image_entry(item, keypoint0) for item in matches],
         }
@@ -250,7 +250,7 @@ def _boxes(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "options": _settings("boxes", options),
+            "options": _settings("boxes", options, estimator),
             "figures": result.metrics,
             "peer": {"name": str(other.model), "figures": measured[str(other.model)]} if other else None,
             "images": [_detections_entry(image, items) for image, items in zip(images, found)],
@@ -286,10 +286,13 @@ def _refuse_options(dataset: str) -> None:
             raise InvalidInputError(f"{option.opts[0]} has no meaning for --dataset {dataset}")
 
 
-def _settings(dataset: str, options: dict[str, Any]) -> dict[str, Any]:
-    """All options that the metrics depend on, by name, as they were in use. options: those of the estimator."""
+def _settings(dataset: str, options: dict[str, Any], estimator: Any) -> dict[str, Any]:
+    """All options that the metrics depend on, by name, and what `auto` chose. options: those of the estimator."""
     others = {"dataset", "root", "json_path", "plot", "sheet", "worst", *MEANINGLESS.get(dataset, ())}
-    used = {**click.get_current_context().params, **options}
+    chosen = {
+        name: getattr(estimator, name) for name in ("precision", "backend", "keypoints") if hasattr(estimator, name)
+    }
+    used = {**click.get_current_context().params, **options, **chosen}
     return {name: str(v) if isinstance(v, Path) else v for name, v in used.items() if name not in others}
 
 
@@ -333,7 +336,7 @@ def _sequences(
             "model": str(estimator.model),
             "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "options": _settings("sequence", options),
+            "options": _settings("sequence", options, estimator),
             "figures": result.metrics,
             "peer": {"name": names[1], "figures": measured[names[1]]} if other else None,
         }

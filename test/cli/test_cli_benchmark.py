@@ -190,10 +190,13 @@ def test_start_and_ros_are_measured_with_the_precisions_and_families_that_were_a
     assert result.exit_code == 0 and started == ["float32", "auto"]
     assert "lite float32: first result 1.00 s" in result.output
 
-    def measured(command, **_):
+    ended = []
+
+    def measured(command, start_new_session, **_):
+        assert start_new_session  # an interrupt reaches it once
         commands.append(command)
-        quiet = {"terminate": lambda: None, "wait": lambda: 0}
-        return SimpleNamespace(returncode=0, communicate=lambda: ("[]", None), **quiet)
+        ending = {"terminate": lambda: ended.append("terminate"), "wait": lambda timeout: ended.append("wait")}
+        return SimpleNamespace(returncode=0, communicate=lambda: ("[]", None), **ending)
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: object())
     monkeypatch.setattr(benchmark.subprocess, "Popen", measured)
@@ -204,3 +207,14 @@ def test_start_and_ros_are_measured_with_the_precisions_and_families_that_were_a
     benchmark.measure_ros(("lite", "mediapipe"), ("float32", "int8"), settings, 1.0, notes.append)
     assert [command[command.index("--model") + 1] for command in commands] == ["lite", "lite"]
     assert [command[command.index("--precision") + 1] for command in commands] == ["float32", "int8"]
+    del ended[:]
+
+    def interrupted(command, **options):
+        process = measured(command, **options)
+        process.communicate = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+        return process
+
+    monkeypatch.setattr(benchmark.subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark.measure_ros(("lite",), ("float32",), settings, 1.0, notes.append)
+    assert ended == ["terminate", "wait"]

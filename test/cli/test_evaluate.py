@@ -65,6 +65,7 @@ def test_the_json_says_how_it_was_made(photographs):
     options = json.loads(out.read_text())["options"]
     assert options["score_threshold"] == 0.1 and options["limit"] == 2 and options["weights"] == str(photographs)
     assert (options["search"], options["precision"], options["upscale_px"]) == ("fast", "float32", 0)
+    assert (options["backend"], options["keypoints"]) == ("onnxruntime", "fast")  # what auto chose
     assert not {"split", "keypoint0", "json_path", "root"} & set(options)
 
 
