@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import signal
 import sys
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from hand_pose_3d import runtime
+from hand_pose_3d import interrupts, runtime
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.runtime import GuardedRunner, Recipe, choose_device, is_forked
 
@@ -20,8 +21,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 def in_child(work, seconds=120):
     """Run `work` in a forked child; its exit status, or a failure if it hangs."""
-    import signal
-
     child = os.fork()
     if child == 0:
         signal.alarm(seconds)
@@ -90,3 +89,25 @@ def test_what_was_made_in_the_parent_says_so_in_the_child():
 def test_a_pickle_says_why_there_is_none(copied):
     with pytest.raises(HandPoseError, match="loaded networks"):
         copied(GuardedRunner(len))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_ended_block_cleans_up(number, tmp_path):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, interrupts.ending():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            (tmp_path / "closed").touch()
+    assert ended.value.code == 128 + number and (tmp_path / "closed").exists() and signal.getsignal(number) == before
+
+
+def test_a_block_goes_on_without_a_terminal_where_that_is_asked_for():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with interrupts.ending():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGHUP, before)
