@@ -15,7 +15,7 @@ import numpy as np
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, ONE_POSENET
 from hand_pose_3d.hands import SCALE_SOURCES, ScaleSource
-from hand_pose_3d.placement import REFERENCE_LENGTH_M
+from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_LENGTH_RANGE_M
 from hand_pose_3d.tracking import TrackerConfig
 
 NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads", "keypoints")
@@ -84,8 +84,9 @@ class EstimatorConfig:
             raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
         if not 0 <= self.score_threshold <= 1:
             raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
-        if not 0.005 <= self.reference_length <= 0.2:
-            raise InvalidInputError(f"reference_length must lie in 0.005..0.2 m, not {self.reference_length!r}")
+        low, high = REFERENCE_LENGTH_RANGE_M
+        if not low <= self.reference_length <= high:
+            raise InvalidInputError(f"reference_length must lie in {low}..{high} m, not {self.reference_length!r}")
         if self.reference_length_stddev is not None:
             check_numbers({"reference_length_stddev": self.reference_length_stddev})
 

@@ -23,6 +23,9 @@ Int. J. Morphol. 28(3), 2010); joint centre to joint centre is a little more, as
 metacarpal's head: 0.245 of the hand's length, 45.8 mm for 187 mm (Buchholz et al., Ergonomics 35(3), 1992).
 """
 
+REFERENCE_LENGTH_RANGE_M = 0.005, 0.2
+"""Lengths that are accepted: shorter and longer ones are no hand's, or in other units."""
+
 REFERENCE_SPREAD = 0.15
 """Standard deviation of the reference bone among people from school age on, as a share of its length.
 

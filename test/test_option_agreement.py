@@ -11,6 +11,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.evaluation.benchmark.timing import Plan
 from hand_pose_3d.families import FAMILIES
+from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_LENGTH_RANGE_M
 from hand_pose_3d.rendering.dataset import ENGINES, RenderOptions
 from hand_pose_3d.reproduction_config import SHARES, ReproductionConfig
 from hand_pose_3d.ros.parameters import NodeParameters
@@ -49,6 +50,17 @@ def test_parameters_of_the_node_are_settings_of_the_estimator():
                 EstimatorConfig(**{parameter.name: type(parameter.default)(bound)})
     with pytest.raises(InvalidInputError):
         EstimatorConfig(max_hands=17)
+
+
+def test_the_reference_length_is_the_same_everywhere():
+    low, high = REFERENCE_LENGTH_RANGE_M
+    (option,) = (p for p in predict.command.params if p.name == "reference_length")
+    (parameter,) = (f for f in dataclasses.fields(NodeParameters) if f.name == "reference_length")
+    assert option.default == parameter.default == REFERENCE_LENGTH_M
+    assert (option.type.min, option.type.max) == (parameter.metadata["low"], parameter.metadata["high"]) == (low, high)
+    for length in (0.9 * low, 1.1 * high):
+        with pytest.raises(InvalidInputError, match=f"reference_length must lie in {low}..{high} m"):
+            EstimatorConfig(reference_length=length)
 
 
 def test_one_option_names_the_networks():

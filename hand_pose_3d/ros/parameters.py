@@ -15,7 +15,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator_config import NETWORK_SETTINGS, EstimatorConfig
 from hand_pose_3d.families import ONE_POSENET
 from hand_pose_3d.hands import SCALE_SOURCES
-from hand_pose_3d.placement import REFERENCE_LENGTH_M
+from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_LENGTH_RANGE_M
 from hand_pose_3d.ros import start, typed_parameters
 from hand_pose_3d.runtime import PRECISIONS
 from hand_pose_3d.settings import check_settings, checked
@@ -89,7 +89,11 @@ class NodeParameters:
         choices=SCALE_SOURCES,
     )
     reference_length: float = _parameter(
-        REFERENCE_LENGTH_M, "Length of the index finger's first bone.", unit="m", low=0.01, high=0.1
+        REFERENCE_LENGTH_M,
+        "Length of the index finger's first bone.",
+        unit="m",
+        low=REFERENCE_LENGTH_RANGE_M[0],
+        high=REFERENCE_LENGTH_RANGE_M[1],
     )
     calibration_distance: float = _parameter(
         0.0,
