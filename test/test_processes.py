@@ -93,14 +93,18 @@ def test_a_pickle_says_why_there_is_none(copied):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_an_ended_block_cleans_up(number, tmp_path):
-    before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended, interrupts.ending():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-        finally:
-            (tmp_path / "closed").touch()
-    assert ended.value.code == 128 + number and (tmp_path / "closed").exists() and signal.getsignal(number) == before
+    before = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        with pytest.raises(SystemExit) as ended, interrupts.ending():
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                (tmp_path / "closed").touch()
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == 128 + number and (tmp_path / "closed").exists()
 
 
 def test_a_block_goes_on_without_a_terminal_where_that_is_asked_for():
