@@ -156,19 +156,14 @@ def command(
     click.echo(result.text())
     if json_path:
         content = {
-            "dataset": dataset,
-            "root": root.resolve().name,
             "split": split,
             "hands": len(samples),
-            "model": str(estimator.model),
-            "device": str(estimator.device),
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
-            "options": _settings(dataset, options, estimator),
             "figures": result.metrics,
             "images": [_image_entry(item, keypoint0) for item in matches],
         }
-        _write_json(json_path, content)
+        _write_json(json_path, dataset, root, estimator, options, content)
     if plot:
         plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
     if worst:
@@ -244,18 +239,13 @@ def _boxes(
         click.echo(f"\n{beyond} of the hands are more than --max-hands {options['max_hands']} in their image.")
     if json_path:
         content = {
-            "dataset": "boxes",
-            "root": root.resolve().name,
             "hands": hands,
-            "model": str(estimator.model),
-            "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "options": _settings("boxes", options, estimator),
             "figures": result.metrics,
             "peer": {"name": str(other.model), "figures": measured[str(other.model)]} if other else None,
             "images": [_detections_entry(image, items) for image, items in zip(images, found)],
         }
-        _write_json(json_path, content)
+        _write_json(json_path, "boxes", root, estimator, options, content)
     if plot:
         points = [
             (
@@ -329,28 +319,29 @@ def _sequences(
     click.echo(result.text())
     if json_path:
         content = {
-            "dataset": "sequence",
-            "root": root.resolve().name,
             "videos": len(videos),
             "frames": frames,
-            "model": str(estimator.model),
-            "device": str(estimator.device),
             "max_hands": options["max_hands"],
-            "options": _settings("sequence", options, estimator),
             "figures": result.metrics,
             "peer": {"name": names[1], "figures": measured[names[1]]} if other else None,
         }
-        _write_json(json_path, content)
+        _write_json(json_path, "sequence", root, estimator, options, content)
     if plot:
         title = f"{root.resolve().name}: {len(videos)} videos, hands appear {hands} times"
         plots.plot_sequences(plot, measured, title)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(
+    path: Path, dataset: str, root: Path, estimator: Any, options: dict[str, Any], content: dict[str, Any]
+) -> None:
+    """Write the content behind what all JSON begins with: of what it is, and how it was made."""
     from hand_pose_3d.outputs import replacing
 
+    about: dict[str, Any] = {"dataset": dataset, "root": root.resolve().name}
+    about |= {"model": str(estimator.model), "device": str(estimator.device)}
+    about["options"] = _settings(dataset, options, estimator)
     with replacing(path) as stream:
-        stream.write(json.dumps(content).encode())
+        stream.write(json.dumps(about | content).encode())
 
 
 def _detections_entry(image: BoxImage, detections: list[Prediction]) -> dict[str, Any]:
