@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -120,6 +121,9 @@ class HandPose:
             "keypoint_scores": self.keypoint_scores.tolist(),
             "keypoints_relative": self.keypoints_relative.tolist(),
             "keypoints": None if self.keypoints_m is None else self.keypoints_m.tolist(),
+            "scale_source": self.scale_source.label,
+            "scale": float(self.scale_m),
+            "position_stddev": float(self.position_stddev_m) if math.isfinite(self.position_stddev_m) else None,
             "canonical": self.keypoints_canonical.tolist(),
             "viewpoint": self.rotation_camera_canonical.tolist(),
         }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hand_pose_3d.errors import DeviceError
-from hand_pose_3d.hands import HandPose
+from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.skeleton import Side
 
 
@@ -51,8 +51,12 @@ class FakeEstimator:
             roi_px=(0.1 * width, 0.2 * height, 0.8 * width, 0.75 * height),
             track_id=int(self.tracking),
         )
-        metric = None if camera is None else hand.keypoints_relative * 0.04 + [0, 0, 0.5]
-        return [hand.replace(keypoints_m=metric)]
+        if camera is None:
+            return [hand]
+        metric = hand.keypoints_relative * 0.04 + [0, 0, 0.5]
+        return [
+            hand.replace(keypoints_m=metric, scale_source=ScaleSource.ASSUMED, scale_m=0.04, position_stddev_m=0.05)
+        ]
 
 
 @pytest.fixture

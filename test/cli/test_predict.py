@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from media import mjpeg
 
 from hand_pose_3d.cli import main
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.images import CLIP, Video
 
 HAND_FIELDS = {
@@ -25,6 +27,9 @@ HAND_FIELDS = {
     "keypoint_scores",
     "keypoints_relative",
     "keypoints",
+    "scale_source",
+    "scale",
+    "position_stddev",
     "canonical",
     "viewpoint",
 }
@@ -64,6 +69,12 @@ def test_json_is_the_documented_format(folder):
     (hand,) = first["hands"]
     assert set(hand) == HAND_FIELDS
     assert hand["side"] == "right" and hand["keypoints"] is None
+    assert (hand["scale_source"], hand["scale"], hand["position_stddev"]) == ("none", 0.0, None)
+    page = (Path(__file__).parents[2] / "docs/python.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in page.split("key of `--json`")[1].split("\n\n")[0].splitlines()[2:]]
+    fields, keys = (re.findall(r"`(\w+)`", "".join(column)) for column in zip(*rows, strict=True))
+    assert sorted(keys) == sorted({*hand, "track_id"})
+    assert set(fields) == {*HandPose.__dataclass_fields__, "rotation_camera_wrist"}
     shapes = {"keypoints_2d": (21, 2), "keypoint_scores": (21,), "keypoints_relative": (21, 3), "viewpoint": (3, 3)}
     for name, shape in {**shapes, "canonical": (21, 3), "roi": (4,)}.items():
         assert np.array(hand[name]).shape == shape
@@ -140,6 +151,7 @@ def test_camera_side_and_options_reach_the_estimator(folder, fake_estimator):
     assert result.exit_code == 0, result.output
     (hand,) = json.loads(out.read_text())[0]["hands"]
     assert hand["side"] == "left" and np.array(hand["keypoints"]).shape == (21, 3)
+    assert (hand["scale_source"], hand["scale"], hand["position_stddev"]) == ("assumed", 0.04, 0.05)
     (estimator,) = fake_estimator.made
     assert estimator.options["max_hands"] == 3 and not estimator.tracking
     assert estimator.calls[0][1].fx == 60
