@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d import interrupts
 from hand_pose_3d.datasets import rhd
 from hand_pose_3d.datasets.rhd import FOLDERS, RENDERED, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
@@ -306,7 +307,7 @@ def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int)
     """
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
+        futures = [pool.submit(_tidily, work, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -321,6 +322,18 @@ def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _tidily(work: Callable[[Any], Any], task: Any) -> Any:
+    """work(task), which SIGTERM ends as an exception does, so that it leaves no unfinished file, and the process with it.
+
+    The pool would go on with another task.
+    """
+    try:
+        with interrupts.ending():
+            return work(task)
+    except SystemExit as end:
+        os._exit(int(end.code or 0))
 
 
 def _progress(done: Iterator[int], total: int, show: bool) -> Iterator[int]:

@@ -11,6 +11,7 @@ import pytest
 
 from hand_pose_3d.datasets import rhd
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import dataset
 from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
 from hand_pose_3d.rendering.statistics import summarise
@@ -299,6 +300,24 @@ def test_a_worker_that_dies_is_reported_in_words():
         list(dataset.in_processes(os._exit, [3, 3], 2))
     with pytest.raises(ValueError, match="factorial"):
         list(dataset.in_processes(math.factorial, [-1], 2))
+
+
+def begin_file(path):
+    with replacing(path):
+        time.sleep(600 if path.name == "long" else 0)
+
+
+def test_processes_that_are_ended_leave_no_unfinished_file(tmp_path):
+    results, begin = dataset.in_processes(begin_file, [tmp_path / "short", tmp_path / "long"], 2), time.monotonic()
+    next(results)
+    while not list(tmp_path.glob(".*")):
+        assert time.monotonic() < begin + 300
+        time.sleep(0.05)
+    results.close()
+    while multiprocessing.active_children():
+        assert time.monotonic() < begin + 300
+        time.sleep(0.05)
+    assert [path.name for path in tmp_path.iterdir()] == ["short"]
 
 
 def test_processes_end_with_who_waits_for_them():
