@@ -3,90 +3,94 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType
 from typing import Any
-
-import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError, check_numbers
 from hand_pose_3d.families import FAMILIES, ONE_POSENET
 from hand_pose_3d.hands import SCALE_SOURCES, ScaleSource
 from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_LENGTH_RANGE_M
+from hand_pose_3d.runtime import PRECISIONS
+from hand_pose_3d.settings import check_settings, setting
 from hand_pose_3d.tracking import TrackerConfig
 
 NETWORK_SETTINGS = ("model", "device", "weights", "precision", "threads", "keypoints")
 """Settings of which networks are loaded, and how; all others can be changed without loading networks again."""
 
-_KINDS = (
-    ("device", str, "a device's name"),
-    ("precision", str, "a name"),
-    ("weights", (str, os.PathLike, NoneType), "a folder's path"),
-    ("mirrored", (bool, np.bool_), "True or False"),
-    ("tracking", (bool, np.bool_), "True or False"),
-    ("score_threshold", Real, "a number"),
-    ("reference_length", Real, "a number of metres"),
-    ("tracker", TrackerConfig, "a TrackerConfig"),
-)
-"""Settings whose other values nothing else would refuse, their types, and those in words."""
-
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """Settings of the estimator. Lengths in metres."""
+    """Settings of the estimator. Options of commands and parameters of the node come from the same fields."""
 
-    model: str = "auto"  # lite, paper, or auto, which is lite: it finds more hands, on a GPU too
-    device: str = "auto"  # auto, cpu, cuda or cuda:N
-    weights: str | Path | None = None  # folder with the networks' files; None: those that are shipped
-    precision: str = "auto"  # auto, float32, float16 (GPU), bfloat16 or int8 (lite, on most CPUs)
-    threads: int = 0  # of a CPU: more are faster but use more processor time; 0: one if `quick`, else two
-    max_hands: int = 2
-    hand_side: str = "auto"  # auto, left or right: the side of every hand, if known
-    mirrored: bool = False  # the image shows the scene as a mirror does
-    score_threshold: float = 0.9  # hands that score less are left out, 0..1; of the others about one in thirty is false
-    tracking: bool = False  # identities, crops from the last frame and smoothing; for video
-    # fast: one pass an image, coarse or closer; thorough: all scales, by a second detector too (lite); auto: fast in
-    # video
-    search: str = "auto"
-    # fast: by one network; thorough (lite): a second one refines them; auto: thorough where single images are searched
-    # thoroughly and the weights have it
-    keypoints: str = "auto"
-    scale_source: str = "auto"  # the only source of metres: one of SCALE_SOURCES, or a ScaleSource
-    reference_length: float = REFERENCE_LENGTH_M  # the index finger's first bone
+    model: str = setting(
+        "auto",
+        "Networks: lite runs in real time on a CPU, paper is the original; auto is lite.",
+        choices=("auto", *FAMILIES),
+    )
+    device: str = setting("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
+    weights: str | Path | None = setting(None, "Folder with other weights than those that ship with the package.")
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on most CPUs; auto takes the fastest.",
+        choices=PRECISIONS,
+    )
+    threads: int = setting(
+        0,
+        "Processor threads of networks and OpenCV: more are faster but use more processor time; 0 is one in videos and "
+        "fast searches (lite), else two.",
+        low=0,
+        high=64,
+    )
+    max_hands: int = setting(2, "Most hands in one image.", low=1, high=16)
+    hand_side: str = setting("auto", "Side of every hand, if known.", choices=("auto", "left", "right"))
+    mirrored: bool = setting(False, "The images are mirrored, as selfie cameras give them.")
+    score_threshold: float = setting(  # of the hands from here on about one in thirty is false
+        0.9, "New hands that score less are left out; in video followed ones are, below 0.3.", low=0.0, high=1.0
+    )
+    tracking: bool = setting(False, "Follow hands from image to image, with identities; for video.")
+    search: str = setting(
+        "auto",
+        "How new hands are searched for: fast (one pass an image, in video coarse and closer in alternation) or "
+        "thorough (all scales; lite: by a second detector, too); auto is fast in video.",
+        choices=("auto", "fast", "thorough"),
+    )
+    keypoints: str = setting(
+        "auto",
+        "How keypoints are read: fast (by one network) or thorough (lite: refined by a second one); auto is thorough "
+        "in single images that are searched thoroughly, if the weights have it.",
+        choices=("auto", "fast", "thorough"),
+    )
+    scale_source: str = setting(  # or a ScaleSource
+        "auto",
+        "Where metres come from, given a calibrated camera; auto is depth where it shows the hand, else the reference "
+        "length.",
+        choices=SCALE_SOURCES,
+    )
+    reference_length: float = setting(
+        REFERENCE_LENGTH_M,
+        "Length of the index finger's first bone.",
+        unit="m",
+        low=REFERENCE_LENGTH_RANGE_M[0],
+        high=REFERENCE_LENGTH_RANGE_M[1],
+    )
     # If given, auto treats the length as calibrated. None: that of people (assumed) or of a measured hand (calibrated).
     reference_length_stddev: float | None = None
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     def __post_init__(self) -> None:
-        if not _is_one_of(self.model, ("auto", *FAMILIES)):
-            raise InvalidInputError(f"model {self.model!r} is not one of auto, {', '.join(FAMILIES)}")
-        for name, kinds, allowed in _KINDS:
-            value = getattr(self, name)
-            if not isinstance(value, kinds) or (kinds is Real and isinstance(value, bool)):
-                raise InvalidInputError(f"{name} must be {allowed}, not {value!r}")
-        if not (isinstance(self.max_hands, Integral) and 1 <= self.max_hands <= 16):
-            raise InvalidInputError(f"max_hands must be a whole number from 1 to 16, not {self.max_hands!r}")
-        if not (isinstance(self.threads, Integral) and 0 <= self.threads <= 64):
-            raise InvalidInputError(f"threads must be a whole number from 0 to 64, not {self.threads!r}")
-        if not _is_one_of(self.hand_side, ("auto", "left", "right")):
-            raise InvalidInputError(f"hand_side {self.hand_side!r} is not one of auto, left, right")
-        for name in ("search", "keypoints"):
-            if not _is_one_of(getattr(self, name), ("auto", "fast", "thorough")):
-                raise InvalidInputError(f"{name} {getattr(self, name)!r} is not one of auto, fast, thorough")
-        if self.keypoints == "thorough" and self.model == "paper":
-            raise InvalidInputError(ONE_POSENET)
         if isinstance(self.scale_source, ScaleSource):
             object.__setattr__(self, "scale_source", self.scale_source.label)
-        if not _is_one_of(self.scale_source, SCALE_SOURCES):
-            raise InvalidInputError(f"scale_source {self.scale_source!r} is not one of {', '.join(SCALE_SOURCES)}")
-        if not 0 <= self.score_threshold <= 1:
-            raise InvalidInputError(f"score_threshold must lie in 0..1, not {self.score_threshold!r}")
-        low, high = REFERENCE_LENGTH_RANGE_M
-        if not low <= self.reference_length <= high:
-            raise InvalidInputError(f"reference_length must lie in {low}..{high} m, not {self.reference_length!r}")
+        check_settings(self)
+        for name, kinds, allowed in (
+            ("weights", str | os.PathLike | None, "a folder's path"),
+            ("tracker", TrackerConfig, "a TrackerConfig"),
+        ):
+            if not isinstance(getattr(self, name), kinds):
+                raise InvalidInputError(f"{name} must be {allowed}, not {getattr(self, name)!r}")
+        if self.keypoints == "thorough" and self.model == "paper":
+            raise InvalidInputError(ONE_POSENET)
         if self.reference_length_stddev is not None:
             check_numbers({"reference_length_stddev": self.reference_length_stddev})
 
@@ -128,8 +132,3 @@ class EstimatorConfig:
         return replace(
             self.tracker, max_hands=self.max_hands, start_score=start, confirm_score=confirm, sure_score=sure
         )
-
-
-def _is_one_of(value: Any, allowed: Sequence[str]) -> bool:
-    """Also of a value that cannot be compared, as an array."""
-    return isinstance(value, str) and value in allowed

@@ -1,6 +1,7 @@
 """Dataclass fields that describe themselves: text, unit, range or choices, checked in one place.
 
-ROS descriptors and parameter files come from the same fields (:mod:`hand_pose_3d.ros.parameters`).
+Options of commands (:mod:`hand_pose_3d.cli.options`), ROS descriptors and parameter files
+(:mod:`hand_pose_3d.ros.parameters`) come from the same fields.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
 
@@ -35,14 +38,28 @@ def number(default: float, text: str, name: str, unit: str, low: float, high: fl
     return setting(default, text, name=name, unit=unit, low=low, high=high)
 
 
+def same_setting(record: Any, field_name: str, **changes: Any) -> Any:
+    """A field for the same setting as a field of another dataclass, but for changes: arguments of :func:`setting`."""
+    (entry,) = (each for each in dataclasses.fields(record) if each.name == field_name)
+    return setting(**{"default": entry.default, **entry.metadata, **changes})
+
+
 def setting_name(entry: dataclasses.Field) -> str:
     """The public name of a field: its own, or one with a dot."""
     return entry.metadata.get("name", entry.name)
 
 
+def described(entry: dataclasses.Field) -> str:
+    """What the setting is, with its unit, as help shows it."""
+    text, unit = entry.metadata["text"], entry.metadata["unit"]
+    return f"{text.rstrip('.')} [{unit}]." if unit else text
+
+
 def as_meant(value: Any, default: Any) -> Any:
     """The value converted to the default's type if that is unambiguous, else unchanged."""
     number = isinstance(value, Real) and not isinstance(value, bool)
+    if isinstance(default, bool) and isinstance(value, np.bool_):
+        return bool(value)
     if isinstance(default, float) and number:
         return float(value)
     if type(default) is int and number and isinstance(value, Integral):
@@ -69,12 +86,14 @@ def check_types(record: Any) -> None:
 
 
 def check_settings(record: Any) -> None:
-    """Check every field of a frozen dataclass of settings, in place: whole numbers become floats in fields of floats.
+    """Check every field of a frozen dataclass that is a :func:`setting` with a default other than None, in place.
 
-    Raises InvalidInputError, by name, for a value of another type, outside its range or not among its choices.
+    Whole numbers become floats in fields of floats. Raises InvalidInputError, by name, for a value of another type,
+    outside its range or not among its choices.
     """
     for entry in dataclasses.fields(record):
-        object.__setattr__(record, entry.name, checked(entry, getattr(record, entry.name)))
+        if entry.metadata and entry.default is not None:
+            object.__setattr__(record, entry.name, checked(entry, getattr(record, entry.name)))
 
 
 def checked(entry: dataclasses.Field, value: Any) -> Any:
@@ -83,9 +102,10 @@ def checked(entry: dataclasses.Field, value: Any) -> Any:
     Raises InvalidInputError, by name, for one of another type, outside its range or not among its choices.
     """
     name, metadata = setting_name(entry), entry.metadata
-    value = in_type_of(entry.default, name, value)
-    if metadata["choices"] and value not in metadata["choices"]:
+    value = as_meant(value, entry.default)
+    if metadata["choices"] and not (isinstance(value, str) and value in metadata["choices"]):
         raise InvalidInputError(f"{name} must be one of {', '.join(metadata['choices'])}, not {value!r}")
+    value = in_type_of(entry.default, name, value)
     low, high = metadata["low"], metadata["high"]
     # Written so that NaN is refused, too.
     if low is not None and not low <= value <= high:

@@ -618,7 +618,7 @@ def test_settings_change_while_hands_are_followed(reader):
     assert elsewhere.track_id != after.track_id
     with pytest.raises(InvalidInputError, match="precision belongs to the networks"):
         estimator.configure(precision="bfloat16", reference_length=0.07)
-    with pytest.raises(InvalidInputError, match="0..1"):
+    with pytest.raises(InvalidInputError, match="between 0 and 1"):
         estimator.configure(score_threshold=2)
     before_it = estimator.config
     for wrong in (
@@ -784,28 +784,37 @@ def test_depth_of_another_size_is_refused(reader):
         ({"model": np.array(["lite", "paper"])}, "auto, lite, paper"),
         ({"search": np.array(["fast", "thorough"])}, "auto, fast, thorough"),
         ({"precision": np.array(["int8", "float32"])}, "precision must be"),
-        ({"max_hands": 0}, "1 to 16"),
-        ({"max_hands": 1.5}, "1 to 16"),
+        ({"max_hands": 0}, "between 1 and 16"),
+        ({"max_hands": 1.5}, "a whole number"),
         ({"hand_side": "both"}, "auto, left, right"),
         ({"search": "slow"}, "auto, fast, thorough"),
         ({"keypoints": "slow"}, "auto, fast, thorough"),
         ({"keypoints": "thorough", "model": "paper"}, "needs model lite"),
-        ({"score_threshold": 1.2}, "0..1"),
-        ({"score_threshold": float("nan")}, "0..1"),
-        ({"reference_length": 0.0}, "0.005..0.2"),
+        ({"score_threshold": 1.2}, "between 0 and 1"),
+        ({"score_threshold": float("nan")}, "between 0 and 1"),
+        ({"reference_length": 0.0}, "between 0.005 and 0.2 m"),
         ({"scale_source": "banana"}, "auto, none, assumed, calibrated, depth"),
         ({"scale_source": 3}, "auto, none, assumed, calibrated, depth"),
         ({"precision": "int4"}, "float32"),
         ({"precision": "int8", "model": "paper"}, "model lite"),
-        ({"threads": 65}, "0 to 64"),
+        ({"threads": 65}, "between 0 and 64"),
         ({"precision": "float16"}, "needs a GPU"),
         ({"colour": "red"}, "hand_side"),
+        ({"threads": True}, "a whole number"),
+        ({"mirrored": 1}, "true or false"),
+        ({"weights": 1}, "a folder's path"),
     ],
 )
 def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
     with pytest.raises(InvalidInputError) as caught:
         make(**settings)
     assert allowed in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_settings(reader):
+    config = make(mirrored=np.True_, max_hands=np.int64(1), reference_length=np.float64(0.05), score_threshold=1).config
+    assert (config.mirrored, config.max_hands, config.reference_length) == (True, 1, 0.05)
+    assert type(config.mirrored) is bool and type(config.score_threshold) is float
 
 
 @pytest.mark.parametrize("device", ["tpu", "cpu:1", "cpu:", "auto:", "cuda:", "cuda:x", "cuda:²", "cuda:99", ""])

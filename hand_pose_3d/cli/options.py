@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -9,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+
+from hand_pose_3d.estimator_config import EstimatorConfig
+from hand_pose_3d.hands import SCALE_SOURCES
+from hand_pose_3d.settings import described
 
 
 class FiniteRange(click.FloatRange):
@@ -32,52 +37,38 @@ class NamedPath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)  # of --json=~/x a shell expands nothing
 
 
+def _option(name: str, flag: str = "", kind: click.ParamType | None = None) -> Callable[[Any], Any]:
+    """The option for a setting of the estimator."""
+    (entry,) = (each for each in dataclasses.fields(EstimatorConfig) if each.name == name)
+    metadata, default = entry.metadata, entry.default
+    if kind is None and metadata["choices"]:
+        kind = click.Choice(metadata["choices"])
+    elif kind is None and metadata["low"] is not None:
+        kind = (click.IntRange if isinstance(default, int) else FiniteRange)(metadata["low"], metadata["high"])
+    return click.option(
+        flag or "--" + name.replace("_", "-"),
+        name,
+        type=kind,
+        default=default,
+        is_flag=isinstance(default, bool),
+        help=described(entry),
+    )
+
+
 _OPTIONS = (
-    click.option("--model", type=click.Choice(["auto", "lite", "paper"]), default="auto", help="Networks; auto: lite."),
-    click.option("--weights", type=NamedPath(path_type=Path), help="Folder with other weights."),
-    click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N."),
-    click.option("--precision", default="auto", help="auto, float32, float16, bfloat16 or int8."),
-    click.option(
-        "--threads",
-        type=click.IntRange(0, 64),
-        default=0,
-        help="Processor threads; 0: one in videos and fast searches (lite), else two.",
-    ),
-    click.option("--max-hands", type=click.IntRange(1, 16), default=2, help="Most hands in one image."),
-    click.option(
-        "--side",
-        "hand_side",
-        type=click.Choice(["auto", "left", "right"]),
-        default="auto",
-        help="Side of every hand, if known.",
-    ),
-    click.option("--mirrored", is_flag=True, help="The images are mirrored, as selfie cameras give them."),
-    click.option(
-        "--search",
-        type=click.Choice(["auto", "fast", "thorough"]),
-        default="auto",
-        help="fast: one pass an image, coarse and closer in alternation; thorough: all scales; auto: fast in videos.",
-    ),
-    click.option(
-        "--keypoints",
-        type=click.Choice(["auto", "fast", "thorough"]),
-        default="auto",
-        help="fast: read by one network; thorough (lite): refined by a second one; auto: thorough in single images "
-        "that are searched thoroughly, if the weights have it.",
-    ),
-    click.option(
-        "--scale-source",
-        type=click.Choice(["auto", "none", "assumed", "calibrated"]),  # no command reads depth images
-        default="auto",
-        help="Where metres come from, given a calibration; auto: --reference-length.",
-    ),
-    click.option(
-        "--reference-length",
-        type=FiniteRange(0.005, 0.2),
-        default=0.042,
-        help="Length of the index finger's first bone, metres.",
-    ),
-    click.option("--score-threshold", type=FiniteRange(0, 1), default=0.9, help="Hands that score less are left out."),
+    _option("model"),
+    _option("weights", kind=NamedPath(path_type=Path)),
+    _option("device"),
+    _option("precision"),
+    _option("threads"),
+    _option("max_hands"),
+    _option("hand_side", "--side"),
+    _option("mirrored"),
+    _option("search"),
+    _option("keypoints"),
+    _option("scale_source", kind=click.Choice([each for each in SCALE_SOURCES if each != "depth"])),  # none is read
+    _option("reference_length"),
+    _option("score_threshold"),
 )
 
 

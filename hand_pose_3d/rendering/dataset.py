@@ -325,7 +325,7 @@ def in_processes(work: Callable[[Any], Any], tasks: Sequence[Any], workers: int)
 
 
 def _tidily(work: Callable[[Any], Any], task: Any) -> Any:
-    """work(task), which SIGTERM ends as an exception does, so that it leaves no unfinished file, and the process with it.
+    """work(task), which SIGTERM ends as an exception does, so that no unfinished file is left, and the process with it.
 
     The pool would go on with another task.
     """

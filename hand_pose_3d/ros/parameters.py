@@ -13,21 +13,19 @@ from typing import Any, TypeVar
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.estimator_config import NETWORK_SETTINGS, EstimatorConfig
-from hand_pose_3d.families import ONE_POSENET
-from hand_pose_3d.hands import SCALE_SOURCES
-from hand_pose_3d.placement import REFERENCE_LENGTH_M, REFERENCE_LENGTH_RANGE_M
 from hand_pose_3d.ros import start, typed_parameters
-from hand_pose_3d.runtime import PRECISIONS
-from hand_pose_3d.settings import check_settings, checked
+from hand_pose_3d.settings import check_settings, checked, described, same_setting
 from hand_pose_3d.settings import setting as _parameter
 from hand_pose_3d.settings import setting_name as ros_name
 from hand_pose_3d.smoothing import SmoothingConfig
+from hand_pose_3d.tracking import TrackerConfig
+
+_estimators = partial(same_setting, EstimatorConfig)
 
 
 def _smoothing(name: str) -> Any:
     """Parameter smoothing.NAME: the field of SmoothingConfig."""
-    (entry,) = (f for f in dataclasses.fields(SmoothingConfig) if f.name == name)
-    return dataclasses.field(default=entry.default, metadata={**entry.metadata, "name": f"smoothing.{name}"})
+    return same_setting(SmoothingConfig, name, name=f"smoothing.{name}")
 
 
 @dataclass(frozen=True)
@@ -36,43 +34,21 @@ class NodeParameters:
 
     autostart: bool = _parameter(True, "Configure and activate without a lifecycle manager.", fixed=True)
 
-    model: str = _parameter(
-        "auto",
-        "Networks: lite runs in real time on a CPU, paper is the original; auto is lite.",
-        choices=("auto", "lite", "paper"),
+    model: str = _estimators("model")
+    weights: str = _estimators(
+        "weights", default="", text="Folder of the networks' weights; empty: those of the package."
     )
-    weights: str = _parameter("", "Folder of the networks' weights; empty takes those that ship with the package.")
-    device: str = _parameter("auto", "Where the networks run: auto, cpu, cuda or cuda:N.")
-    precision: str = _parameter(
-        "auto",
-        "Arithmetic of the networks: float16 is for GPUs, int8 for lite on most CPUs; auto takes the fastest.",
-        choices=PRECISIONS,
-    )
-    threads: int = _parameter(
-        0,
-        "Processor threads of networks and OpenCV: more are faster but use more processor time; 0 is one or two.",
-        low=0,
-        high=64,
-    )
+    device: str = _estimators("device")
+    precision: str = _estimators("precision")
+    threads: int = _estimators("threads")
 
-    max_hands: int = _parameter(2, "Most hands in one image.", low=1, high=16)
-    hand_side: str = _parameter("auto", "Which hands are expected.", choices=("auto", "left", "right"))
-    mirrored: bool = _parameter(False, "The images are mirrored, as a selfie view is.")
-    score_threshold: float = _parameter(
-        0.9, "New hands that score less are not reported; followed hands are down to 0.3.", low=0.0, high=1.0
-    )
-    tracking: bool = _parameter(True, "Follow hands from image to image, with identities.")
-    search: str = _parameter(
-        "auto",
-        "How new hands are searched for: fast (one pass an image, coarse and closer in alternation) or thorough.",
-        choices=("auto", "fast", "thorough"),
-    )
-    keypoints: str = _parameter(
-        "auto",
-        "How keypoints are read: fast (by one network), thorough (lite: refined by a second one); auto: thorough in "
-        "single images that are searched thoroughly, if the weights have it.",
-        choices=("auto", "fast", "thorough"),
-    )
+    max_hands: int = _estimators("max_hands")
+    hand_side: str = _estimators("hand_side")
+    mirrored: bool = _estimators("mirrored")
+    score_threshold: float = _estimators("score_threshold")
+    tracking: bool = _estimators("tracking", default=True)
+    search: str = _estimators("search")
+    keypoints: str = _estimators("keypoints")
 
     smoothing_enabled: bool = _smoothing("enabled")
     smoothing_min_cutoff_hz: float = _smoothing("min_cutoff_hz")
@@ -83,18 +59,8 @@ class NodeParameters:
     smoothing_speed_cutoff_hz: float = _smoothing("speed_cutoff_hz")
     smoothing_max_gap_s: float = _smoothing("max_gap_s")
 
-    scale_source: str = _parameter(
-        "auto",
-        "Where metres come from; auto is depth while it arrives, else reference_length, assumed until ~/calibrate.",
-        choices=SCALE_SOURCES,
-    )
-    reference_length: float = _parameter(
-        REFERENCE_LENGTH_M,
-        "Length of the index finger's first bone.",
-        unit="m",
-        low=REFERENCE_LENGTH_RANGE_M[0],
-        high=REFERENCE_LENGTH_RANGE_M[1],
-    )
+    scale_source: str = _estimators("scale_source")
+    reference_length: float = _estimators("reference_length")
     calibration_distance: float = _parameter(
         0.0,
         "Distance from the camera to the palm while ~/calibrate measures a hand; 0 measures it beside a depth image.",
@@ -146,8 +112,7 @@ class NodeParameters:
             raise InvalidInputError("precision float16 needs a GPU: take auto or float32 with device cpu")
         if self.device.startswith("cuda") and self.precision == "int8":
             raise InvalidInputError("precision int8 needs device cpu: take auto or float16 with a GPU")
-        if self.keypoints == "thorough" and self.model == "paper":
-            raise InvalidInputError(ONE_POSENET)
+        EstimatorConfig(**self.estimator_settings())
         if not re.fullmatch(r"[A-Za-z0-9_/]*", self.tf_prefix):
             raise InvalidInputError(f"tf_prefix may hold letters, digits, _ and /, not {self.tf_prefix!r}")
 
@@ -185,26 +150,13 @@ class NodeParameters:
 
     def estimator_settings(self, measured: CalibrationResult | None = None) -> dict[str, Any]:
         """Keyword arguments of HandPoseEstimator. measured: a calibration, used while its length is set."""
-        from hand_pose_3d.tracking import TrackerConfig
-
         in_use = measured is not None and measured.reference_length_m == self.reference_length
         stddev_m = measured.reference_length_stddev_m if measured and in_use else None
         smoothing = {f.name: getattr(self, f"smoothing_{f.name}") for f in dataclasses.fields(SmoothingConfig)}
+        shared = {f.name for f in dataclasses.fields(EstimatorConfig)} & {f.name for f in dataclasses.fields(self)}
         return {
-            "model": self.model,
-            "device": self.device,
+            **{name: getattr(self, name) for name in shared},
             "weights": str(self.weights_path) if self.weights else None,
-            "precision": self.precision,
-            "threads": self.threads,
-            "max_hands": self.max_hands,
-            "hand_side": self.hand_side,
-            "mirrored": self.mirrored,
-            "score_threshold": self.score_threshold,
-            "search": self.search,
-            "keypoints": self.keypoints,
-            "tracking": self.tracking,
-            "scale_source": self.scale_source,
-            "reference_length": self.reference_length,
             "reference_length_stddev": None if self.scale_source == "assumed" else stddev_m,
             "tracker": TrackerConfig(smoothing=SmoothingConfig(**smoothing)),
         }
@@ -253,8 +205,7 @@ def declare_all(node: Any, kind: type[Kind], fixed: bool = False) -> Kind:
     entries = dataclasses.fields(kind)  # type: ignore[arg-type]
     for entry in entries:
         metadata, name = entry.metadata, ros_name(entry)
-        text = f"{metadata['text']} [{metadata['unit']}]" if metadata["unit"] else metadata["text"]
-        descriptor = ParameterDescriptor(description=text, read_only=fixed or metadata["fixed"])
+        descriptor = ParameterDescriptor(description=described(entry), read_only=fixed or metadata["fixed"])
         if metadata["choices"]:
             descriptor.additional_constraints = "one of " + ", ".join(metadata["choices"])
         low, high = metadata["low"], metadata["high"]
