@@ -47,7 +47,10 @@ class EstimatorConfig:
     hand_side: str = setting("auto", "Side of every hand, if known.", choices=("auto", "left", "right"))
     mirrored: bool = setting(False, "The images are mirrored, as selfie cameras give them.")
     score_threshold: float = setting(  # of the hands from here on about one in thirty is false
-        0.9, "New hands that score less are left out; in video followed ones are, below 0.3.", low=0.0, high=1.0
+        0.9,
+        "New hands that score less are left out, and in video followed ones that score less than 0.3.",
+        low=0.0,
+        high=1.0,
     )
     tracking: bool = setting(False, "Follow hands from image to image, with identities; for video.")
     search: str = setting(
