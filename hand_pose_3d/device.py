@@ -38,16 +38,15 @@ def _is_of_memory(error: RuntimeError) -> bool:
 
 
 @contextmanager
-def _memory_in_words() -> Iterator[None]:
+def memory_in_words(remedy: str = "lower max_hands or use device cpu") -> Iterator[None]:
+    """Raise OutOfMemoryError, in words, where a GPU's memory does not suffice in the block."""
     try:
         yield
     except RuntimeError as error:
         if not _is_of_memory(error):
             raise
         torch.cuda.empty_cache()
-        raise OutOfMemoryError(
-            "the GPU has no memory left: end other programs on it, lower max_hands or use device cpu"
-        ) from error
+        raise OutOfMemoryError(f"the GPU has no memory left: end other programs on it, {remedy}") from error
 
 
 def _on_host(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -59,7 +58,7 @@ class DeviceImage:
     """An image (H, W, 3) uint8 RGB on a device. planes: (3, H, W) float32, 0..255."""
 
     def __init__(self, image: np.ndarray, device: torch.device) -> None:
-        with torch.inference_mode(), _memory_in_words():
+        with torch.inference_mode(), memory_in_words():
             self.shape = image.shape
             host = _on_host(image.shape, torch.uint8, device)
             host.numpy()[...] = image
@@ -77,7 +76,7 @@ class DeviceImage:
             )
             for w in windows
         ]
-        with torch.inference_mode(), _memory_in_words():
+        with torch.inference_mode(), memory_in_words():
             device = self.planes.device
             host = _on_host((len(windows), 2, 3), torch.float32, device)
             host.numpy()[...] = maps
@@ -102,7 +101,7 @@ class DeviceImage:
     ) -> torch.Tensor:
         """A part of the image, resized as :func:`hand_pose_3d.pixels.canvas_of` does: (1, h, w, 3) float32, 0..255."""
         (x, y), (width, height) = origin, size
-        with torch.inference_mode(), _memory_in_words():
+        with torch.inference_mode(), memory_in_words():
             part = self.planes[:, y : y + height, x : x + width]
             device = str(self.planes.device)
             rows, columns = (_weights(n, m, finer, device) for n, m in ((height, inner[1]), (width, inner[0])))
@@ -135,7 +134,7 @@ class DeviceRunner:
     """
 
     def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-        with _memory_in_words():
+        with memory_in_words():
             module = module.eval().requires_grad_(False).to(device=device, dtype=dtype)
             self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self._dtype, self._records = device, dtype, device.type == "cuda"
@@ -145,7 +144,7 @@ class DeviceRunner:
 
     def __call__(self, *arrays: np.ndarray | torch.Tensor) -> tuple[np.ndarray, ...]:
         """float32 arrays, one an output of the network. Raises OutOfMemoryError."""
-        with torch.inference_mode(), _memory_in_words():
+        with torch.inference_mode(), memory_in_words():
             tensors = [a if isinstance(a, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
             packed = self._run(tensors)
             host = _on_host(packed.shape, torch.float32, self.device)

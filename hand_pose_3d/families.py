@@ -367,6 +367,12 @@ def peak_odds(peak: float) -> float:
     return math.log(peak / (1 - peak))
 
 
+PEAK_SCORES = (
+    "scores of these hands are mean peaks of score maps, not probabilities, and few reach 0.9: take --score-threshold "
+    "0.5, or fit them with python -m hand_pose_3d.training.score_calibration"
+)
+"""What is said of weights of the paper's PoseNet without calibration."""
+
 ONE_POSENET = "keypoints thorough needs model lite, as the paper has one PoseNet: take auto or fast"
 """What is said of a setting that the paper's networks do not have."""
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hand_pose_3d.datasets.rhd import annotation_path
+from hand_pose_3d.datasets.rhd import FOLDERS, SPLITS, annotation_path
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.evaluation.benchmark.machine import cores, describe_machine
 from hand_pose_3d.outputs import replacing
@@ -43,7 +43,7 @@ _LITE_TRUNK_RATE = 0.15
 """Learning rate of HandSegNet's trunk over that of the rest, as the shipped weights were trained."""
 _CHECKPOINT_BYTES = {"paper": 1_500_000_000, "lite": 200_000_000}  # of all stages together, rounded up
 _LEAST_SECONDS_A_FRAME = 0.02  # one core never renders a frame in less: half of what docs/training.md reports
-_PACKED_BYTES_PER_FRAME = {"paper": 0, "lite": 1_700_000}  # crops and scenes, twice while they are being packed
+_PACKED_BYTES_PER_FRAME = {"paper": 0, "lite": 900_000}  # crops and scenes
 
 
 def reproduce(config: ReproductionConfig, say: Callable[[str], None] = print) -> Path:
@@ -85,6 +85,7 @@ class _Reproduction:
             "frames": config.frames,
             "data": [str(root.resolve()) for root in config.data],
             "assets": None if config.assets is None else str(config.assets.resolve()),
+            "seed": config.seed,
         }
         if rank == 0:
             self._begin()
@@ -109,10 +110,14 @@ class _Reproduction:
                 frames = min(frames, int(60 * config.minutes * cores() / _LEAST_SECONDS_A_FRAME) + 1)
             packed = frames * _PACKED_BYTES_PER_FRAME[config.model]
             check_disk(config.out, frames, packed + _CHECKPOINT_BYTES[config.model])
+            for root in config.data:
+                images = sum(1 for split in SPLITS for _ in (root / split / FOLDERS[0]).glob("*.png"))
+                check_disk(root, 0, images * _PACKED_BYTES_PER_FRAME[config.model])
             self.state: dict[str, Any] = {"settings": self.settings, "limits": {}, "seconds": {}, "results": {}}
             self._write()
         self._read()
-        stored = {"assets": self.settings["assets"], **self.state["settings"]}  # which older runs do not name
+        older = {"assets": self.settings["assets"], "seed": 0}  # which older runs do not name
+        stored = older | self.state["settings"]
         if stored != self.settings:
             earlier = {k: v for k, v in stored.items() if v != self.settings.get(k)}
             raise InvalidInputError(f"{config.out} holds a reproduction with {earlier}; choose another --out")
@@ -190,6 +195,7 @@ class _Reproduction:
                 self.roots[0],
                 count,
                 split,
+                self.config.seed,
                 workers=min(cores(), -(-count // 64)),
                 assets=self.config.assets,
                 people=people,
@@ -233,20 +239,25 @@ class _Reproduction:
         from hand_pose_3d.training.stages import save_stage
 
         begin, folder = time.monotonic(), self.config.out / "runs" / step
+        torch.manual_seed(self.config.seed)
         stage = self._stage(step)
         if step == "lifting/nearest-neighbour":  # nothing to train
             return {"images": 0, "figures": stage.evaluate(stage.network)}
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        paper = self.config.model == "paper"
+        paper, world = self.config.model == "paper", int(os.environ.get("WORLD_SIZE", "1"))
+        rate = stage.defaults["learning_rate"]
+        if paper:  # as much as the batch of all processes is larger than the recipe's (Goyal et al., 2017)
+            rate = max(rate, min(world * rate, LARGEST_RATE))
         loop = LoopConfig(
-            **stage.defaults,
+            **{**stage.defaults, "learning_rate": rate},
             seconds=read_progress(folder).seconds + max(seconds - (time.monotonic() - begin), 0.0),
             largest_rate=LARGEST_RATE if paper else 0.0,
             evaluate_every_s=min(600.0, max(60.0, seconds / 6)),
             precision="bfloat16" if on_gpu else "float32",
             device=self.device,
+            seed=self.config.seed,
         )
         metrics = run(stage, loop, folder)
         _barrier()  # the first process has written the checkpoint
@@ -255,19 +266,23 @@ class _Reproduction:
         if self.rank == 0 and approach in ("", "proposed"):
             held_out = self.roots[0] if not paper else None
             save_stage(name, folder, self.config.out / "weights", metrics, self.config.model, held_out)
-        return {"images": progress.images, "of": loop.images, "figures": metrics}
+        how = {"batch": loop.batch * world, "rate": rate, "precision": loop.precision}
+        return {"images": progress.images, "of": loop.images, **how, "figures": metrics}
 
     def _calibrate(self, seconds: float) -> dict[str, Any]:
         import numpy as np
 
         from hand_pose_3d.training.data import StoredScenes
-        from hand_pose_3d.training.score_calibration import calibrate_peaks
+        from hand_pose_3d.training.score_calibration import calibrate_files
 
         end = time.monotonic() + seconds
         held_out = StoredScenes(self.roots[0], "evaluation", most=_CALIBRATION_FRAMES)
         order = np.random.default_rng(0).permutation(len(held_out))
         scenes = (held_out[i] for n, i in enumerate(order) if n < LEAST_EVALUATED or time.monotonic() < end)
-        return calibrate_peaks(self.config.out / "weights", scenes, self.device)
+        try:
+            return calibrate_files(self.config.out / "weights", scenes, device=self.device)
+        except InvalidInputError as error:
+            return {"why_not": str(error)}
 
     def _evaluate(self, seconds: float) -> dict[str, Any]:
         from hand_pose_3d.estimator import HandPoseEstimator
@@ -288,9 +303,9 @@ class _Reproduction:
 
         samples = self._held_out
         if math.isfinite(seconds):
-            measure(evenly_spread(samples, 1))  # the first of all is slow
+            matching.run(estimator, evenly_spread(samples, 1))  # the first of all is slow
             middle = time.monotonic()
-            measure(evenly_spread(samples, 2))
+            matching.run(estimator, evenly_spread(samples, 2))
             now = time.monotonic()
             affordable = int((seconds - (now - begin)) / max((now - middle) / 2, 1e-6))
             samples = evenly_spread(samples, max(affordable, LEAST_EVALUATED))

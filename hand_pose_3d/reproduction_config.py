@@ -25,7 +25,7 @@ SHARES = {
         "scores": 2.0,
         "evaluation": 6.0,
     },
-    "lite": {"data": 30.0, "handsegnet": 22.0, "posenet": 28.0, "lifting": 12.0, "evaluation": 8.0},
+    "lite": {"data": 30.0, "handsegnet": 22.0, "posenet": 28.0, "lifting": 12.0, "scores": 4.0, "evaluation": 8.0},
 }
 """Steps of each family in order, with their relative shares of the time, chosen by hand.
 
@@ -33,7 +33,8 @@ Time that a step leaves over is shared by those after it.
 """
 
 LARGEST_RATE = 3e-4
-"""Upper limit of the learning rate, which rises where a schedule of the paper's recipe is shortened; chosen by hand."""
+"""Upper limit of the learning rate, which rises where a schedule of the paper's recipe is shortened, or several
+processes make its batches larger; chosen by hand."""
 LEAST_HELD_OUT, LEAST_EVALUATED = 16, 4
 """Fewest frames rendered for evaluation, and fewest hands evaluated, however little time there is."""
 
@@ -45,7 +46,7 @@ class ReproductionConfig:
     minutes: time for the whole run, to which schedules are shortened, None for the paper's schedules in full; frames:
     of the training split, None for the paper's number; data: folders in RHD's layout to use instead of renders, of
     which the first one's evaluation split is held out; assets: as `render` takes them; device: auto, cpu, cuda or
-    cuda:N.
+    cuda:N; seed: of renders and training.
     """
 
     out: Path
@@ -55,6 +56,7 @@ class ReproductionConfig:
     data: tuple[Path, ...] = ()
     assets: Path | None = None
     device: str = "auto"
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.model not in SHARES:
@@ -63,6 +65,8 @@ class ReproductionConfig:
             raise InvalidInputError(f"minutes must be more than 0, not {self.minutes}")
         if self.frames is not None and self.frames < 1:
             raise InvalidInputError(f"frames must be at least 1, not {self.frames}")
+        if self.seed < 0:
+            raise InvalidInputError(f"seed must be at least 0, not {self.seed}")
         if self.data and self.frames is not None:
             raise InvalidInputError("frames is how many to render; data that are there already are taken as they are")
         if self.data and self.assets is not None:

@@ -20,11 +20,23 @@ from hand_pose_3d.reproduction_config import (
 _PAPER_NOTES = (
     "Recipe: section 5 of the paper and its code. Differences: HandSegNet and PoseNet start from random weights (He et "
     "al., ICCV 2015), where the authors' start from those of Convolutional Pose Machines; keypoint 0 is the wrist and "
-    "the unit the index finger's first bone. A schedule that time shortens has the steps of its learning rate at the "
-    f"same shares, and the rate raised by as much as it is shortened, to at most {LARGEST_RATE:g}."
+    "the unit the index finger's first bone; the images are renders of our own "
+    "unless data are named above, and never STB, on which the authors trained, too. A schedule that time shortens has "
+    "the steps of its learning rate at the same shares, and the rate raised by as much as it is shortened, to at most "
+    f"{LARGEST_RATE:g}. Not among the steps: evaluation on STB and Dexter (`hand_pose_3d evaluate`), and the "
+    "classification of signs."
 )
 
 _LITE_NOTES = "Training continues from the shipped weights, which were trained on photographs as well as renders."
+
+
+def _how(results: Mapping[str, Any]) -> list[str]:
+    """How the networks were trained, as far as a run recorded it."""
+    rows = {step: row for step, row in results.items() if "batch" in row}
+    if not rows:
+        return []
+    each = ", ".join(f"{step} {row['batch']} at {row['rate']:g} in {row['precision']}" for step, row in rows.items())
+    return [f"Images a step, highest learning rate, and arithmetic: {each}."]
 
 
 def report_markdown(
@@ -72,6 +84,7 @@ def report_markdown(
         trained.markdown(),
         "Curves: "
         + ", ".join(f"[{step}](runs/{step}/curves.png)" for step, row in results.items() if row.get("images")),
+        *_how(results),
         _PAPER_NOTES if paper else _LITE_NOTES,
         "## Evaluation",
         f"{measured['hands']} held-out hands, by the paper's protocols, beside what it and its code's README publish.",
@@ -82,7 +95,10 @@ def report_markdown(
         rows = {step.partition("/")[2]: row["figures"] for step, row in results.items() if "/" in step}
         parts += ["## Lifting approaches", "From maps of the true keypoints, as in the paper's Table 2."]
         parts += [liftings(rows).markdown()]
-    if scores := results.get("scores"):
+    scores = results.get("scores", {})
+    if "why_not" in scores:
+        parts += ["## Scores of hands", f"Not calibrated on these data: {scores['why_not']}."]
+    elif scores:
         parts += [
             "## Scores of hands",
             f"Calibrated on {scores['predictions']:.0f} predictions on held-out frames, {scores['right']:.0%} of them "

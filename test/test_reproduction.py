@@ -110,7 +110,9 @@ def test_the_lite_family_goes_on_from_the_shipped_weights(tmp_path, monkeypatch)
     arguments = ("--out", out, "--model", "lite", "--frames", 16, "--minutes", 0.2, "--device", "cpu")
     result = command(*arguments)
     assert result.exit_code == 0, result.output
-    assert "shipped weights" in (out / "REPORT.md").read_text()
+    text = (out / "REPORT.md").read_text()
+    assert "shipped weights" in text and "## Scores of hands" in text
+    assert "Images a step, highest learning rate, and arithmetic: handsegnet 2 at " in text
     for name in ("handsegnet", "posenet", "lifting"):
         trained, metadata = read_weights(out / "weights" / f"lite-{name}.safetensors")
         shipped, _ = read_weights(default_weights(f"lite-{name}"))
@@ -180,6 +182,16 @@ def test_nothing_is_begun_that_would_not_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(HandPoseError, match="GB are free"):
         reproduce(ReproductionConfig(tmp_path / "out", device="cpu"), print)
+    assert not any((tmp_path / "out").iterdir())
+
+    data = tmp_path / "data"  # packs of existing images lie beside them
+    for split in ("training", "evaluation"):
+        (data / split / "color").mkdir(parents=True)
+        (data / split / f"anno_{split}.pickle").touch()
+    for number in range(700):
+        (data / "training" / "color" / f"{number}.png").touch()
+    with pytest.raises(HandPoseError, match=f"^files made of them need about .* GB are free at {data}"):
+        reproduce(ReproductionConfig(tmp_path / "out", "lite", data=(data,), device="cpu"), print)
     assert not any((tmp_path / "out").iterdir())
 
 

@@ -31,6 +31,7 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
     and are converted to the package's own at run time.
     """
     from hand_pose_3d.errors import WeightsError
+    from hand_pose_3d.families import PEAK_SCORES
     from hand_pose_3d.networks.authors_weights import CONVENTIONS, PUBLISHED_SHA256, networks_in, read_pickle
     from hand_pose_3d.outputs import check_target
     from hand_pose_3d.weights import file_sha256, save_weights
@@ -65,3 +66,5 @@ def command(files: tuple[Path, ...], out: Path, lifting: str) -> None:
         save_weights(target, module, metadata)
         count = sum(parameter.numel() for parameter in module.parameters())
         click.echo(f"{target}: {type(module).__name__}, {count:,} parameters")
+    if "posenet" in sources:
+        click.echo(PEAK_SCORES)

@@ -37,11 +37,11 @@ def command(form: str, out: Path, model: str, precision: str, weights: Path | No
     pose-prior, viewpoint: the two streams of the paper's lifting by themselves
 
     Images are RGB, value / 255 - 0.5. Sides of an image of lite are multiples of 32; the paper's handsegnet takes
-    240 x 320 alone. Score maps are logits; a keypoint is their mean, weighted by their softmax. How
-    the two PoseNets' keypoints are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it, nor the
-    numbers that make scores of presence and spreads, which are in the weights (docs/training.md, "Scores"). Without
-    --weights the files are of the weights that ship. A folder may lack lite-fineposenet and lite-palmnet, which
-    then are not written.
+    240 x 320 alone. Score maps of lite are logits; a keypoint is their mean, weighted by their softmax. Those of the
+    paper are Gaussians; a keypoint is where its map, enlarged 8 times, is largest. How lite's two PoseNets' keypoints
+    are joined is in hand_pose_3d/networks/lite_runtime.py; no file holds it, nor the numbers that make scores of
+    presence and spreads, which are in the weights (docs/training.md, "Scores"). Without --weights the files are of the
+    weights that ship. A folder may lack lite-fineposenet and lite-palmnet, which then are not written.
 
     TensorRT builds an engine from each file, here in float16 for one to four hands; TensorRT 10 also wants
     --stronglyTyped:

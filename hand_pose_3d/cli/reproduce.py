@@ -1,4 +1,4 @@
-"""hand_pose_3d reproduce: the whole paper in one command."""
+"""hand_pose_3d reproduce: the paper in one command."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _FOLDER = NamedPath(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--assets", type=_FOLDER, help="Environment maps and skins for the renders, as `render` takes them.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of renders and training.")
 def command(
     out: Path,
     model: str,
@@ -42,6 +43,7 @@ def command(
     data: tuple[Path, ...],
     assets: Path | None,
     device: str,
+    seed: int,
 ) -> None:
     """Render the paper's data, train its networks by its recipe, evaluate them by its protocols, and report.
 
@@ -53,10 +55,10 @@ def command(
     commands and for the node. An interrupted run resumes where it stopped. With --minutes the time that is left after
     each step is divided among the others, and a shortened schedule still ends with its decay. Packing, evaluation and
     one training step of each network are never left out: a few minutes are exceeded.
-    `torchrun --nproc-per-node N -m hand_pose_3d.cli reproduce ...` trains on N GPUs.
+    `torchrun --nproc-per-node N -m hand_pose_3d.cli reproduce ...` trains on N GPUs, in batches N times as large.
     """
     from hand_pose_3d.reproduction import reproduce
     from hand_pose_3d.reproduction_config import ReproductionConfig
 
-    config = ReproductionConfig(out, model, minutes, frames, data, assets, device)
+    config = ReproductionConfig(out, model, minutes, frames, data, assets, device, seed)
     click.echo(f"wrote {reproduce(config, click.echo)}")

@@ -42,7 +42,10 @@ _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
     help="Folder in RHD's layout, made by `render`; may be repeated. The first one's evaluation split is held out.",
 )
 @click.option(
-    "--out", required=True, type=_NEW_FOLDER, help="Checkpoints, log and curves; a run found there is resumed."
+    "--out",
+    required=True,
+    type=_NEW_FOLDER,
+    help="Checkpoints, log and curves; a run found there is resumed, with the data and settings given now.",
 )
 @click.option("--model", "family", type=click.Choice(["lite", "paper"]), default="lite")
 @click.option("--images", type=click.IntRange(1), help="Length of the schedule in images.")
@@ -80,6 +83,7 @@ _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--trunk-rate", type=FiniteRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."
 )
+@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed gives the same run on a CPU.")
 @click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
@@ -94,6 +98,7 @@ def command(
     out: Path,
     family: str,
     approach: str,
+    seed: int,
     threads: int,
     device: str,
     start: Path | None,
@@ -111,6 +116,7 @@ def command(
     import torch
 
     from hand_pose_3d.evaluation import report
+    from hand_pose_3d.families import PEAK_SCORES
     from hand_pose_3d.networks.lifting import LIFTINGS
     from hand_pose_3d.outputs import check_target, replacing
     from hand_pose_3d.runtime import choose_device
@@ -134,7 +140,7 @@ def command(
             choices = ", ".join(f"`train {b} --model {a}`" for a, b in users)
             raise click.UsageError(f"--{name.replace('_', '-')} is a choice of {choices} only")
     if approach == "nearest-neighbour":
-        for name in filter(given, ("images", "batch", "learning_rate", "precision", "device")):
+        for name in filter(given, ("images", "batch", "learning_rate", "precision", "device", "seed")):
             raise click.UsageError(f"nearest-neighbour is not trained: leave --{name.replace('_', '-')} out")
     if options["trunk"] is not None and start is not None:
         raise click.UsageError("--trunk and --from-weights are two starts: give one")
@@ -173,6 +179,7 @@ def command(
 
     def train(name: str, folder: Path) -> dict[str, float]:
         built: Stage
+        torch.manual_seed(seed)  # of the weights that it begins with
         if family == "lite":
             names = ("trunk", "trunk_rate", "frozen_blocks", "posenet", "real", "photographs", "photograph_share")
             used = {k: options[k] for k in names}
@@ -186,7 +193,7 @@ def command(
         chosen: dict[str, Any] = {
             k: options[k] for k in ("images", "batch", "learning_rate", "precision") if options[k] is not None
         }
-        return run(built, LoopConfig(**{**built.defaults, **chosen, "device": device}), folder)
+        return run(built, LoopConfig(**{**built.defaults, **chosen, "device": device, "seed": seed}), folder)
 
     with process_group(torch.device(device)) as rank:
         names = APPROACHES if approach == "all" else (approach,)
@@ -204,3 +211,5 @@ def command(
     if save_weights is not None:
         for path in save_stage(stage, out, save_weights, metrics, family, roots[0], mean_with):
             click.echo(f"wrote {path}")
+        if (family, stage) == ("paper", "posenet"):
+            click.echo(PEAK_SCORES)

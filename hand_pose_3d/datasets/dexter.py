@@ -40,12 +40,11 @@ def read_dexter(root: str | Path, sequences: tuple[str, ...] = SEQUENCES) -> lis
 def _sequence(root: Path, name: str, label: Path) -> list[Sample]:
     points_m = _to_colour(_labels(label))
     images = sorted((root / "data" / name / "color").glob("*.png"))
-    depths = sorted((root / "data" / name / "depth").glob("*.png"))
     if len(images) != len(points_m):
         what = f"data/{name}/color with {len(points_m)} images, one per line of {label.name} (it has {len(images)})"
         raise missing_data("Dexter+Object", root, [what], SOURCE)
     samples = []
-    for index, (image, points) in enumerate(zip(images, points_m, strict=True)):
+    for image, points in zip(images, points_m, strict=True):
         keypoints_m = np.full((NUM_KEYPOINTS, 3), np.nan)
         keypoints_m[list(FINGERTIPS)] = points[:5]
         labelled = np.isfinite(keypoints_m).all(axis=-1) & (keypoints_m[:, 2] > 0)
@@ -61,7 +60,6 @@ def _sequence(root: Path, name: str, label: Path) -> list[Sample]:
             visible=labelled & inside,
             keypoints_m=keypoints_m,
             camera=COLOUR_CAMERA,
-            depth_path=depths[index] if len(depths) == len(images) else None,
         )
         samples.append(sample)
     return samples

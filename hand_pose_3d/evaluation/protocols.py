@@ -65,10 +65,10 @@ Placement = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def true_scale(predicted: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """The authors' rule: true root and true length of the middle finger's first bone, no rotation.
+    """True root and true length of the middle finger's first bone, no rotation.
 
-    The prediction is first brought to length one of its own middle finger bone, the unit that the authors' networks
-    are trained on.
+    Nearly the authors' rule: they multiply their networks' coordinates by that length, of which the predicted bone is
+    one unit only in the mean; here it is exactly one.
     """
     unit = bone_length(labelled, AUTHORS_REFERENCE_BONE) / bone_length(predicted, AUTHORS_REFERENCE_BONE)
     return (predicted - predicted[WRIST]) * unit + labelled[WRIST]

@@ -50,7 +50,6 @@ LIFTING_MEDIAN_MM = {
     "direct": 20.848,
     "bottleneck": 21.907,
     "local": 39.121,
-    "local+xyz": 21.950,
     "proposed": 18.840,
 }
 """The paper's Table 2: median error on RHD's evaluation split from ideal score maps. The authors later found the

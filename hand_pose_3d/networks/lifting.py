@@ -144,13 +144,26 @@ class NearestNeighbourLifting(nn.Module):
 
     def fit(self, keypoints_2d: torch.Tensor, relative: torch.Tensor, hand_side: torch.Tensor) -> None:
         """Take a library: keypoints_2d (M, 21, 2) pixels of any crop, relative (M, 21, 3), hand_side (M, 2)."""
-        self.library_2d = _normalise_2d(_mirror_right(keypoints_2d, hand_side, axis=0)).flatten(1)
+        every = torch.ones_like(keypoints_2d[..., 0])
+        self.library_2d = _normalise_2d(_mirror_right(keypoints_2d, hand_side, axis=0), every).flatten(1)
         self.library_relative = _mirror_right(relative, hand_side, axis=0)
 
     def forward(self, maps: torch.Tensor, hand_side: torch.Tensor) -> LiftingResult:
-        """maps (N, 21, 32, 32) and hand_side (N, 2) to the relative coordinates of the nearest entries."""
-        query = _normalise_2d(_mirror_right(_peaks(maps), hand_side, axis=0)).flatten(1)
-        nearest = torch.cdist(query, self.library_2d.to(query.dtype)).argmin(-1)
+        """maps (N, 21, 32, 32) and hand_side (N, 2) to the relative coordinates of the nearest entries.
+
+        Keypoints whose maps have no peak, as hidden ones, count in none of a hand's distances.
+        """
+        shown = (maps.flatten(2).amax(-1) > _SHOWN).to(maps.dtype)
+        shown = torch.where(shown.sum(1, keepdim=True) > 1, shown, torch.ones_like(shown))
+        query = _normalise_2d(_mirror_right(_peaks(maps), hand_side, axis=0), shown)
+        library = self.library_2d.to(query.dtype).unflatten(1, (NUM_KEYPOINTS, 2))
+        # Which entry, moved and scaled to the shown keypoints as the query is, lies nearest: the one with the largest
+        # product, by its own spread over these keypoints.
+        weight = (shown / shown.sum(1, keepdim=True)).unsqueeze(-1)
+        mean = torch.einsum("nkd,mkd->nmd", weight.expand(-1, -1, 2), library)
+        spread = weight[..., 0] @ library.square().sum(-1).T - mean.square().sum(-1)
+        product = torch.einsum("nkd,mkd->nm", weight * query, library)
+        nearest = (product / spread.clamp(min=1e-6).sqrt()).argmax(-1)
         return LiftingResult(_mirror_right(self.library_relative[nearest], hand_side, axis=0))
 
 
@@ -166,11 +179,17 @@ def _peaks(maps: torch.Tensor) -> torch.Tensor:
     return torch.stack([(weight * u).sum((-2, -1)) / total, (weight * v).sum((-2, -1)) / total], -1)
 
 
-def _normalise_2d(keypoints: torch.Tensor) -> torch.Tensor:
-    """Centred keypoints of root mean square distance one. keypoints: (N, 21, 2)."""
-    centred = keypoints - keypoints.mean(1, keepdim=True)
-    spread = centred.square().sum(-1).mean(-1).sqrt().clamp(min=1e-6)
-    return centred / spread[:, None, None]
+_SHOWN = 0.1
+"""Least peak of the map of a keypoint that is shown."""
+
+
+def _normalise_2d(keypoints: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Keypoints (N, 21, 2), of which those that count, weight (N, 21), are centred and have a root mean square of one;
+    the others are zero."""
+    total, weight = weight.sum(1)[:, None, None], weight[..., None]
+    centred = (keypoints - (weight * keypoints).sum(1, keepdim=True) / total) * weight
+    spread = (centred.square().sum((1, 2), keepdim=True) / total).sqrt().clamp(min=1e-6)
+    return centred / spread
 
 
 LIFTINGS: dict[str, type[nn.Module]] = {

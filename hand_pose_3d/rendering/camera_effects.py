@@ -16,7 +16,7 @@ def apply_camera_effects(picture: np.ndarray, effects: CameraEffects, rng: np.ra
     height, width = picture.shape[:2]
     image = picture
     if effects.motion_px > 0:
-        image = cv2.filter2D(image, -1, _streak(effects.motion_px, effects.motion_angle))
+        image = cv2.filter2D(image, -1, motion_kernel(effects.motion_px, effects.motion_angle))
     if effects.defocus_px > 0:
         image = cv2.GaussianBlur(image, (0, 0), effects.defocus_px)
     if effects.shrink > 0:
@@ -61,7 +61,8 @@ def _add_noise(image: np.ndarray, deviation: float, rng: np.random.Generator) ->
     return cv2.addWeighted(grain, strength, image, 1.0, -128 * strength)
 
 
-def _streak(length: float, angle: float) -> np.ndarray:
+def motion_kernel(length: float, angle: float) -> np.ndarray:
+    """A centred line of that length in pixels and angle in radians, (S, S) float32 with a sum of one, S odd."""
     import cv2
 
     side = int(np.ceil(length)) | 1
@@ -70,4 +71,5 @@ def _streak(length: float, angle: float) -> np.ndarray:
     step = 0.5 * (length - 1) * np.array([np.cos(angle), np.sin(angle)])
     a, b = (np.round(16 * (centre + sign * step)).astype(int).tolist() for sign in (-1, 1))
     cv2.line(kernel, a, b, 1.0, 1, cv2.LINE_AA, 4)
+    kernel = kernel + kernel[::-1, ::-1]  # OpenCV's line may lie off by most of a pixel
     return kernel / max(float(kernel.sum()), 1e-6)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d import interrupts
+from hand_pose_3d import __version__, interrupts
 from hand_pose_3d.datasets import rhd
 from hand_pose_3d.datasets.rhd import FOLDERS, RENDERED, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
@@ -158,7 +158,7 @@ def check_disk(folder: Path, frames: int, more: int = 0) -> None:
     frames = max(frames, 0)
     need, free = frames * _BYTES_PER_FRAME + more + _SPARE_BYTES, shutil.disk_usage(folder).free
     if frames + more and free < need:
-        what = f"{frames} frames and what is made of them" if more else f"{frames} frames"
+        what = " and ".join([f"{frames} frames"] * (frames > 0) + ["files made of them"] * (more > 0))
         raise HandPoseError(
             f"{what} need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
             "free some space or lower the count"
@@ -230,6 +230,7 @@ def _check_same(folder: Path, options: RenderOptions) -> None:
         "assets": describe_assets(options.assets),
         "engine": options.engine,
         "people": options.people,
+        "version": __version__,
         **({} if options.characters is None else {"characters": options.characters}),
     }
     for split in SPLITS:
@@ -385,7 +386,7 @@ Images of synthetic hands with complete labels, in the layout of the Rendered Ha
 - Known limits: hair, cloth folds and contact with objects are simple; renders are not photographs; depth ends at
   {rhd.DEPTH_RANGE_M:g} m, as RHD's, and what is farther, hands too, has that depth.
 
-Last split made: {options.split}
+Last split made: {options.split}, by version {__version__}
 - engine: {options.engine}
 - lights, backgrounds, skins: {assets}
 {rows}

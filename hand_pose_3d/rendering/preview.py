@@ -8,7 +8,6 @@ import numpy as np
 
 from hand_pose_3d.datasets.rhd import annotation_path
 from hand_pose_3d.drawing import draw_skeleton
-from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.pickles import load_arrays
@@ -16,8 +15,8 @@ from hand_pose_3d.pickles import load_arrays
 _TILE = 160  # pixels
 
 
-def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, first: int = 0) -> Path:
-    """Write <root>/preview_<split>.png with `count` frames from `first` on and return its path.
+def write_preview(root: Path, split: str, count: int = 48, columns: int = 8) -> Path:
+    """Write <root>/preview_<split>.png with the first `count` frames and return its path.
 
     Every second row repeats the one above with classes and keypoints drawn; hidden keypoints are faint.
     """
@@ -26,9 +25,7 @@ def write_preview(root: Path, split: str, count: int = 48, columns: int = 8, fir
     folder = root / split
     with annotation_path(root, split).open("rb") as file:
         records = load_arrays(file)
-    indices = [i for i in sorted(records) if i >= first][:count]
-    if not indices:
-        raise InvalidInputError(f"{folder} has no frame from number {first} on")
+    indices = sorted(records)[:count]
     rows = []
     for start in range(0, len(indices), columns):
         plain, drawn = [], []

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hand_pose_3d import __version__
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.outputs import VideoWriter, write_beside
 from hand_pose_3d.rendering import rhd_writer
@@ -252,7 +253,8 @@ def render_sequences(options: RenderOptions, seconds: float) -> list[Path]:
 def _facts(options: RenderOptions, seconds: float, index: int) -> dict[str, Any]:
     names = ("split", "seed", "people", *(["characters"] if options.characters else []))
     facts = {name: getattr(options, name) for name in names}
-    return {"made": {**facts, "index": index, "assets": describe_assets(options.assets), "seconds": seconds}}
+    facts |= {"index": index, "assets": describe_assets(options.assets), "seconds": seconds, "version": __version__}
+    return {"made": facts}
 
 
 def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
@@ -268,7 +270,7 @@ def _is_there(options: RenderOptions, seconds: float, index: int) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError):
         made = False
     if not made:
-        raise HandPoseError(f"{path} was made with other options; choose another folder")
+        raise HandPoseError(f"{path} was made with other options or by another version; choose another folder")
     return path.with_suffix(".mp4").exists()
 
 

@@ -36,7 +36,8 @@ def describe_assets(assets: Path | None) -> dict[str, Any]:
 
 def is_made_so(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether what a data set says of its making is what is wanted; older ones tell whether there were assets, or how
-    many."""
+    many, and no version."""
+    found = {"version": wanted["version"], **found}
     made, assets = found.get("assets"), wanted["assets"]
     if isinstance(made, bool):
         older = made == bool(assets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from hand_pose_3d.rendering.camera_effects import motion_kernel
 from hand_pose_3d.skeleton import BONES, PALM
 
 
@@ -78,18 +79,7 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     elif kind < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
     elif kind < 0.55:
-        length = int(rng.integers(3, 10))
-        kernel = np.zeros((length, length), np.float32)
-        direction = rng.uniform(0, np.pi)
-        reach = np.array([np.cos(direction), np.sin(direction)]) * length / 2
-        middle = (length - 1) / 2
-        cv2.line(
-            kernel,
-            tuple(np.round(middle - reach).astype(int).tolist()),
-            tuple(np.round(middle + reach).astype(int).tolist()),
-            1,
-        )
-        image = cv2.filter2D(image, -1, kernel / max(kernel.sum(), 1))
+        image = cv2.filter2D(image, -1, motion_kernel(rng.uniform(3, 10), rng.uniform(0, np.pi)))
     if rng.random() < 0.5:
         sigma = float(rng.uniform(1, 12))
         shape = image.shape if rng.random() < 0.6 else (*image.shape[:2], 1)

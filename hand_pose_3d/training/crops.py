@@ -58,6 +58,34 @@ def with_pose(crops: CropPack) -> CropPack:
     return replace(crops, **fields, spread=None if crops.spread is None else crops.spread[known])
 
 
+class ArrayWriter:
+    """Writes bytes to an .npy file row by row, as many as come; a full disk is an OSError. A context manager."""
+
+    def __init__(self, path: Path, row: tuple[int, ...] = ()) -> None:
+        """row: shape of one row."""
+        self._row, self._count = row, 0
+        self._stream = path.open("wb")
+        self._write_header()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write rows (n, *row) uint8."""
+        self._stream.write(np.ascontiguousarray(rows).data)
+        self._count += len(rows)
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._stream:
+            self._stream.seek(0)
+            self._write_header()
+
+    def _write_header(self) -> None:
+        """NumPy leaves room in it for any number of rows."""
+        shape = {"descr": "|u1", "fortran_order": False, "shape": (self._count, *self._row)}
+        np.lib.format.write_array_header_1_0(self._stream, shape)
+
+
 def load_pack(folder: str | Path) -> CropPack:
     """Open a pack; its images stay on disk until they are touched."""
     folder = Path(folder)
@@ -74,63 +102,54 @@ def load_pack(folder: str | Path) -> CropPack:
 def pack(
     samples: Iterable,
     folder: str | Path,
-    count: int,
     seed: int = 0,
     windows: Callable[[np.ndarray], Iterable[Crop]] = lambda image: (),
 ) -> CropPack:
     """Cut every large enough hand out of a data set and write a pack.
 
     samples: iterable of (image (H, W, 3) RGB uint8, person mask (H, W) bool, hand mask (H, W) bool, hands), hands
-    a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). count: an upper bound on the number of hands. windows:
-    gives a detector's windows of an image; those without hands are kept.
+    a list of (side, uv (21, 2), xyz_m (21, 3), visible (21,)). windows: gives a detector's windows of an image; those
+    without hands are kept.
     """
     from tqdm import tqdm
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    rgba = np.lib.format.open_memmap(folder / "rgba.tmp.npy", "w+", np.uint8, (count, PACK_SIZE, PACK_SIZE, 4))
     backgrounds: list[np.ndarray] = []
     hard_negatives: list[np.ndarray] = []
     labels: dict[str, list] = {"uv": [], "xyz_m": [], "visible": [], "side": []}
-    n = 0
-    for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
-        four = np.dstack([image, person.astype(np.uint8) * 255])
-        for side, uv, xyz, visible in hands:
-            low, high = uv.min(0), uv.max(0)
-            extent = float((high - low).max())
-            height, width = image.shape[:2]
-            inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
-            if n >= count or extent < MIN_HAND_PX or inside.sum() < 12 or visible.sum() < 6:
-                continue
-            crop = Crop(tuple((low + high) / 2), extent * PACK_MARGIN, PACK_SIZE)
-            rgba[n] = crop.extract(four)
-            for key, value in (
-                ("uv", crop.to_crop(uv)),
-                ("xyz_m", xyz),
-                ("visible", visible & inside),
-                ("side", int(side)),
-            ):
-                labels[key].append(value)
-            n += 1
-        side_px = rng.uniform(min(40, *image.shape[:2]), min(image.shape[:2]))
-        corner = rng.uniform(0, np.array(image.shape[1::-1]) - side_px)
-        x, y, s = int(corner[0]), int(corner[1]), int(side_px)
-        if hand_mask[y : y + s, x : x + s].mean() < 0.002:
-            backgrounds.append(Crop(tuple(corner + side_px / 2), side_px, PACK_SIZE).extract(image))
-        hand = hand_mask.astype(np.uint8) * 255
-        for wide in map(around, windows(image)):
-            if wide.extract(hand).mean() < _NO_HAND * 255:
-                hard_negatives.append(wide.extract(image))
-    if n == 0 or not backgrounds:
-        missing = "hand that is large enough" if n == 0 else "place without hands"
+    with ArrayWriter(folder / "rgba.npy", (PACK_SIZE, PACK_SIZE, 4)) as rgba:
+        for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
+            four = np.dstack([image, person.astype(np.uint8) * 255])
+            for side, uv, xyz, visible in hands:
+                low, high = uv.min(0), uv.max(0)
+                extent = float((high - low).max())
+                height, width = image.shape[:2]
+                inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
+                if extent < MIN_HAND_PX or inside.sum() < 12 or visible.sum() < 6:
+                    continue
+                crop = Crop(tuple((low + high) / 2), extent * PACK_MARGIN, PACK_SIZE)
+                rgba.append(crop.extract(four)[None])
+                for key, value in (
+                    ("uv", crop.to_crop(uv)),
+                    ("xyz_m", xyz),
+                    ("visible", visible & inside),
+                    ("side", int(side)),
+                ):
+                    labels[key].append(value)
+            side_px = rng.uniform(min(40, *image.shape[:2]), min(image.shape[:2]))
+            corner = rng.uniform(0, np.array(image.shape[1::-1]) - side_px)
+            x, y, s = int(corner[0]), int(corner[1]), int(side_px)
+            if hand_mask[y : y + s, x : x + s].mean() < 0.002:
+                backgrounds.append(Crop(tuple(corner + side_px / 2), side_px, PACK_SIZE).extract(image))
+            hand = hand_mask.astype(np.uint8) * 255
+            for wide in map(around, windows(image)):
+                if wide.extract(hand).mean() < _NO_HAND * 255:
+                    hard_negatives.append(wide.extract(image))
+    if not labels["uv"] or not backgrounds:
+        missing = "place without hands" if labels["uv"] else "hand that is large enough"
         raise InvalidInputError(f"the samples for {folder} show no {missing}: give more of them")
-    final = np.lib.format.open_memmap(folder / "rgba.npy", "w+", np.uint8, (n, PACK_SIZE, PACK_SIZE, 4))
-    for start in range(0, n, 512):
-        final[start : start + 512] = rgba[start : min(start + 512, n)]
-    final.flush()
-    del rgba, final
-    (folder / "rgba.tmp.npy").unlink()
     np.save(folder / "backgrounds.npy", np.stack(backgrounds))
     if hard_negatives:
         np.save(folder / HARD_NEGATIVES_FILE, np.stack(hard_negatives))

@@ -108,8 +108,7 @@ def crop_pack(root: Path, split: str, mined: int | None = None) -> CropPack:
     """
 
     def make(folder: Path) -> None:
-        count = len(read_rhd(root, split, "all"))
-        pack(_crops(root, split), folder, count, windows=hand_like_windows(mined))
+        pack(_crops(root, split), folder, windows=hand_like_windows(mined))
 
     return load_pack(_current(root, f"crops_{split}", split, mined, make))
 
@@ -142,7 +141,11 @@ def _current(root: Path, name: str, split: str, enough: int | None, make: Callab
         # A training that runs keeps the files that it has opened.
         partial = folder.with_name(f"{name}.part")
         shutil.rmtree(partial, ignore_errors=True)
-        make(partial)
+        try:
+            make(partial)
+        except BaseException:  # a full disk, say, or Ctrl-C
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         (partial / _MADE_FROM).write_text(json.dumps([annotation, enough]), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)

@@ -182,7 +182,6 @@ class SceneSampler:
             factor = max(scale, 0.02)
             inner = (max(round(rgbc.shape[1] * factor), 1), max(round(rgbc.shape[0] * factor), 1))
             fx, fy = inner[0] / rgbc.shape[1], inner[1] / rgbc.shape[0]
-            kinds = cv2.resize(rgbc, inner, interpolation=cv2.INTER_NEAREST)[..., 3]
             columns, rows = (((np.arange(n) + 0.5) / f).astype(int) for n, f in zip(inner, (fx, fy)))
             kinds = rgbc[rows[:, None], columns, 3]
             rgbc = cv2.resize(rgbc, inner, interpolation=cv2.INTER_AREA)

@@ -10,7 +10,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hand_pose_3d import interrupts
-from hand_pose_3d.errors import HandPoseError, InvalidInputError, one_line
+from hand_pose_3d.device import memory_in_words
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, OutOfMemoryError, one_line
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.training.processes import average_gradients, largest, process_group
 
@@ -51,6 +52,7 @@ class LoopConfig:
     precision: str = "float32"  # or bfloat16, float16 (a GPU's mixed precision)
     device: str = "cpu"
     workers: int | None = None  # processes that make batches; None: one a core with a GPU, none without
+    seed: int = 0  # of batches and of what is random in the network, with the rank and the images seen before
 
 
 class Mixture(Generic[T]):
@@ -84,12 +86,12 @@ class Stage(ABC):
     network: nn.Module  # the network that is trained
 
     def parameter_groups(self, learning_rate: float) -> list[dict]:
-        """Parameters with their rates, as an optimiser takes them."""
-        return [{"params": list(self.network.parameters()), "lr": learning_rate}]
+        """Parameters that are trained with their rates, as an optimiser takes them."""
+        return [{"params": [p for p in self.network.parameters() if p.requires_grad], "lr": learning_rate}]
 
-    def batches(self, size: int, rank: int, start: int) -> Iterator[tuple]:
+    def batches(self, size: int, rank: int, start: int, seed: int = 0) -> Iterator[tuple]:
         """Endless batches of CPU tensors; `start` (images seen before) gives a resumed run other batches."""
-        rng = np.random.default_rng([rank, start, self.seed])
+        rng = np.random.default_rng([rank, start, self.seed, seed])
         while True:
             yield self.draw(rng, size)
 
@@ -137,13 +139,13 @@ def rate_factor(seen: int, config: LoopConfig, seconds: float = 0.0) -> float:
 class _Batches(IterableDataset):
     """A stage's batches for a DataLoader, each of whose workers draws others."""
 
-    def __init__(self, stage: Stage, size: int, rank: int, start: int) -> None:
-        self.stage, self.size, self.rank, self.start = stage, size, rank, start
+    def __init__(self, stage: Stage, size: int, rank: int, start: int, seed: int) -> None:
+        self.stage, self.size, self.rank, self.start, self.seed = stage, size, rank, start, seed
 
     def __iter__(self) -> Iterator[tuple]:
         worker = get_worker_info()
         rank = self.rank if worker is None else self.rank * worker.num_workers + worker.id
-        return self.stage.batches(self.size, rank, self.start)
+        return self.stage.batches(self.size, rank, self.start, self.seed)
 
 
 class Progress(NamedTuple):
@@ -182,10 +184,12 @@ def check_run(out: Path, network: nn.Module) -> None:
     read_progress(out)
     path = out / "checkpoint.pt"
     if path.exists():
-        state = _read_checkpoint(path, mmap=True).get("network", {})
-        if {name: tensor.shape for name, tensor in state.items()} != {
-            name: tensor.shape for name, tensor in network.state_dict().items()
-        }:
+        state = _read_checkpoint(path, mmap=True)
+        kind, shapes = (
+            state.get("kind", type(network).__name__),
+            {k: v.shape for k, v in state.get("network", {}).items()},
+        )
+        if (kind, shapes) != (type(network).__name__, {k: v.shape for k, v in network.state_dict().items()}):
             raise InvalidInputError(f"{path} is of another network; choose another --out")
     else:
         for name in ("log.jsonl", "curves.png"):
@@ -263,11 +267,13 @@ class Trainer:
                 dist.broadcast(tensor, 0)
         self.stage.prepare()  # not in the processes that make batches
         config = self.config
+        rng = np.random.default_rng([config.seed, self.rank, self.images_seen])
+        torch.manual_seed(int(rng.integers(2**63)))  # of drop-out, say
         name = type(self.stage).__name__
         bar = tqdm(total=config.images, initial=self.images_seen, unit="image", desc=name, disable=self.rank != 0)
         saved = evaluated = time.monotonic()
         begin = saved - self.seconds
-        with bar, interrupts.noted() as stopped:
+        with bar, interrupts.noted() as stopped, self._kept():
             for batch in self._until(stopped):
                 if self.images_seen and self.finished:
                     break
@@ -294,6 +300,17 @@ class Trainer:
                 raise KeyboardInterrupt
             return metrics
 
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Write a checkpoint where the GPU's memory does not suffice any more, and say so in words."""
+        try:
+            with memory_in_words("or lower --batch; the same command then resumes"):
+                yield
+        except OutOfMemoryError:
+            if self.images_seen and self.world == 1:
+                self.save()
+            raise
+
     def _until(self, stopped: list[int]) -> Iterator[tuple]:
         """Batches, until a signal ends the processes that make them."""
         try:
@@ -310,7 +327,7 @@ class Trainer:
     def _batches(self) -> Iterable[tuple]:
         from hand_pose_3d.evaluation.benchmark.machine import cores
 
-        source = _Batches(self.stage, self.config.batch, self.rank, self.images_seen)
+        source = _Batches(self.stage, self.config.batch, self.rank, self.images_seen, self.config.seed)
         on_gpu, workers = self.device.type == "cuda", self.config.workers
         if workers is None:
             workers = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1) if on_gpu else 0
@@ -371,7 +388,7 @@ class Trainer:
         if self.rank == 0:
             state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
             state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}
-            state |= {"seconds": self.seconds, "finished": self.finished}
+            state |= {"seconds": self.seconds, "finished": self.finished, "kind": type(self.network).__name__}
             try:
                 with replacing(self.checkpoint) as stream:
                     torch.save(state, stream)

@@ -16,9 +16,11 @@ import numpy as np
 from hand_pose_3d.conventions import rescale_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
+from hand_pose_3d.training.crops import ArrayWriter
 
 LARGEST_SIDE = 480
 """Pixels; larger images are scaled down."""
+_UNFINISHED = "pixels.part.npy"
 BACKGROUND, PERSON, HAND, UNKNOWN = 0, 1, 2, 255
 """Classes of pixels."""
 
@@ -101,7 +103,7 @@ class ScenePack:
 
 def check_pack_target(folder: Path) -> Path:
     """The folder, if a pack can be written there. Raises InvalidInputError where it holds one, or something else."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pixels.raw").exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _UNFINISHED).exists():
         finished = (folder / "pixels.npy").exists() and (folder / "labels.npz").exists()
         what = "a pack; delete it, or" if finished else "something other than a pack;"
         raise InvalidInputError(f"{folder} holds {what} choose another folder")
@@ -123,7 +125,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
         name: [] for name in ("keypoints_px", "sure", "right", "spread", "boxed", "scene")
     }
     size = 0
-    with (folder / "pixels.raw").open("wb") as raw:
+    with ArrayWriter(folder / _UNFINISHED) as pixels:
         for source, scene in tqdm(scenes, desc="packing scenes", unit="image"):
             rgbc, scale = scene.rgbc, min(1.0, LARGEST_SIDE / max(scene.rgbc.shape[:2]))
             if scale < 1:
@@ -131,7 +133,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
                 rgb = cv2.resize(np.ascontiguousarray(rgbc[..., :3]), inner, interpolation=cv2.INTER_AREA)
                 classes = cv2.resize(np.ascontiguousarray(rgbc[..., 3]), inner, interpolation=cv2.INTER_NEAREST)
                 rgbc = np.dstack([rgb, classes])
-            raw.write(np.ascontiguousarray(rgbc).data)
+            pixels.append(rgbc.reshape(-1))
             count = len(scene.sure)
             fields = (
                 rescale_pixels(scene.keypoints_px, scale),
@@ -150,12 +152,7 @@ def pack_scenes(scenes: Iterable[tuple[str, LabelledScene]], folder: str | Path)
             size += rgbc.size
     if not shapes:
         raise InvalidInputError("there is no scene to pack")
-    # With an array's header before the bytes, NumPy can memory-map the file.
-    out = np.lib.format.open_memmap(folder / "pixels.tmp.npy", "w+", np.uint8, (size,))
-    out[:] = np.memmap(folder / "pixels.raw", np.uint8, "r")
-    out.flush()
-    (folder / "pixels.tmp.npy").replace(folder / "pixels.npy")
-    (folder / "pixels.raw").unlink()
+    (folder / _UNFINISHED).replace(folder / "pixels.npy")
     empty = {"keypoints_px": (0, 21, 2), "spread": (0, 21)}
     stacked = {name: np.concatenate([np.zeros(empty.get(name, (0,))), *rows]) for name, rows in hands.items()}
     np.savez(

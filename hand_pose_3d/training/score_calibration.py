@@ -7,6 +7,7 @@ import copy
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, cast
@@ -117,8 +118,8 @@ def calibrate_hands(
     segmentation: LiteHandSegNet,
     pose: LitePoseNet,
     lifting: Path,
-    renders: Sequence[LabelledScene],
-    photographs: Sequence[LabelledScene],
+    renders: Iterable[LabelledScene],
+    photographs: Iterable[LabelledScene],
     palms: LitePalmNet | None = None,
 ) -> dict[str, float]:
     """Fit and set the parameters of hand and keypoint scores, by maximum likelihood on predictions of the pipeline.
@@ -169,6 +170,7 @@ def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str 
     metadata.
 
     weights: folder with the paper family's three files. scenes and what is returned: as of :func:`calibrate_hands`.
+    Raises InvalidInputError without right or wrong predictions.
     """
     estimator = HandPoseEstimator(model="paper", device=device, weights=weights, score_threshold=0.0, max_hands=6)
     cast(PaperFamily, estimator.family).presence_calibration = None
@@ -178,7 +180,9 @@ def calibrate_peaks(weights: Path, scenes: Iterable[LabelledScene], device: str 
             odds.append(peak_odds(hand.score))
             right.append(float(label is not None))
     if len(np.unique(right)) < 2:
-        return {}
+        raise InvalidInputError(
+            f"scores need right and wrong predictions, which these data do not give; {weights} is as it was"
+        )
     x, y = np.column_stack([np.ones(len(odds)), odds]), np.array(right)
     trial, fitted = (_logistic(x[::step], y[::step], [0.0, 1.0]) for step in (2, 1))
     network, path = PoseNet(), weights / "paper-posenet.safetensors"
@@ -254,7 +258,7 @@ class Predictions(NamedTuple):
     keypoints: np.ndarray
 
 
-def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Sequence[LabelledScene]) -> Predictions:
+def _predictions(networks: Sequence[nn.Module], lifting: Path, scenes: Iterable[LabelledScene]) -> Predictions:
     """Predictions of these networks, without what hands' sizes do to keypoint scores."""
     networks = [copy.deepcopy(network) for network in networks]
     (pose,) = (network for network in networks if isinstance(network, LitePoseNet))
@@ -320,30 +324,36 @@ def main() -> None:
     if all((args.weights / f"{family}-posenet.safetensors").exists() for family in ("lite", "paper")):
         parser.error(f"{args.weights} holds both families: give a folder with the files of one")
     with in_words(parser.prog):
-        _calibrate_files(args)
+        renders = _scenes(scene_pack(root, "evaluation") for root in args.data)
+        print(calibrate_files(args.weights, renders, _scenes(ScenePack(root) for root in args.photographs)))
 
 
-def _calibrate_files(args: argparse.Namespace) -> None:
-    renders = _scenes(scene_pack(root, "evaluation") for root in args.data)
-    photographs = _scenes(ScenePack(root) for root in args.photographs)
-    if (args.weights / "paper-posenet.safetensors").exists():
-        print(calibrate_peaks(args.weights, [*renders, *photographs]))
-        return
+def calibrate_files(
+    weights: Path, renders: Iterable[LabelledScene], photographs: Iterable[LabelledScene] = (), device: str = "cpu"
+) -> dict[str, float]:
+    """Fit the scores of the networks of one family in a folder, write them there, and return what was fitted.
+
+    Arguments: as of :func:`calibrate_hands`. Raises InvalidInputError, and changes no file, where data do not suffice.
+    """
+    if (weights / "paper-posenet.safetensors").exists():
+        return calibrate_peaks(weights, chain(renders, photographs), device)
     segmentation, pose, palms = LiteHandSegNet(), LitePoseNet(), LitePalmNet()
-    paths = {net: args.weights / f"lite-{_FILES[type(net)]}.safetensors" for net in (segmentation, pose, palms)}
-    if not paths[palms].exists():
+    paths = {net: weights / f"lite-{_FILES[type(net)]}.safetensors" for net in (segmentation, pose, palms)}
+    if paths[palms].exists():
+        renders, photographs = list(renders), list(photographs)  # seen twice
+    else:
         del paths[palms]
     metadata = {network: load_weights(network, path) for network, path in paths.items()}
-    lifting = args.weights / "lite-lifting.safetensors"
+    lifting = weights / "lite-lifting.safetensors"
     figures = calibrate_hands(segmentation, pose, lifting, renders, photographs, palms if palms in paths else None)
     if "hand_calibration_error" not in figures or (palms in paths and "palm_confirmation_0" not in figures):
         raise InvalidInputError(
             f"scores need {_FEWEST} right and {_FEWEST} wrong predictions, which these data do not give; "
-            f"{args.weights} is as it was"
+            f"{weights} is as it was"
         )
-    print(figures)
     for network, path in paths.items():
         _rewrite(path, network, metadata[network])
+    return figures
 
 
 def _scenes(packs: Iterable[ScenePack]) -> list[LabelledScene]:

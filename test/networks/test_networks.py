@@ -155,6 +155,10 @@ def test_nearest_neighbour_finds_its_own_library_in_both_sides():
     maps[torch.arange(count)[:, None], torch.arange(21), v, u] = 1
     torch.testing.assert_close(net(maps, sides).relative, relative)
 
+    # Of a hand that is partly hidden or outside, what is shown decides.
+    maps[torch.arange(count)[:, None], torch.from_numpy(rng.integers(0, 21, size=(count, 12)))] = 0
+    torch.testing.assert_close(net(maps, sides).relative, relative)
+
     # The mirror image of a hand, named the other side, is the mirrored pose.
     mirrored = net(maps.flip(-1), sides.flip(-1)).relative
     torch.testing.assert_close(mirrored, relative * torch.tensor([-1.0, 1.0, 1.0]))

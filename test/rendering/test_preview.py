@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.rendering.preview import write_preview
 from hand_pose_3d.rendering.rhd_writer import write_annotation, write_frame
 
@@ -48,10 +47,3 @@ def test_plain_and_drawn_pictures_lie_below_one_another(root):
     for shift in (0, 20):  # both skeletons
         along = drawn[np.arange(52, 98) + shift, np.arange(107, 61, -1) + shift]
         assert (np.abs(along - drawn[45, 45]).max(axis=1) > 20).mean() > 0.8
-
-
-def test_the_frames_to_show_can_be_chosen(root):
-    sheet = cv2.imread(str(write_preview(root, "training", count=1, columns=1, first=1)))
-    assert sheet.shape == (2 * TILE, TILE, 3) and (sheet[:TILE] == 120).all()
-    with pytest.raises(InvalidInputError, match="no frame from number 3 on"):
-        write_preview(root, "training", first=3)

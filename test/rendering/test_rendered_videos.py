@@ -54,7 +54,10 @@ def test_again_renders_nothing_and_another_way_is_refused(clips):
     assert render("--out", out, *options).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
     result = render("--out", out, *options[:-2], "--people", 1)
-    assert result.exit_code == 1 and "was made with other options; choose another folder" in result.output
+    assert (
+        result.exit_code == 1
+        and "was made with other options or by another version; choose another folder" in result.output
+    )
     assert json.loads((out / "0000.json").read_text())["made"]["seed"] == 4
 
 

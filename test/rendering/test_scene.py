@@ -10,7 +10,7 @@ from hand_pose_3d.rendering.background import (
     project_harmonics,
     rotate_harmonics,
 )
-from hand_pose_3d.rendering.camera_effects import apply_camera_effects
+from hand_pose_3d.rendering.camera_effects import apply_camera_effects, motion_kernel
 from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
 from hand_pose_3d.rendering.colours import skin_tone, unlike_skin
 from hand_pose_3d.rendering.objects import unit_shape
@@ -86,6 +86,15 @@ def test_shapes_are_closed_and_face_outwards(kind):
     assert volume == pytest.approx(expected, rel=0.06)
     facing = (np.cross(b - a, c - a) * (normals[faces[:, 0]] + normals[faces[:, 1]] + normals[faces[:, 2]])).sum(axis=1)
     assert (facing >= -1e-12).all()
+
+
+@pytest.mark.parametrize("length", [1.0, 3.0, 4.0, 6.5, 8.0, 9.9])
+def test_motion_moves_no_picture_against_its_labels(length):
+    for angle in np.linspace(0, np.pi, 9):
+        kernel = motion_kernel(length, angle)
+        v, u = np.indices(kernel.shape) - (len(kernel) - 1) / 2
+        assert kernel.sum() == pytest.approx(1, abs=1e-5)
+        assert abs((kernel * u).sum()) < 1e-4 and abs((kernel * v).sum()) < 1e-4
 
 
 def test_camera_effects_keep_the_size_and_is_repeatable(maker):

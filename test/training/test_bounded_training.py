@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, OutOfMemoryError
 from hand_pose_3d.networks.lite import LiteLifting
 from hand_pose_3d.training.lifting import LiftingSampler, LiftingStage
-from hand_pose_3d.training.loop import LoopConfig, Trainer, rate_factor, read_progress, run
+from hand_pose_3d.training.loop import LoopConfig, Trainer, check_run, rate_factor, read_progress, run
 
 
 def stage() -> LiftingStage:
@@ -50,6 +50,55 @@ def test_an_interrupted_run_is_not_finished(tmp_path: Path) -> None:
     trainer.step(next(trainer.stage.batches(8, 0, 0)))
     trainer.save()
     assert read_progress(tmp_path) == (8, 0.0, False)
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+
+    def weights(name: str, seed: int) -> torch.Tensor:
+        built = stage()
+        run(built, LoopConfig(images=32, batch=8, seed=seed), tmp_path / name)
+        return torch.cat([value.flatten() for value in built.network.state_dict().values()])
+
+    first, again, other = weights("a", 1), weights("b", 1), weights("c", 2)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_run_of_another_approach_is_not_resumed(tmp_path: Path) -> None:
+    trainer = Trainer(stage(), LoopConfig(images=100, batch=8), tmp_path)
+    trainer.step(next(trainer.stage.batches(8, 0, 0)))
+    trainer.save()
+    check_run(tmp_path, LiteLifting(width=32, depth=1))
+
+    class Another(LiteLifting):
+        """The same tensors, with another meaning."""
+
+    with pytest.raises(InvalidInputError, match="of another network"):
+        check_run(tmp_path, Another(width=32, depth=1))
+
+
+def test_a_gpu_without_memory_leaves_a_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    trainer = Trainer(stage(), LoopConfig(images=100, batch=8), tmp_path)
+    usual = trainer.step
+
+    def step(batch: tuple) -> None:
+        if trainer.images_seen >= 16:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        usual(batch)
+
+    trainer.step = step  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemoryError, match="lower --batch"):
+        trainer.run()
+    assert read_progress(tmp_path).images == 16
+
+
+def test_frozen_parameters_are_not_trained(tmp_path: Path) -> None:
+    built = stage()
+    frozen, *free = built.network.parameters()
+    frozen.requires_grad_(False)
+    (group,) = built.parameter_groups(1e-3)
+    assert [id(p) for p in group["params"]] == [id(p) for p in free]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

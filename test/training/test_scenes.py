@@ -7,6 +7,7 @@ import pytest
 from scene_maker import find_dots, keypoints, packed, scene
 
 from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.training.crops import ArrayWriter
 from hand_pose_3d.training.scenes import HAND, LARGEST_SIDE, UNKNOWN, ScenePack, pack_scenes
 
 
@@ -65,3 +66,17 @@ def test_what_is_no_pack_and_what_was_never_finished_are_refused(tmp_path: Path)
     with pytest.raises(InvalidInputError, match="other than a pack"):
         packed(tmp_path / "mine", scene())
     assert (tmp_path / "mine/labels.npz").read_text() == "precious"
+
+
+def test_rows_are_written_as_they_come_and_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (1100, 3, 2), dtype=np.uint8)
+    with ArrayWriter(tmp_path / "rows.npy", (3, 2)) as writer:
+        writer.append(rows[:7])
+        writer.append(rows[7:])
+    np.testing.assert_array_equal(np.load(tmp_path / "rows.npy", "r"), rows)
+    with ArrayWriter(tmp_path / "none.npy", (3, 2)):
+        pass
+    assert np.load(tmp_path / "none.npy").shape == (0, 3, 2)
+    if Path("/dev/full").exists():
+        with pytest.raises(OSError, match="No space"), ArrayWriter(Path("/dev/full"), (3, 2)) as writer:
+            writer.append(rows)

@@ -326,8 +326,8 @@ def test_samples_depend_on_the_seed_alone(crops: CropPack) -> None:
 def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeypatch) -> None:
     made = []
 
-    def slow(samples: object, folder: Path, count: int, windows: object) -> None:
-        made.append(count)
+    def slow(samples: object, folder: Path, windows: object) -> None:
+        made.append(folder)
         time.sleep(0.3)
         folder.mkdir(parents=True)
         (folder / "labels.npz").touch()
@@ -335,7 +335,6 @@ def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeyp
     (tmp_path / "training" / "color").mkdir(parents=True)
     (tmp_path / "training" / "anno_training.pickle").touch()
     monkeypatch.setattr(data, "pack", slow)
-    monkeypatch.setattr(data, "read_rhd", lambda root, split, hands: [])
     monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").exists())
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: data.crop_pack(tmp_path, "training"), range(2))) == [True, True]
@@ -345,7 +344,7 @@ def test_a_pack_is_made_by_one_process_while_others_wait(tmp_path: Path, monkeyp
 def test_a_pack_is_made_again_for_another_annotation_or_more_searched_images(tmp_path: Path, monkeypatch) -> None:
     made: list[str] = []
 
-    def noted(samples: object, folder: Path, count: int, windows: object) -> None:
+    def noted(samples: object, folder: Path, windows: object) -> None:
         folder.mkdir(parents=True)
         made.append(annotation.read_text())
         (folder / "labels.npz").write_text(made[-1])
@@ -354,7 +353,6 @@ def test_a_pack_is_made_again_for_another_annotation_or_more_searched_images(tmp
     annotation = tmp_path / "training" / "anno_training.pickle"
     annotation.write_text("twelve frames")
     monkeypatch.setattr(data, "pack", noted)
-    monkeypatch.setattr(data, "read_rhd", lambda root, split, hands: [])
     monkeypatch.setattr(data, "load_pack", lambda folder: (folder / "labels.npz").open())
     with data.crop_pack(tmp_path, "training", 30) as opened:
         for enough in (30, 0, 12):
@@ -414,7 +412,7 @@ def test_pack_keeps_labels_on_pixels(tmp_path: Path) -> None:
         image[v - 2 : v + 3, u - 2 : u + 3] = 255
     hands = [(Side.LEFT, pixels, hand + [0, 0, 0.4], np.ones(21, bool))]
     empty = np.zeros((320, 320), bool)
-    pack([(image, image[..., 0] > 0, empty, hands)], tmp_path, count=4)
+    pack([(image, image[..., 0] > 0, empty, hands)], tmp_path)
     opened = load_pack(tmp_path)
     assert len(opened) == 1 and len(opened.backgrounds) == 1
     for u, v in opened.uv[0].round().astype(int):
@@ -429,7 +427,7 @@ def test_what_a_detector_takes_for_hands_is_learned_as_none(tmp_path: Path) -> N
     pixels = np.stack([np.linspace(25, 65, 21), np.linspace(255, 295, 21)], axis=1)
     hands = [(Side.LEFT, pixels, _hand(np.random.default_rng(0)) + [0, 0, 0.4], np.ones(21, bool))]
     looks = [Crop((139.5, 139.5), 80.0, 160), Crop((45.0, 275.0), 60.0, 160)]
-    pack([(image, hand_mask, hand_mask, hands)], tmp_path, count=1, windows=lambda seen: looks)
+    pack([(image, hand_mask, hand_mask, hands)], tmp_path, windows=lambda seen: looks)
     opened = load_pack(tmp_path)
     assert opened.hard_negatives.shape == (1, PACK_SIZE, PACK_SIZE, 3)
     middle, corner = opened.hard_negatives[0, PACK_SIZE // 2, PACK_SIZE // 2], opened.hard_negatives[0, 5, 5]
@@ -613,7 +611,8 @@ def test_scores_of_the_papers_hands_are_calibrated_on_peaks(monkeypatch: pytest.
     written = json.loads(read_metadata(path)["presence_calibration"])
     np.testing.assert_allclose(written, [1, 2], atol=0.2)
     assert figures["hand_calibration_error"] < 0.05
-    assert score_calibration.calibrate_peaks(tmp_path, []) == {}
+    with pytest.raises(InvalidInputError, match="right and wrong predictions"):
+        score_calibration.calibrate_peaks(tmp_path, [])
     assert json.loads(read_metadata(path)["presence_calibration"]) == written
 
 
@@ -622,7 +621,7 @@ def test_a_folder_with_the_papers_weights_has_its_peaks_calibrated(
 ) -> None:
     (tmp_path / "paper-posenet.safetensors").touch()
     called: list[Path] = []
-    monkeypatch.setattr(score_calibration, "calibrate_peaks", lambda weights, scenes: called.append(weights))
+    monkeypatch.setattr(score_calibration, "calibrate_peaks", lambda weights, scenes, device: called.append(weights))
     monkeypatch.setattr(score_calibration, "ScenePack", lambda folder: [])
     monkeypatch.setattr("sys.argv", ["score_calibration", str(tmp_path), "--photographs", str(tmp_path)])
     score_calibration.main()
