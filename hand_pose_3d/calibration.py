@@ -64,7 +64,8 @@ class HandCalibration:
         it. `hint` says what is missing. Another hand, a gap in time or samples that disagree restart the measurement.
         """
         gap = stamp_s - self._last_s
-        if self._lengths and (hand.track_id != self._track_id or not 0 <= gap <= self.max_gap_s):
+        rare = bool(self._lengths) and gap > self.max_gap_s
+        if self._lengths and (hand.track_id != self._track_id or gap < 0 or rare):
             self._restart()
         length = self._length(hand, camera)
         if length is None:
@@ -73,7 +74,7 @@ class HandCalibration:
             self._first_s, self._track_id = stamp_s, hand.track_id
         self._lengths.append(length)
         self._last_s = stamp_s
-        self.hint = self._advice
+        self.hint = f"images of the hand are {gap:.1f} s apart, which is too rare" if rare else self._advice
         if self.progress < 1 or len(self._lengths) < _MIN_SAMPLES:
             return None
         lengths = np.array(self._lengths)

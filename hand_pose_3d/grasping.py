@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP, WRIST
 
 _MAX_COORDINATE_M = 1000.0
@@ -67,9 +67,9 @@ def keypoint_stddev_m(scores: np.ndarray, size_m: float) -> np.ndarray:
 
 def placed_keypoints(hand: HandPose) -> np.ndarray:
     """Keypoints (21, 3) in metres. Raises InvalidInputError for a hand without plausible ones."""
-    if hand.keypoints_m is None or hand.scale_source == ScaleSource.NONE:
+    if hand.placed_m is None:
         raise InvalidInputError("the hand has no metric scale: is CameraInfo published?")
-    points = np.asarray(hand.keypoints_m, dtype=float)
+    points = np.asarray(hand.placed_m, dtype=float)
     if not (np.isfinite(points).all() and np.isfinite(hand.keypoint_scores).all()):
         raise InvalidInputError("a keypoint is not finite")
     if max(np.abs(points).max(), abs(hand.position_stddev_m)) > _MAX_COORDINATE_M:

@@ -99,6 +99,11 @@ class HandPose:
         """(3, 3) wrist orientation; axes as in :func:`hand_pose_3d.geometry.wrist_rotation`."""
         return wrist_rotation(self.keypoints_relative, self.side)
 
+    @property
+    def placed_m(self) -> np.ndarray | None:
+        """keypoints_m if their scale is known, else None."""
+        return None if self.scale_source == ScaleSource.NONE else self.keypoints_m
+
     def unplaced(self) -> HandPose:
         """The hand without metres."""
         return self.replace(

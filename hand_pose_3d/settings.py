@@ -7,6 +7,7 @@ Options of commands (:mod:`hand_pose_3d.cli.options`), ROS descriptors and param
 from __future__ import annotations
 
 import dataclasses
+import re
 from numbers import Integral, Real
 from typing import Any
 
@@ -53,6 +54,14 @@ def described(entry: dataclasses.Field) -> str:
     """What the setting is, with its unit, as help shows it."""
     text, unit = entry.metadata["text"], entry.metadata["unit"]
     return f"{text.rstrip('.')} [{unit}]." if unit else text
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Width and height from WIDTHxHEIGHT. Raises InvalidInputError for other text."""
+    found = re.fullmatch("([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
+    if found is None:
+        raise InvalidInputError(f"a size is WIDTHxHEIGHT, like 640x480, not {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def as_meant(value: Any, default: Any) -> Any:

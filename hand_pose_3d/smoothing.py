@@ -42,7 +42,7 @@ class SmoothingConfig:
     )
     speed_cutoff_hz: float = _cutoff(1.5, "Cutoff of the estimate of speed.")
     max_gap_s: float = setting(
-        0.3, "A filter starts again after a longer time without a hand.", unit="s", low=0.01, high=60.0
+        0.3, "A filter starts again after a longer time without a hand.", unit="s", low=0.01, high=1.0
     )
 
     def __post_init__(self) -> None:

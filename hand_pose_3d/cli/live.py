@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -52,26 +51,20 @@ def command(
     from hand_pose_3d.images import open_source
     from hand_pose_3d.outputs import check_target
     from hand_pose_3d.rerun_view import RECORDING
+    from hand_pose_3d.settings import parse_size
 
     if save and viewer != "rerun":
         raise InvalidInputError("--save writes a rerun recording: add --viewer rerun")
     if save:
         save = str(check_target(save, RECORDING))
     intrinsics = Camera.from_yaml(calibration) if calibration else None
-    source = open_source(camera, _parse_size(size), lambda text: click.echo(one_line(text), err=True))
+    source = open_source(camera, parse_size(size), lambda text: click.echo(one_line(text), err=True))
     try:
         estimator = HandPoseEstimator(tracking=True, **options)  # before an earlier recording is replaced
         show = _rerun_viewer(save) if viewer == "rerun" else _window_viewer()
         _follow(source, estimator, intrinsics, show, frames)
     finally:
         source.close()
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch("([1-9][0-9]{0,4})[xX]([1-9][0-9]{0,4})", text)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is not WIDTHxHEIGHT, like 640x480", param_hint="--size")
-    return int(found[1]), int(found[2])
 
 
 def _follow(

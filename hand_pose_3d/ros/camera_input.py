@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 
 _TOPIC = "camera_info"
+_RECTIFIED, _RAW = (re.compile(rf"(^|[/_]){word}([/_]|$)") for word in ("rect(ified)?", "raw"))
+"""Words in the names of topics, as image_proc has them."""
 _SAME_AXES = 1e-3
 """Radians between axes that count as the same; set by hand."""
 
@@ -53,11 +56,30 @@ class CameraInput:
         """Name of the camera's frame; "" while no camera is known, and where it has none."""
         return self._message.header.frame_id if self._message is not None else ""
 
-    @property
-    def turned(self) -> bool:
-        """Whether the frame has the axes of rectified images, which those of the images are not (CameraInfo's R)."""
-        r = np.array([] if self._message is None or self._rectified else self._message.r)
-        return r.size == 9 and bool(r.any()) and float(np.abs(r.reshape(3, 3) - np.eye(3)).max()) > _SAME_AXES
+    def why_wrong(self, image_topic: str) -> str:
+        """Why the images of a topic seem to be rectified ones taken for raw ones, or the reverse, in words, or ""."""
+        if self._message is None:
+            return ""
+        r = np.array(self._message.r)
+        turned = r.size == 9 and bool(r.any()) and float(np.abs(r.reshape(3, 3) - np.eye(3)).max()) > _SAME_AXES
+        if not self._rectified and _RECTIFIED.search(image_topic) and (turned or self._is_distorted()):
+            return f"images on {image_topic} seem to be rectified: set parameter rectified, or directions are wrong"
+        if self._rectified and _RAW.search(image_topic) and (turned or self._is_distorted()):
+            return f"images on {image_topic} seem to be raw ones: take rectified ones, or unset parameter rectified"
+        if not self._rectified and turned:
+            return (
+                "images are raw ones of a stereo pair, whose frame has the axes of rectified ones: take image_rect "
+                "with parameter rectified"
+            )
+        return ""
+
+    def _is_distorted(self) -> bool:
+        """Whether raw images show directions elsewhere than rectified ones."""
+        try:
+            raw, rectified = (camera_from_info(self._message, rectified=each) for each in (False, True))
+        except InvalidInputError:
+            return False
+        return raw is not None and rectified is not None and raw != rectified
 
     @property
     def known(self) -> bool:

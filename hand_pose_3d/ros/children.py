@@ -69,3 +69,5 @@ def quiet_environment() -> None:
     taken = os.environ.get("ROS_DOMAIN_ID", "0")
     os.environ["ROS_DOMAIN_ID"] = random.choice([domain for domain in map(str, range(1, 101)) if domain != taken])
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if os.environ.get("ROS_DISTRO") == "humble":  # which does not know it
+        os.environ["ROS_LOCALHOST_ONLY"] = "1"

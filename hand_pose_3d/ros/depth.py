@@ -17,6 +17,7 @@ import numpy as np
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.hands import HandPose, ScaleSource
 from hand_pose_3d.ros.conversions import depth_to_metres
+from hand_pose_3d.ros.messages import same_frame
 
 _KEPT = 16  # newest depth images, and images without depth: half a second at 30 Hz
 _RATE_SAMPLES = 5
@@ -98,8 +99,7 @@ class DepthImages:
         return min(gaps, key=abs) if gaps else None
 
     def _find(self, stamp_s: float, arrival: float, max_offset_s: float) -> _Depth | None:
-        gap_s = self._gap_s()
-        limit = max_offset_s if gap_s is None else min(max_offset_s, 0.49 * gap_s)
+        limit = self._limit_s(max_offset_s)
         near = [
             (abs(entry.stamp_s - stamp_s), -entry.arrival, entry)
             for entry in self._images
@@ -107,6 +107,15 @@ class DepthImages:
         ]
         offset_s, _, entry = min(near, key=lambda item: item[:2], default=(float("inf"), 0.0, None))
         return entry if offset_s <= limit else None
+
+    def limit_s(self, max_offset_s: float) -> float:
+        """The offset that is allowed: below half of the time between two depth images, whatever was asked for."""
+        with self._changed:
+            return self._limit_s(max_offset_s)
+
+    def _limit_s(self, max_offset_s: float) -> float:
+        gap_s = self._gap_s()
+        return max_offset_s if gap_s is None else min(max_offset_s, 0.49 * gap_s)
 
     def _gap_s(self) -> float | None:
         """Usual time between two depth images, by their stamps; one that comes twice does not change it."""
@@ -126,12 +135,12 @@ class DepthImages:
         gap_s = self._gap_s()
         if len(self._images) < _RATE_SAMPLES or gap_s is None:
             return True
-        return last + gap_s - stamp_s <= min(max_offset_s, 0.49 * gap_s)  # as _find takes it
+        return last + gap_s - stamp_s <= self._limit_s(max_offset_s)
 
 
 def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> None:
     """Raise InvalidInputError unless a depth message has the frame and the size (H, W, ...) of its image."""
-    if message.header.frame_id.lstrip("/") != frame_id.lstrip("/"):
+    if not same_frame(message.header.frame_id, frame_id):
         raise InvalidInputError(
             f"depth of frame {message.header.frame_id!r} is not registered to images of frame {frame_id!r}: take the "
             "depth that the driver aligns to the colour image"

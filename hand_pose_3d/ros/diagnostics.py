@@ -25,6 +25,9 @@ _LOST_SHARE = 0.2
 _WITHOUT_DEPTH = 0.25
 """Images that should have had depth, over those that had it, from which on it is reported; set by hand."""
 
+_AHEAD_S = 0.5
+"""Time in the future from which on a stamp is of another clock; set by hand."""
+
 _UNORDERED_SHARE = 0.3
 """Share of images with stamps no newer than the last one's from which on to warn: a few come late. Set by hand."""
 
@@ -82,11 +85,12 @@ class Health:
         self._working_since: float | None = None
         self._samples: dict[str, deque[float]] = {}
         self._last_age: float | None = None
+        self._judged: tuple[int, str] | None = None  # the last time that images had come
 
     def restart(self, now: float) -> None:
         """Wait for images again (activation, end of a pause)."""
         with self._lock:
-            self._started, self._last_image = now, None
+            self._started, self._last_image, self._judged = now, None, None
             self._window = _Window(start=now)
             self._samples.clear()
 
@@ -95,6 +99,8 @@ class Health:
         with self._lock:
             self._last_image, self._last_age = now, age_s
             self._count("received")
+            if age_s is not None and age_s < -_AHEAD_S:
+                self._count("ahead")
 
     def count(self, what: str, reason: str = "") -> None:
         """One more of: replaced, stale, failed, failed_load, answered, hands, rejected_<message>; late, repeated,
@@ -132,6 +138,7 @@ class Health:
             window, self._window = self._window, _Window(start=now)
             seconds = max(now - window.start, 1e-3)
             level, sentence = self._judge(now, window, situation)
+            self._judged = (level, sentence) if window.counts["received"] else self._judged
             values = {
                 "state": situation.state if situation.enabled else f"{situation.state}, paused",
                 "device": situation.device,
@@ -210,6 +217,11 @@ class Health:
         if counts["stale"]:
             level = WARN if counts["answered"] else ERROR
             return level, f"{counts['stale']} images were too old on arrival: {reasons.get('stale', '')}"
+        if counts["ahead"]:
+            return WARN, (
+                f"images are stamped {-(self._last_age or 0.0):.1f} s in the future: clocks differ, or use_sim_time is "
+                "set and nobody publishes /clock"
+            )
         for name in ("camera_info", "depth", "hand"):
             if counts[f"rejected_{name}"]:
                 return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")
@@ -239,6 +251,8 @@ class Health:
                 f"{counts['answered']} of {counts['received']} images processed: images arrive faster than this "
                 "computer can process them, or out of order"
             )
+        if not counts and self._judged is not None:  # between two images of a slow camera
+            return self._judged
         return OK, "tracking hands" if counts["hands"] else "running, no hand in view"
 
 

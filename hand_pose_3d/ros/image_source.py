@@ -28,7 +28,13 @@ class SourceParameters:
 
     input: str = setting("", "Photograph, video, /dev/videoN or number of a camera; empty for the built-in clip.")
     source: str = setting("auto", "What the input is.", choices=("auto", "camera", "video", "clip"))
-    rate: float = setting(0.0, "Images a second; 0 takes the input's own rate.", unit="Hz", low=0.0, high=1000.0)
+    rate: float = setting(
+        0.0,
+        "Images a second; 0 takes the input's own rate, which a camera does not exceed.",
+        unit="Hz",
+        low=0.0,
+        high=1000.0,
+    )
     loop: bool = setting(True, "Start over at the end of a photograph, video or clip; else end.")
     duration: float = setting(0.0, "End after this time; 0 never.", unit="s", low=0.0, high=1e9)
     frame_id: str = setting("camera_optical_frame", "Frame of the images: z forward, x right, y down (REP 103).")
@@ -95,13 +101,16 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
     if settings.wait_for:
         time.sleep(0.5)  # discovery has to match both ends of a connection
 
-    begin = start = time.monotonic()
+    begin = start = next_s = time.monotonic()
     count = 0
     for picture, due_s in _endless(pictures, settings.loop, settings.rate, say):
         while not pictures.live and (wait := start + due_s - time.monotonic()) > 0:
             rclpy.spin_once(node, timeout_sec=wait)
         if pictures.live:
             rclpy.spin_once(node, timeout_sec=0)
+            if settings.rate and time.monotonic() < next_s:
+                continue
+            next_s = max(next_s + 1 / (settings.rate or 1000.0), time.monotonic())
         # A source that cannot keep up continues from now instead of catching up.
         start = max(start, time.monotonic() - due_s)
         message = rgb_to_image(picture, _header(node, settings.frame_id))

@@ -171,7 +171,8 @@ class Inputs:
             side = "later" if nearest_s > 0 else "earlier"
             return None, (
                 f"no depth of the image's moment: the nearest is {1e3 * abs(nearest_s):.0f} ms {side} "
-                f"(max_depth_offset is {1e3 * offset_s:g} ms, depth_wait {1e3 * wait_s:g} ms)"
+                f"({1e3 * self._depths.limit_s(offset_s):.3g} ms are allowed by max_depth_offset and by the depth "
+                f"images' rate, depth_wait is {1e3 * wait_s:g} ms)"
             )
         check_registered(message, frame.message.header.frame_id, shape)
         return checked_depth(message), ""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.errors import HandPoseError, check_numbers
+from hand_pose_3d.errors import HandPoseError, InvalidInputError, check_numbers
 from hand_pose_3d.evaluation.benchmark.frames import Clip, resized
 from hand_pose_3d.evaluation.benchmark.process import memory_mb
 from hand_pose_3d.images import CLIP
@@ -30,6 +30,7 @@ from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE, NODE_NAME, START_TIMEOUT_S
 from hand_pose_3d.ros.share import own_arguments, ros_arguments
+from hand_pose_3d.settings import parse_size
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
 _WARM_UP_S = 1.0  # time whose images do not count
@@ -196,10 +197,13 @@ def write_input(pictures: Pictures, size: tuple[int, int], folder: Path) -> dict
 
 
 def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and 16 <= min(int(width), int(height)) <= 8192):
-        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, like 640x480")
-    return int(width), int(height)
+    try:
+        width, height = parse_size(text)
+    except InvalidInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 16 <= min(width, height) <= max(width, height) <= 8192:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 16x16 and 8192x8192")
+    return width, height
 
 
 def _positive(text: str) -> float:

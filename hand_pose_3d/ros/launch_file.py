@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable, Shutdown
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -26,9 +26,8 @@ def description(arguments: Mapping[str, tuple[str, str]], plan: Callable[..., La
         share = Path(FindPackageShare("hand_pose_3d").perform(context))
         wanted = plan(values, share, os.environ, _installed("rviz2"))
         return [
-            *(SetEnvironmentVariable(name, value) for name, value in wanted.environment.items()),
             *(LogInfo(msg=note) for note in wanted.notes),
-            *(_node(program) for program in wanted.programs),
+            *(_node(program, wanted.environment) for program in wanted.programs),
         ]
 
     declared = [
@@ -38,7 +37,7 @@ def description(arguments: Mapping[str, tuple[str, str]], plan: Callable[..., La
     return LaunchDescription([*declared, OpaqueFunction(function=actions)])
 
 
-def _node(program: Program) -> Any:
+def _node(program: Program, environment: Mapping[str, str]) -> Any:
     return Node(
         package="hand_pose_3d",
         executable=program.executable,
@@ -47,6 +46,7 @@ def _node(program: Program) -> Any:
         parameters=[entry if isinstance(entry, str) else _exact(entry) for entry in program.parameters],
         remappings=list(program.remappings),
         arguments=list(program.arguments),
+        additional_env=dict(environment),  # of these alone, not of what is started after them
         output="screen",
         on_exit=Shutdown(reason=f"{program.name} has ended") if program.needed else None,
     )

@@ -5,6 +5,7 @@ launch/hand.launch.py and launch/teleop.launch.py only turn the result into laun
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.ros.parameters import NodeParameters, from_mapping
 from hand_pose_3d.ros.share import profile_environment
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
+from hand_pose_3d.settings import parse_size
 
 ARGUMENTS = {
     "source": ("topic", "topic: a camera driver publishes; camera, video, clip: this file starts a publisher."),
@@ -29,6 +31,8 @@ ARGUMENTS = {
     "tf_prefix": ("", "Put before the names of the hands' frames."),
     "namespace": ("", "Namespace of all nodes."),
     "camera_file": ("", "Calibration of a camera or video that this file publishes (YAML of camera_calibration)."),
+    "size": ("", "Width and height requested of a camera that this file opens; empty: 640x480."),
+    "rate": ("", "Images a second that this file publishes; empty: the input's own."),
     "frame_id": ("", "Frame of images that this file publishes (empty: camera_optical_frame)."),
     "rviz": (
         "false",
@@ -131,14 +135,22 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     ]
     if values["source"] != "topic":
         camera_file = _file("camera_file", values["camera_file"])
-        settings = {
+        settings: dict[str, Any] = {
             "source": values["source"],
             "input": values["input"],
             "camera_file": str(camera_file or ""),
             "frame_id": values["frame_id"] or "camera_optical_frame",
         }
+        if values["size"]:
+            settings["width"], settings["height"] = parse_size(values["size"])
+        if values["rate"]:
+            settings["rate"] = _rate(values["rate"])
         programs.append(Program("image_source", "image_source", space, parameters=(settings,), remappings=topics))
-    unused = {"topic": ("input", "camera_file", "frame_id"), "clip": ("input",)}.get(values["source"], ())
+    unused = {
+        "topic": ("input", "camera_file", "frame_id", "size", "rate"),
+        "clip": ("input", "size"),
+        "video": ("size",),
+    }.get(values["source"], ())
     notes = [
         f"{name}:={values[name]} changes nothing with source:={values['source']}" for name in unused if values[name]
     ]
@@ -147,6 +159,16 @@ def plan(values: Mapping[str, str], share: Path, environment: Mapping[str, str],
     elif show:
         notes.append("rviz:=true, but rviz2 is not installed: continuing without it")
     return LaunchPlan(tuple(programs), profile_environment(share / "config" / "fastdds.xml", environment), tuple(notes))
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate <= 1000:
+        raise InvalidInputError(f"rate must be a number of images a second up to 1000, not {text!r}")
+    return rate
 
 
 def _check_topics(names: Mapping[str, str]) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.drawing import keypoint_colour
-from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.drawing import LOW_SCORE, keypoint_colour
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import BONES, NUM_KEYPOINTS, WRIST
 
 NAMESPACES = ("keypoints", "bones", "label")
-_LOW_SCORE = 0.5  # keypoints that score less are drawn faint, set by hand
 _KEYPOINT_SIZE, _BONE_WIDTH = 0.2, 0.09
 """Sizes in reference bones, so that markers fit a child's hand, too; chosen by eye."""
 
@@ -31,11 +30,7 @@ class HandMarkers:
         """MarkerArray for one image; slots as from HandSlots.numbers."""
         from visualization_msgs.msg import MarkerArray
 
-        placed = {
-            slot: hand
-            for slot, hand in zip(slots, hands, strict=True)
-            if hand.keypoints_m is not None and hand.scale_source != ScaleSource.NONE
-        }
+        placed = {slot: hand for slot, hand in zip(slots, hands, strict=True) if hand.placed_m is not None}
         markers = self._deletions(self._shown - placed.keys(), header)
         for slot, hand in placed.items():
             markers.extend(_hand_markers(hand, slot, header, lifetime_s))
@@ -67,12 +62,12 @@ def _hand_markers(hand: HandPose, slot: int, header: Any, lifetime_s: float) -> 
     from std_msgs.msg import ColorRGBA
     from visualization_msgs.msg import Marker
 
-    assert hand.keypoints_m is not None
-    points = [Point(x=x, y=y, z=z) for x, y, z in hand.keypoints_m.tolist()]
+    keypoints_m = np.asarray(hand.placed_m)
+    points = [Point(x=x, y=y, z=z) for x, y, z in keypoints_m.tolist()]
     colours = []
     for k in range(NUM_KEYPOINTS):
         r, g, b = (c / 255.0 for c in keypoint_colour(k))
-        colours.append(ColorRGBA(r=r, g=g, b=b, a=1.0 if hand.keypoint_scores[k] >= _LOW_SCORE else 0.4))
+        colours.append(ColorRGBA(r=r, g=g, b=b, a=1.0 if hand.keypoint_scores[k] >= LOW_SCORE else 0.4))
     whole, fraction = divmod(lifetime_s, 1.0)
     lifetime = Duration(sec=int(whole), nanosec=int(fraction * 1e9))
 
@@ -97,7 +92,7 @@ def _hand_markers(hand: HandPose, slot: int, header: Any, lifetime_s: float) -> 
     label.scale.z = 0.5 * unit
     label.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
     # Beside the wrist, away from the fingers.
-    away = hand.keypoints_m[WRIST] - hand.keypoints_m.mean(axis=0)
-    position = hand.keypoints_m[WRIST] + 0.8 * unit * away / max(float(np.linalg.norm(away)), 1e-9)
+    away = keypoints_m[WRIST] - keypoints_m.mean(axis=0)
+    position = keypoints_m[WRIST] + 0.8 * unit * away / max(float(np.linalg.norm(away)), 1e-9)
     label.pose.position = Point(x=float(position[0]), y=float(position[1]), z=float(position[2]))
     return [spheres, lines, label]

@@ -20,6 +20,11 @@ def stamp_seconds(stamp: Any) -> float | None:
     return seconds if seconds else None
 
 
+def same_frame(one: str, other: str) -> bool:
+    """Whether two names are of one frame: those of ROS 1 began with a slash."""
+    return one.lstrip("/") == other.lstrip("/")
+
+
 def check_finite(hand: HandPose) -> None:
     """Raise InvalidInputError for a known number of the record that is not finite, or huge."""
     known: dict[str, Any] = {
@@ -52,8 +57,8 @@ def hand_message(hand: HandPose, header: Any, image_shape: tuple[int, ...]) -> A
     from hand_pose_3d.msg import HandPose3D
 
     check_finite(hand)
-    metric = hand.keypoints_m is not None and hand.scale_source != ScaleSource.NONE
-    keypoints_m = np.zeros((21, 3)) if hand.keypoints_m is None or not metric else hand.keypoints_m
+    metric = hand.placed_m is not None
+    keypoints_m = np.zeros((21, 3)) if hand.placed_m is None else hand.placed_m
 
     def points(rows: np.ndarray) -> list[Any]:
         return [Point(x=x, y=y, z=z) for x, y, z in np.asarray(rows, dtype=float).tolist()]

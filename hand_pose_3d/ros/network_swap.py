@@ -39,6 +39,10 @@ class SwappableEstimator:
         """Whether other networks are being loaded."""
         return self._loader is not None
 
+    def are_loaded(self, parameters: NodeParameters) -> bool:
+        """Whether the networks that run are those of these parameters."""
+        return self._loaded is not None and parameters.same_networks(self._loaded)
+
     def load(self, parameters: NodeParameters) -> None:
         """Make the estimator and wait for it. Raises what the factory raises."""
         self._install(self._ready(parameters), parameters)
@@ -47,7 +51,7 @@ class SwappableEstimator:
         """Load other networks in a thread; the old ones run until they are ready, and go on if loading fails."""
         with self._requests:
             self._failure = None
-            if self._loaded is not None and parameters.same_networks(self._loaded):
+            if self.are_loaded(parameters):
                 self._loader = None  # back to the running networks: those being loaded are no longer needed
                 return
             self._loader = threading.Thread(

@@ -25,6 +25,7 @@ from hand_pose_3d.errors import HandPoseError, InvalidInputError, OutOfMemoryErr
 from hand_pose_3d.estimator_config import EstimatorConfig
 from hand_pose_3d.frame import check_size
 from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.placement import REFERENCE_LENGTH_M
 from hand_pose_3d.ros import parameters as node_parameters
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.calibrate import CalibrationService
@@ -34,11 +35,17 @@ from hand_pose_3d.ros.depth import what_was_used
 from hand_pose_3d.ros.diagnostics import Health, Situation, status_message
 from hand_pose_3d.ros.inputs import ImageArrival, Inputs, check_topics
 from hand_pose_3d.ros.mailbox import Mailbox
+from hand_pose_3d.ros.messages import same_frame
 from hand_pose_3d.ros.network_swap import EstimatorFactory, SwappableEstimator, build_estimator
 from hand_pose_3d.ros.outputs import Outputs
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.typed_parameters import warn_of_unused_qos
 from hand_pose_3d.runtime import choose_device, choose_precision, opencv_threads
+
+_NOT_MEASURED = (
+    "scale_source is calibrated, but reference_length is people's mean: call ~/calibrate, set the length that it gave "
+    "before, or take auto"
+)
 
 
 class HandPoseNode(LifecycleNode):
@@ -60,7 +67,7 @@ class HandPoseNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._frame_id: str | None = None  # of the last image
         self._state, self._enabled, self._metric, self._note = "unconfigured", True, "", ""
-        self._silence = self._failure = ""
+        self._silence = self._failure = self._unfitting = ""
         # Not part of the inputs, which are created on activation: the last CameraInfo is kept.
         self._camera = CameraInput(self, self._health, self._on_camera_stamp)
         self._camera.set_rectified(self.parameters.rectified)
@@ -117,7 +124,8 @@ class HandPoseNode(LifecycleNode):
             try:
                 self._listen()
             except Exception as error:  # noqa: BLE001 - rclpy would drop it without a word
-                self.get_logger().error(f"cannot listen to images: {one_line(start.reason(error))}")
+                self._failure = f"cannot listen to images: {one_line(start.reason(error))}"
+                self.get_logger().error(self._failure)
                 return TransitionCallbackReturn.ERROR
         if (estimator := self._networks.estimator) is not None:
             images = f"images from {self.resolve_topic_name('image')}" if self._enabled else "paused by ~/enable"
@@ -237,8 +245,9 @@ class HandPoseNode(LifecycleNode):
                 log.warning(f"image rejected: {error}", throttle_duration_sec=5.0)
                 return
             estimator = self._networks.settle(parameters, self._measured)
-            frame_id, self._frame_id = self._frame_id, frame.message.header.frame_id
-            if frame.time_jumped or frame_id not in (None, self._frame_id):  # another camera's hands are others
+            before, self._frame_id = self._frame_id, frame.message.header.frame_id
+            another = before is not None and not same_frame(before, self._frame_id)
+            if frame.time_jumped or another:  # another camera's hands are others
                 estimator.reset()
                 outputs.forget()
             camera, depth, reason = self._geometry(frame, inputs, image.shape)
@@ -273,21 +282,18 @@ class HandPoseNode(LifecycleNode):
 
     def _geometry(self, frame: ImageArrival, inputs: Inputs, shape: tuple[int, ...]) -> tuple[Any, Any, str]:
         """Camera and depth for an image, and why there are no metres, or none by depth; "" if there is no reason."""
-        source, self._note = self.parameters.scale_source, ""
+        source, self._note, self._unfitting = self.parameters.scale_source, "", ""
         camera, depth, reason = None, None, ""
         try:
             camera = self._camera.camera(shape)
             reason = "" if camera else f"unknown: no calibrated camera_info on {self._camera.topic}"
-            frames = [name.lstrip("/") for name in (self._camera.frame_id, frame.message.header.frame_id)]
-            if camera and all(frames) and frames[0] != frames[1]:
-                self._note = f"camera_info of frame {frames[0]} is used for images of frame {frames[1]}"
-            elif camera and self._camera.turned:
-                self._note = (
-                    "images are raw ones of a stereo pair, whose frame has the axes of rectified ones: take image_rect "
-                    "with parameter rectified"
-                )
+            own, frame_id = self._camera.frame_id, frame.message.header.frame_id
+            if camera and own and frame_id and not same_frame(own, frame_id):
+                self._note = f"camera_info of frame {own} is used for images of frame {frame_id}"
+            elif camera:
+                self._note = self._camera.why_wrong(inputs.image_topic)
         except InvalidInputError as error:
-            reason = self._note = str(error)
+            reason = self._note = self._unfitting = str(error)
         if source == "none":
             reason = "switched off: scale_source is none"
         if camera is None or source not in ("auto", "depth"):
@@ -310,7 +316,7 @@ class HandPoseNode(LifecycleNode):
     def _note_metric_source(self, hands: Sequence[HandPose], depth: Any, reason: str) -> None:
         """Note for diagnostics where the metres of an image come from."""
         used, why_not = what_was_used(hands, depth)
-        if depth is not None and hands:
+        if depth is not None:
             self._health.count("unused_depth" if why_not else "used_depth", why_not)
         unknown = reason and all(hand.scale_source == ScaleSource.NONE for hand in hands)
         self._metric = reason if unknown else "; ".join(filter(None, (used, why_not or reason)))
@@ -366,7 +372,10 @@ class HandPoseNode(LifecycleNode):
         from rcl_interfaces.msg import SetParametersResult
 
         values = self.parameters.to_mapping()
-        values.update({change.name: change.value for change in changes if change.name in values})
+        given = {change.name: change.value for change in changes if change.name in values}
+        if not given:  # a subscription declares its QoS overrides, while other parameters are being applied
+            return SetParametersResult(successful=True)
+        values.update(given)
         try:
             new = NodeParameters.from_mapping(values)
             self._apply(new)
@@ -383,7 +392,7 @@ class HandPoseNode(LifecycleNode):
         old = self.parameters
         check_topics(self, new.image_transport)
         others = not new.same_networks(old)
-        if others:
+        if others and not self._networks.are_loaded(new):
             new.check_weights()
         if (
             others
@@ -425,6 +434,8 @@ class HandPoseNode(LifecycleNode):
             return f"parameter scale_source is {source}: set it to auto"
         if not self._camera.known:
             return f"no usable camera_info on {self._camera.topic}, and no metres without it"
+        if self._unfitting:
+            return self._unfitting
         if beside_depth and not inputs.depth_came:
             return (
                 f"no depth image on {inputs.depth_topic}: set calibration_distance, metres from the camera to the palm"
@@ -455,6 +466,9 @@ class HandPoseNode(LifecycleNode):
 
         inputs, estimator, now = self._inputs, self._networks.estimator, time.monotonic()
         notes = [self._note] if self._note else []
+        parameters = self.parameters
+        if parameters.scale_source == "calibrated" and parameters.reference_length == REFERENCE_LENGTH_M:
+            notes += [] if self._measured else [_NOT_MEASURED]
         silence, lost = "", (0, 0)
         if inputs is not None:
             notes += inputs.notes()

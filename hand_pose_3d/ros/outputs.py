@@ -153,8 +153,8 @@ class Outputs:
         if stamp_seconds(header.stamp) is None:  # of stamp 0 tf2 would keep the first pose for ever
             header = type(header)(stamp=self._node.get_clock().now().to_msg(), frame_id=header.frame_id)
         stamp_s = stamp_seconds(header.stamp)
-        if stamp_s is not None and stamp_s == self._tf_stamp:
-            return  # tf2 warns of repeated transforms
+        if stamp_s is None or stamp_s == self._tf_stamp:
+            return  # simulated time has not begun; tf2 warns of repeated transforms
         transforms = tf.transforms(hands, names, header)
         if transforms and self._transform_type is not None:
             self._tf_stamp = stamp_s

@@ -57,6 +57,7 @@ class Player:
         self.children = Children()
         self._nodes: list[Popen[str]] = []
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._fault: Exception | None = None  # of the thread that writes
         start.init()  # before a thread is started, which would wait forever after a failure
         self.ros = rclpy.create_node(name)
         warn_of_unknown(self.ros, option_names(options))
@@ -72,7 +73,11 @@ class Player:
     def _write_down(self) -> None:
         while (entry := self._received.get()) is not None:
             handle, data, received_ns = entry
-            handle(data, received_ns)
+            try:
+                if self._fault is None:
+                    handle(data, received_ns)
+            except Exception as error:  # noqa: BLE001 - raised where somebody waits for the results
+                self._fault = error
 
     def start(self, *nodes: Popen[str], ready: Callable[[], bool]) -> None:
         """Wait until these nodes are ready for images. Raises HandPoseError when they are not."""
@@ -107,8 +112,16 @@ class Player:
     def spin(self, seconds: float) -> None:
         """Receive messages for this time."""
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
+        while time.monotonic() < end_s and self._fault is None:
             self._poller.wait(end_s)
+        self.check()
+
+    def check(self) -> None:
+        """Raise HandPoseError where a result could not be written."""
+        if isinstance(self._fault, HandPoseError):
+            raise self._fault
+        if self._fault is not None:
+            raise HandPoseError(f"the results cannot be written: {one_line(self._fault)}") from self._fault
 
     def close(self) -> None:
         """Stop the processes."""
@@ -155,6 +168,7 @@ def run(
                 player.run()
             finally:
                 player.close()
+            player.check()
             table = player.finish()
             player.written.append(write_beside(options.out / "figures.txt", f"{table}\n".encode()))
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 FIELDS = ("x", "y", "z", "keypoint", "track_id", "score")
@@ -32,9 +32,9 @@ def cloud(hands: Sequence[HandPose], header: Any, create_cloud: Callable[..., An
     ]
     numbers = np.arange(NUM_KEYPOINTS)
     rows = [
-        np.column_stack([hand.keypoints_m, numbers, np.full(NUM_KEYPOINTS, hand.track_id), hand.keypoint_scores])
+        np.column_stack([hand.placed_m, numbers, np.full(NUM_KEYPOINTS, hand.track_id), hand.keypoint_scores])
         for hand in hands
-        if hand.keypoints_m is not None and hand.scale_source != ScaleSource.NONE
+        if hand.placed_m is not None
     ]
     points = np.concatenate(rows) if rows else np.empty((0, len(FIELDS)))
     return create_cloud(header, fields, points.astype(np.float32))

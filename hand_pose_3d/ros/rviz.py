@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
+from hand_pose_3d.outputs import replacing
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.share import find_share, own_arguments, ros_arguments
 
@@ -100,10 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HandPoseError as error:
         print(f"rviz_hands: {error}", file=sys.stderr)
         return 1
-    with tempfile.NamedTemporaryFile("w", prefix="hand_pose_3d_", suffix=".rviz", delete=False) as file:
-        yaml.safe_dump(config, file)
+    name = Path(tempfile.gettempdir()) / f"hand_pose_3d_{os.getuid()}.rviz"  # one file, however often it is started
+    with replacing(name) as file:
+        file.write(yaml.safe_dump(config).encode())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.execvp("rviz2", ["rviz2", "-d", file.name, *others, *ros_arguments(arguments)])
+    os.execvp("rviz2", ["rviz2", "-d", str(name), *others, *ros_arguments(arguments)])
     return 1
 
 

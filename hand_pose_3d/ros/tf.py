@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hand_pose_3d.hands import HandPose, ScaleSource
+from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros.messages import quaternion
 from hand_pose_3d.skeleton import WRIST
 
@@ -32,10 +32,10 @@ def transforms(hands: Sequence[HandPose], names: Sequence[str], header: Any) -> 
 
     out = []
     for hand, name in zip(hands, names, strict=True):
-        if hand.keypoints_m is None or hand.scale_source == ScaleSource.NONE:
+        if hand.placed_m is None:
             continue
         transform = TransformStamped(header=header, child_frame_id=name)
-        x, y, z = hand.keypoints_m[WRIST].tolist()
+        x, y, z = hand.placed_m[WRIST].tolist()
         transform.transform.translation.x, transform.transform.translation.y = x, y
         transform.transform.translation.z = z
         q = transform.transform.rotation

@@ -118,6 +118,8 @@ def test_what_stands_in_the_way_is_said_at_once(client, start_node):
     assert "no usable camera_info on /camera_info" in begin_and_wait(client).message
     client.camera_info()
     assert "no depth image on /depth: set calibration_distance" in begin_and_wait(client).message
+    client.camera_info(size=(64, 48))
+    client.ask_until(lambda: "calibrated for 48x64" in begin_and_wait(client).message, RIGHT)
     client.set_parameters(scale_source="none")
     assert "scale_source is none" in begin_and_wait(client).message
     client.call(SetBool, "~/enable", SetBool.Request(data=False))

@@ -34,8 +34,8 @@ def video(tmp_path) -> Path:
     return path
 
 
-def run_demo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", DEMO, *map(str, arguments)]
+def run_demo(*arguments: object, program: str = DEMO) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1])
 
 
@@ -118,6 +118,21 @@ def test_output_folder_that_cannot_be_made(video, tmp_path):
     (tmp_path / "file").touch()
     done = run_demo("--input", video, "--out", tmp_path / "file")
     assert done.returncode == 1 and "cannot write" in done.stderr and "Traceback" not in done.stderr
+
+
+FULL_DISK = f"""
+from hand_pose_3d.ros import recording
+def full(*_):
+    raise OSError(28, "No space left on device")
+recording.OverlayVideo.add = full
+{DEMO}
+"""
+
+
+def test_results_that_cannot_be_written_end_the_demo(video, tmp_path):
+    done = run_demo("--input", video, "--out", tmp_path / "out", program=FULL_DISK)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert "the results cannot be written" in done.stderr and "No space left on device" in done.stderr
 
 
 def test_source_publishes_a_photograph_with_its_camera(client, tmp_path):

@@ -177,6 +177,22 @@ def test_arguments_that_change_nothing_are_noted():
     found = planned(source="clip", input="a.mp4", frame_id="eye")
     assert found.notes == ("input:=a.mp4 changes nothing with source:=clip",)
     assert not planned(source="camera", input="1").notes
+    found = planned(source="video", input="a.mp4", size="320x240")
+    assert found.notes == ("size:=320x240 changes nothing with source:=video",)
+
+
+def test_what_is_published_has_a_size_and_a_rate():
+    (settings,) = planned(source="camera", size="1280x720", rate="15").programs[1].parameters
+    assert (settings["width"], settings["height"], settings["rate"]) == (1280, 720, 15.0)
+    (settings,) = planned(source="camera").programs[1].parameters
+    assert not {"width", "height", "rate"} & set(settings)
+    for wrong, says in (
+        ({"size": "large"}, "WIDTHxHEIGHT"),
+        ({"rate": "fast"}, "a number"),
+        ({"rate": "0"}, "a number"),
+    ):
+        with pytest.raises(InvalidInputError, match=says):
+            planned(source="camera", **wrong)
 
 
 def test_programs_that_are_started_are_installed():
@@ -279,9 +295,7 @@ def stand_in(monkeypatch):
     """Modules launch and launch_ros, with the names that the launch file imports."""
     names = {
         "launch": {"LaunchDescription": Recorded},
-        "launch.actions": dict.fromkeys(
-            ("DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"), None
-        ),
+        "launch.actions": dict.fromkeys(("DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "Shutdown"), None),
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"Node": None},
@@ -323,7 +337,7 @@ def test_the_launch_file_starts_what_was_planned(monkeypatch):
     actions = launched(monkeypatch, source="camera", input="0", rviz="true", namespace="arm")
     nodes = {a.named["executable"]: a.named for a in actions if type(a).__name__ == "Node"}
     assert set(nodes) == {"hand_pose_3d_node", "image_source", "rviz_hands"}
-    assert sum(type(a).__name__ == "SetEnvironmentVariable" for a in actions) == 1
+    assert all(list(node["additional_env"].values()) == [str(ROOT / "config/fastdds.xml")] for node in nodes.values())
     node, images, viewer = nodes.values()
     assert node["namespace"] == "arm" and ("image", "image") in node["remappings"]
     assert type(node["on_exit"]).__name__ == "Shutdown" and viewer["on_exit"] is None

@@ -115,6 +115,23 @@ def test_another_transport_is_waited_for_anew(client, start_node):
     )
 
 
+def test_another_transport_leaves_no_subscription_behind(active_node):
+    from rclpy.parameter import Parameter
+
+    def heard():
+        return sorted(
+            s.topic_name for s in active_node.subscriptions if "image" in s.topic_name or "depth" in s.topic_name
+        )
+
+    assert heard() == ["/depth", "/image"]
+    for transport, topic in (("compressed", "/image/compressed"), ("raw", "/image")):
+        changes = [Parameter("image_transport", value=transport)]
+        assert active_node.set_parameters_atomically(changes).successful
+        assert heard() == ["/depth", topic] and active_node.parameters.image_transport == transport
+    active_node.trigger_deactivate()
+    assert heard() == []
+
+
 def test_enable_says_when_images_will_be_processed(client, start_node):
     from std_srvs.srv import SetBool
 
@@ -377,6 +394,77 @@ def test_metres_that_were_asked_for_and_are_missing_are_a_warning(make_node, sou
     node._report()
     node.close(30.0)
     assert told[-1].level == b"\1" and says in told[-1].message
+
+
+def told_by(make_node, image="/image", info=None, **parameters):
+    """The node's diagnosis after one image of a topic."""
+    from fake_estimator import build
+
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    arguments = ["--ros-args", "-r", f"image:={image}"]
+    node, told = make_node(lambda *a, **k: HandPoseNode(*a, cli_args=arguments, **k), build, **parameters), []
+    node._diagnostics.publish = lambda message: told.append(message.status[0])
+    node.trigger_configure()
+    node.trigger_activate()
+    if info is not None:
+        deliver(node, "/camera_info", info)
+    message = picture(1e-9 * node.get_clock().now().nanoseconds)
+    message.header.frame_id = "camera"
+    deliver(node, image, message)
+    wait_for(lambda: node._health._total["answered"])
+    node._report()
+    node.close(30.0)
+    return told[-1]
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified", "distortion", "says"),
+    [
+        ("/cam/image_rect_color", False, 0.3, "seem to be rectified: set parameter rectified"),
+        ("/cam/image_rect_color", True, 0.3, ""),
+        ("/cam/image_rect", False, 0.0, ""),
+        ("/cam/image_raw", True, 0.3, "seem to be raw ones"),
+        ("/cam/image_raw", False, 0.3, ""),
+        ("/direct/image", False, 0.3, ""),
+    ],
+)
+def test_rectified_images_that_are_taken_for_raw_ones_are_said(make_node, topic, rectified, distortion, says):
+    from sensor_msgs.msg import CameraInfo
+
+    k = [60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0]
+    p = [60.0, 0.0, 31.5, 0.0, 0.0, 60.0, 23.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info = CameraInfo(width=64, height=48, k=k, p=p, distortion_model="plumb_bob", d=[distortion, 0.0, 0.0, 0.0, 0.0])
+    status = told_by(make_node, topic, info, rectified=rectified, device="cpu")
+    assert (says in status.message and status.level == b"\1") if says else status.level == b"\0", status.message
+
+
+def test_a_size_that_nobody_measured_is_said(make_node):
+    from sensor_msgs.msg import CameraInfo
+
+    info = CameraInfo(width=64, height=48, k=[60.0, 0.0, 31.5, 0.0, 60.0, 23.5, 0.0, 0.0, 1.0])
+    status = told_by(make_node, info=info, scale_source="calibrated", device="cpu")
+    assert status.level == b"\1" and "people's mean" in status.message
+    status = told_by(make_node, info=info, scale_source="calibrated", reference_length=0.0435, device="cpu")
+    assert status.level == b"\0"
+
+
+def test_images_that_cannot_be_listened_to_are_an_error_in_diagnostics(make_node, monkeypatch):
+    from fake_estimator import build
+
+    from hand_pose_3d.ros.node import HandPoseNode
+
+    def refuse(*_):
+        raise RuntimeError("no such QoS")
+
+    node, told = make_node(HandPoseNode, build, device="cpu"), []
+    node._diagnostics.publish = lambda message: told.append(message.status[0])
+    node.trigger_configure()
+    monkeypatch.setattr(node, "_listen", refuse)
+    node.trigger_activate()
+    node._report()
+    node.close(30.0)
+    assert told[-1].level == b"\2" and "cannot listen to images: no such QoS" in told[-1].message
 
 
 def model(client, name):

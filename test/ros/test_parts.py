@@ -193,6 +193,9 @@ IMAGE = ("image_arrived", 10.5, 0.01)
         ([IMAGE, ANSWER] * 9, Situation(publishers=2, image_topic="/cam"), WARN, "2 publishers of images on /cam"),
         ([IMAGE, ANSWER] * 9 + [("count", "repeated")] * 4, Situation(publishers=1), WARN, "4 of 9 images"),
         ([IMAGE, ANSWER] * 9 + [("count", "jumped")] * 4, Situation(publishers=2), WARN, "there are 2 publishers"),
+        ([("image_arrived", 10.5, -3600.0), ANSWER], None, WARN, "3600.0 s in the future"),
+        ([IMAGE] + [("count", "used_depth")] * 29 + [("count", "missing_depth", "lost")], None, OK, "no hand"),
+        ([IMAGE] + [("count", "used_depth")] * 2 + [("count", "missing_depth", "lost")], None, WARN, "lost"),
         ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no result for 10 s"),
         ([IMAGE, ANSWER], Situation(notes=("camera_info does not fit",)), WARN, "does not fit"),
     ],
@@ -212,6 +215,19 @@ def test_diagnosis_is_of_the_time_since_the_last_report():
     level, _, values = health.report(2.0, Situation())
     assert level == OK and values["image messages rejected"] == "1"
     assert values["total p50 / p95 (ms)"] == "4.0 / 4.0" and values["image age on arrival (ms)"] == "20.0"
+
+
+def test_a_slow_camera_keeps_its_diagnosis_between_two_images():
+    health, told = Health(0.0), []
+    for second in range(1, 9):
+        if second % 2:
+            health.image_arrived(second - 0.5, 0.02)
+            health.count("rejected_image", "bad step")
+        told.append(health.report(second, Situation())[0])
+    assert told == [ERROR] * 8
+    assert health.report(11.0, Situation())[0] == STALE
+    health.restart(11.0)
+    assert health.report(11.5, Situation())[1] == "waiting for the first image"
 
 
 def test_diagnostics_can_be_read_back():
