@@ -15,6 +15,7 @@ from typing import Any
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
+from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.play import NODE_NAME
 from hand_pose_3d.ros.share import own_arguments
@@ -134,7 +135,7 @@ class Demo(play.Player):
         from hand_pose_3d.ros.conversions import image_to_rgb
 
         stamp = message.header.stamp
-        stamp_s = stamp.sec + 1e-9 * stamp.nanosec
+        stamp_s = stamp_seconds(stamp) or 0.0
         self.video.add(image_to_rgb(message), stamp_s, self._scores.pop((stamp.sec, stamp.nanosec), 0.0))
 
     def _on_diagnostics(self, message: Any, received_s: float) -> None:

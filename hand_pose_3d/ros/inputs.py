@@ -17,6 +17,7 @@ from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.parameters import NodeParameters
 from hand_pose_3d.ros.stream import StreamWatch
 
+_QUEUES = {"image": 1, "depth": 5}  # messages that wait: of images only the newest
 _JUMP_S = 1.0
 """A stamp older than the last by more than this means that the clock was set back; set by hand."""
 
@@ -117,7 +118,7 @@ class Inputs:
         self.watch, self._came = StreamWatch(), False
         compressed = parameters.image_transport == "compressed"
         self._make("image", CompressedImage if compressed else Image, self.image_topic, self._on_image)
-        self._make("depth", Image, "depth", self._on_depth, depth=5)
+        self._make("depth", Image, "depth", self._on_depth)
         self._depth_publishers = self._node.count_publishers(self.depth_topic)
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Inputs:
             if old is not None and self._all_reliable(old.topic_name) not in (None, self._reliability[name]):
                 kind, topic, callback = old.msg_type, old.topic_name, old.callback
                 self._node.destroy_subscription(old)
-                self._make(name, kind, topic, callback, depth=1 if name == "image" else 5)
+                self._make(name, kind, topic, callback)
 
     @property
     def depth_topic(self) -> str:
@@ -216,7 +217,7 @@ class Inputs:
             self._health.restart(time.monotonic())
         self._parameters = parameters
 
-    def _make(self, name: str, kind: Any, topic: str, callback: Any, depth: int = 1) -> None:
+    def _make(self, name: str, kind: Any, topic: str, callback: Any) -> None:
         from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
         from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -231,7 +232,7 @@ class Inputs:
         self._reliability[name] = reliable
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=depth,
+            depth=_QUEUES[name],
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
 

@@ -10,6 +10,7 @@ _HISTORY = 120  # last images that count: four seconds at 30 Hz
 _MIN_EXPECTED = 10  # images before anything is reported
 _PAUSE = 4
 """A gap of more ticks than this is a pause of the camera, as of one that is triggered, and no loss; set by hand."""
+_MANY = 20  # gaps in which a pattern shows, set by hand
 _WAIT_S = 1.0
 """An image arrives at most this long after its CameraInfo; set by hand."""
 
@@ -53,13 +54,21 @@ class StreamWatch:
 
 
 def _missing(came: Sequence[bool]) -> tuple[int, int]:
-    """Counts of lost and published images. If about every n-th arrives, none are lost: that is throttling."""
+    """Counts of lost and published images. If about every n-th arrives, or so many of each n, none are lost: that is
+    throttling."""
     places = [place for place, there in enumerate(came) if there]
     gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
     thinned = len(gaps) >= 3 and max(gaps) - min(gaps) <= 1 and median(gaps) > 1
+    thinned |= len(gaps) >= _MANY and max(gaps) > 1 and any(_repeats(gaps, n) for n in (2, 3, 4))
     if len(came) < _MIN_EXPECTED or thinned:
         return 0, 0
     return len(came) - len(places), len(came)
+
+
+def _repeats(gaps: Sequence[int], period: int) -> bool:
+    """Whether gaps come again in the same order, but for one in ten."""
+    same = [a == b for a, b in zip(gaps, gaps[period:], strict=False)]
+    return sum(same) >= 0.9 * len(same)
 
 
 def _steps(stamps: Sequence[float]) -> list[bool]:

@@ -90,6 +90,12 @@ def test_a_stream_that_is_thinned_on_purpose_is_not_accused(infos):
     assert watched(STAMPS, np.arange(90) % 6 == 0, infos)[0] == 0
 
 
+@pytest.mark.parametrize("infos", [True, False])
+@pytest.mark.parametrize(("kept", "of"), [(2, 3), (3, 4), (4, 5), (3, 5)])
+def test_a_stream_of_which_some_of_each_few_are_dropped_is_not_accused(kept, of, infos):
+    assert watched(STAMPS, np.arange(90) % of < kept, infos)[0] == 0
+
+
 @pytest.mark.parametrize("rate", [5, 8, 10, 12, 15])
 def test_a_stream_that_topic_tools_throttles_is_not_accused(rate):
     last, came = -np.inf, []
