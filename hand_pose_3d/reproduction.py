@@ -110,8 +110,9 @@ class _Reproduction:
                 frames = min(frames, int(60 * config.minutes * cores() / _LEAST_SECONDS_A_FRAME) + 1)
             packed = frames * _PACKED_BYTES_PER_FRAME[config.model]
             check_disk(config.out, frames, packed + _CHECKPOINT_BYTES[config.model])
-            for root in config.data:
-                images = sum(1 for split in SPLITS for _ in (root / split / FOLDERS[0]).glob("*.png"))
+            for root in config.data:  # each for itself; packs that are there already are taken
+                bare = [split for split in SPLITS if not (root / "packs" / f"crops_{split}").exists()]
+                images = sum(1 for split in bare for _ in (root / split / FOLDERS[0]).glob("*.png"))
                 check_disk(root, 0, images * _PACKED_BYTES_PER_FRAME[config.model])
             self.state: dict[str, Any] = {"settings": self.settings, "limits": {}, "seconds": {}, "results": {}}
             self._write()
@@ -266,7 +267,9 @@ class _Reproduction:
         if self.rank == 0 and approach in ("", "proposed"):
             held_out = self.roots[0] if not paper else None
             save_stage(name, folder, self.config.out / "weights", metrics, self.config.model, held_out)
-        how = {"batch": loop.batch * world, "rate": rate, "precision": loop.precision}
+        # As rate_factor raises it where time shortens the schedule.
+        rise = max(1.0, min(loop.images / max(progress.images, 1), loop.largest_rate / rate))
+        how = {"batch": loop.batch * world, "rate": rise * rate, "precision": loop.precision}
         return {"images": progress.images, "of": loop.images, **how, "figures": metrics}
 
     def _calibrate(self, seconds: float) -> dict[str, Any]:

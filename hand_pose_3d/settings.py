@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import Any
 
@@ -70,11 +71,12 @@ def as_meant(value: Any, default: Any) -> Any:
     if isinstance(default, bool) and isinstance(value, np.bool_):
         return bool(value)
     if isinstance(default, float) and number:
-        return float(value)
+        with suppress(OverflowError):  # a whole number of hundreds of digits
+            return float(value)
     if type(default) is int and number and isinstance(value, Integral):
         return int(value)
-    if isinstance(default, str) and number:
-        return str(value)
+    if isinstance(default, str) and (number or isinstance(value, str)):
+        return str(value)  # of NumPy's text, too
     return value
 
 

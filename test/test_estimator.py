@@ -803,6 +803,7 @@ def test_depth_of_another_size_is_refused(reader):
         ({"threads": True}, "a whole number"),
         ({"mirrored": 1}, "true or false"),
         ({"weights": 1}, "a folder's path"),
+        ({"reference_length": 10**400}, "a number"),
     ],
 )
 def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
@@ -812,6 +813,7 @@ def test_a_bad_setting_names_what_is_allowed(reader, settings, allowed):
 
 
 def test_numbers_of_numpy_are_settings(reader):
+    assert make(model=np.str_("lite")).config.model == "lite"
     config = make(mirrored=np.True_, max_hands=np.int64(1), reference_length=np.float64(0.05), score_threshold=1).config
     assert (config.mirrored, config.max_hands, config.reference_length) == (True, 1, 0.05)
     assert type(config.mirrored) is bool and type(config.score_threshold) is float

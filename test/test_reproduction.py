@@ -190,7 +190,7 @@ def test_nothing_is_begun_that_would_not_fit(tmp_path, monkeypatch):
         (data / split / f"anno_{split}.pickle").touch()
     for number in range(700):
         (data / "training" / "color" / f"{number}.png").touch()
-    with pytest.raises(HandPoseError, match=f"^files made of them need about .* GB are free at {data}"):
+    with pytest.raises(HandPoseError, match=f"^packs of the images need about .* GB are free at {data}"):
         reproduce(ReproductionConfig(tmp_path / "out", "lite", data=(data,), device="cpu"), print)
     assert not any((tmp_path / "out").iterdir())
 

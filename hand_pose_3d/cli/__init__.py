@@ -20,7 +20,7 @@ COMMANDS = {
     "render": "Render a labelled data set in RHD's layout.",
     "train": "Train HandSegNet, PoseNet or the lifting networks.",
     "evaluate": "Errors on a data set by the paper's protocols.",
-    "reproduce": "The whole paper: render, train, evaluate, report.",
+    "reproduce": "The paper: render, train, evaluate, report.",
     "convert-weights": "Turn the authors' published weights into ours.",
     "export": "Write the networks as ONNX.",
     "benchmark": "Latency of every stage, beside installed peers.",

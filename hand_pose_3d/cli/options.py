@@ -37,8 +37,8 @@ class NamedPath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)  # of --json=~/x a shell expands nothing
 
 
-def _option(name: str, flag: str = "", kind: click.ParamType | None = None) -> Callable[[Any], Any]:
-    """The option for a setting of the estimator."""
+def _option(name: str, flag: str = "", kind: click.ParamType | None = None, text: str = "") -> Callable[[Any], Any]:
+    """The option for a setting of the estimator; kind, text: where they differ from the setting's."""
     (entry,) = (each for each in dataclasses.fields(EstimatorConfig) if each.name == name)
     metadata, default = entry.metadata, entry.default
     if kind is None and metadata["choices"]:
@@ -51,7 +51,7 @@ def _option(name: str, flag: str = "", kind: click.ParamType | None = None) -> C
         type=kind,
         default=default,
         is_flag=isinstance(default, bool),
-        help=described(entry),
+        help=text or described(entry),
     )
 
 
@@ -66,7 +66,11 @@ _OPTIONS = (
     _option("mirrored"),
     _option("search"),
     _option("keypoints"),
-    _option("scale_source", kind=click.Choice([each for each in SCALE_SOURCES if each != "depth"])),  # none is read
+    _option(
+        "scale_source",
+        kind=click.Choice([each for each in SCALE_SOURCES if each != "depth"]),  # no command reads depth images
+        text="Where metres come from, given a calibrated camera; auto is --reference-length.",
+    ),
     _option("reference_length"),
     _option("score_threshold"),
 )

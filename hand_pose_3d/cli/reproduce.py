@@ -34,7 +34,7 @@ _FOLDER = NamedPath(exists=True, file_okay=False, path_type=Path)
 )
 @click.option("--assets", type=_FOLDER, help="Environment maps and skins for the renders, as `render` takes them.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of renders and training.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of renders and training.")
 def command(
     out: Path,
     model: str,

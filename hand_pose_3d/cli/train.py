@@ -83,7 +83,7 @@ _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--trunk-rate", type=FiniteRange(0), help="Learning rate of a lite trunk over that of the rest; 0 freezes it."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed gives the same run on a CPU.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="The same seed gives the same run on a CPU.")
 @click.option("--threads", type=click.IntRange(1), default=1, help="CPU threads of each process.")
 @click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")

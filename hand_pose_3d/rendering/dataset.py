@@ -158,10 +158,11 @@ def check_disk(folder: Path, frames: int, more: int = 0) -> None:
     frames = max(frames, 0)
     need, free = frames * _BYTES_PER_FRAME + more + _SPARE_BYTES, shutil.disk_usage(folder).free
     if frames + more and free < need:
-        what = " and ".join([f"{frames} frames"] * (frames > 0) + ["files made of them"] * (more > 0))
+        made = "files made of them" if frames else "packs of the images"
+        what = " and ".join([f"{frames} frames"] * (frames > 0) + [made] * (more > 0))
         raise HandPoseError(
             f"{what} need about {need / 1e9:.1f} GB but only {free / 1e9:.1f} GB are free at {folder}; "
-            "free some space or lower the count"
+            "free some space or take fewer"
         )
 
 

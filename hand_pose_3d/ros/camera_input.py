@@ -16,8 +16,8 @@ from hand_pose_3d.ros.diagnostics import Health
 from hand_pose_3d.ros.messages import stamp_seconds
 
 _TOPIC = "camera_info"
-_RECTIFIED, _RAW = (re.compile(rf"(^|[/_]){word}([/_]|$)") for word in ("rect(ified)?", "raw"))
-"""Words in the names of topics, as image_proc has them."""
+_RECTIFIED, _RAW = (re.compile(rf"(^|_){word}(_|$)") for word in ("rect(ified)?", "raw"))
+"""Words in the last part of a topic's name, as image_proc has them."""
 _SAME_AXES = 1e-3
 """Radians between axes that count as the same; set by hand."""
 
@@ -62,9 +62,11 @@ class CameraInput:
             return ""
         r = np.array(self._message.r)
         turned = r.size == 9 and bool(r.any()) and float(np.abs(r.reshape(3, 3) - np.eye(3)).max()) > _SAME_AXES
-        if not self._rectified and _RECTIFIED.search(image_topic) and (turned or self._is_distorted()):
+        name = image_topic.removesuffix("/compressed").rpartition("/")[2]
+        named = bool(_RECTIFIED.search(name))
+        if not self._rectified and named and (turned or self._is_distorted()):
             return f"images on {image_topic} seem to be rectified: set parameter rectified, or directions are wrong"
-        if self._rectified and _RAW.search(image_topic) and (turned or self._is_distorted()):
+        if self._rectified and not named and _RAW.search(name) and (turned or self._is_distorted()):
             return f"images on {image_topic} seem to be raw ones: take rectified ones, or unset parameter rectified"
         if not self._rectified and turned:
             return (

@@ -29,7 +29,8 @@ _AHEAD_S = 0.5
 """Time in the future from which on a stamp is of another clock; set by hand."""
 
 _UNORDERED_SHARE = 0.3
-"""Share of images with stamps no newer than the last one's from which on to warn: a few come late. Set by hand."""
+"""Share of images with stamps no newer than the last one's, or in the future, from which on to warn: a few come late.
+Set by hand."""
 
 LOST_REMEDY = (
     "start the camera's process with FASTDDS_DEFAULT_PROFILES_FILE (FASTRTPS_DEFAULT_PROFILES_FILE up to Jazzy) naming "
@@ -101,6 +102,7 @@ class Health:
             self._count("received")
             if age_s is not None and age_s < -_AHEAD_S:
                 self._count("ahead")
+                self._window.last_reason["ahead"] = f"images are stamped {-age_s:.1f} s in the future"
 
     def count(self, what: str, reason: str = "") -> None:
         """One more of: replaced, stale, failed, failed_load, answered, hands, rejected_<message>; late, repeated,
@@ -138,7 +140,7 @@ class Health:
             window, self._window = self._window, _Window(start=now)
             seconds = max(now - window.start, 1e-3)
             level, sentence = self._judge(now, window, situation)
-            self._judged = (level, sentence) if window.counts["received"] else self._judged
+            self._judged = (level, sentence) if window.counts else self._judged
             values = {
                 "state": situation.state if situation.enabled else f"{situation.state}, paused",
                 "device": situation.device,
@@ -217,11 +219,8 @@ class Health:
         if counts["stale"]:
             level = WARN if counts["answered"] else ERROR
             return level, f"{counts['stale']} images were too old on arrival: {reasons.get('stale', '')}"
-        if counts["ahead"]:
-            return WARN, (
-                f"images are stamped {-(self._last_age or 0.0):.1f} s in the future: clocks differ, or use_sim_time is "
-                "set and nobody publishes /clock"
-            )
+        if counts["ahead"] > _UNORDERED_SHARE * counts["received"]:
+            return WARN, f"{reasons['ahead']}: clocks differ, or use_sim_time is set and nobody publishes /clock"
         for name in ("camera_info", "depth", "hand"):
             if counts[f"rejected_{name}"]:
                 return WARN, reasons.get(f"rejected_{name}", f"{name} rejected")

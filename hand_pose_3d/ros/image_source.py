@@ -108,9 +108,13 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
             rclpy.spin_once(node, timeout_sec=wait)
         if pictures.live:
             rclpy.spin_once(node, timeout_sec=0)
-            if settings.rate and time.monotonic() < next_s:
+            now = time.monotonic()
+            if settings.duration and now - begin >= settings.duration:
+                break
+            if settings.rate and now < next_s:
                 continue
-            next_s = max(next_s + 1 / (settings.rate or 1000.0), time.monotonic())
+            if settings.rate:
+                next_s = max(next_s + 1 / settings.rate, now)
         # A source that cannot keep up continues from now instead of catching up.
         start = max(start, time.monotonic() - due_s)
         message = rgb_to_image(picture, _header(node, settings.frame_id))

@@ -59,16 +59,16 @@ def _missing(came: Sequence[bool]) -> tuple[int, int]:
     places = [place for place, there in enumerate(came) if there]
     gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
     thinned = len(gaps) >= 3 and max(gaps) - min(gaps) <= 1 and median(gaps) > 1
-    thinned |= len(gaps) >= _MANY and max(gaps) > 1 and any(_repeats(gaps, n) for n in (2, 3, 4))
+    thinned |= len(gaps) >= _MANY and any(_repeats(gaps, n) for n in (2, 3, 4))
     if len(came) < _MIN_EXPECTED or thinned:
         return 0, 0
     return len(came) - len(places), len(came)
 
 
 def _repeats(gaps: Sequence[int], period: int) -> bool:
-    """Whether gaps come again in the same order, but for one in ten."""
+    """Whether gaps, one of each `period` or more larger than 1, come again in the same order, but for one in ten."""
     same = [a == b for a, b in zip(gaps, gaps[period:], strict=False)]
-    return sum(same) >= 0.9 * len(same)
+    return sum(same) >= 0.9 * len(same) and sum(gap > 1 for gap in gaps) >= 0.9 * len(gaps) / period
 
 
 def _steps(stamps: Sequence[float]) -> list[bool]:

@@ -194,6 +194,7 @@ IMAGE = ("image_arrived", 10.5, 0.01)
         ([IMAGE, ANSWER] * 9 + [("count", "repeated")] * 4, Situation(publishers=1), WARN, "4 of 9 images"),
         ([IMAGE, ANSWER] * 9 + [("count", "jumped")] * 4, Situation(publishers=2), WARN, "there are 2 publishers"),
         ([("image_arrived", 10.5, -3600.0), ANSWER], None, WARN, "3600.0 s in the future"),
+        ([("image_arrived", 10.4, -0.6)] + [IMAGE, ANSWER] * 9, None, OK, "tracking"),  # one of ten
         ([IMAGE] + [("count", "used_depth")] * 29 + [("count", "missing_depth", "lost")], None, OK, "no hand"),
         ([IMAGE] + [("count", "used_depth")] * 2 + [("count", "missing_depth", "lost")], None, WARN, "lost"),
         ([IMAGE, ("work_begins", 1.0)], None, ERROR, "no result for 10 s"),
@@ -225,6 +226,10 @@ def test_a_slow_camera_keeps_its_diagnosis_between_two_images():
             health.count("rejected_image", "bad step")
         told.append(health.report(second, Situation())[0])
     assert told == [ERROR] * 8
+    health.image_arrived(8.9, 0.02)
+    assert health.report(9.0, Situation())[1] == "running, no hand in view"
+    health.answered({"total": 4.0}, 1)  # of the image before
+    assert [health.report(second, Situation())[1] for second in (9.5, 10.0)] == ["tracking hands"] * 2
     assert health.report(11.0, Situation())[0] == STALE
     health.restart(11.0)
     assert health.report(11.5, Situation())[1] == "waiting for the first image"

@@ -96,6 +96,17 @@ def test_a_stream_of_which_some_of_each_few_are_dropped_is_not_accused(kept, of,
     assert watched(STAMPS, np.arange(90) % of < kept, infos)[0] == 0
 
 
+@pytest.mark.parametrize("lost", [(20, 45, 70), (*range(30, 33), *range(60, 63))])
+def test_a_few_losses_and_bursts_of_them_are_no_throttling(lost):
+    assert watched(STAMPS, ~np.isin(np.arange(90), lost)) == (len(lost), 90)
+
+
+def test_a_long_outage_is_no_throttling():
+    came = np.ones(90, bool)
+    came[35:70] = False
+    assert watched(STAMPS, came) == (35, 90)
+
+
 @pytest.mark.parametrize("rate", [5, 8, 10, 12, 15])
 def test_a_stream_that_topic_tools_throttles_is_not_accused(rate):
     last, came = -np.inf, []
