@@ -35,6 +35,7 @@ def process_group(device: torch.device) -> Iterator[int]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_LONGEST_WAIT)
     try:
         yield rank
+        dist.barrier()  # none closes its connections while another still needs them
     finally:
         dist.destroy_process_group()
 

@@ -72,7 +72,8 @@ def in_two_processes(program: str, folder: Path) -> list[list[str]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(folder)]
+    # Without the interpreter's end, in which threads of torch's groups have aborted once.
+    command = [sys.executable, "-c", f"{program}\nsys.stdout.flush()\nos._exit(0)\n", str(folder)]
     processes = [
         subprocess.Popen(
             command,
