@@ -54,10 +54,11 @@ def command(*arguments):
 
 def test_one_command_from_renders_to_report(tmp_path, toy, monkeypatch):
     out = tmp_path / "all"
-    arguments = ("--out", out, "--frames", 8, "--minutes", 0.2, "--device", "cpu")
+    arguments = ("--out", out, "--frames", 8, "--minutes", 0.2, "--device", "cpu", "--seed", 3)
     result = command(*arguments)
     assert result.exit_code == 0, result.output
     state = json.loads((out / "reproduction.json").read_text())
+    assert state["settings"]["seed"] == 3
     assert list(state["results"]) == list(SHARES["paper"])
     assert {split: facts["frames"] for split, facts in state["results"]["data"].items()} == {
         "training": 8,

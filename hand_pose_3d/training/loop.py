@@ -184,12 +184,11 @@ def check_run(out: Path, network: nn.Module) -> None:
     read_progress(out)
     path = out / "checkpoint.pt"
     if path.exists():
-        state = _read_checkpoint(path, mmap=True)
-        kind, shapes = (
-            state.get("kind", type(network).__name__),
-            {k: v.shape for k, v in state.get("network", {}).items()},
+        state, kind = _read_checkpoint(path, mmap=True), type(network).__name__
+        found, own = (
+            {k: v.shape for k, v in each.items()} for each in (state.get("network", {}), network.state_dict())
         )
-        if (kind, shapes) != (type(network).__name__, {k: v.shape for k, v in network.state_dict().items()}):
+        if found != own or state.get("kind", kind) != kind:  # older ones do not name it
             raise InvalidInputError(f"{path} is of another network; choose another --out")
     else:
         for name in ("log.jsonl", "curves.png"):

@@ -115,6 +115,24 @@ def test_a_trunk_that_stays_as_it_is_is_not_a_random_one(stage: str, tmp_path: P
     assert "give --trunk" not in CliRunner().invoke(train.command, arguments).output
 
 
+def test_the_commands_seed_makes_the_run(crops: CropPack, tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(stages, "crop_pack", lambda root, split, mined: crops)
+
+    def trained(name: str, seed: int) -> torch.Tensor:
+        arguments = ["posenet", "--data", str(tmp_path), "--out", str(tmp_path / name), "--images", "4", "--batch", "4"]
+        arguments += ["--from-weights", str(default_weights("lite-posenet")), "--device", "cpu", "--seed", str(seed)]
+        result = CliRunner().invoke(train.command, arguments)
+        assert result.exit_code == 0, result.output
+        state = torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)["network"]
+        return torch.cat([value.flatten().float() for value in state.values()])
+
+    first = trained("a", 1)
+    assert torch.equal(first, trained("b", 1)) and not torch.equal(first, trained("c", 2))
+    result = CliRunner().invoke(train.command, ["posenet", "--data", str(tmp_path), "--out", "x", "--seed", str(2**70)])
+    assert result.exit_code == 2 and "--seed" in result.output
+
+
 def test_posenet_goes_on_from_what_ships_and_resumes_with_the_same_parts(
     crops: CropPack, tmp_path: Path, monkeypatch
 ) -> None:
