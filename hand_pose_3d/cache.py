@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from hand_pose_3d.outputs import replacing
 
 KEPT = 32
 """Number of entries kept; the least recently used ones are deleted."""
@@ -53,19 +54,12 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write an entry atomically, and delete the least recently used ones."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        with os.fdopen(descriptor, "wb") as stream:
+    with suppress(OSError):
+        with replacing(path) as stream:
             stream.write(hashlib.sha256(data).digest() + data)
-        os.replace(temporary, path)
-        for left in path.parent.glob(".new-*"):  # by a process that was killed
+        for left in path.parent.glob(".*"):  # by a process that was killed
             if time.time() - left.stat().st_mtime > _DAY_S:
                 left.unlink(missing_ok=True)
         entries = [entry for entry in path.parent.iterdir() if entry.is_file() and not entry.name.startswith(".")]
         for old in sorted(entries, key=lambda entry: -entry.stat().st_mtime)[KEPT:]:
             old.unlink(missing_ok=True)
-    except OSError:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)

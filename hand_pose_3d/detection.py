@@ -10,7 +10,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import EXTENT_UNIT, STRIDE
-from hand_pose_3d.windows import fits
+from hand_pose_3d.windows import crop_upright, fits
 
 PADDING = 114
 """Grey level, 0 to 255, around an image that does not fill the input; HandSegNet was trained with it."""
@@ -162,12 +162,8 @@ def with_palms(detections: Sequence[Detection], palms: Sequence[Detection]) -> l
 
 def on_known(detection: Detection, known: Sequence[np.ndarray]) -> bool:
     """Whether a detection is of a hand that is known already. known: (21, 2) pixels each."""
-    for keypoints_px in known:
-        low, high = keypoints_px.min(0), keypoints_px.max(0)
-        middle, extent = (low + high) / 2, float((high - low).max())
-        if same_hand(detection, Detection((float(middle[0]), float(middle[1])), max(extent, 1.0), 0.0, 1.0)):
-            return True
-    return False
+    windows = (crop_upright(keypoints_px, 1, 1.0) for keypoints_px in known)
+    return any(same_hand(detection, Detection(w.center, max(w.side, 1.0), 0.0, 1.0)) for w in windows)
 
 
 def evidence(score: float, detection: Detection, crop: Crop) -> np.ndarray:

@@ -232,8 +232,10 @@ def onnx_graph(recipe: Recipe, precision: str = "float32") -> bytes:
     from hand_pose_3d.weights import checked_sha256
 
     folder = Path(__file__).parent
-    sources = [*(folder / "networks").glob("*.py"), folder / "data" / "clip.mp4"]
-    sources += [folder / name for name in ("quantisation.py", "conventions.py", "windows.py", "camera.py")]
+    sources = [*(folder / "networks").glob("*.py"), *(folder / "data").glob("clip.*")]
+    sources += [
+        folder / name for name in ("quantisation.py", "conventions.py", "windows.py", "camera.py", "families.py")
+    ]
     key = [__version__, *map(version, ("torch", "onnxruntime", "onnx")), recipe.dynamic, recipe.robust]
     key += [example.shape for example in recipe.examples]
     key += [checked_sha256(path) for path in recipe.files]

@@ -170,7 +170,8 @@ def command(
         start_from(NETWORKS[family]["posenet"](), options["posenet"])
     if approach == "all":
         check_target(out / APPROACHES_FILE, rb'\{\s*"proposed": \{\s*"renders_')
-    for name, folder in {name: out / name for name in APPROACHES}.items() if approach == "all" else [(approach, out)]:
+    folders = {name: out / name for name in APPROACHES} if approach == "all" else {approach: out}
+    for name, folder in folders.items():
         check_run(folder, (NETWORKS[family][stage] if name == "proposed" else LIFTINGS[name])())
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # holds for the whole thread, so it is undone below
@@ -196,8 +197,7 @@ def command(
         return run(built, LoopConfig(**{**built.defaults, **chosen, "device": device, "seed": seed}), folder)
 
     with process_group(torch.device(device)) as rank:
-        names = APPROACHES if approach == "all" else (approach,)
-        rows = {name: train(name, out / name if approach == "all" else out) for name in names}
+        rows = {name: train(name, folder) for name, folder in folders.items()}
     if rank != 0:  # only the first process has measured
         return
     if approach == "all":
@@ -209,7 +209,6 @@ def command(
     for name, value in metrics.items():
         click.echo(f"{name} {value:.4g}")
     if save_weights is not None:
-        for path in save_stage(stage, out, save_weights, metrics, family, roots[0], mean_with):
-            click.echo(f"wrote {path}")
+        click.echo(f"wrote {save_stage(stage, out, save_weights, metrics, family, roots[0], mean_with)}")
         if (family, stage) == ("paper", "posenet"):
             click.echo(PEAK_SCORES)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from hand_pose_3d.datasets.sample import check_images, read_list
+from hand_pose_3d.datasets.sample import box_from, check_images, read_list, reading, side_of
 from hand_pose_3d.errors import LARGEST, InvalidInputError
 from hand_pose_3d.skeleton import Side
 
@@ -72,12 +72,9 @@ def read_boxes(root: str | Path) -> list[BoxImage]:
         raise InvalidInputError(f"{path} lists no images")
     images = []
     for index, entry in enumerate(entries):
-        try:
+        name = f" ({entry.get('file', '')})" if isinstance(entry, dict) else ""
+        with reading(f"image {index}{name} of {path}"):
             images.append(_image(root, entry))
-        except (KeyError, TypeError, ValueError) as error:
-            name = f" ({entry.get('file', '')})" if isinstance(entry, dict) else ""
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InvalidInputError(f"image {index}{name} of {path} is malformed: {reason}") from error
     check_images(root, FILE, {image.name: image.path for image in images})
     return images
 
@@ -109,17 +106,9 @@ def _image(root: Path, entry: Any) -> BoxImage:
 def _hand(entry: Any) -> HandBox:
     if not isinstance(entry, Mapping):
         raise TypeError("it is not an object")
-    try:
-        box = np.array(entry["box"], dtype=float)
-    except (TypeError, ValueError, OverflowError):
-        box = np.empty(0)
-    if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > 0).all():
-        raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {entry['box']!r}")
-    side = str(entry.get("side", "unknown")).upper()
-    if side not in Side.__members__:
-        raise ValueError(f"side must be left, right or unknown, not {entry['side']!r}")
+    box, side = box_from(entry["box"]), side_of(entry)
     flags = {name: entry.get(name, False) for name in ("ignore", *KINDS)}
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, not {value!r}")
-    return HandBox(box, Side[side], flags["ignore"], frozenset(name for name in KINDS if flags[name]))
+    return HandBox(box, side, flags["ignore"], frozenset(name for name in KINDS if flags[name]))

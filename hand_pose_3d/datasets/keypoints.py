@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import Sample, check_images, read_list
-from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
+from hand_pose_3d.datasets.sample import Sample, check_images, read_list, reading, side_of
+from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
 def read_keypoints(root: str | Path) -> list[Sample]:
@@ -25,12 +24,9 @@ def read_keypoints(root: str | Path) -> list[Sample]:
     path = root / "keypoints.json"
     samples = []
     for index, entry in enumerate(read_list(path, "samples")):
-        try:
+        name = f" ({entry.get('image', '')})" if isinstance(entry, dict) else ""
+        with reading(f"sample {index}{name} of {path}"):
             samples.append(_sample(root, entry))
-        except (KeyError, TypeError, ValueError, OverflowError, InvalidInputError) as error:
-            name = entry.get("image", "") if isinstance(entry, dict) else ""
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InvalidInputError(f"sample {index} {name} of {path} is malformed: {reason}") from error
     check_images(root, path.name, {sample.name: sample.image_path for sample in samples})
     return samples
 
@@ -40,9 +36,6 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         raise TypeError(f"it is of type {type(entry).__name__}, not an object with image and keypoints_2d")
     if not isinstance(entry["image"], str):
         raise TypeError(f"image is {entry['image']!r}, not a path")
-    side = str(entry.get("side", "unknown")).upper()
-    if side not in Side.__members__:
-        raise ValueError(f"side is {entry['side']!r}, not one of {', '.join(each.label for each in Side)}")
     keypoints = np.array(entry["keypoints_2d"], dtype=float)
     if keypoints.shape != (NUM_KEYPOINTS, 2):
         raise ValueError(f"keypoints_2d has shape {keypoints.shape}, not (21, 2)")
@@ -67,7 +60,7 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
     return Sample(
         name=entry["image"],
         image_path=root / entry["image"],
-        side=Side[side],
+        side=side_of(entry),
         keypoints_px=keypoints,
         visible=visible & np.isfinite(keypoints).all(axis=-1),
         keypoints_m=metric,

@@ -56,24 +56,19 @@ def read_rhd(
 
     samples: list[Sample] = []
     for index, name in zip(sorted(annotations), wanted, strict=True):
-        record, has_depth = annotations[index], name in names["depth"]
-        if "hands" in record:
-            listed = [_listed_hand(record, hand, folder, name, has_depth) for hand in record["hands"]]
-            if hands == "all":
-                samples += [sample for sample in listed if sample.visible.any()]
-            else:
-                pixels = [int(hand["pixels"]) for hand in record["hands"]]
-                if any(pixels):
-                    samples.append(listed[int(np.argmax(pixels))])
-            continue
-        sides = [_hand(record, side, folder, name, has_depth) for side in (Side.LEFT, Side.RIGHT)]
+        record = annotations[index]
+        found = [_sample(record, hand, folder, name, name in names["depth"]) for hand in _hands(record)]
         if hands == "all":
-            samples += [sample for sample in sides if sample.visible.any()]
+            samples += [sample for sample in found if sample.visible.any()]
+            continue
+        if "hands" in record:
+            pixels = [int(hand["pixels"]) for hand in record["hands"]]
         else:
             mask = read_mask(folder / "mask" / name)
-            left, right = (int(np.isin(mask, classes).sum()) for classes in (LEFT_CLASSES, RIGHT_CLASSES))
-            if left or right:
-                samples.append(sides[0 if left > right else 1])
+            pixels = [int(np.isin(mask, classes).sum()) for classes in (LEFT_CLASSES, RIGHT_CLASSES)]
+            pixels[1] += pixels[0] == pixels[1] > 0  # of two with as many the right one
+        if any(pixels):
+            samples.append(found[int(np.argmax(pixels))])
     return samples
 
 
@@ -172,7 +167,21 @@ def _png_names(folder: Path) -> set[str]:
     return {path.name for path in folder.glob("*.png")} if folder.is_dir() else set()
 
 
-def _listed_hand(annotation: dict[str, Any], hand: dict[str, Any], folder: Path, name: str, has_depth: bool) -> Sample:
+def _hands(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hands of an image, as the renders' key "hands" has them."""
+    if "hands" in record:
+        return list(record["hands"])
+    order = np.concatenate([FROM_PAPER, NUM_KEYPOINTS + FROM_PAPER])
+    uv_vis, xyz = (
+        np.asarray(record[key], dtype=float)[order].reshape(2, NUM_KEYPOINTS, 3) for key in ("uv_vis", "xyz")
+    )
+    return [
+        {"side": side, "uv": points[:, :2], "xyz": metric, "visible": points[:, 2] > 0.5}
+        for side, points, metric in zip(("left", "right"), uv_vis, xyz)
+    ]
+
+
+def _sample(record: dict[str, Any], hand: dict[str, Any], folder: Path, name: str, has_depth: bool) -> Sample:
     return Sample(
         name=f"{folder.name}/{name}",
         image_path=folder / "color" / name,
@@ -180,24 +189,7 @@ def _listed_hand(annotation: dict[str, Any], hand: dict[str, Any], folder: Path,
         keypoints_px=np.asarray(hand["uv"], dtype=float),
         visible=np.asarray(hand["visible"], dtype=bool),
         keypoints_m=np.asarray(hand["xyz"], dtype=float),
-        camera=Camera.from_matrix(annotation["K"]),
-        mask_path=folder / "mask" / name,
-        depth_path=folder / "depth" / name if has_depth else None,
-    )
-
-
-def _hand(annotation: dict[str, np.ndarray], side: Side, folder: Path, name: str, has_depth: bool) -> Sample:
-    start = NUM_KEYPOINTS if side == Side.RIGHT else 0
-    order = start + FROM_PAPER
-    uv_vis = np.asarray(annotation["uv_vis"], dtype=float)[order]
-    return Sample(
-        name=f"{folder.name}/{name}",
-        image_path=folder / "color" / name,
-        side=side,
-        keypoints_px=uv_vis[:, :2],
-        visible=uv_vis[:, 2] > 0.5,
-        keypoints_m=np.asarray(annotation["xyz"], dtype=float)[order],
-        camera=Camera.from_matrix(annotation["K"]),
+        camera=Camera.from_matrix(record["K"]),
         mask_path=folder / "mask" / name,
         depth_path=folder / "depth" / name if has_depth else None,
     )

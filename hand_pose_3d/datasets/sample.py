@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,47 @@ class Sample:
 
 def missing_data(name: str, root: Path, missing: Sequence[str], source: str) -> InvalidInputError:
     """The error for an incomplete data set: what is not there, and where to get it."""
-    shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
-    return InvalidInputError(f"{root} is not a complete {name}: it lacks {shown}; get it from {source}")
+    return InvalidInputError(f"{root} is not a complete {name}: it lacks {_first(missing)}; get it from {source}")
 
 
 def check_images(root: Path, listing: str, images: Mapping[str, Path]) -> None:
     """Raise InvalidInputError where images that a file of the folder lists are not there. images: path by name."""
     missing = [name for name, path in images.items() if not path.is_file()]
     if missing:
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise InvalidInputError(f"{root} lacks images that {listing} lists: {', '.join(missing[:4])}{more}")
+        raise InvalidInputError(f"{root} lacks images that {listing} lists: {_first(missing)}")
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Raise InvalidInputError with this name for what is missing or malformed in an entry of a label file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InvalidInputError(f"{what} is malformed: {reason}") from error
+
+
+def side_of(entry: Mapping[str, Any]) -> Side:
+    """The side of a labelled hand, unknown where it is left out. Raises ValueError for anything else."""
+    name = str(entry.get("side", "unknown")).upper()
+    if name not in Side.__members__:
+        raise ValueError(f"side must be left, right or unknown, not {entry['side']!r}")
+    return Side[name]
+
+
+def box_from(value: Any) -> np.ndarray:
+    """A labelled box, (4,) x, y, width, height. Raises ValueError for anything else."""
+    try:
+        box = np.array(value, dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        box = np.empty(0)
+    if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > 0).all():
+        raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {value!r}")
+    return box
 
 
 def read_json(path: Path) -> Any:

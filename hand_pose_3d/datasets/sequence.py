@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import read_json
+from hand_pose_3d.datasets.sample import box_from, read_json, reading, side_of
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import VIDEO_SUFFIXES, Video
 from hand_pose_3d.skeleton import Side
@@ -95,36 +95,31 @@ def _sequence(path: Path) -> Sequence:
         raise InvalidInputError(f"camera of {labels} is malformed: {error}") from error
     frames = []
     for index, frame in enumerate(data["frames"]):
-        try:
+        with reading(f"frame {index} of {labels}"):
             hands = tuple(_hand(entry) for entry in frame["hands"])
             if len({hand.identity for hand in hands}) < len(hands):
                 raise ValueError("two hands have one id")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise InvalidInputError(f"frame {index} of {labels} is malformed: {reason}") from error
         frames.append(hands)
     return Sequence(path, float(fps), camera, tuple(frames))
 
 
 def _hand(entry: Any) -> SequenceHand:
-    side = str(entry.get("side", "unknown")).upper() if isinstance(entry, dict) else ""
-    if side not in Side.__members__:
-        raise ValueError(f"a hand must be an object whose side is left, right or unknown, not {str(entry)[:40]!r}")
-    identity, ignore = entry.get("id", int(Side[side])), entry.get("ignore", False)
+    if not isinstance(entry, dict):
+        raise TypeError(f"a hand must be an object, not {str(entry)[:40]!r}")
+    side = side_of(entry)
+    identity, ignore = entry.get("id", int(side)), entry.get("ignore", False)
     if type(identity) is not int or not isinstance(ignore, bool):
         raise ValueError("id must be a whole number and ignore true or false")
     pixels, metres = _points(entry, "keypoints_2d", 2), _points(entry, "keypoints", 3)
     if "box" in entry:
-        box = np.array(entry["box"], dtype=float)
-        if box.shape != (4,) or not np.isfinite(box).all() or not (box[2:] > 0).all():
-            raise ValueError(f"box must be [x, y, width, height] with positive sizes, not {entry['box']!r}")
+        box = box_from(entry["box"])
     elif pixels is not None:
         box = np.concatenate([pixels.min(axis=0), np.ptp(pixels, axis=0)])
         if not box[2:].all():
             raise ValueError("keypoints_2d must span an area, for they are the hand's box")
     else:
         raise ValueError("a hand needs keypoints_2d or box")
-    return SequenceHand(identity, Side[side], box, pixels, metres, ignore)
+    return SequenceHand(identity, side, box, pixels, metres, ignore)
 
 
 def _points(entry: dict[str, Any], name: str, axes: int) -> np.ndarray | None:

@@ -31,7 +31,7 @@ from hand_pose_3d.networks.lite import (
 )
 from hand_pose_3d.networks.pose_net import PoseNet
 from hand_pose_3d.networks.pose_prior import MAP_SIZE
-from hand_pose_3d.onnx_runtime import load_onnxruntime
+from hand_pose_3d.onnx_runtime import load_onnxruntime, onnx_runner
 from hand_pose_3d.outputs import check_target, replacing
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 from hand_pose_3d.weights import OPTIONAL, default_weights, load_weights
@@ -228,16 +228,15 @@ def _example(deployable: Deployable, batch: int) -> tuple[torch.Tensor, ...]:
 
 
 def _compare(module: nn.Module, deployable: Deployable, path: Path, data: bytes, tolerance: float) -> float:
-    onnxruntime = load_onnxruntime()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    run = onnx_runner(data, 1)
     largest = 0.0
     for batch in (1, 3):
         inputs = _example(deployable, batch)
         with torch.inference_mode():
             output = module(*inputs)
         expected = output if isinstance(output, tuple) else (output,)
-        feed = {name: value.numpy() for name, value in zip(deployable.inputs, inputs, strict=True)}
-        for name, ours, theirs in zip(deployable.outputs, expected, session.run(None, feed), strict=True):
+        results = run(*(value.numpy() for value in inputs))
+        for name, ours, theirs in zip(deployable.outputs, expected, results, strict=True):
             difference = float(np.abs(ours.numpy() - theirs).max() / max(1.0, float(ours.abs().max())))
             if not difference <= tolerance:
                 raise ExportError(f"{path}: {name} differs by {difference:.1e} from PyTorch, more than {tolerance}")

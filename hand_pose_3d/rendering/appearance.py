@@ -28,7 +28,6 @@ def dress(
         skin=hand.skin,
         colours=hand.clothing.colours,
         stripes=hand.clothing.stripes * 0.4,
-        along=hand.clothing.along,
         short_sleeves=hand.clothing.sleeve > 0.2,
         trouser_colour=unlike_skin(rng.uniform(0.01, 0.5, 3) ** 1.5),
         hair_colour=np.full(3, grey) if rng.random() < 0.2 else hair,

@@ -22,7 +22,6 @@ from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.objects import unit_shape
 from hand_pose_3d.rendering.people import Body
 from hand_pose_3d.rendering.scene import IMAGE_SIZE, HandInstance, Person, Prop, Scene
-from hand_pose_3d.rendering.shaders import MAX_CAPSULES
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
@@ -199,10 +198,6 @@ def _arm_uniforms(
     palm: float,
 ) -> dict[str, Any]:
     skin, clothing = hand.skin, hand.clothing
-    capsule_start, capsule_end = np.zeros((MAX_CAPSULES, 4)), np.zeros((MAX_CAPSULES, 3))
-    count = len(starts)
-    capsule_start[:count] = np.c_[starts, radii]
-    capsule_end[:count] = ends
     ring, ring_axis = np.zeros(4), np.zeros(3)
     if clothing.ring:
         finger, along = clothing.ring
@@ -213,9 +208,9 @@ def _arm_uniforms(
         **_PLAIN,
         "material": 0,
         "label_shift": 16.0 if hand.side is Side.RIGHT else 0.0,
-        "num_capsules": count,
-        "capsule_start": capsule_start,
-        "capsule_end": capsule_end,
+        "num_capsules": len(starts),
+        "capsule_start": np.c_[starts, radii],
+        "capsule_end": ends,
         "ring": ring,
         "ring_axis": ring_axis,
         "base": tuple(map(float, skin.base)),

@@ -88,7 +88,7 @@ class ArmTemplate:
 class Arm:
     """The left arm of a character, given by number, at rest in the hand frame.
 
-    vertices: (V, 3) float32. heads, tails: (B, 3). tips: (5, 3) end of each finger, TIP_DEPTH_M inside the skin.
+    vertices: (V, 3) float32. heads: (B, 3). tips: (5, 3) end of each finger, TIP_DEPTH_M inside the skin.
     frames: (5, 3, 3, 3) rest frame of each phalanx, columns flexion axis, direction, dorsal. radii: (5, 3).
     knuckle_depth: (5, 3) metres of each joint below the skin of its back, 0 for the thumb's first. knuckles: (2, N) the
     vertices near the backs of joints, and whose (0 to 14). base_frames: (4, 3, 3) frame of a straight
@@ -100,7 +100,6 @@ class Arm:
     template: ArmTemplate
     vertices: np.ndarray
     heads: np.ndarray
-    tails: np.ndarray
     tips: np.ndarray
     frames: np.ndarray
     radii: np.ndarray
@@ -295,7 +294,7 @@ class Characters:
         reach = 1.7 * depth.ravel()
         knuckles = np.argwhere((np.linalg.norm(offset, axis=2) < reach) & (up > -0.3 * depth.ravel())).T
         vertices = vertices.astype(np.float32)
-        joints = heads, tails, tips, frames, radii, depth, knuckles, base_frames
+        joints = heads, tips, frames, radii, depth, knuckles, base_frames
         return Arm(character, t, vertices, *joints, 0.4 * float(thickness), attributes)
 
 

@@ -108,7 +108,6 @@ class Rasteriser:
         self._buffers: dict[int, tuple[np.ndarray, Any]] = {}
         gl.enable(moderngl.DEPTH_TEST | moderngl.CULL_FACE)
         self._cull = moderngl.CULL_FACE
-        self._depth_test = moderngl.DEPTH_TEST
         self._triangle_strip = moderngl.TRIANGLE_STRIP
 
     def __del__(self) -> None:

@@ -110,7 +110,6 @@ def _surround(
     background_seed = int(rng.integers(2**31))
     lighting = _sample_lighting(rng, environment, rotation, background_seed)
     return Scene(
-        split=frame.split,
         intrinsics=shot.intrinsics,
         hands=tuple(hands),
         lighting=lighting,

@@ -101,7 +101,6 @@ class Person:
     skin: Skin
     colours: np.ndarray
     stripes: float
-    along: bool
     short_sleeves: bool
     trouser_colour: np.ndarray
     hair_colour: np.ndarray
@@ -162,7 +161,6 @@ class Prop:
 class Scene:
     """One frame. intrinsics: (3, 3) of a IMAGE_SIZE square picture."""
 
-    split: str
     intrinsics: np.ndarray
     hands: tuple[HandInstance, ...]
     lighting: Lighting

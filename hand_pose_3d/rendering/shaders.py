@@ -1,6 +1,5 @@
 """GLSL of the rasteriser: skin, cloth and props under image-based light, one key light and soft shadows."""
 
-MAX_CAPSULES = 38  # of two hands, as in VERTEX
 SURFACE = {"rest_at": "f4", "packed_at": "u4", "which_at": "f1"}
 """Surface pictures, of four numbers of this type per pixel: depth and rest position; normal, texture coordinates and
 traits, packed by two or four; label, mesh, coarse noise and ambient occlusion. Only the last is cleared, so that the
@@ -23,7 +22,7 @@ float noise(vec3 x) {
 VERTEX = (
     """#version 330
 uniform mat4 projection; uniform int num_capsules;
-uniform vec4 capsule_start[38]; uniform vec3 capsule_end[38];
+uniform vec4 capsule_start[19]; uniform vec3 capsule_end[19];  // of one hand, as pose.capsules gives them
 in vec3 position; in vec3 normal; in vec3 rest; in vec4 traits; in vec2 uv; in float part; in float crease;
 out vec4 n_n1; out vec4 r_cr; out vec4 a; out vec3 t_ao; flat out float pt;  // few varyings, as they cost
 uniform float seed; uniform vec3 rest_scale;

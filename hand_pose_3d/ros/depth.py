@@ -99,7 +99,7 @@ class DepthImages:
         return min(gaps, key=abs) if gaps else None
 
     def _find(self, stamp_s: float, arrival: float, max_offset_s: float) -> _Depth | None:
-        limit = self._limit_s(max_offset_s)
+        limit = self.limit_s(max_offset_s)
         near = [
             (abs(entry.stamp_s - stamp_s), -entry.arrival, entry)
             for entry in self._images
@@ -111,10 +111,7 @@ class DepthImages:
     def limit_s(self, max_offset_s: float) -> float:
         """The offset that is allowed: below half of the time between two depth images, whatever was asked for."""
         with self._changed:
-            return self._limit_s(max_offset_s)
-
-    def _limit_s(self, max_offset_s: float) -> float:
-        gap_s = self._gap_s()
+            gap_s = self._gap_s()
         return max_offset_s if gap_s is None else min(max_offset_s, 0.49 * gap_s)
 
     def _gap_s(self) -> float | None:
@@ -135,7 +132,7 @@ class DepthImages:
         gap_s = self._gap_s()
         if len(self._images) < _RATE_SAMPLES or gap_s is None:
             return True
-        return last + gap_s - stamp_s <= self._limit_s(max_offset_s)
+        return last + gap_s - stamp_s <= self.limit_s(max_offset_s)
 
 
 def check_registered(message: Any, frame_id: str, shape: tuple[int, ...]) -> None:
@@ -175,9 +172,9 @@ def what_was_used(hands: Sequence[HandPose], depth_m: np.ndarray | None) -> tupl
         ScaleSource.ASSUMED: "reference length, assumed",
         ScaleSource.NONE: "none",
     }
-    used = ", ".join(f"{words[source]}" for source in words if source in sources) or "no hand in the last image"
-    if len(set(sources)) > 1:
-        used = ", ".join(f"{words[s]} ({sources.count(s)} of {len(sources)})" for s in words if s in sources)
+    share = f" ({{}} of {len(sources)})" if len(set(sources)) > 1 else ""
+    used = ", ".join(words[s] + share.format(sources.count(s)) for s in words if s in sources)
+    used = used or "no hand in the last image"
     without = [hand for hand in hands if hand.scale_source != ScaleSource.DEPTH]
     if depth_m is None or not without:
         return used, ""

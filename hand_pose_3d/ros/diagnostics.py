@@ -285,7 +285,7 @@ class Diagnosis:
 def values_of(message: Any, node: str) -> dict[str, str]:
     """All values of a node, given by its full name, in a diagnostic_msgs/DiagnosticArray; empty if it has none."""
     for status in message.status:
-        if status.name.startswith(node.lstrip("/")):
+        if status.name.partition(":")[0] == node.lstrip("/"):
             return {entry.key: entry.value for entry in status.values}
     return {}
 

@@ -63,10 +63,7 @@ def open_pictures(
     if path is None:
         return _open_camera(name, size, camera, say)
     if is_video(path):
-        video = Video(path)
-        fps = video.fps
-        video.close()
-        return Pictures("video", lambda: Video(path), fps, camera)
+        return _video("video", path, camera)
     image = read_image(path)
     return Pictures("photo", lambda: [image], PHOTO_RATE_HZ, camera)
 
@@ -76,11 +73,15 @@ def _open_clip(clip: Path, camera: Camera | None) -> Pictures:
     if not clip.is_file() or not truth.is_file():
         raise InvalidInputError(f"the built-in clip {clip} is missing: install the package again, or name a file")
     own = Camera(**json.loads(truth.read_text(encoding="utf-8"))["camera"])
-    return Pictures("clip", lambda: Video(clip), Video(clip).fps, camera or own)
+    return _video("clip", clip, camera or own)
 
 
-def _open_camera(
-    name: str, size: tuple[int, int], camera: Camera | None, say: Callable[[str], None] = lambda text: None
-) -> Pictures:
+def _video(kind: str, path: Path, camera: Camera | None) -> Pictures:
+    video = Video(path)
+    video.close()
+    return Pictures(kind, lambda: Video(path), video.fps, camera)
+
+
+def _open_camera(name: str, size: tuple[int, int], camera: Camera | None, say: Callable[[str], None]) -> Pictures:
     live = LiveCamera(name, size, say)
     return Pictures("camera", lambda: live, live.fps or PHOTO_RATE_HZ, camera, live.close)

@@ -17,6 +17,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import mirror_pixels
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.skeleton import Side
+from hand_pose_3d.windows import crop_upright
 
 PACK_SIZE = 256  # edge of a stored crop, pixels
 PACK_MARGIN = 2.1  # its edge over the extent of the hand's keypoints: room for augmented windows
@@ -123,13 +124,11 @@ def pack(
         for image, person, hand_mask, hands in tqdm(samples, desc="packing", unit="image"):
             four = np.dstack([image, person.astype(np.uint8) * 255])
             for side, uv, xyz, visible in hands:
-                low, high = uv.min(0), uv.max(0)
-                extent = float((high - low).max())
                 height, width = image.shape[:2]
                 inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1)
-                if extent < MIN_HAND_PX or inside.sum() < 12 or visible.sum() < 6:
+                crop = crop_upright(uv, PACK_SIZE, PACK_MARGIN)
+                if crop.side < MIN_HAND_PX * PACK_MARGIN or inside.sum() < 12 or visible.sum() < 6:
                     continue
-                crop = Crop(tuple((low + high) / 2), extent * PACK_MARGIN, PACK_SIZE)
                 rgba.append(crop.extract(four)[None])
                 for key, value in (
                     ("uv", crop.to_crop(uv)),

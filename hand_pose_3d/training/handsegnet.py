@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import cv2
@@ -19,7 +19,7 @@ from hand_pose_3d.networks.lite import LiteHandSegNet, SceneMaps
 from hand_pose_3d.training import augment
 from hand_pose_3d.training.loop import Mixture, Stage
 from hand_pose_3d.training.scenes import HAND, UNKNOWN, LabelledScene, ScenePack
-from hand_pose_3d.windows import crop_from_pose
+from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 SCENE_INPUT = 160
 """Edge of a training image in pixels: about as many pixels as the coarsest pass over a scene at run time."""
@@ -103,7 +103,7 @@ class SceneSampler:
             shown = (uv > -1).all(1) & (uv < size).all(1) & (owner[cells[:, 1], cells[:, 0]] == number)
             if not shown.any():
                 continue
-            crop = _box_window(uv, size) if boxed else crop_from_pose(uv, size, 1.0)
+            crop = replace(crop_upright(uv, size, 1.0), angle=np.nan) if boxed else crop_from_pose(uv, size, 1.0)
             middle = np.asarray(crop.center)
             good = sure and shown.mean() > 0.5 and crop.side > 5 and ((middle >= 0) & (middle <= size - 1)).all()
             box = np.r_[uv.min(0), uv.max(0)]
@@ -196,12 +196,6 @@ class SceneSampler:
         classes[inside] = kinds[inside]
         owner[inside] = number
         return inside
-
-
-def _box_window(uv: np.ndarray, size: int) -> Crop:
-    """The window at margin 1 of a hand of which only the box is known."""
-    low, high = uv.min(0), uv.max(0)
-    return Crop(tuple((low + high) / 2), float((high - low).max()), size, np.nan)
 
 
 def targets(crops: Sequence[Crop], size: int) -> np.ndarray:

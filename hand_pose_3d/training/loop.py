@@ -181,7 +181,6 @@ def _read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
 
 def check_run(out: Path, network: nn.Module) -> None:
     """Raise InvalidInputError where a run in this folder could not resume, or would write over what is not its own."""
-    read_progress(out)
     path = out / "checkpoint.pt"
     if path.exists():
         state, kind = _read_checkpoint(path, mmap=True), type(network).__name__
@@ -232,17 +231,17 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             groups = [len(group["params"]) for group in state["optimiser"]["param_groups"]]
-            if groups != [len(group["params"]) for group in self.optimiser.param_groups]:
-                raise InvalidInputError(
-                    f"the run in {self.out} trained other parts of its network: resume it with the same "
-                    "--frozen-blocks and --trunk-rate, or choose another --out"
-                )
-            self.optimiser.load_state_dict(state["optimiser"])
+            same_groups = groups == [len(group["params"]) for group in self.optimiser.param_groups]
+            if same_groups:
+                self.optimiser.load_state_dict(state["optimiser"])
             self.images_seen, self.seconds = int(state["seen"]), float(state.get("seconds", 0.0))
-        except InvalidInputError:
-            raise
         except (KeyError, RuntimeError, ValueError) as error:
             raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
+        if not same_groups:
+            raise InvalidInputError(
+                f"the run in {self.out} trained other parts of its network: resume it with the same "
+                "--frozen-blocks and --trunk-rate, or choose another --out"
+            )
         for group, peak in zip(self.optimiser.param_groups, peaks):  # a new --learning-rate applies to a resumed run
             group["peak"] = peak
 

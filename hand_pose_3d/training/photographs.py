@@ -50,7 +50,7 @@ from hand_pose_3d.training.scenes import (
     pack_scenes,
 )
 from hand_pose_3d.training.teacher import TeacherHand, agree, label, overlap, read_index
-from hand_pose_3d.windows import crop_from_pose
+from hand_pose_3d.windows import crop_from_pose, crop_upright
 
 _SIDE_SHARE = 0.8
 """Share of the views that must agree on a hand's side for it to be a label; set by hand."""
@@ -294,10 +294,9 @@ class _CropWriter:
         for uv, sure, boxed, right, spread, xyz_m in zip(
             scene.keypoints_px, scene.sure, scene.only_boxes, scene.right, scene.spread, poses, strict=True
         ):
-            extent = float(np.ptp(uv, axis=0).max())
-            if not sure or extent < 24:
+            crop = crop_upright(uv, PACK_SIZE, PACK_MARGIN)
+            if not sure or crop.side < 24 * PACK_MARGIN:
                 continue
-            crop = Crop(tuple((uv.min(0) + uv.max(0)) / 2), extent * PACK_MARGIN, PACK_SIZE)
             self.rgba.append(crop.extract(four))
             inside = ((uv > 0) & (uv < [width - 1, height - 1])).all(1) & (not boxed)
             side = 0 if np.isnan(right) else 1 + int(right > 0.5)

@@ -217,8 +217,8 @@ def save_stage(
     family: str = "lite",
     held_out: Path | None = None,
     mean_with: Path | None = None,
-) -> list[Path]:
-    """Write the averaged network of a run as float16 safetensors, with its metrics.
+) -> Path:
+    """Write the averaged network of a run as float16 safetensors, with its metrics, and return their path.
 
     held_out: data set on whose evaluation split the scores of a LitePoseNet are calibrated first. mean_with: weights
     whose mean with the run's is written instead, without metrics (Wortsman et al., Model soups, ICML 2022).
@@ -239,4 +239,4 @@ def save_stage(
     metadata = {"family": family, "version": __version__, "licence": LICENCE, "images_seen": str(state["seen"])}
     path = folder / f"{family}-{stage}.safetensors"
     save_weights(path, network, {**metadata, "figures": json.dumps(metrics)}, half=True)
-    return [path]
+    return path

@@ -45,7 +45,7 @@ def test_hands_are_read(folder):
 @pytest.mark.parametrize(
     "hands, changes, words",
     [
-        ([[{"side": "up", "box": [0, 0, 1, 1]}], [], []], {}, "frame 0 .* side is left, right or unknown"),
+        ([[{"side": "up", "box": [0, 0, 1, 1]}], [], []], {}, "frame 0 .* side must be left, right or unknown"),
         ([[], [{"side": "left"}], []], {}, "frame 1 .* keypoints_2d or box"),
         ([[], [], [{"keypoints_2d": POINTS[:20]}]], {}, "frame 2 .* 21 points of 2"),
         ([[{"keypoints_2d": [[3, 4]] * 21}], [], []], {}, "must span an area"),
