@@ -46,8 +46,9 @@ _SPARE_READS, _QUICK_SPARE_READS = 8, 2
 """Detections that are read beyond twice the number of hands, since some will hold none; in a fast search or a video
 beyond the number of hands that are still missing. The first by average precision (docs/experiments.md)."""
 
-_SAME_VIEW = 0.02
-"""Most by which x / z or y / z of a pixel's ray may change from image to image of a video; set by hand."""
+_SAME_VIEW = 0.01
+"""Most by which x / z or y / z of a pixel's ray may change while hands are followed: about 2 % of the focal length, and
+of a hand's distance; set by hand."""
 
 _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
@@ -79,7 +80,7 @@ class HandPoseEstimator:
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
-        self._camera: Camera | None = None  # of the last image with a known one
+        self._camera: Camera | None = None  # of the first image since hands are followed that has a known one
         self._waiting: list[Detection] = []
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
@@ -91,6 +92,7 @@ class HandPoseEstimator:
     def reset(self) -> None:
         """Forget all followed hands."""
         self._tracker.reset()
+        self._camera = None
         self._searches = 0
         self._waiting = []
 
@@ -262,7 +264,7 @@ class HandPoseEstimator:
         stamp_s = time.monotonic() if frame.stamp_s is None else frame.stamp_s
         if tracker.starts_anew(stamp_s, frame.size) or _sees_otherwise(self._camera, frame.camera, frame.size):
             self.reset()
-        self._camera = frame.camera or self._camera
+        self._camera = self._camera or frame.camera
         with self._timed("tracking"):
             windows = tracker.predict(stamp_s)
             search = tracker.needs_detection(stamp_s) or bool(self._waiting)

@@ -34,7 +34,8 @@ class Observation:
     """What teleoperation needs of one hand in one image: its wrist in the robot's base frame.
 
     fault: what is wrong with the numbers, in words; such a hand is never followed. pinch_m: distance of the fingertips,
-    None while one is hidden. scale_source: where metres come from; another one puts a still hand elsewhere.
+    None while one is hidden. scale_source: where metres come from; another one puts a still hand elsewhere on its ray
+    from camera_m, where the camera is.
     """
 
     side: Side
@@ -47,6 +48,7 @@ class Observation:
     pinch_m: float | None = None
     fault: str = ""
     scale_source: ScaleSource = ScaleSource.NONE
+    camera_m: np.ndarray | None = None
 
 
 def broken(track_id: int, side: Side, fault: str) -> Observation:
@@ -73,7 +75,23 @@ def observe(
         position_stddev_m=float(hand.position_stddev_m),
         pinch_m=math.dist(points[THUMB_TIP], points[INDEX_TIP]) if pinch_score(hand) >= min_fingertip_score else None,
         scale_source=hand.scale_source,
+        camera_m=translation_m,
     )
+
+
+def _farther(position_m: np.ndarray, hand: Observation) -> float:
+    """How many times as far from the camera that is as the hand; 1 where the camera's place is not known."""
+    if hand.camera_m is None:
+        return 1.0
+    near = max(math.dist(hand.position_m, hand.camera_m), 1e-3)
+    return min(max(math.dist(position_m, hand.camera_m) / near, 1 / _MOST_FARTHER), _MOST_FARTHER)
+
+
+def _moved_out(hand: Observation, factor: float) -> np.ndarray:
+    """The hand's position, so many times as far from the camera."""
+    if hand.camera_m is None:
+        return hand.position_m
+    return hand.camera_m + factor * (hand.position_m - hand.camera_m)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +122,9 @@ _FUTURE_S = 0.05
 _SOURCE_KEPT_S = 0.5
 """How long it is remembered where a source of metres puts the hand beside the others; set by hand."""
 _MOST_LARGER = 1.4
-"""Largest factor between two sources' sizes of one hand; set by hand."""
+"""Largest factor between two sources' sizes of one pinch; set by hand."""
+_MOST_FARTHER = 1.8
+"""Largest factor between two sources' distances of one hand, as far as depth may be from an assumed length."""
 _SMALL_PINCH_M = 0.01
 """Smallest pinch by which two sources of metres are compared: below, noise decides; set by hand."""
 _MOST_TURN_RAD = 2.8  # at pi a turn has no direction
@@ -133,9 +153,11 @@ class Teleoperation:
         self._good: Observation | None = None
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
-        # By source of metres: its last stamp, and what its positions lack to go on from the others'.
-        self._offsets: dict[ScaleSource, tuple[float, np.ndarray, float | None]] = {}
+        # By source of metres: its last stamp, factor and rest that make its positions go on from the others', the
+        # same factor of its pinch.
+        self._offsets: dict[ScaleSource, tuple[float, float, np.ndarray, float | None]] = {}
         self._from_hand: Observation
+        self._turn = [0.0] * 3
         self._rivals = 0
         self._pinch_m: float | None = None
         self._gripper_m: float | None = None
@@ -158,9 +180,9 @@ class Teleoperation:
         if now_s < self._good_s:
             self._fault("the computer's clock went back")
         if now_s - self._good_s > self.config.stop_within_s:  # this program stood still: no step has told
-            self._open(self.why_not_good or "hands stopped coming")
+            self.stop(self.why_not_good or "hands stopped coming")
         if not (math.isfinite(stamp_s) and math.isfinite(age_s)):
-            self._fault("the image's stamp is not a time")
+            self._fault("the image has no stamp, or one that is not a time")
             return False
         if stamp_s < self._stamp_s:
             self._stamp_s = stamp_s
@@ -229,16 +251,18 @@ class Teleoperation:
     def _take(self, hand: Observation, stamp_s: float, now_s: float) -> None:
         """A good pose."""
         c, raw = self.config, self._raw
-        last_s, offset_m, larger = self._offsets.get(hand.scale_source, (-math.inf, np.zeros(3), None))
+        unknown = (-math.inf, 1.0, np.zeros(3), None)
+        last_s, factor, rest_m, larger = self._offsets.get(hand.scale_source, unknown)
         shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
-        if shifted and self._good is not None:  # no motion of the hand: it counts from there now
-            offset_m = self._good.position_m - hand.position_m
+        if shifted and raw is not None:  # no motion of the hand: it counts from there now
+            factor = _farther(raw.position_m, hand)
+            rest_m = raw.position_m - _moved_out(hand, factor)
         if larger is None and raw is not None and hand.scale_source != raw.scale_source:
             before, now = self._pinch_m or 0.0, hand.pinch_m or 0.0
             if before > _SMALL_PINCH_M and now > _SMALL_PINCH_M:  # neither is NaN
                 larger = min(max(before / now, 1 / _MOST_LARGER), _MOST_LARGER)
         pinch_m = None if hand.pinch_m is None else (larger or 1.0) * hand.pinch_m
-        hand = replace(hand, position_m=hand.position_m + offset_m, pinch_m=pinch_m)
+        hand = replace(hand, position_m=_moved_out(hand, factor) + rest_m, pinch_m=pinch_m)
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)
@@ -251,7 +275,7 @@ class Teleoperation:
                 self._fault(f"the hand turned by {angle:.1f} rad in {elapsed:.3f} s")
         position = self._filter_position(hand.position_m, stamp_s)
         rotation = self._filter_turn(hand.rotation, stamp_s)
-        self._offsets[hand.scale_source] = stamp_s, offset_m, larger
+        self._offsets[hand.scale_source] = stamp_s, factor, rest_m, larger
         self._raw, self._good_stamp_s, self._good_s = hand, stamp_s, now_s
         self._good = replace(hand, position_m=position, rotation=rotation)
         self._pinch_m = hand.pinch_m
@@ -263,7 +287,9 @@ class Teleoperation:
         c, start = self.config, self._from_hand
         position, rotation = self._from_target
         turn = turn_between(start.rotation.tolist(), hand.rotation.tolist())
-        if c.turn_scale not in (0, 1) and math.hypot(*turn) > _MOST_TURN_RAD:
+        passed = math.dist(turn, self._turn) > math.pi  # half a turn, between two images
+        self._turn = turn
+        if c.turn_scale not in (0, 1) and (passed or math.hypot(*turn) > _MOST_TURN_RAD):
             self._fault("the hand has turned too far for scale.turn: beyond 180 degrees its turn has no direction")
         goal = position + c.position_scale * (hand.position_m - start.position_m)
         goal_rotation = turned(rotation.tolist(), [c.turn_scale * each for each in turn])
@@ -277,7 +303,7 @@ class Teleoperation:
 
     def _fault(self, reason: str) -> str:
         """What no hand does that simply goes on: open the clutch and start to look anew."""
-        self._open(reason)
+        self.stop(reason)
         self._forget()
         self.why_not_good = reason
         return reason
@@ -323,18 +349,33 @@ class Teleoperation:
             x, y, z = position_m
             return f"the robot's effector at ({x:.3f}, {y:.3f}, {z:.3f}) m lies outside the workspace box"
         self._from_hand, self._from_target = self._good, (np.array(position_m), np.array(rotation))
+        self._turn = [0.0] * 3
         self._aim(self._good)
         self._target = Target(*self._from_target, np.zeros(3), np.zeros(3), self._gripper_m, True)
         self._gripper_follows, self._gripper_rest_m = self._gripper_m is None, None
         self._stepped_s, self.engaged, self.why_stopped = now_s, True, ""
         return ""
 
+    def robot_at(self, position_m: np.ndarray, rotation: np.ndarray) -> None:
+        """Where the robot is now, (3,) and (3, 3): too far from the target the clutch opens, for then the robot does
+        not follow, and the box and limits of the target are not the robot's."""
+        c, target = self.config, self._target
+        if not self.engaged or target is None:
+            return
+        away_m = math.dist(position_m, target.position_m)
+        turned_rad = math.hypot(*turn_between(rotation.tolist(), target.rotation.tolist()))
+        if not away_m <= c.max_following_m:
+            self.stop(f"the robot is {away_m:.2f} m from its target")
+        elif not turned_rad <= c.max_following_rad:
+            self.stop(f"the robot is turned by {turned_rad:.1f} rad from its target")
+
     def disengage(self, reason: str) -> None:
         """Open the clutch on somebody's wish."""
         if self.engaged:
             self.engaged, self.why_stopped = False, reason
 
-    def _open(self, reason: str) -> None:
+    def stop(self, reason: str) -> None:
+        """Open the clutch on a fault."""
         if self.engaged:
             self.stops += 1
             self.disengage(reason)
@@ -364,7 +405,7 @@ class Teleoperation:
         dt = min(elapsed_s, 2.5 / c.rate_hz)
         silence = now_s - self._good_s
         if self.engaged and silence > c.stop_within_s - 0.5 / c.rate_hz:
-            self._open(self.why_not_good or "hands stopped coming")
+            self.stop(self.why_not_good or "hands stopped coming")
         if dt <= 0:
             self._target = replace(last, engaged=self.engaged)
             return self._target

@@ -89,6 +89,16 @@ class TeleoperationConfig:
         15.0, "A hand that turns faster has jumped.", "stop.max_hand_turn", "rad/s", 0.5, 100.0
     )
 
+    max_following_m: float = number(
+        0.1,
+        "A robot that is farther from its target does not follow: the clutch opens. Only where its pose is known.",
+        "stop.max_following",
+        "m",
+        0.005,
+        2.0,
+    )
+    max_following_rad: float = number(0.6, "The same for its orientation.", "stop.max_following_turn", "rad", 0.02, 3.2)
+
     pinch_closed_m: float = number(
         0.025, "Distance of the fingertips' keypoints that closes the gripper.", "gripper.pinch_closed", "m", 0.0, 0.2
     )

@@ -610,6 +610,10 @@ def test_settings_change_while_hands_are_followed(reader):
     zoomed = replace(camera, fx=camera.fx * 1.001)  # a lens that breathes
     (same,) = estimator(image, zoomed, stamp_s=0.05)
     assert same.track_id == after.track_id
+    for k in range(1, 8):  # one that creeps would move the hand
+        zoomed = replace(camera, fx=camera.fx * (1 + 0.005 * k), fy=camera.fy * (1 + 0.005 * k))
+        (same,) = estimator(image, zoomed, stamp_s=0.05 + 1e-4 * k)
+    assert same.track_id != after.track_id
     (another,) = estimator(image, replace(camera, fx=1.1 * camera.fx, fy=1.1 * camera.fy), stamp_s=0.055)
     assert another.track_id != after.track_id
     (after,) = estimator(image, camera, stamp_s=0.056)

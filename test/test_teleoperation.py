@@ -488,6 +488,62 @@ def test_a_hand_is_followed_where_metres_come_from_two_sources_in_turn(every):
     assert run.core.engaged and run.core.stops == 0
 
 
+@pytest.mark.parametrize("pattern", ["DA", "DDDAAA", "DDDDDDDDAAAAAAAA", "DDDDA", "AAAAD"])
+def test_sources_that_alternate_agree_wherever_the_hand_goes(pattern):
+    """Another size puts the hand elsewhere on its ray: what two sources differ by shrinks as it comes nearer."""
+    sources = {"D": (ScaleSource.DEPTH, 1.0), "A": (ScaleSource.ASSUMED, 1.15)}
+    eye, ends = np.array([1.2, 0.1, 0.6]), []
+
+    def see(k, x):
+        source, farther = sources[pattern[k % len(pattern)]]
+        seen = eye + farther * (np.array([x, 0.0, 0.3]) - eye)
+        run.frame(hand(seen, scale_source=source, camera_m=eye))
+        ends.append(run.targets[-1].position_m if run.targets else START)
+
+    source, farther = sources[pattern[0]]
+    run = Run().engaged(hand(eye + farther * ([0.3, 0.0, 0.3] - eye), scale_source=source, camera_m=eye))
+    for k in range(120):
+        see(k, 0.3 + 0.2 * min(k / 60, 1))
+    assert np.ptp(ends[-40:], axis=0).max() < 0.003
+    assert ends[-1][0] - START[0] == pytest.approx(0.2, rel=0.16)  # of one size or the other
+    assert run.core.engaged and run.core.stops == 0
+
+
+def test_a_robot_that_does_not_follow_opens_the_clutch():
+    run = Run().engaged(hand())
+    for k in range(30):
+        run.frame(hand([0.004 * k, 0, 0]))
+        target = run.core.target
+        run.core.robot_at(target.position_m - [0.09, 0, 0], target.rotation)
+    assert run.core.engaged
+    run.core.robot_at(target.position_m - [0.11, 0, 0], target.rotation)
+    assert not run.core.engaged and run.core.why_stopped == "the robot is 0.11 m from its target"
+    for place, rotation, words in (
+        (np.full(3, np.nan), np.eye(3), "nan m from"),
+        (START, Rotation.from_rotvec([0, 0, 0.7]).as_matrix(), "turned by 0.7 rad from its target"),
+    ):
+        run = Run().engaged(hand())
+        run.core.robot_at(place, rotation)
+        assert not run.core.engaged and words in run.core.why_stopped and run.core.stops == 1
+
+
+@pytest.mark.parametrize("rate_hz", [15, 20])
+def test_a_turn_that_passes_180_degrees_between_images_is_not_taken_for_one_the_other_way(rate_hz):
+    for phase_s in np.linspace(0, 1 / rate_hz, 9):
+        core = Teleoperation(replace(CONFIG, turn_scale=0.5))
+        begin_s, least, seen_s = 4 + phase_s, 0.0, 0.0
+        for now_s in np.arange(0, 6, STEP_S):
+            if now_s >= seen_s - 1e-9:
+                seen_s += 1 / rate_hz
+                angle = min(0.9 * max(now_s - 0.5, 0), 2.5) + np.clip(16 * (now_s - begin_s), 0, 1.2)
+                core.see([hand(turn=[0, 0, angle])], now_s, 0.0, now_s)
+            if core.target is None and now_s > 0.1:
+                assert core.engage(now_s, START, np.eye(3)) == ""
+            target = core.step(now_s)
+            least = min(least, target.turn_rad_s[2]) if target is not None else least
+        assert not core.engaged and least > -0.1
+
+
 def test_a_hand_without_identity_is_not_followed():
     run = Run()
     for _ in range(5):

@@ -23,7 +23,7 @@ from hand_pose_3d.grasping import grasp_of
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.diagnostics import OK, WARN, status_message
-from hand_pose_3d.ros.messages import hand_from_message
+from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
 from hand_pose_3d.ros.parameters import declare_all
 from hand_pose_3d.ros.polling import Poller
 from hand_pose_3d.ros.teleop_outputs import TeleopOutputs
@@ -109,7 +109,7 @@ class HandTeleopNode(Node):
         arrived = time.monotonic()
         self._received += 1
         p, stamp = self.parameters, message.header.stamp
-        stamp_s = stamp.sec + 1e-9 * stamp.nanosec
+        stamp_s = stamp_seconds(stamp) or math.nan
         now = self.get_clock().now().nanoseconds * 1e-9
         why = ""
         base_camera = None
@@ -233,6 +233,8 @@ class HandTeleopNode(Node):
             self._clutch("button", self._button.update(None, now))
         if self._pinch is not None:
             self._clutch("pinch", self._pinch.update((), now))
+        if self._core.engaged and self.parameters.effector_frame:
+            self._watch_robot()
         target = self._core.step(now)
         if self._core.stops != self._stops_told:  # some faults open the clutch when hands are seen, some in a step
             self._stops_told, self._refusal = self._core.stops, ""
@@ -244,6 +246,17 @@ class HandTeleopNode(Node):
         if now - self._moved_s <= HOLD_S:
             self._outputs.target(target, self.get_clock().now().to_msg())
         return self._outputs.state(target.engaged)
+
+    def _watch_robot(self) -> None:
+        """Where the robot is, unless its frame is static and so tells nothing of it."""
+        p = self.parameters
+        try:
+            robot = self._fresh(p.base_frame, p.effector_frame)
+        except InvalidInputError as error:
+            self._core.stop(f"it is not known where the robot is: {error}")
+        else:
+            if math.isfinite(robot.received_s):
+                self._core.robot_at(robot.translation_m, robot.rotation)
 
     def _report(self) -> None:
         from diagnostic_msgs.msg import DiagnosticArray

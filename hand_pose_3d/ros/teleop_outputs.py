@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from hand_pose_3d.ros.messages import quaternion
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 from hand_pose_3d.teleoperation import Target
 
-_POINT_TIME_NS = 50_000_000
-"""Time that a controller gets to reach the point of a trajectory: two steps of a slow one."""
+_POINT_TIME_S = 0.05
+"""Least time that a controller gets to reach the point of a trajectory: two steps of a slow one."""
 
 
 class TeleopOutputs:
@@ -54,6 +55,7 @@ class TeleopOutputs:
         if self._robot_hand is not None:
             self._joints = node.create_publisher(JointState, "~/robot_hand/joint_states", 10)
             self._trajectory = node.create_publisher(JointTrajectory, "~/robot_hand/trajectory", 10)
+        self._orientation = (0.0, 0.0, 0.0, 1.0)
         self._angles: dict[str, float] = {}
         self._angles_s: float | None = None
 
@@ -61,7 +63,9 @@ class TeleopOutputs:
         """Pose and twist in the base frame, and the gripper's opening."""
         posed, twist = self._pose_message, self._twist_message
         posed.header.stamp = twist.header.stamp = stamp
-        _fill_pose(posed.pose, target.position_m, target.rotation)
+        _fill_pose(posed.pose, target.position_m, target.rotation, self._orientation)
+        q = posed.pose.orientation
+        self._orientation = q.x, q.y, q.z, q.w
         self._pose.publish(posed)
         if self._twist.get_subscription_count():
             linear, angular = twist.twist.linear, twist.twist.angular
@@ -125,27 +129,34 @@ class TeleopOutputs:
         reach = self._parameters.robot_hand_speed_rad_s * elapsed
         self._angles_s = now_s
         for name, angle in wanted.items():
+            if not math.isfinite(angle):
+                continue
             before = self._angles.get(name, angle)
             self._angles[name] = before + min(max(angle - before, -reach), reach)
         names, angles = list(self._angles), list(self._angles.values())
         message = JointState(name=names, position=angles)
         message.header.stamp = stamp
         self._joints.publish(message)
-        self._trajectory.publish(_trajectory(names, angles))
+        self._trajectory.publish(_trajectory(names, angles, max(_POINT_TIME_S, elapsed)))
 
 
-def _fill_pose(message: Any, position_m: Any, rotation: Any) -> None:
+def _fill_pose(
+    message: Any, position_m: Any, rotation: Any, before: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+) -> None:
+    """before: the quaternion of the last pose, whose sign goes on, for those who filter or record its numbers."""
     message.position.x, message.position.y, message.position.z = position_m.tolist()
+    x, y, z, w = quaternion(rotation.tolist())
+    sign = math.copysign(1.0, sum(a * b for a, b in zip((x, y, z, w), before)))
     q = message.orientation
-    q.x, q.y, q.z, q.w = quaternion(rotation.tolist())
+    q.x, q.y, q.z, q.w = sign * x, sign * y, sign * z, sign * w
 
 
-def _trajectory(names: list[str], positions: list[float]) -> Any:
+def _trajectory(names: list[str], positions: list[float], seconds: float = _POINT_TIME_S) -> Any:
     from builtin_interfaces.msg import Duration
     from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
     # Stamp zero: to be started at once, whatever the clocks say.
-    point = JointTrajectoryPoint(positions=positions, time_from_start=Duration(nanosec=_POINT_TIME_NS))
+    point = JointTrajectoryPoint(positions=positions, time_from_start=Duration(nanosec=round(1e9 * seconds)))
     return JointTrajectory(joint_names=names, points=[point])
 
 

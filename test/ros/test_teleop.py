@@ -54,7 +54,8 @@ class Robot:
 
         from hand_pose_3d.ros.messages import hand_message
 
-        self.stamp_ns = stamp_ns or self.ros.get_clock().now().nanoseconds - int(age_s * 1e9)
+        now_ns = self.ros.get_clock().now().nanoseconds - int(age_s * 1e9)
+        self.stamp_ns = now_ns if stamp_ns is None else stamp_ns
         header = Header(frame_id="camera_optical")
         header.stamp.sec, header.stamp.nanosec = divmod(self.stamp_ns, 1_000_000_000)
         made = [hand_message(hand, header, (480, 640)) for hand in hands]
@@ -320,6 +321,49 @@ def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
     assert covariance == pytest.approx(covariance.T) and np.linalg.eigvalsh(covariance).min() > 0
     made.stream(5.0, held(0, 0.09), until=lambda: not closed())
     assert not closed()
+
+
+def test_a_robot_that_stays_behind_opens_the_clutch(robot):
+    from diagnostic_msgs.msg import DiagnosticArray
+    from geometry_msgs.msg import TransformStamped
+
+    tf2_msgs = pytest.importorskip("tf2_msgs.msg")
+    made = robot("-p", "effector_frame:=tool")
+    frames = made.ros.create_publisher(tf2_msgs.TFMessage, "/tf", 5)
+    reports = made.client.listen("/diagnostics", DiagnosticArray)
+    tool = TransformStamped(child_frame_id="tool")
+    tool.header.frame_id = "base_link"
+    tool.transform.rotation.w, tool.transform.translation.x, tool.transform.translation.z = 1.0, 0.45, 0.3
+
+    def hands_at(t: float):
+        frames.publish(tf2_msgs.TFMessage(transforms=[tool]))  # it does not move
+        return [a_hand(min(0.15 * t, 0.3))]
+
+    def said() -> bool:
+        words = [entry.value for report in reports for status in report.status for entry in status.values]
+        return any("m from its target" in word for word in words)
+
+    for _ in range(20):
+        made.stream(0.3, lambda t: hands_at(0.0))
+        made.engage()
+        made.stream(4.0, hands_at, until=said)
+        if said():
+            break
+    assert said() and not made.engaged[-1].data
+    assert np.abs([place for _, place in made.poses] - np.array([0.45, 0, 0.3])).max() < 0.13
+
+
+def test_images_without_a_stamp_are_refused_in_words(robot):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    made = robot()
+    reports = made.client.listen("/diagnostics", DiagnosticArray)
+
+    def said() -> bool:
+        return any("has no stamp" in e.value for report in reports for s in report.status for e in s.values)
+
+    made.stream(10.0, lambda t: [a_hand(0.0)], until=said, stamp_ns=0)
+    assert said()
 
 
 def test_a_killed_node_is_silent_and_a_new_one_is_off(robot):

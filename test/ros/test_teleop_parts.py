@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -168,3 +168,38 @@ def test_without_control_msgs_the_other_forms_remain(monkeypatch):
     sent, outputs = outputs_with_control_msgs(monkeypatch, there=False)
     outputs.target(a_target(0.03), Time())
     assert "~/gripper/command" not in sent and sent["~/gripper/opening"][0].data == 0.03
+
+
+def test_orientations_go_on_without_a_change_of_sign(monkeypatch):
+    """A gripper that points down has w near 0, where w >= 0 would flip the numbers again and again."""
+    from builtin_interfaces.msg import Time
+
+    sent, outputs = outputs_with_control_msgs(monkeypatch, there=False)
+    down, numbers = Rotation.from_rotvec([np.pi, 0, 0]), []
+    for k in range(200):
+        turn = Rotation.from_rotvec([0.03 * np.sin(0.3 * k), 0, 0.4 * np.sin(0.1 * k)])
+        outputs.target(replace(a_target(None), rotation=(turn * down).as_matrix()), Time())
+        q = sent["~/target_pose"][-1].pose.orientation
+        numbers.append([q.x, q.y, q.z, q.w])
+        assert np.allclose(Rotation.from_quat(numbers[-1]).as_matrix(), (turn * down).as_matrix())
+    assert np.ptp(np.sign(np.array(numbers)[:, 3])) == 2
+    assert np.abs(np.diff(numbers, axis=0)).max() < 0.05
+
+
+def test_joints_of_a_robot_hand_keep_their_speed_whatever_the_images_rate(monkeypatch):
+    from builtin_interfaces.msg import Time
+
+    sent, outputs = outputs_with_control_msgs(monkeypatch, there=False)
+    states, trajectories, angle = [], [], 0.0
+    outputs._joints = SimpleNamespace(publish=states.append)
+    outputs._trajectory = SimpleNamespace(publish=trajectories.append)
+    outputs._robot_hand = lambda keypoints: {"finger": angle, "broken": np.nan}
+    hand, before = SimpleNamespace(keypoints_canonical=None), 0.0
+    for now_s in (0.0, 0.033, 0.1, 0.133, 0.22, 0.24, 0.4):
+        outputs.robot_hand(hand, now_s, Time())
+        (point,) = trajectories[-1].points
+        assert list(states[-1].name) == ["finger"]
+        seconds = point.time_from_start.sec + 1e-9 * point.time_from_start.nanosec
+        assert seconds >= 0.05 and abs(point.positions[0] - before) <= 3.0 * seconds + 1e-9
+        before, angle = point.positions[0], 2.0
+    assert before > 0.5
