@@ -26,6 +26,11 @@ _LAZY = {
 __all__ = ["Camera", "HandPose", "HandPoseError", "HandPoseEstimator", "ScaleSource", "Side"]
 
 
+def __dir__() -> list[str]:
+    """Names for interactive completion."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Import public names on first use, so that `import hand_pose_3d` needs no torch."""
     if name in _LAZY:

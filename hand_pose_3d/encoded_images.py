@@ -69,9 +69,9 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     """A JPEG, PNG, TIFF or other picture as (H, W, 3) uint8 BGR.
 
     Grey, palette, alpha and 16-bit pictures are accepted: alpha is dropped, 16 bits are taken to span the full range.
-    A photograph is rotated by its EXIF orientation (not a TIFF or AVIF) and refused if it is cut off. from_camera: EXIF
-    is ignored, and a JPEG without an end marker, which some cameras send, is decoded as far as it goes. mosaic: keep a
-    single channel, (H, W), as a Bayer pattern needs.
+    A JPEG may lack its end marker, as some cameras send it, and is refused if more is missing. A photograph is rotated
+    by its EXIF orientation (not a TIFF or AVIF). from_camera: it is not. mosaic: keep a single channel, (H, W), as a
+    Bayer pattern needs.
     Raises InvalidInputError, whose text starts with what the data are.
     """
     import cv2
@@ -91,7 +91,7 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
     endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
     image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
-    if endless and not from_camera:
+    if endless:
         # Bytes after a complete picture change nothing; in a picture that is cut off they would be decoded as pixels.
         other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
         if image is None or other is None or not np.array_equal(image, other):

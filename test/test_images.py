@@ -67,8 +67,9 @@ def test_a_jpeg_without_its_end_marker_is_whole_and_a_shorter_one_is_not():
     np.testing.assert_array_equal(decode_image(jpeg[:-2]), decode_image(jpeg))
     np.testing.assert_array_equal(decode_image(jpeg[:-2] + bytes(100)), decode_image(jpeg))
     for end in (-40, -200, len(jpeg) // 2):
-        with pytest.raises(InvalidInputError, match="cut off"):
-            decode_image(jpeg[:end])
+        for from_camera in (False, True):
+            with pytest.raises(InvalidInputError, match="cut off"):
+                decode_image(jpeg[:end], from_camera=from_camera)
     np.testing.assert_array_equal(decode_image(jpeg[:-2], from_camera=True), decode_image(jpeg))
 
 

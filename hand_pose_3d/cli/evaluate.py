@@ -369,7 +369,7 @@ def _image_entry(item: Match, keypoint0: Keypoint0) -> dict[str, Any]:
     return {
         "image": item.sample.name,
         "error_px": error if np.isfinite(error) else None,
-        "iou": item.iou,
+        "iou": item.iou if np.isfinite(item.iou) else None,
         "side": item.hand.side.label if item.hand else None,
         "score": float(item.hand.score) if item.hand else None,
     }

@@ -13,7 +13,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.datasets.sample import Sample, missing_data, read_json
-from hand_pose_3d.errors import InvalidInputError
+from hand_pose_3d.errors import InvalidInputError, naming
 from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 
 SOURCE = "https://lmb.informatik.uni-freiburg.de/resources/datasets/FreihandDataset.en.html"
@@ -49,7 +49,8 @@ def read_freihand(root: str | Path, split: str = "evaluation") -> list[Sample]:
         raise missing_data("FreiHAND", root, absent, SOURCE)
     samples = []
     for name, matrix, points in zip(names, matrices, keypoints_m, strict=True):
-        camera = Camera.from_matrix(matrix, width=224, height=224)
+        with naming(f"{split}_K.json, {name}"):
+            camera = Camera.from_matrix(matrix, width=224, height=224)
         pixels = camera.project(np.where(points[:, 2:] > 0, points, np.nan))  # nothing lies behind a camera
         samples.append(
             Sample(
@@ -69,10 +70,10 @@ def _array(path: Path, shape: tuple[int, int]) -> np.ndarray:
     data = read_json(path)
     try:
         values = np.array(data, dtype=float)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidInputError(f"{path} is not a FreiHAND label file: {error}") from error
+    except (ValueError, TypeError, OverflowError):
+        values = np.empty(0)
     if values.ndim != 3 or values.shape[1:] != shape:
         raise InvalidInputError(
-            f"{path} is not a FreiHAND label file: shape {values.shape}, not (images, {shape[0]}, {shape[1]})"
+            f"{path} is not a FreiHAND label file: it must list {shape[0]} x {shape[1]} numbers for each image"
         )
     return values

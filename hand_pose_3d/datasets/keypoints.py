@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import Sample, check_images, read_list, reading, side_of
+from hand_pose_3d.datasets.sample import Sample, check_images, points_from, read_list, reading, side_of
 from hand_pose_3d.skeleton import NUM_KEYPOINTS
 
 
@@ -36,14 +36,8 @@ def _sample(root: Path, entry: dict[str, Any]) -> Sample:
         raise TypeError(f"it is of type {type(entry).__name__}, not an object with image and keypoints_2d")
     if not isinstance(entry["image"], str):
         raise TypeError(f"image is {entry['image']!r}, not a path")
-    keypoints = np.array(entry["keypoints_2d"], dtype=float)
-    if keypoints.shape != (NUM_KEYPOINTS, 2):
-        raise ValueError(f"keypoints_2d has shape {keypoints.shape}, not (21, 2)")
-    metric = entry.get("keypoints")
-    if metric is not None:
-        metric = np.array(metric, dtype=float)
-        if metric.shape != (NUM_KEYPOINTS, 3):
-            raise ValueError(f"keypoints has shape {metric.shape}, not (21, 3)")
+    keypoints = points_from("keypoints_2d", entry["keypoints_2d"], 2)
+    metric = None if entry.get("keypoints") is None else points_from("keypoints", entry["keypoints"], 3)
     size = {"width": int(entry.get("width", 0)), "height": int(entry.get("height", 0))}
     if any(size.values()) and min(size.values()) < 1:
         raise ValueError("width and height come together, and are positive")

@@ -141,6 +141,7 @@ def _check_record(index: Any, record: Any) -> None:
     if not isinstance(index, (int, np.integer)) or index < 0:
         raise ValueError("images are numbered from 0")
     _check_array("K", record["K"], (3, 3))
+    Camera.from_matrix(record["K"])
     if "hands" not in record:
         _check_array("uv_vis", record["uv_vis"], (2 * NUM_KEYPOINTS, 3))
         _check_array("xyz", record["xyz"], (2 * NUM_KEYPOINTS, 3))

@@ -13,7 +13,7 @@ import numpy as np
 
 from hand_pose_3d.camera import Camera
 from hand_pose_3d.errors import InvalidInputError
-from hand_pose_3d.skeleton import Side
+from hand_pose_3d.skeleton import NUM_KEYPOINTS, Side
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,19 @@ def side_of(entry: Mapping[str, Any]) -> Side:
     if name not in Side.__members__:
         raise ValueError(f"side must be left, right or unknown, not {entry['side']!r}")
     return Side[name]
+
+
+def points_from(name: str, value: Any, axes: int) -> np.ndarray:
+    """Labelled keypoints, (21, axes), NaN for a null. Raises ValueError for anything else."""
+    try:
+        points = np.array([[np.nan] * axes if point is None else point for point in value], dtype=float)
+    except (TypeError, ValueError, OverflowError):
+        points = np.empty(0)
+    if points.shape != (NUM_KEYPOINTS, axes):
+        raise ValueError(
+            f"{name} must be {NUM_KEYPOINTS} points of {axes} numbers, and is not ({NUM_KEYPOINTS}, {axes})"
+        )
+    return points
 
 
 def box_from(value: Any) -> np.ndarray:

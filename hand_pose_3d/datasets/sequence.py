@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hand_pose_3d.camera import Camera
-from hand_pose_3d.datasets.sample import box_from, read_json, reading, side_of
+from hand_pose_3d.datasets.sample import box_from, points_from, read_json, reading, side_of
 from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.images import VIDEO_SUFFIXES, Video
 from hand_pose_3d.skeleton import Side
@@ -89,13 +89,16 @@ def _sequence(path: Path) -> Sequence:
     fps = data.get("fps")
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps <= 1000:
         raise InvalidInputError(f"{labels} must have fps, from above 0 to 1000, not {fps!r}")
-    try:
-        camera = Camera(**data["camera"]) if data.get("camera") is not None else None
-    except (TypeError, InvalidInputError) as error:
-        raise InvalidInputError(f"camera of {labels} is malformed: {error}") from error
+    given = data.get("camera")
+    with reading(f"camera of {labels}"):
+        if given is not None and not isinstance(given, dict):
+            raise TypeError("it is not an object with fx, fy, cx, cy, width and height")
+        camera = None if given is None else Camera(**given)
     frames = []
     for index, frame in enumerate(data["frames"]):
         with reading(f"frame {index} of {labels}"):
+            if not isinstance(frame, dict) or not isinstance(frame["hands"], list):
+                raise TypeError("it is not an object with a list named hands")
             hands = tuple(_hand(entry) for entry in frame["hands"])
             if len({hand.identity for hand in hands}) < len(hands):
                 raise ValueError("two hands have one id")
@@ -125,7 +128,7 @@ def _hand(entry: Any) -> SequenceHand:
 def _points(entry: dict[str, Any], name: str, axes: int) -> np.ndarray | None:
     if entry.get(name) is None:
         return None
-    points = np.array(entry[name], dtype=float)
-    if points.shape != (21, axes) or not np.isfinite(points).all():
+    points = points_from(name, entry[name], axes)
+    if not np.isfinite(points).all():
         raise ValueError(f"{name} must be 21 points of {axes} finite numbers")
     return points

@@ -59,7 +59,7 @@ def _sequence(root: Path, sequence: str, label: Path) -> list[Sample]:
     samples = []
     for camera in CAMERAS:
         shifted = keypoints_m - [BASELINE_M if camera == "right" else 0.0, 0.0, 0.0]
-        pixels = CAMERA.project(shifted)
+        pixels = CAMERA.project(np.where(shifted[..., 2:] > 0, shifted, np.nan))  # nothing lies behind a camera
         for frame in range(len(shifted)):
             name = f"BB_{camera}_{frame}.png"
             samples.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -12,7 +13,7 @@ from hand_pose_3d.camera import Crop
 from hand_pose_3d.conventions import from_unit, rescale_pixels
 from hand_pose_3d.datasets.sample import Sample
 from hand_pose_3d.errors import naming
-from hand_pose_3d.evaluation.metrics import box_iou, box_of
+from hand_pose_3d.evaluation.metrics import box_iou, box_of, epe
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.interfaces import ImageEstimator
 from hand_pose_3d.skeleton import MIDDLE_MCP, WRIST, Side, palm_from_wrist
@@ -56,14 +57,19 @@ def evenly_spread(items: list[T], most: int | None) -> list[T]:
 def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     """The predicted hand whose box overlaps most with the labelled one; without any overlap, the best scored.
 
-    A hand elsewhere still counts as the prediction, with its large error; only an empty list is a miss.
+    Where the labelled keypoints span no area, a single one, say, it is the one whose keypoints are nearest, with an iou
+    of NaN. A hand elsewhere still counts as the prediction, with its large error; only an empty list is a miss.
     """
-    if not hands:
-        return Match(sample, None)
     known = sample.visible & np.isfinite(sample.keypoints_px).all(axis=-1)
     if not known.any():
         known = np.isfinite(sample.keypoints_px).all(axis=-1)
     target = box_of(sample.keypoints_px[known])
+    spans = bool(target[2:].all())
+    if not hands:
+        return Match(sample, None, 0.0 if spans else math.nan)
+    if not spans:
+        nearest = min(hands, key=lambda hand: epe(hand.keypoints_px, sample.keypoints_px)[known].mean())
+        return Match(sample, nearest, math.nan, tuple(hands))
     ious = [box_iou(box_of(hand.keypoints_px[known]), target) for hand in hands]
     best = max(range(len(hands)), key=lambda index: (ious[index], hands[index].score))
     return Match(sample, hands[best], ious[best], tuple(hands))

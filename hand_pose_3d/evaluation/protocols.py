@@ -6,6 +6,7 @@ share is the detection rate.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def wrist_errors_m(matches: Sequence[Match], source: ScaleSource) -> np.ndarray:
     rows = []
     for item in matches:
         sample = item.sample
-        if item.hand is None or item.iou <= FOUND_IOU or sample.keypoints_m is None:
+        if item.hand is None or not item.iou > FOUND_IOU or sample.keypoints_m is None:
             continue
         given: dict[str, Any] = {}
         if source == ScaleSource.CALIBRATED:
@@ -145,10 +146,12 @@ def per_image(errors: np.ndarray) -> np.ndarray:
 
 
 def detection(matches: Sequence[Match]) -> dict[str, float]:
-    """Shares of labelled hands with a prediction, and found (box IoU over 0.5); further predictions an image."""
+    """Shares of labelled hands with a prediction, and found (box IoU over 0.5, of those whose label spans a box; NaN
+    without any); further predictions an image."""
+    found = [item.iou > FOUND_IOU for item in matches if not math.isnan(item.iou)]
     return {
         "answered": float(np.mean([item.hand is not None for item in matches])),
-        "found": float(np.mean([item.iou > FOUND_IOU for item in matches])),
+        "found": float(np.mean(found)) if found else math.nan,
         "other_hands_per_image": float(np.mean(_further(matches))),
     }
 

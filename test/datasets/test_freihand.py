@@ -53,7 +53,10 @@ def test_what_is_missing_or_malformed_is_named(root):
     (root / "evaluation_K.json").write_text(json.dumps([K] * 2))
     with pytest.raises(InvalidInputError, match="do not belong together"):
         read_freihand(root)
-    for text in ("[1]", f"[[[{10**400}]]]"):
+    (root / "evaluation_K.json").write_text(json.dumps([K, np.zeros((3, 3)).tolist(), K]))
+    with pytest.raises(InvalidInputError, match=r"evaluation_K.json, 00000001.jpg: the camera matrix"):
+        read_freihand(root)
+    for text in ("{}", "[1]", f"[[[{10**400}]]]"):
         (root / "evaluation_K.json").write_text(text)
         with pytest.raises(InvalidInputError, match="not a FreiHAND label file"):
             read_freihand(root)

@@ -43,10 +43,10 @@ def test_images_that_are_not_there_are_named_at_once(tmp_path):
 
 def test_points_without_a_number_are_not_visible(tmp_path):
     points = entry()["keypoints_2d"]
-    points[4] = [float("nan"), 0.0]
+    points[4], points[7] = [float("nan"), 0.0], None
     write(tmp_path, [entry(keypoints_2d=points, visible=[True] * 20 + [False])])
     (sample,) = read_keypoints(tmp_path)
-    assert list(np.flatnonzero(~sample.visible)) == [4, 20]
+    assert list(np.flatnonzero(~sample.visible)) == [4, 7, 20]
 
 
 @pytest.mark.parametrize(

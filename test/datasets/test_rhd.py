@@ -113,6 +113,7 @@ def test_bad_annotation_files_are_refused(root, content, capsys):
     ("change", "says"),
     [
         (lambda record: record.pop("K"), "image 0: no 'K'"),
+        (lambda record: record.update(K=np.zeros((3, 3))), "image 0: the camera matrix"),
         (lambda record: record.pop("uv_vis"), "image 0: no 'uv_vis'"),
         (lambda record: record.update(uv_vis=record["uv_vis"][:21]), "shape (21, 3), not (42, 3)"),
         (lambda record: record["uv_vis"].__setitem__((0, 0), np.nan), "uv_vis holds numbers that are not finite"),

@@ -56,7 +56,10 @@ def test_hands_are_read(folder):
         ([[], [], []], {"fps": 0}, "fps"),
         ([[], [], []], {"camera": {"fx": 1}}, "camera of .*a.json"),
         ([], {}, "no list named frames"),
-        ([[], [], []], {"frames": [[], [], []]}, "frame 0 .* malformed"),
+        ([[], [], []], {"frames": [[], [], []]}, "frame 0 .* malformed: it is not an object with a list named hands"),
+        ([[], [], []], {"frames": [{"hands": None}]}, "frame 0 .* malformed: it is not an object with a list"),
+        ([[{"keypoints_2d": [*POINTS[:20], None]}], [], []], {}, "21 points of 2 finite numbers"),
+        ([[], [], []], {"camera": [1]}, "camera of .*a.json is malformed: it is not an object with fx"),
     ],
 )
 def test_malformed_labels_are_named(folder, hands, changes, words):

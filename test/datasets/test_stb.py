@@ -40,6 +40,14 @@ def test_order_unit_and_side(root):
         np.testing.assert_allclose(first.keypoints_m[KEYPOINT_NAMES.index(name)], raw(root)[0, index])
 
 
+def test_what_lies_behind_the_camera_is_not_visible(root):
+    damaged = raw(root) * 1000
+    damaged[0], damaged[1, 0, 2] = 0.0, -400.0
+    savemat(str(root / "labels/B1Counting_BB.mat"), {"handPara": damaged.transpose(2, 1, 0)})
+    first, second = read_stb(root)[:2]
+    assert not first.visible.any() and second.visible.sum() == 20
+
+
 def test_right_camera_sees_the_hand_a_baseline_further_left(root):
     left, right = read_stb(root)[1:4:2]
     assert [sample.image_path.name for sample in (left, right)] == ["BB_left_1.png", "BB_right_1.png"]

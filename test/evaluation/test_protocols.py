@@ -66,6 +66,24 @@ def test_fingertips_alone_can_be_matched():
     assert np.isfinite(errors).sum() == 5 and np.nanmax(errors) == 0
 
 
+@pytest.mark.parametrize("known", [[8], [0, 5]])
+def test_of_labels_without_an_area_the_nearest_hand_is_the_one(known):
+    """One fingertip, or two keypoints on a line along the image's edge, have no box that could overlap."""
+    points = np.full((21, 2), np.nan)
+    points[known] = [[100.0 + k, 80.0] for k in known]
+    sample = labelled(keypoints_px=points, visible=np.isfinite(points).all(-1))
+    whole = labelled().keypoints_px.copy()
+    whole[known] = points[known]
+    near = HandPose.from_keypoints(Side.LEFT, whole, sample.keypoints_m, score=0.6)
+    far = near.replace(keypoints_px=whole + [400, 0], score=0.9)
+    found = matching.match(sample, [far, near])
+    assert found.hand is near and np.isnan(found.iou)
+    assert np.nanmax(protocols.errors_px([found])) == 0
+    measured = protocols.detection([found, matching.match(labelled(), []), matching.match(sample, [])])
+    assert measured["found"] == 0.0 and measured["answered"] == pytest.approx(1 / 3)
+    assert np.isnan(protocols.detection([found])["found"])
+
+
 def test_misses_are_infinite_in_medians_and_left_out_of_found_figures():
     sample = labelled()
     matches = [matching.match(sample, [answer(sample, 4)]), matching.match(sample, [answer(sample, 2)])]
