@@ -1,4 +1,4 @@
-# `make test` and `make demo` need Python 3.10 or newer, a C++ compiler and CMake; they install the rest into .venv.
+# `make test` and `make demo` need Python 3.10 to 3.12, a C++ compiler and CMake; they install the rest into .venv.
 #
 #   make teleop-demo             the hand drives a simulated robot (INPUT=video.mp4 | /dev/video0 for your own)
 #   make demo INPUT=photo.jpg | video.mp4 | /dev/video0    instead of the built-in clip
@@ -73,7 +73,7 @@ $(VENV)/.installed: $(VENV)/.torch $(BUILD_FILES)
 
 # Before all else, so that no other package's wish decides which torch is taken; the file is the constraint later on.
 $(VENV)/.torch:
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("hand_pose_3d needs Python 3.10 or newer")'
+	$(PYTHON) -c 'import sys; (3, 10) <= sys.version_info < (3, 13) or sys.exit("make needs Python 3.10 to 3.12, for which ROS 2 has wheels: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
 	printf '%s\n' $(TORCH) $(PINS) > $@

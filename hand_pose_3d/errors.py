@@ -86,7 +86,10 @@ def extra_for(error: ModuleNotFoundError) -> str:
     if name not in EXTRAS:
         return ""
     package = "rerun-sdk" if name == "rerun" else name
-    return f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]', or {package} beside colcon"
+    apart = ", in a virtual environment of its own, as it needs NumPy 1" if name == "mediapipe" else ""
+    return (
+        f"this needs the module {name}: pip install 'hand_pose_3d[{EXTRAS[name]}]', or {package} beside colcon{apart}"
+    )
 
 
 def one_line(text: object) -> str:

@@ -48,7 +48,7 @@ class EstimatorConfig:
     mirrored: bool = setting(False, "The images are mirrored, as selfie cameras give them.")
     score_threshold: float = setting(  # from here on one hand in 40 (textbooks) to 180 (scenes_dev) is false
         0.9,
-        "New hands that score less are left out, and in video followed ones that score less than 0.3.",
+        "New hands that score less are left out, and in video followed ones below 0.3, or this where it is lower.",
         low=0.0,
         high=1.0,
     )

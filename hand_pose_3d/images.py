@@ -129,14 +129,18 @@ def find_files(inputs: Iterable[str]) -> list[Path]:
     for text in inputs:
         path = local_path(text)
         if path is None:
-            raise InvalidInputError(f"{text} is a stream, not a file: follow it with hand_pose_3d live --camera")
+            raise InvalidInputError(
+                f"{text} is a stream, not a file: follow it with hand_pose_3d live --camera, or download it first"
+            )
         if os.path.isdir(path):
             try:
                 matches = sorted(entry for entry in path.iterdir() if _belongs(entry))
             except OSError as error:
                 raise InvalidInputError(f"cannot read the folder {path}: {error.strerror}") from error
             if not matches:
-                raise InvalidInputError(f"the folder {path} holds no image and no video")
+                raise InvalidInputError(
+                    f"the folder {path} holds no image and no video; those in its folders are named by '{path}/**/*'"
+                )
         elif not os.path.lexists(path) and glob.has_magic(text):
             matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if not Path(name).is_dir())
             if not matches:

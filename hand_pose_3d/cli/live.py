@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hand_pose_3d.cli.options import NamedPath, estimator_options
+from hand_pose_3d.cli.options import NamedPath, estimator_options, say_without_camera
 from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Show = Callable[["np.ndarray", "list[HandPose]", float, str], bool]
 
 
 @click.command("live")
-@click.option("--camera", default="0", help="Number, device or stream of the camera.")
+@click.option("--camera", default="0", help="Number, device or stream of the camera, or a video.")
 @click.option("--viewer", type=click.Choice(["window", "rerun"]), default="window", help="Where to show the hands.")
 @click.option("--calibration", type=NamedPath(path_type=Path), help="Calibration (ROS camera_info YAML), for metres.")
 @click.option("--size", default="640x480", help="Width and height requested of the camera.")
@@ -58,6 +58,7 @@ def command(
     if save:
         save = str(check_target(save, RECORDING))
     intrinsics = Camera.from_yaml(calibration) if calibration else None
+    say_without_camera(intrinsics)
     source = open_source(camera, parse_size(size), lambda text: click.echo(one_line(text), err=True))
     try:
         estimator = HandPoseEstimator(tracking=True, **options)  # before an earlier recording is replaced
@@ -70,14 +71,19 @@ def command(
 def _follow(
     source: LiveCamera | Video, estimator: HandPoseEstimator, intrinsics: Camera | None, show: Show, frames: int | None
 ) -> None:
-    count, rate, last = 0, 0.0, 0.0
+    from hand_pose_3d.images import Video
+
+    count, rate, last, begin = 0, 0.0, 0.0, time.monotonic()
     for image in islice(source, frames):
-        now = time.monotonic()
-        hands = estimator(image, camera=intrinsics, stamp_s=now)
+        now = stamp_s = time.monotonic()
+        if isinstance(source, Video):  # has times of its own, and would be over too soon
+            stamp_s = source.time_s
+            time.sleep(max(0.0, begin + stamp_s - now))
+        hands = estimator(image, camera=intrinsics, stamp_s=stamp_s)
         if count:  # a rate needs two
             rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)
         last, count = now, count + 1
-        if not show(image, hands, now, f"{rate:.0f} Hz  {estimator.model} on {estimator.device}"):
+        if not show(image, hands, stamp_s, f"{rate:.0f} Hz  {estimator.model} on {estimator.device}"):
             break
     click.echo(f"{count} frames, {rate:.1f} a second at the end" if count > 1 else f"{count} frame")
 

@@ -37,7 +37,7 @@ class NamedPath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)  # of --json=~/x a shell expands nothing
 
 
-def _option(name: str, flag: str = "", kind: click.ParamType | None = None, text: str = "") -> Callable[[Any], Any]:
+def _option(name: str, *flags: str, kind: click.ParamType | None = None, text: str = "") -> Callable[[Any], Any]:
     """The option for a setting of the estimator; kind, text: where they differ from the setting's."""
     (entry,) = (each for each in dataclasses.fields(EstimatorConfig) if each.name == name)
     metadata, default = entry.metadata, entry.default
@@ -46,7 +46,8 @@ def _option(name: str, flag: str = "", kind: click.ParamType | None = None, text
     elif kind is None and metadata["low"] is not None:
         kind = (click.IntRange if isinstance(default, int) else FiniteRange)(metadata["low"], metadata["high"])
     return click.option(
-        flag or "--" + name.replace("_", "-"),
+        *flags,
+        "--" + name.replace("_", "-"),
         name,
         type=kind,
         default=default,
@@ -74,6 +75,16 @@ _OPTIONS = (
     _option("reference_length"),
     _option("score_threshold"),
 )
+
+
+def say_without_camera(camera: object) -> None:
+    """A line on standard error where options about metres are given, and no camera, which metres need."""
+    context = click.get_current_context()
+    given = click.core.ParameterSource.COMMANDLINE
+    names = [name for name in ("scale_source", "reference_length") if context.get_parameter_source(name) == given]
+    if camera is None and names:
+        options = " and ".join("--" + name.replace("_", "-") for name in names)
+        click.echo(f"{options}: without a calibrated camera there are no metres", err=True)
 
 
 def estimator_options(function: Callable[..., Any]) -> Callable[..., Any]:

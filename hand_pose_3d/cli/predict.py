@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hand_pose_3d.cli.options import NamedPath, estimator_options
+from hand_pose_3d.cli.options import NamedPath, estimator_options, say_without_camera
 from hand_pose_3d.errors import one_line
 
 if TYPE_CHECKING:
@@ -36,11 +36,12 @@ _OURS = rb'\[\s*(\]|\{"image": "([^"\\]|\\.)*", ("width": \d+, "height": \d+, "h
 def command(
     inputs: tuple[str, ...], json_path: str | None, overlay: Path | None, camera_path: Path | None, **options: Any
 ) -> None:
-    """Poses of the hands in images and videos: files, folders or patterns.
+    """Poses of the hands in images and videos: files, folders (not what lies in folders of theirs) or patterns.
 
-    Images are independent of each other; in a video hands are followed from frame to frame. An input that cannot be
-    read gives a line on standard error and exit status 1; the others are processed. A GIF is a video; of other files
-    with several pictures, WebP, PNG and TIFF, the first is read.
+    Prints each hand's side, score and box (x, y, width, height in pixels). Images are independent of each other; in
+    a video hands are followed from frame to frame. An input that cannot be read gives a line on standard error and
+    exit status 1; the others are processed. A GIF is a video; of other files with several pictures, WebP, PNG and
+    TIFF, the first is read.
     """
     from tqdm import tqdm
 
@@ -52,6 +53,7 @@ def command(
     if overlay:
         check_folder(overlay)
     camera = Camera.from_yaml(camera_path) if camera_path else None
+    say_without_camera(camera)
     failures: list[dict[str, Any]] = []
     paths: dict[Path, None] = {}
     for text in inputs:

@@ -65,7 +65,11 @@ _FILE = NamedPath(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--from-weights", "start", type=_FILE, help="Weights, as --save-weights writes them, that a new run starts from."
 )
-@click.option("--trunk", type=_FILE, help="mediapipe wheel (Apache-2.0) that starts the lite trunks.")
+@click.option(
+    "--trunk",
+    type=_FILE,
+    help="Wheel of mediapipe 0.10.21 (Apache-2.0): lite stages with a trunk start from it, or from --from-weights.",
+)
 @click.option(
     "--photographs",
     multiple=True,
@@ -132,7 +136,10 @@ def command(
         raise click.UsageError("fineposenet is a stage of --model lite: the paper has one PoseNet")
     on_a_trunk = family == "lite" and stage != "lifting"
     if on_a_trunk and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
-        raise click.UsageError(f"{stage} keeps all or the first part of its trunk: give --trunk or --from-weights")
+        raise click.UsageError(
+            f"{stage} of lite starts from a trunk: give --trunk (pip download --no-deps mediapipe==0.10.21) or "
+            "--from-weights"
+        )
     if given("photograph_share") and not options["photographs"]:
         raise click.UsageError("--photograph-share is about --photographs, which are not given")
     for name, users in _USED_BY.items():

@@ -52,7 +52,7 @@ def read_pickle(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except UnpicklingError as error:
-        raise WeightsError(f"{path} is refused or cut short: {error}") from None
+        raise WeightsError(f"{path} is no pickle of the authors' weights, or is cut short: {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise WeightsError(f"{path} is not a pickle of weights or is cut short ({type(error).__name__})") from error
     if not isinstance(content, dict) or not content:

@@ -44,7 +44,7 @@ def check_installed() -> None:
     if find_spec("bpy") is None:
         raise HandPoseError(
             "the cycles engine needs Blender's module bpy, which has wheels for few versions of Python: "
-            "pip install hand_pose_3d[cycles]"
+            "pip install 'hand_pose_3d[cycles]'"
         )
 
 

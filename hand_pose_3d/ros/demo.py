@@ -22,11 +22,12 @@ from hand_pose_3d.ros.share import own_arguments
 
 _SECONDS = {"clip": 10.0, "photo": 5.0, "camera": 15.0, "video": 60.0}
 """Seconds for which each kind of input plays; a shorter video ends earlier."""
+_TIMES = f"default: {', '.join(f'{kind} {seconds:g}' for kind, seconds in _SECONDS.items())}"
 RESULTS = ("overlay.mp4", "overlay.png", "recording", "figures.txt")
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = play.options_parser("demo", __doc__, inputs="photograph, video", out="demo_output")
+    parser = play.options_parser("demo", __doc__, inputs="photograph, video", times=_TIMES, out="demo_output")
     parser.add_argument("--model", default="auto", help="networks: auto, lite or paper")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     return parser.parse_args(own_arguments(arguments))
@@ -52,6 +53,10 @@ class Demo(play.Player):
         node = self.children.start(self.node_command, model=options.model, device=options.device)
         self._listen()
         self.start(node, ready=lambda: self.diagnosis is not None and self.diagnosis.state == "active")
+        if kind == "video" and not options.seconds:
+            print(
+                f"the first {_SECONDS[kind]:g} s of it at most; --seconds sets another time, and repeats shorter ones"
+            )
         self.play(_SECONDS[kind], loop=kind != "video" or bool(options.seconds))
         if not self.metrics.results:
             raise HandPoseError("the node processed no image")

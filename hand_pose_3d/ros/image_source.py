@@ -41,6 +41,13 @@ class SourceParameters:
     camera_file: str = setting("", "Calibration of the camera, a YAML file as camera_calibration writes it.")
     width: int = setting(640, "Width requested of a camera.", unit="pixels", low=1, high=65535)
     height: int = setting(480, "Height requested of a camera.", unit="pixels", low=1, high=65535)
+    longest_side: int = setting(
+        1280,
+        "Larger pictures of files are shrunk to it, as a camera would give them; 0 never.",
+        unit="pixels",
+        low=0,
+        high=65535,
+    )
     wait_for: int = setting(0, "Begin when `image` has this many subscribers,", low=0, high=1000)
     wait_for_info: int = setting(0, "and `camera_info` this many.", low=0, high=1000)
 
@@ -117,6 +124,8 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
                 next_s = max(next_s + 1 / settings.rate, now)
         # A source that cannot keep up continues from now instead of catching up.
         start = max(start, time.monotonic() - due_s)
+        if not pictures.live and settings.longest_side:
+            picture = shrink(picture, settings.longest_side)
         message = rgb_to_image(picture, _header(node, settings.frame_id))
         infos.publish(camera_info(pictures.camera, picture.shape, message.header))
         images.publish(message)
@@ -125,6 +134,18 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
             break
     time.sleep(0.3)  # until the last image is sent
     return count
+
+
+def shrink(picture: np.ndarray, longest_side: int) -> np.ndarray:
+    """A picture (H, W, 3), smaller where its longer side has more pixels than that."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    factor = longest_side / max(height, width)
+    if factor >= 1:
+        return picture
+    size = max(round(factor * width), 1), max(round(factor * height), 1)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def _header(node: Any, frame_id: str) -> Any:

@@ -29,7 +29,7 @@ from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.play import NODE, NODE_NAME, START_TIMEOUT_S
-from hand_pose_3d.ros.share import own_arguments, ros_arguments
+from hand_pose_3d.ros.share import options_of, own_arguments, ros_arguments
 from hand_pose_3d.settings import parse_size
 
 _SOURCE = ("-m", "hand_pose_3d.ros.image_source")
@@ -216,7 +216,7 @@ def _positive(text: str) -> float:
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="hand_pose_3d.ros.latency", description=__doc__.splitlines()[0])
+    parser = options_of("latency", __doc__)
     parser.add_argument(
         "--rate", dest="rates", type=_positive, action="append", help="Hz; repeatable; default 30 and 60"
     )
@@ -226,7 +226,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--precision", default="auto", help="auto, float32, float16, bfloat16 or int8")
     parser.add_argument("--weights", default="", help="folder with other weights")
-    parser.add_argument("--max-hands", type=int, default=1)
+    parser.add_argument("--max-hands", type=int, default=1, help="most hands in one image")
     parser.add_argument("--threads", type=int, default=0, help="processor threads; 0: as by default")
     for name in ("--search", "--keypoints"):
         parser.add_argument(name, default="auto", help="auto, fast or thorough")

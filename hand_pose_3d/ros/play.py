@@ -21,6 +21,7 @@ from hand_pose_3d.ros import start
 from hand_pose_3d.ros.children import Children, are_connected, quiet_environment
 from hand_pose_3d.ros.pictures import Pictures, open_pictures
 from hand_pose_3d.ros.polling import Poller
+from hand_pose_3d.ros.share import options_of
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 NODE = ("-m", "hand_pose_3d.ros.node")
@@ -31,12 +32,22 @@ _LIST = ".hand_pose_3d_demo.json"
 """File in the folder of results that lists those of the last run."""
 
 
-def options_parser(name: str, text: str, *, inputs: str, default: str = "", out: str) -> argparse.ArgumentParser:
-    """The command-line options of both demos. inputs: what the input may be."""
-    parser = argparse.ArgumentParser(prog=f"hand_pose_3d.ros.{name}", description=text.splitlines()[0])
+def seconds_option(text: str) -> float:
+    """A time of the command line, 0 for the default."""
+    seconds = float(text)
+    if not 0 <= seconds < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is no time from 0 to 1e9 seconds")
+    return seconds
+
+
+def options_parser(
+    name: str, text: str, *, inputs: str, times: str, default: str = "", out: str
+) -> argparse.ArgumentParser:
+    """The command-line options of both demos. inputs: what the input may be; times: how long it plays by default."""
+    parser = options_of(f"hand_pose_3d.ros.{name}", text)
     parser.add_argument("--input", default=default, help=f"{inputs} or /dev/videoN; default: a built-in clip")
     parser.add_argument("--out", type=Path, default=Path(out), help="folder for the results")
-    parser.add_argument("--seconds", type=float, default=0.0, help="how long to run; default: by the kind of input")
+    parser.add_argument("--seconds", type=seconds_option, default=0.0, help=f"how long to run; {times}")
     parser.add_argument("--camera-file", default="", help="YAML calibration of the camera, for metres")
     return parser
 

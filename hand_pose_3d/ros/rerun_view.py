@@ -20,7 +20,7 @@ from hand_pose_3d.rerun_view import RECORDING, RerunView
 from hand_pose_3d.ros import start
 from hand_pose_3d.ros.conversions import compressed_to_rgb, image_to_rgb
 from hand_pose_3d.ros.messages import hand_from_message, stamp_seconds
-from hand_pose_3d.ros.share import own_arguments, ros_arguments
+from hand_pose_3d.ros.share import options_of, own_arguments, ros_arguments
 from hand_pose_3d.ros.typed_parameters import option_names, warn_of_unknown
 
 _KINDS = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage", "hand_pose_3d/msg/HandPose3DArray")
@@ -103,7 +103,7 @@ def listen(view: TopicView, options: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show live topics, or a whole recording. Returns the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options_of("rerun_view", __doc__)
     parser.add_argument("--bag", type=Path, help="recording to show instead of live topics")
     parser.add_argument("--save", type=Path, help="write an .rrd file instead of opening a viewer")
     parser.add_argument("--image", default="/image", help="topic of images; /compressed at its end says which kind")

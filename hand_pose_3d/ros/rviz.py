@@ -5,7 +5,6 @@ ros2 run hand_pose_3d rviz_hands [--config FILE] [RViz's own arguments]
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import signal
@@ -21,7 +20,7 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.share import find_share, own_arguments, ros_arguments
+from hand_pose_3d.ros.share import find_share, options_of, own_arguments, ros_arguments
 
 _HANDS = "/hand_pose_3d/hands"
 _PATIENCE_S = 3.0
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import yaml
 
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="rviz_hands", description=(__doc__ or "").splitlines()[0])
+    parser = options_of("rviz_hands", __doc__)
     parser.add_argument("--config", type=Path, help="RViz configuration; default: that of this package")
     options, others = parser.parse_known_args(own_arguments(arguments))
     try:

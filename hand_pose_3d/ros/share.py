@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -31,6 +32,19 @@ def profile_environment(profile: Path | None, environment: Mapping[str, str]) ->
     if profile is None or any(name in environment for name in read):
         return {}
     return {old if reads_old_only else new: str(profile)}
+
+
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = "default" in (action.help or "") or action.default in (None, "", False)
+        return action.help if told else super()._get_help_string(action)
+
+
+def options_of(program: str, text: str | None) -> argparse.ArgumentParser:
+    """A command line whose help shows defaults. text: its first line says what the program does."""
+    return argparse.ArgumentParser(program, description=(text or "").splitlines()[0], formatter_class=_Defaults)
 
 
 def own_arguments(arguments: Sequence[str] | None) -> list[str]:

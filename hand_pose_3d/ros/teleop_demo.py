@@ -55,7 +55,9 @@ PARAMETERS: dict[str, object] = {
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = play.options_parser("teleop_demo", __doc__, inputs="video", default="teleop_clip", out="teleop_output")
+    parser = play.options_parser(
+        "teleop_demo", __doc__, inputs="video", times="default: to its end", default="teleop_clip", out="teleop_output"
+    )
     parser.add_argument(
         "--clutch",
         choices=("auto", "pinch", "service"),

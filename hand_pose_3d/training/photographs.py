@@ -330,7 +330,11 @@ class _CropWriter:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m hand_pose_3d.training.photographs", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m hand_pose_3d.training.photographs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("step", choices=("label", "pack"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("labels", type=Path)

@@ -312,6 +312,15 @@ def test_where_metres_come_from_is_said_to_the_estimator(folder, fake_estimator)
         assert refused.exit_code == 2 and "'auto', 'none', 'assumed', 'calibrated'." in refused.output
 
 
+def test_options_about_metres_without_a_camera_are_told(folder):
+    (folder / "c.yaml").write_text(CAMERA)
+    told = predict(folder / "a.png", "--reference-length", 0.05, "--scale-source", "calibrated", "--hand-side", "left")
+    assert told.exit_code == 0
+    assert "--scale-source and --reference-length: without a calibrated camera there are no metres" in told.stderr
+    for more in ([], ["--reference-length", 0.05, "--camera", folder / "c.yaml"]):
+        assert "metres" not in predict(folder / "a.png", *more).stderr
+
+
 def test_a_terminated_command_closes_its_files(tmp_path):
     command = [sys.executable, "-m", "hand_pose_3d.cli", "predict", str(CLIP), "--overlay", "over", "--json", "a.json"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)

@@ -275,3 +275,14 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
     with pytest.raises(HandPoseError, match="input"):
         play.prepare(tmp_path, [str(tmp_path / "overlay.png")], demo.RESULTS)
     assert play.as_parameter("caf\udce9.png").endswith("/caf%E9.png") and play.as_parameter("0") == "0"
+
+
+@pytest.mark.parametrize(
+    ("shape", "longest", "now"),
+    [((3000, 4000), 1280, (960, 1280)), ((480, 640), 1280, (480, 640)), ((4, 9000), 9, (1, 9))],
+)
+def test_large_pictures_of_files_are_shrunk_as_a_whole(shape, longest, now):
+    pytest.importorskip("rclpy")
+    from hand_pose_3d.ros.image_source import shrink
+
+    assert shrink(np.zeros((*shape, 3), np.uint8), longest).shape == (*now, 3)

@@ -7,7 +7,6 @@ A lost hand leaves the gripper as it is, and a returning hand moves it no faster
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand
-from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.ros.share import options_of, own_arguments
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP
 
 
@@ -62,12 +61,16 @@ class PinchGripper:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options_of("pinch_gripper", __doc__)
     parser.add_argument("--side", choices=SIDES, default="any", help="hand to obey")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
     parser.add_argument("--commands", default="/gripper_controller/commands", help="topic of the gripper")
-    parser.add_argument("--max-opening", type=float, default=PinchConfig.max_opening_m, help="metres")
-    parser.add_argument("--speed", type=float, default=PinchConfig.speed_m_s, help="metres a second")
+    parser.add_argument(
+        "--max-opening", type=float, default=PinchConfig.max_opening_m, help="opening of an open hand, metres"
+    )
+    parser.add_argument(
+        "--speed", type=float, default=PinchConfig.speed_m_s, help="most speed of the opening, metres a second"
+    )
     options = parser.parse_args(own_arguments(arguments))
 
     from std_msgs.msg import Float64MultiArray

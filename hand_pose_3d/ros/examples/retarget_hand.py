@@ -8,7 +8,6 @@ such as teleop/allegro_hand_right.yml. A lost hand leaves the robot as it is.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,13 +18,13 @@ from hand_pose_3d.hands import HandPose
 from hand_pose_3d.outputs import write_beside
 from hand_pose_3d.retargeting import HandRetargeter, plain_hand_urdf
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand
-from hand_pose_3d.ros.share import own_arguments
+from hand_pose_3d.ros.share import options_of, own_arguments
 from hand_pose_3d.skeleton import Side
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until interrupted."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = options_of("retarget_hand", __doc__)
     parser.add_argument("--side", choices=SIDES[1:], default="right", help="hand to follow")
     parser.add_argument("--hands", default="/hand_pose_3d/hands", help="topic of the hands")
     parser.add_argument("--joints", default="/robot_hand/joint_states", help="topic of the robot's joints")
