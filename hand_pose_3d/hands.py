@@ -104,6 +104,14 @@ class HandPose:
         """keypoints_m if their scale is known, else None."""
         return None if self.scale_source == ScaleSource.NONE else self.keypoints_m
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """All that is known of the hand in numbers, by field."""
+        names = ["score", "side_score", "keypoints_px", "keypoint_scores", "keypoints_relative", "keypoints_canonical"]
+        names += ["rotation_camera_canonical", "roi_px"]
+        names += [] if self.keypoints_m is None else ["keypoints_m", "scale_m", "position_stddev_m"]
+        return {name: getattr(self, name) for name in names}
+
     def unplaced(self) -> HandPose:
         """The hand without metres."""
         return self.replace(

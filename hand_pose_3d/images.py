@@ -212,6 +212,13 @@ class _Frames(Iterator[np.ndarray]):
         """Close the file or camera."""
         self._capture.release()
 
+    def _rate(self) -> float:
+        """Frames a second as stated, 0 if that says nothing."""
+        import cv2
+
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        return float(rate) if np.isfinite(rate) and 0 < rate <= 1000 else 0.0
+
     def _decoded(self) -> np.ndarray | None:
         """The next frame, BGR; None where it cannot be read."""
         import cv2
@@ -243,8 +250,7 @@ class Video(_Frames):
         if self._first is None:
             self.close()
             raise InvalidInputError(f"{self.path} is not a video that OpenCV can decode")
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if np.isfinite(fps) and 0 < fps <= 1000 else 30.0
+        self.fps = self._rate() or 30.0
         self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
 
     def __next__(self) -> np.ndarray:
@@ -349,17 +355,14 @@ class LiveCamera(_Frames):
     @property
     def fps(self) -> float:
         """Frames a second according to the camera, 0 if unknown."""
-        import cv2
-
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        return float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
+        return self._rate()
 
     def __next__(self) -> np.ndarray:
         import cv2
 
         frame, self._first = (self._read() if self._first is None else self._first), None
         if frame is None:
-            if self._is_over():
+            if "://" in self.name and not isinstance(self._capture, _Newest):  # a recording on a server has an end
                 raise StopIteration
             frame = self._reopened()
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -370,12 +373,6 @@ class LiveCamera(_Frames):
                 return frame
             time.sleep(0.01 * attempt)
         return None
-
-    def _is_over(self) -> bool:
-        """Whether this was a recording on a server, which has a length."""
-        import cv2
-
-        return "://" in self.name and self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
 
     def _reopened(self) -> np.ndarray:
         self._say(f"camera {self.name} gives no picture; opening it again")

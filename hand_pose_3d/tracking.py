@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -308,10 +307,7 @@ def _size(keypoints_px: np.ndarray) -> float:
 
 
 def _is_sound(hand: HandPose) -> bool:
-    values: list[Any] = [hand.score, hand.side_score, hand.roi_px, hand.keypoints_px, hand.keypoint_scores]
-    values += [hand.keypoints_relative, hand.keypoints_canonical, hand.rotation_camera_canonical]
-    values += [] if hand.keypoints_m is None else [hand.keypoints_m, hand.scale_m]
-    return all(np.isfinite(value).all() for value in values)
+    return all(np.isfinite(value).all() for name, value in hand.numbers.items() if name != "position_stddev_m")
 
 
 def distinct(hands: Sequence[HandPose], duplicate: float = 0.5) -> list[HandPose]:

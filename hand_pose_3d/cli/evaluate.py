@@ -171,13 +171,11 @@ def command(
 
 
 def _estimator(peer: str | None, options: dict[str, Any], tracking: bool = False) -> Any:
-    if peer:
-        from hand_pose_3d.evaluation.mediapipe_hands import MediaPipeHands
+    from hand_pose_3d.evaluation.benchmark.process import make_estimator
 
-        return MediaPipeHands(options["max_hands"], tracking) if tracking else MediaPipeHands(options["max_hands"])
-    from hand_pose_3d.estimator import HandPoseEstimator
-
-    return HandPoseEstimator(tracking=tracking, **options)
+    settings = {**options, "tracking": True} if tracking else dict(options)
+    family = settings.pop("model")
+    return make_estimator(peer or family, settings)
 
 
 def _read(dataset: str, root: Path, split: str) -> list[Sample]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hand_pose_3d.evaluation import matching, protocols
+from hand_pose_3d.evaluation.boxes import share as share_of
 from hand_pose_3d.evaluation.matching import Keypoint0, Match
 from hand_pose_3d.evaluation.metrics import auc
 from hand_pose_3d.evaluation.plots import Curve
@@ -233,10 +234,7 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("   small hands, under 7.5 %", [entry for entry in until if entry["small"]]),
     ):
         seconds = [math.inf if entry["seconds"] is None else entry["seconds"] for entry in entries]
-        count = sum(value <= 0.5 for value in seconds)
-        rows.append(
-            (text, _share({"share": count / len(seconds) if seconds else None, "count": count, "of": len(seconds)}))
-        )
+        rows.append((text, _share(share_of(sum(value <= 0.5 for value in seconds), len(seconds)))))
         rows.append(("      time until then, median s", middle(seconds, "{:.2f}")))
     rows += [
         ("identity switches a minute", rate(metrics["identity_switches"], followed)),

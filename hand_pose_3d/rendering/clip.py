@@ -20,7 +20,7 @@ from hand_pose_3d.rendering.character import Arm
 from hand_pose_3d.rendering.pose import ELBOW, WRIST_ANGLES, respect_anatomy
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import HandInstance, Scene
-from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, camera_of, film, write_sequence
+from hand_pose_3d.rendering.sequences import FPS, HEIGHT, WIDTH, SequenceMaker, camera_of, film, gentle, write_sequence
 from hand_pose_3d.rendering.source import Source
 from hand_pose_3d.skeleton import Side
 
@@ -96,8 +96,7 @@ def moment(keys: Sequence[_Key], time_s: float, arm: Arm) -> tuple[np.ndarray, n
     """(angles, wrist (3,) metres, turns (3,) radians) between two keys, with smooth start and end."""
     after = next((k for k, key in enumerate(keys) if key[0] > time_s), len(keys) - 1)
     (start, first, *a), (end, second, *b) = keys[after - 1], keys[after]
-    share = np.clip((time_s - start) / (end - start), 0, 1)
-    share = share * share * (3 - 2 * share)
+    share = gentle((time_s - start) / (end - start))
     angles, wrist, turns = (
         (1 - share) * np.asarray(p, float) + share * np.asarray(q, float)
         for p, q in zip((_angles(first, arm), *a), (_angles(second, arm), *b), strict=True)

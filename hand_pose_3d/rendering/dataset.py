@@ -27,11 +27,16 @@ from hand_pose_3d.datasets.rhd import FOLDERS, RENDERED, SPLITS, annotation_name
 from hand_pose_3d.errors import HandPoseError, InvalidInputError
 from hand_pose_3d.outputs import replacing
 from hand_pose_3d.rendering import rhd_writer
-from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING
+from hand_pose_3d.rendering.assemble import assemble, skin_texture
+from hand_pose_3d.rendering.background import load_environment
+from hand_pose_3d.rendering.camera_effects import apply_camera_effects
+from hand_pose_3d.rendering.character import NUM_EVALUATION, NUM_TRAINING, Characters
 from hand_pose_3d.rendering.cycles import Cycles, check_installed
+from hand_pose_3d.rendering.people import People
 from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
+from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
-from hand_pose_3d.rendering.source import asset_paths, describe_assets, is_made_so, share_maps
+from hand_pose_3d.rendering.source import Source, asset_paths, describe_assets, is_made_so, share_maps
 from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
 
 ENGINES = ("rasteriser", "cycles")
@@ -90,10 +95,6 @@ class FrameMaker:
     """Makes any frame of a data set; owns the renderer of its process."""
 
     def __init__(self, assets: Path | None, engine: str = ENGINES[0]) -> None:
-        from hand_pose_3d.rendering.character import Characters
-        from hand_pose_3d.rendering.people import People
-        from hand_pose_3d.rendering.source import Source
-
         self.source = Source(Characters(), People(), assets)
         self.engine = Cycles() if engine == "cycles" else Rasteriser()
 
@@ -101,10 +102,6 @@ class FrameMaker:
         self, split: str, seed: int, index: int, people: float = PEOPLE_SHARE, characters: int | None = None
     ) -> tuple[Scene, RenderedFrame, np.ndarray, dict[str, Any]]:
         """Scene, pictures, colour after camera effects and annotation of one frame. Arguments: as of RenderOptions."""
-        from hand_pose_3d.rendering.assemble import assemble
-        from hand_pose_3d.rendering.camera_effects import apply_camera_effects
-        from hand_pose_3d.rendering.sampling import sample_scene
-
         scene = sample_scene(self.source.limited(characters), split, seed, index, people)
         assembly = assemble(scene, self.source)
         pictures = self.engine.render(assembly)
@@ -171,11 +168,6 @@ def prepare(assets: Path | None) -> None:
 
     Raises InvalidInputError for files that cannot be used, all of them.
     """
-    from hand_pose_3d.rendering.assemble import skin_texture
-    from hand_pose_3d.rendering.background import load_environment
-    from hand_pose_3d.rendering.character import Characters
-    from hand_pose_3d.rendering.people import People
-
     faults = []
     for read, paths in zip((load_environment, skin_texture), asset_paths(assets)):
         for path in paths:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hand_pose_3d.datasets.rhd import annotation_path
+from hand_pose_3d.datasets.rhd import LEFT_CLASSES, PERSON_CLASS, RIGHT_CLASSES, annotation_path
 from hand_pose_3d.drawing import draw_skeleton
 from hand_pose_3d.images import read_pixels
 from hand_pose_3d.outputs import write_beside
@@ -49,9 +49,10 @@ def _tile(picture: np.ndarray) -> np.ndarray:
 
 def _labelled(colour: np.ndarray, mask: np.ndarray, record: dict[str, np.ndarray]) -> np.ndarray:
     """Tint the classes (left hand turquoise, right hand orange, person grey) and draw all skeletons."""
-    for low, high, tint in ((1, 1, (120, 120, 120)), (2, 17, (0, 190, 200)), (18, 33, (255, 130, 0))):
-        chosen = (mask >= low) & (mask <= high)
-        shade = 1 - 0.05 * ((mask[chosen] - low) % 3)[:, None]  # neighbouring parts differ a little
+    tints = {(PERSON_CLASS,): (120, 120, 120), LEFT_CLASSES: (0, 190, 200), RIGHT_CLASSES: (255, 130, 0)}
+    for classes, tint in tints.items():
+        chosen = np.isin(mask, list(classes))
+        shade = 1 - 0.05 * ((mask[chosen] - classes[0]) % 3)[:, None]  # neighbouring parts differ a little
         colour[chosen] = 0.55 * colour[chosen] + 0.45 * np.array(tint) * shade
     for hand in record["hands"]:
         if hand["visible"].any():

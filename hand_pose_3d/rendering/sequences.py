@@ -127,11 +127,11 @@ def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angl
     from scipy.spatial.transform import Rotation
 
     share = time_s / seconds
-    gone = 1 - _gentle((share - IN) / (STILL - IN)) + _gentle((share - OUT) / (GONE - OUT))
+    gone = 1 - gentle((share - IN) / (STILL - IN)) + gentle((share - OUT) / (GONE - OUT))
     if abs(away_m) > _REACH_M:
         gone = float(not IN <= share < OUT)
     since = min(time_s, OUT * seconds) - MOVING * seconds
-    ramp = _gentle(since / _RAMP_S) * (1 - _gentle((share - OUT) / (GONE - OUT)))
+    ramp = gentle(since / _RAMP_S) * (1 - gentle((share - OUT) / (GONE - OUT)))
     shift = ramp * _SWING_M * np.sin(2 * np.pi * _SWING_HZ * since) + [away_m * gone, 0, 0]
     turn = ramp * _TURN_RAD * math.sin(2 * np.pi * _TURN_HZ * since)
     rotation = Rotation.from_euler("z", turn).as_matrix()
@@ -163,7 +163,8 @@ def moved(scene: Scene, time_s: float, seconds: float, away_m: float, other_angl
     )
 
 
-def _gentle(share: float) -> float:
+def gentle(share: float) -> float:
+    """A share of a way by the share of its time, with smooth start and end."""
     share = min(max(share, 0.0), 1.0)
     return share * share * (3 - 2 * share)
 

@@ -27,18 +27,7 @@ def same_frame(one: str, other: str) -> bool:
 
 def check_finite(hand: HandPose) -> None:
     """Raise InvalidInputError for a known number of the record that is not finite, or huge."""
-    known: dict[str, Any] = {
-        "score": hand.score,
-        "side_score": hand.side_score,
-        "keypoints_px": hand.keypoints_px,
-        "keypoint_scores": hand.keypoint_scores,
-        "keypoints_relative": hand.keypoints_relative,
-        "keypoints_canonical": hand.keypoints_canonical,
-        "rotation_camera_canonical": hand.rotation_camera_canonical,
-        "roi_px": hand.roi_px,
-    }
-    if hand.keypoints_m is not None:
-        known.update(keypoints_m=hand.keypoints_m, scale_m=hand.scale_m, position_stddev_m=hand.position_stddev_m)
+    known = hand.numbers
     if np.abs(np.concatenate([np.ravel(value) for value in known.values()])).max() <= LARGEST:
         return
     for name, value in known.items():  # which one it is

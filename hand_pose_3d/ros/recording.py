@@ -12,6 +12,7 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError
 from hand_pose_3d.outputs import VideoWriter, encode_image, write_beside
 from hand_pose_3d.ros.share import find_share
+from hand_pose_3d.skeleton import Side
 
 
 @functools.cache
@@ -97,7 +98,7 @@ class TopicMetrics:
         stamp = array.header.stamp
         self._results[stamp.sec, stamp.nanosec] = (received_s, len(array.hands))
         self._latencies.append(received_s - stamp.sec - 1e-9 * stamp.nanosec)
-        self._sides.update({0: "unknown", 1: "left", 2: "right"}[hand.side] for hand in array.hands)
+        self._sides.update(Side(hand.side).label for hand in array.hands)
 
     @property
     def results(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.skeleton import Side
 
-FRAME_NAMES = {Side.LEFT: "hand_left", Side.RIGHT: "hand_right", Side.UNKNOWN: "hand_unknown"}
+FRAME_NAMES = {side: f"hand_{side.label}" for side in Side}
 
 
 class HandSlots:

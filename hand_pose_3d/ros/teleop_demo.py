@@ -27,9 +27,11 @@ from hand_pose_3d.outputs import encode_image
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse, values_of
 from hand_pose_3d.ros.latency import cpu_seconds
+from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.pictures import Pictures
 from hand_pose_3d.ros.share import own_arguments
 from hand_pose_3d.simulation import OPENING_M, SimulatedArm, SimulatedHand, View
+from hand_pose_3d.turns import quaternion
 
 RESULTS = ("teleop.mp4", "teleop.png", "figures.txt")
 RATE_HZ = 100.0
@@ -187,7 +189,7 @@ class TeleopDemo(play.Player):
         return self.ros.get_clock().now().nanoseconds * 1e-9
 
     def _on_info(self, message: Any) -> None:
-        self.stamps_s.append(_seconds(message.header.stamp))
+        self.stamps_s.append(stamp_seconds(message.header.stamp) or 0.0)
 
     def _on_image(self, data: bytes, received_ns: int) -> None:
         from rclpy.serialization import deserialize_message
@@ -197,7 +199,7 @@ class TeleopDemo(play.Player):
 
         message = deserialize_message(data, Image)
         self.coded.append(encode_image(image_to_rgb(message), ".jpg"))
-        self.stamps_s.append(_seconds(message.header.stamp))
+        self.stamps_s.append(stamp_seconds(message.header.stamp) or 0.0)
 
     def _on_hands(self, data: bytes) -> None:
         self._hands_received.append((data, self._now_s()))
@@ -210,7 +212,7 @@ class TeleopDemo(play.Player):
 
         for data, received_s in self._hands_received:
             message = deserialize_message(data, HandPose3DArray)
-            stamp_s = _seconds(message.header.stamp)
+            stamp_s = stamp_seconds(message.header.stamp) or 0.0
             self.delays_s.append(received_s - stamp_s)
             self.hands[stamp_s] = [hand_from_message(hand) for hand in message.hands]
 
@@ -270,8 +272,6 @@ class TeleopDemo(play.Player):
 
     def _tell(self, position: np.ndarray, rotation: np.ndarray) -> None:
         from geometry_msgs.msg import TransformStamped
-
-        from hand_pose_3d.ros.messages import quaternion
 
         message = TransformStamped(child_frame_id=_GRIP)
         message.header.frame_id, message.header.stamp = _BASE, self.ros.get_clock().now().to_msg()
@@ -366,10 +366,6 @@ def _decoded(coded: bytes) -> np.ndarray:
     import cv2
 
     return np.asarray(cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_COLOR))[..., ::-1]
-
-
-def _seconds(stamp: Any) -> float:
-    return stamp.sec + 1e-9 * stamp.nanosec
 
 
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = play.NODE) -> int:

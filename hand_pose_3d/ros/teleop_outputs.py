@@ -10,9 +10,9 @@ from hand_pose_3d.errors import InvalidInputError
 from hand_pose_3d.grasping import Grasp
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros import start
-from hand_pose_3d.ros.messages import quaternion
 from hand_pose_3d.ros.teleop_parameters import TeleopParameters
 from hand_pose_3d.teleoperation import Target
+from hand_pose_3d.turns import quaternion
 
 _POINT_TIME_S = 0.05
 """Least time that a controller gets to reach the point of a trajectory: two steps of a slow one."""

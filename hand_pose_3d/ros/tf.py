@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hand_pose_3d.hands import HandPose
-from hand_pose_3d.ros.messages import quaternion
 from hand_pose_3d.skeleton import WRIST
+from hand_pose_3d.turns import quaternion
 
 
 def message_type() -> Any | None:

@@ -40,7 +40,7 @@ def assembly(maker):
 
 def test_without_bpy_the_extra_is_named_and_nothing_is_written(no_bpy, tmp_path):
     out = tmp_path / "set"
-    with pytest.raises(HandPoseError, match=r"pip install hand_pose_3d\[cycles\]"):
+    with pytest.raises(HandPoseError, match=r"pip install 'hand_pose_3d\[cycles\]'"):
         render_dataset(RenderOptions(out, 2, engine="cycles"), progress=False)
     assert not out.exists()
 

@@ -18,6 +18,7 @@ import numpy as np
 from hand_pose_3d.errors import HandPoseError, check_numbers
 from hand_pose_3d.hands import HandPose
 from hand_pose_3d.ros.examples.follow import SIDES, follow_hand
+from hand_pose_3d.ros.messages import stamp_seconds
 from hand_pose_3d.ros.share import options_of, own_arguments
 from hand_pose_3d.skeleton import INDEX_TIP, THUMB_TIP
 
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gripper = PinchGripper(PinchConfig(max_opening_m=options.max_opening, speed_m_s=options.speed))
 
     def command(hand: HandPose, header: Any) -> Float64MultiArray:
-        stamp_s = header.stamp.sec + 1e-9 * header.stamp.nanosec or time.monotonic()  # some cameras stamp nothing
+        stamp_s = stamp_seconds(header.stamp) or time.monotonic()  # some cameras stamp nothing
         opening = gripper(hand.keypoints_canonical, hand.keypoint_scores, stamp_s)
         return Float64MultiArray(data=[opening])
 
