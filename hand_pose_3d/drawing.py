@@ -108,6 +108,16 @@ def draw_skeleton(
     draw_joints(image, wanted=True)
 
 
+def draw_label(image: np.ndarray, points: np.ndarray) -> None:
+    """Draw labelled keypoints (21, 2) as a thin white skeleton into an image (H, W, 3) uint8; NaN is left out."""
+    import cv2
+
+    for parent, child in BONES:
+        if np.isfinite(points[[parent, child]]).all():
+            a, b = np.round(points[[parent, child]] * 16).astype(int).tolist()
+            cv2.line(image, a, b, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
+
+
 def _draw_box(image: np.ndarray, roi: Sequence[float], colour: tuple[int, int, int], text: str) -> None:
     import cv2
 
@@ -127,8 +137,8 @@ def _draw_box(image: np.ndarray, roi: Sequence[float], colour: tuple[int, int, i
         cv2.polylines(image, points, False, (20, 20, 24), thickness + 2, cv2.LINE_AA, _SHIFT)
         cv2.polylines(image, points, False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
-    scale = float(np.clip(max(height, width) / 1100, 0.32, 1.6))
-    weight = 1 if scale < 0.8 else 2
+    scale = max(max(height, width) / 1100, 0.32)
+    weight = max(1, round(1.4 * scale))
     (text_width, text_height), baseline = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
     pad = max(2, round(0.35 * text_height))
     box_width, box_height = text_width + 2 * pad, text_height + baseline + 2 * pad

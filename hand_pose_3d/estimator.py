@@ -50,6 +50,10 @@ _SAME_VIEW = 0.01
 """Most by which x / z or y / z of a pixel's ray may change while hands are followed: about 2 % of the focal length, and
 of a hand's distance; set by hand."""
 
+_ONE_HAND = 0.7
+"""Intersection over union of boxes from which a new hand is another reading of a known one, as a fist may be read as of
+either side. A followed hand may pass behind another; a new one would be a clasped one. Set by hand."""
+
 _READS_BESIDE = 2
 """Detections that are read in a video frame beside followed hands, which bounds its time; others wait a frame."""
 
@@ -206,7 +210,7 @@ class HandPoseEstimator:
         hands = self._read_detections(frame, places)
         least = self._tracker.config.start_score if config.tracking else config.score_threshold
         hands = [hand for hand in hands if hand.score >= least]
-        distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)])
+        distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)], overlap=_ONE_HAND)
         return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
 
     def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:

@@ -310,24 +310,40 @@ def _is_sound(hand: HandPose) -> bool:
     return all(np.isfinite(value).all() for name, value in hand.numbers.items() if name != "position_stddev_m")
 
 
-def distinct(hands: Sequence[HandPose], duplicate: float = 0.5) -> list[HandPose]:
+def distinct(hands: Sequence[HandPose], duplicate: float = 0.5, overlap: float = 1.0) -> list[HandPose]:
     """Hands without duplicates, of which the first is kept.
 
-    A hand is dropped if its similarity to a kept one, or that of its palm, is at least `duplicate`, or if it is a part
-    of one: less than half as large and mostly inside its box.
+    A hand is dropped if its similarity to a kept one, or that of its palm, is at least `duplicate`, if the intersection
+    of their boxes over their union is more than `overlap`, or if it is a part of one: less than half as large and
+    mostly inside its box.
     """
+
+    def known(hand: HandPose, other: HandPose) -> bool:
+        return _is_same(hand, other, duplicate) or _is_piece(hand, other) or _overlap(hand, other) > overlap
+
     kept: list[HandPose] = []
     for hand in hands:
-        if not any(_is_same(hand, k, duplicate) or _is_piece(hand, k) for k in kept):
+        if not any(known(hand, k) for k in kept):
             kept = [k for k in kept if not _is_piece(k, hand)] + [hand]
     return kept
 
 
+def _shared(hand: HandPose, other: HandPose) -> float:
+    """Area that two hands' boxes share, in pixels."""
+    x, y, w, h = hand.roi_px
+    u, v, width, height = other.roi_px
+    return max(min(x + w, u + width) - max(x, u), 0) * max(min(y + h, v + height) - max(y, v), 0)
+
+
+def _overlap(hand: HandPose, other: HandPose) -> float:
+    shared = _shared(hand, other)
+    both = hand.roi_px[2] * hand.roi_px[3] + other.roi_px[2] * other.roi_px[3] - shared
+    return shared / both if both > 0 else 0.0
+
+
 def _is_piece(part: HandPose, whole: HandPose) -> bool:
-    x, y, w, h = part.roi_px
-    u, v, width, height = whole.roi_px
-    shared = max(min(x + w, u + width) - max(x, u), 0) * max(min(y + h, v + height) - max(y, v), 0)
-    return max(w, h) < 0.5 * max(width, height) and shared > 0.6 * w * h
+    smaller = max(part.roi_px[2:]) < 0.5 * max(whole.roi_px[2:])
+    return smaller and _shared(part, whole) > 0.6 * part.roi_px[2] * part.roi_px[3]
 
 
 def similarity(first_px: np.ndarray, second_px: np.ndarray) -> float:

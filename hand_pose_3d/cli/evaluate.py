@@ -50,7 +50,11 @@ MEANINGLESS = {
     type=NamedPath(dir_okay=False, path_type=Path),
     help="Write a contact sheet of missed and false hands here (PNG); boxes only.",
 )
-@click.option("--worst", type=NamedPath(file_okay=False, path_type=Path), help="Write overlays of the worst 32 here.")
+@click.option(
+    "--worst",
+    type=NamedPath(file_okay=False, path_type=Path),
+    help="Write the worst 32 here, labels in white; of boxes, --sheet.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Use this many images or sequences, evenly spread.")
 @click.option(
     "--upscale",
@@ -166,8 +170,10 @@ def command(
         _write_json(json_path, dataset, root, estimator, options, content)
     if plot:
         plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
+        click.echo(f"wrote {plot}")
     if worst:
         _write_worst(worst, matches, keypoint0)
+        click.echo(f"wrote pictures into {worst}")
 
 
 def _estimator(peer: str | None, options: dict[str, Any], tracking: bool = False) -> Any:
@@ -257,6 +263,7 @@ def _boxes(
         if result.metrics["average_precision"] is not None:
             title += f", average precision {result.metrics['average_precision']:.3f}"
         plots.plot_precision_recall(plot, curve["recall"], curve["precision"], points, title, name)
+        click.echo(f"wrote {plot}")
     if sheet:
         from hand_pose_3d.evaluation.contact_sheet import write_contact_sheet
 
@@ -311,8 +318,8 @@ def _sequences(
     result = report.sequences(measured)
     hands, frames = result.metrics["hands"], sum(len(video.frames) for video in videos)
     click.echo(
-        f"sequence {root}: {len(videos)} videos, {frames} frames, hands appear {hands} times, {estimator.model} on "
-        f"{estimator.device}, at most {options['max_hands']} hands an image\n"
+        f"sequence {root}: videos {len(videos)}, frames {frames}, hands that stay long enough to be followed {hands}, "
+        f"{estimator.model} on {estimator.device}, most hands an image {options['max_hands']}\n"
     )
     click.echo(result.text())
     if json_path:
@@ -325,8 +332,9 @@ def _sequences(
         }
         _write_json(json_path, "sequence", root, estimator, options, content)
     if plot:
-        title = f"{root.resolve().name}: {len(videos)} videos, hands appear {hands} times"
+        title = f"{root.resolve().name}: videos {len(videos)}, hands that stay long enough {hands}"
         plots.plot_sequences(plot, measured, title)
+        click.echo(f"wrote {plot}")
 
 
 def _write_json(
@@ -340,6 +348,7 @@ def _write_json(
     about["options"] = _settings(dataset, options, estimator)
     with replacing(path) as stream:
         stream.write(json.dumps(about | content).encode())
+    click.echo(f"wrote {path}")
 
 
 def _detections_entry(image: BoxImage, detections: list[Prediction]) -> dict[str, Any]:
@@ -376,7 +385,8 @@ def _image_entry(item: Match, keypoint0: Keypoint0) -> dict[str, Any]:
 def _write_worst(folder: Path, matches: list[Match], keypoint0: Keypoint0, count: int = 32) -> None:
     import numpy as np
 
-    from hand_pose_3d.drawing import draw_hands, enlarge
+    from hand_pose_3d.conventions import rescale_pixels
+    from hand_pose_3d.drawing import draw_hands, draw_label, enlarge
     from hand_pose_3d.evaluation.protocols import distances, errors_px
     from hand_pose_3d.outputs import encode_image, flat, write_beside
 
@@ -388,7 +398,9 @@ def _write_worst(folder: Path, matches: list[Match], keypoint0: Keypoint0, count
     for rank, index in enumerate(np.argsort(shares)[::-1][:count]):
         item = matches[index]
         image = item.sample.image()
-        drawn = draw_hands(*enlarge(image, [item.hand] if item.hand else [], 512))
+        larger, hands = enlarge(image, [item.hand] if item.hand else [], 512)
+        drawn = draw_hands(larger, hands)
+        draw_label(drawn, rescale_pixels(item.sample.keypoints_px, larger.shape[0] / image.shape[0]))
         name = flat(item.sample.name)
-        label = "missed" if item.hand is None else f"{shares[index]:.2f}" if shares[index] >= 0 else "unknown"
+        label = "missed" if item.hand is None else f"{shares[index]:.1%}" if shares[index] >= 0 else "unknown"
         write_beside(folder / f"{rank:02d}_{label}_{name}.jpg", encode_image(drawn, ".jpg"))

@@ -38,10 +38,10 @@ def command(
 ) -> None:
     """Poses of the hands in images and videos: files, folders (not what lies in folders of theirs) or patterns.
 
-    Prints each hand's side, score and box (x, y, width, height in pixels). Images are independent of each other; in
-    a video hands are followed from frame to frame. An input that cannot be read gives a line on standard error and
-    exit status 1; the others are processed. A GIF is a video; of other files with several pictures, WebP, PNG and
-    TIFF, the first is read.
+    Without --json, prints each hand's side, score and box (x, y, width, height in pixels). Images are independent
+    of each other; in a video hands are followed from frame to frame. An input that cannot be read gives a line on
+    standard error and exit status 1; the others are processed. A GIF is a video; of other files with several
+    pictures, WebP, PNG and TIFF, the first is read.
     """
     from tqdm import tqdm
 
@@ -89,7 +89,7 @@ class _Results:
     def __init__(self, json_path: str | None, inputs: list[Path]) -> None:
         from hand_pose_3d.outputs import JsonList, check_target
 
-        self.failed, self._list = False, None
+        self.failed, self._list, self._path = False, None, json_path
         if json_path is not None:
             if json_path == "-":
                 self._list = JsonList(Path("/dev/stdout"), sys.stdout.buffer)
@@ -104,6 +104,8 @@ class _Results:
             return
         if kind is None:
             self._list.close()
+            if self._path != "-":
+                click.echo(f"wrote {one_line(self._path)}")
         elif part := self._list.abandon():
             click.echo(f"Not finished: what was found so far is in {one_line(part)}", err=True)
 

@@ -64,7 +64,7 @@ def command(
     """Render a labelled data set in RHD's layout, or labelled videos; an interrupted run resumes."""
     from hand_pose_3d.rendering.dataset import RenderOptions, render_dataset
     from hand_pose_3d.rendering.preview import write_preview
-    from hand_pose_3d.rendering.statistics import flexion_table
+    from hand_pose_3d.rendering.statistics import flexion_table, in_words
 
     options = RenderOptions(out, count, split, seed, workers, assets, engine, people, characters)
     if seconds is not None:
@@ -78,7 +78,9 @@ def command(
     statistics = render_dataset(options)
     if preview:
         click.echo(f"contact sheet: {write_preview(out, split)}")
-    for name, value in statistics.items():
-        if name != "flexion":
-            click.echo(f"{name}: {value}")
+    for line in in_words(statistics):
+        click.echo(line)
+    if assets is None:
+        click.echo("backgrounds and lights are procedural, for want of --assets")
     click.echo(flexion_table(statistics))
+    click.echo(f"wrote {out / 'DATA_CARD.md'}")

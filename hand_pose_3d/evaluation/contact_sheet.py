@@ -13,7 +13,7 @@ from hand_pose_3d.datasets.boxes import BoxImage
 from hand_pose_3d.evaluation.boxes import Outcome, Prediction
 from hand_pose_3d.outputs import encode_image, write_beside
 
-TILE_PX, COLUMNS = 168, 10  # edge of a crop, crops per row
+TILE_PX, COLUMNS, LEAST_COLUMNS = 168, 10, 3  # edge of a crop, crops per row
 MAX_TILES = 150
 """Crops per section; its title gives the total."""
 
@@ -45,9 +45,10 @@ def write_contact_sheet(
     shown = [
         [item for item in items if item.hand.score >= threshold or item.outcome == Outcome.HIT] for items in detections
     ]
+    columns = min(COLUMNS, max(len(missed), len(false), LEAST_COLUMNS))
     parts = [
-        _section(f"missed hands at score {threshold:g}", missed, images, shown),
-        _section(f"false hands at score {threshold:g}", false, images, shown),
+        _section(f"{kind} hands at score {threshold:g}", cases, columns, images, shown)
+        for kind, cases in (("missed", missed), ("false", false))
     ]
     path = Path(path)
     return write_beside(path, encode_image(np.concatenate(parts), path.suffix))
@@ -79,13 +80,17 @@ def _false(images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]
 
 
 def _section(
-    title: str, cases: Sequence[_Case], images: Sequence[BoxImage], detections: Sequence[Sequence[Prediction]]
+    title: str,
+    cases: Sequence[_Case],
+    columns: int,
+    images: Sequence[BoxImage],
+    detections: Sequence[Sequence[Prediction]],
 ) -> np.ndarray:
     """A titled grid of crops, (H, W, 3); every image is read once."""
     shown = cases[:MAX_TILES]
-    rows = -(-len(shown) // COLUMNS)
+    rows = -(-len(shown) // columns)
     cell = (TILE_PX + _TEXT_PX + _GAP_PX, TILE_PX + _GAP_PX)
-    canvas = np.full((_TITLE_PX + rows * cell[0], COLUMNS * cell[1] + _GAP_PX, 3), _BACKGROUND, np.uint8)
+    canvas = np.full((_TITLE_PX + rows * cell[0], columns * cell[1] + _GAP_PX, 3), _BACKGROUND, np.uint8)
     count = f"{len(cases)}" if len(shown) == len(cases) else f"{len(shown)} of {len(cases)}"
     _write(canvas, f"{title}: {count}", (_GAP_PX, 27), 0.7)
     places: dict[int, list[tuple[int, _Case]]] = {}
@@ -94,7 +99,7 @@ def _section(
     for index, group in places.items():
         pixels = images[index].image()
         for place, case in group:
-            row, column = divmod(place, COLUMNS)
+            row, column = divmod(place, columns)
             top, left = _TITLE_PX + row * cell[0], _GAP_PX + column * cell[1]
             tile = _tile(pixels, case.box_px, images[index], detections[index])
             canvas[top : top + TILE_PX, left : left + TILE_PX] = tile

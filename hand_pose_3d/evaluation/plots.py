@@ -56,7 +56,8 @@ def plot_pck(path: str | Path, curves: Sequence[Curve], title: str, name: str = 
         names, values, colours = zip(*reversed(bars), strict=True)
         drawn = below.barh(range(len(bars)), values, height=0.6, color=colours)
         below.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8)
-        below.set(xlim=(0, 1.15), ylim=(-0.8, max(len(bars), 3) - 0.2), xlabel="AUC")
+        below.margins(x=0.15)  # room for the numbers
+        below.set(xlim=(0, None), ylim=(-0.8, max(len(bars), 3) - 0.2), xlabel="AUC")
         below.set_yticks(range(len(bars)), [_wrapped(name) for name in names], fontsize=8)
         below.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
@@ -87,7 +88,7 @@ def plot_precision_recall(
     for index, (label, x, y) in enumerate(points):
         marker, colour = ("o", _OURS) if index == 0 else ("D", _PEER)
         axis.plot([x], [y], marker, color=colour, markersize=8, label=f"{label}: recall {x:.1%}, precision {y:.1%}")
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=title)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(min(0.4, *precision) - 0.02, 1.02), title=title)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower left", fontsize=8)
     save_figure(figure, path)
@@ -122,6 +123,8 @@ def plot_sequences(path: str | Path, measured: Mapping[str, dict[str, Any]], tit
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8, loc="lower right")
+        else:
+            axis.text(0.5, 0.5, "no such hand", ha="center", transform=axis.transAxes)
     figure.suptitle(title)
     save_figure(figure, path)
 

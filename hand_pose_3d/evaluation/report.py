@@ -219,11 +219,12 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
     def middle(values: Sequence[float | None], pattern: str) -> str:
         known = [math.inf if value is None else value for value in values]
-        return "-" if not known else pattern.format(float(np.median(known)))
+        median = float(np.median(known)) if known else math.nan
+        return pattern.format(median) if math.isfinite(median) else "never" if known else "-"
 
     false, minutes, followed = metrics["false_hands"], metrics["minutes"], metrics["followed_minutes"]
     rows = [
-        ("frames in which a hand is found", _share(metrics["recall"])),
+        ("visible hands found, over all frames", _share(metrics["recall"])),
         ("precision", _share(metrics["precision"])),
         ("false hands a minute", rate(false["times"], minutes)),
         ("   of them on no hand", rate(false["on_no_hand"], minutes)),
@@ -233,16 +234,17 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("followed within 0.5 s, all", until),
         ("   small hands, under 7.5 %", [entry for entry in until if entry["small"]]),
     ):
+        below = "   " + " " * (len(text) - len(text.lstrip()))
         seconds = [math.inf if entry["seconds"] is None else entry["seconds"] for entry in entries]
         rows.append((text, _share(share_of(sum(value <= 0.5 for value in seconds), len(seconds)))))
-        rows.append(("      time until then, median s", middle(seconds, "{:.2f}")))
+        rows.append((f"{below}time until then, median s", middle(seconds, "{:.2f}")))
     rows += [
         ("identity switches a minute", rate(metrics["identity_switches"], followed)),
         ("side switches a minute", rate(metrics["side_switches"], followed)),
         ("side correct, found hands", _share(metrics["side"])),
     ]
     jitter, lags, noise = metrics["jitter"], metrics["lag_s"], metrics["noise"]
-    rows.append(("times in which a hand keeps still, moves", f"{len(jitter)}, {len(lags)}"))
+    rows.append(("times in which a hand keeps still; moves", f"{len(jitter)}; {len(lags)}"))
     for key, text in (("raw", "as estimated"), ("smooth", "smoothed")):
         rows.append((f"jitter when still, {text}, px", middle([entry[f"{key}_px"] for entry in jitter], "{:.2f}")))
         of_hand = [entry[f"{key}_px"] / entry["size_px"] for entry in jitter]
@@ -250,8 +252,13 @@ def _tracking_rows(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         known = [entry[f"{key}_mm"] for entry in jitter if entry[f"{key}_mm"] is not None]
         rows.append(("   in space, mm", middle(known, "{:.1f}")))
         rows.append((f"lag in motion, {text}, ms", middle([1e3 * entry[key] for entry in lags], "{:.0f}")))
-    text = "-" if noise is None else "{pixels:.2%}, {pose:.3f}, {viewpoint:.3f}, {correlation:.2f}".format(**noise)
-    rows.append(("noise: share of hand, bones, radians, correlation", text))
+    for key, text, pattern in (
+        ("pixels", "noise of keypoints, share of the hand", "{:.2%}"),
+        ("pose", "   of the relative pose, reference bones", "{:.3f}"),
+        ("viewpoint", "   of the viewpoint, radians", "{:.3f}"),
+        ("correlation", "   correlation from frame to frame", "{:.2f}"),
+    ):
+        rows.append((text, "-" if noise is None else pattern.format(noise[key])))
     return rows
 
 

@@ -37,7 +37,7 @@ from hand_pose_3d.rendering.rasteriser import Rasteriser, RenderedFrame
 from hand_pose_3d.rendering.sampling import sample_scene
 from hand_pose_3d.rendering.scene import PEOPLE_SHARE, Scene
 from hand_pose_3d.rendering.source import Source, asset_paths, describe_assets, is_made_so, share_maps
-from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, summarise
+from hand_pose_3d.rendering.statistics import flexion_table, frame_facts, in_words, summarise
 
 ENGINES = ("rasteriser", "cycles")
 _CHUNK = 64  # frames per task of a worker process
@@ -364,9 +364,7 @@ def data_card(options: RenderOptions, statistics: dict[str, Any]) -> str:
         if options.assets
         else "procedural, no files besides the packages"
     )
-    rows = "\n".join(
-        f"- {name}: {value}" for name, value in statistics.items() if name not in ("action", "background", "flexion")
-    )
+    rows = "\n".join(f"- {line}" for line in in_words(statistics))
     commands = "\n".join(f"- Made by: `{command}`" for command in _commands(options, statistics["frames"]))
     return f"""# Rendered hands
 

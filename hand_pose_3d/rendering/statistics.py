@@ -33,7 +33,7 @@ def frame_facts(scene: Scene, pictures: RenderedFrame, record: dict[str, Any]) -
                 "back_towards_camera": float(towards),
                 "fingers_up": float(-hand.rotation_camera_hand[1, 1]),
                 "distance_m": float(hand.wrist_camera_m[2]),
-                "sleeve": hand.clothing.sleeve < 0.2,
+                "sleeve": "long" if hand.clothing.sleeve < 0.2 else "short or none",
                 "flexion_deg": np.degrees(pose.flexion(points)).round(1).tolist(),
                 "folded": int(folded_fingers(points).sum()),
             }
@@ -75,6 +75,22 @@ def summarise(facts: list[dict[str, Any]]) -> dict[str, Any]:
         "sleeve": shares([h["sleeve"] for h in hands]),
         "flexion": flexion_statistics([h for h in hands if "flexion_deg" in h]),  # older data sets do not have it
     }
+
+
+def in_words(statistics: dict[str, Any]) -> list[str]:
+    """The distributions of :func:`summarise`, a line each; without actions, backgrounds and flexion."""
+
+    def text(value: Any) -> str:
+        if not isinstance(value, dict):
+            return str(value)
+        if "p50" in value:
+            return f"{value['p50']:g} in the median, {value['p5']:g} to {value['p95']:g} for nine tenths"
+        return ", ".join(f"{name} {share:.1%}" for name, share in value.items())
+
+    lists = ("action", "background", "flexion")
+    return [
+        f"{name.replace('_', ' ')}: {text(value)}" for name, value in statistics.items() if name not in lists and value
+    ]
 
 
 PUBLISHED_FLEXION = {

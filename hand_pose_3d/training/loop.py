@@ -433,6 +433,8 @@ def plot_curves(out: Path) -> None:
         axes = figure.add_subplot(lines, columns, index + 1)
         points = [(row["images"], row[key]) for row in rows if row.get(key) is not None]
         axes.plot(*(np.array(points).reshape(-1, 2).T), marker=".")
-        axes.set_title(key, fontsize=9)
+        axes.set_title(key.replace("_", " "), fontsize=9)
+        axes.set_xlabel("images seen", fontsize=8)
+        axes.ticklabel_format(axis="x", scilimits=(3, 3), useMathText=True)
         axes.grid(alpha=0.3)
     figure.savefig(out / "curves.png", dpi=80)

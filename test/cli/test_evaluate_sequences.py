@@ -37,7 +37,7 @@ def test_metrics_and_plot(root, fake_estimator):
     (estimator,) = fake_estimator.made
     assert estimator.tracking and not estimator.options["tracker"].smoothing.enabled
     assert estimator.options["max_hands"] == 4 and estimator.resets == 2
-    assert "2 videos, 60 frames, hands appear 1 times" in result.output
+    assert "videos 2, frames 60, hands that stay long enough to be followed 1" in result.output
     content = json.loads((root / "out/f.json").read_text())
     assert content["figures"]["until_followed_s"][0]["seconds"] == pytest.approx(0.1)
     assert content["figures"]["recall"] == {"share": 19 / 22, "count": 19, "of": 22}

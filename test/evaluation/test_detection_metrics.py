@@ -194,7 +194,7 @@ def test_curve_and_contact_sheet_are_written(tmp_path):
     detections = [match(images[0], [hand(400, 0.9), hand(800, 0.5), hand(900, 0.2)])]
     write_contact_sheet(tmp_path / "out/sheet.png", images, detections, 0.3)
     sheet = cv2.imread(str(tmp_path / "out/sheet.png"))
-    assert sheet.shape == (2 * 40 + 2 * 208, 10 * 174 + 6, 3)
+    assert sheet.shape == (2 * 40 + 2 * 208, 3 * 174 + 6, 3)
     assert tuple(sheet[40 + 84, 6 + 84]) == (255, 0, 0)
     assert tuple(sheet[40 + 84, 180 + 84]) == (36, 32, 32)  # background: one missed hand only
     assert tuple(sheet[40 + 208 + 40 + 84, 6 + 84]) == (128, 128, 128)
