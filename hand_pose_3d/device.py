@@ -7,6 +7,7 @@ The same code runs on a CPU; CUDA graphs are added on a GPU. Only DeviceRunner w
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hand_pose_3d.camera import Crop
-from hand_pose_3d.errors import OutOfMemoryError
+from hand_pose_3d.errors import OutOfMemoryError, one_line
 
 _GRAPHS = 16
 """Number of input shapes that are kept as CUDA graphs, which bounds their memory; others run without a graph."""
@@ -29,8 +30,9 @@ _BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """Numbers of images or crops of which there are graphs: others take the next larger one's."""
 _RECORDING = threading.Lock()
 """A process can record one graph at a time."""
-_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine")
-"""What CUDA's libraries say where memory is missing, in errors that are none of torch.cuda.OutOfMemoryError."""
+_NO_MEMORY = ("out of memory", "ALLOC_FAILED", "unable to find an engine", "NVML_SUCCESS ==")
+"""What CUDA's libraries say where memory is missing, in errors that are none of torch.cuda.OutOfMemoryError. The last
+one is torch's where it cannot ask NVML: on Jetson, and in a part of a GPU."""
 
 
 def _is_of_memory(error: RuntimeError) -> bool:
@@ -46,7 +48,9 @@ def memory_in_words(remedy: str = "lower max_hands or use device cpu") -> Iterat
         if not _is_of_memory(error):
             raise
         torch.cuda.empty_cache()
-        raise OutOfMemoryError(f"the GPU has no memory left: end other programs on it, {remedy}") from error
+        hint = ", or take precision float32, as it may lack this one" if "find an engine" in str(error) else ""
+        text = f"the GPU has no memory left: end other programs on it, {remedy}{hint}"
+        raise OutOfMemoryError(text) from error.with_traceback(None)
 
 
 def _on_host(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -83,8 +87,10 @@ class DeviceImage:
             crops, theta = [], host.to(device, non_blocking=True)
             for finer, group in groupby(range(len(windows)), lambda i: windows[i].finer):
                 own = list(group)
-                shape = [len(own), 3, finer * size, finer * size]
-                grid = F.affine_grid(theta[own[0] : own[-1] + 1], shape, align_corners=False)
+                # As F.affine_grid has it, which multiplies matrices, in TF32 where the process allows that.
+                line = (torch.arange(finer * size, device=device) + 0.5) * (2 / (finer * size)) - 1
+                x, y, middle = theta[own[0] : own[-1] + 1, None, None].unbind(-1)
+                grid = line[:, None] * x + line[:, None, None] * y + middle
                 image = (self.planes - border if border else self.planes).expand(len(own), -1, -1, -1)
                 crops.append(F.avg_pool2d(F.grid_sample(image, grid, align_corners=False), finer))
             found = torch.cat(crops).permute(0, 2, 3, 1)
@@ -179,10 +185,10 @@ class DeviceRunner:
         try:
             with _RECORDING:
                 self._graphs[key] = graph = _Graph(self, self.inputs(key[0], tensors))
-        except RuntimeError as error:
-            if not _is_of_memory(error):
-                raise
+        except RuntimeError as error:  # what is wrong with the network itself will be raised without a graph
             torch.cuda.empty_cache()
+            if not _is_of_memory(error):
+                warnings.warn(f"a network runs without a CUDA graph: {one_line(error)}", stacklevel=2)
             return None
         return graph
 
@@ -200,6 +206,17 @@ def _rows_of(tensors: Sequence[torch.Tensor]) -> tuple[torch.Size, ...]:
     return tuple(tensor.shape[1:] for tensor in tensors)
 
 
+@contextmanager
+def _benchmarking() -> Iterator[None]:
+    """Let cuDNN try its algorithms; torch.backends.cudnn.flags would set the precision, too."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.benchmark = cudnn.benchmark, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
+
+
 class _Graph:
     """A network's kernels for one shape of input, recorded once and started together.
 
@@ -209,7 +226,7 @@ class _Graph:
     def __init__(self, runner: DeviceRunner, inputs: list[torch.Tensor]) -> None:
         self._device, self._inputs = runner.device, inputs
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.device(self._device), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        with torch.cuda.device(self._device), _benchmarking():
             aside, stream = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(stream)
             with torch.cuda.stream(aside):
@@ -218,7 +235,11 @@ class _Graph:
             stream.wait_stream(aside)
             # On a stream of this device: torch's own is of the one that recorded first. Another thread may run other
             # networks meanwhile.
-            with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
+            # The outer context restores the stream where recording fails.
+            with (
+                torch.cuda.stream(stream),
+                torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"),
+            ):
                 self._output = runner.forward(*inputs)
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:

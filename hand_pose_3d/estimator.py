@@ -133,9 +133,12 @@ class HandPoseEstimator:
         frame = Frame(self._upload(np.zeros((480, 640, 3), np.uint8)), Camera(fx=600.0, fy=600.0, cx=320.0, cy=240.0))
         tracker = HandTracker()
         counts = [*range(1, min(max(self.config.max_hands, 2), 4) + 1)] * 2
+        searched = [frame]
+        if self.device != "cpu":  # whose graphs are of one shape of image each
+            searched.append(replace(frame, image=self._upload(np.zeros((360, 640, 3), np.uint8))))
         for number, count in enumerate(counts):
-            # A video's searches take turns.
-            self._family.detect(frame.image, self._family.passes(*frame.size, self.config.search_kind, number % 2))
+            for each in searched:  # a video's searches take turns
+                self._family.detect(each.image, self._family.passes(*each.size, self.config.search_kind, number % 2))
             crops = [[Crop((320.0, 240.0), 200.0, size)] * count for size in sizes]
             hands = [hand for each in crops for *_, hand in self._read(frame, each)]
             placed = [place(hand, frame.camera).replace(score=1.0) for hand in hands]

@@ -249,6 +249,8 @@ class _Reproduction:
             stage.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         paper, world = self.config.model == "paper", int(os.environ.get("WORLD_SIZE", "1"))
         rate = stage.defaults["learning_rate"]
+        # Before Ampere there is no bfloat16.
+        half = "bfloat16" if on_gpu and torch.cuda.get_device_capability()[0] >= 8 else "float16"
         if paper:  # as much as the batch of all processes is larger than the recipe's (Goyal et al., 2017)
             rate = max(rate, min(world * rate, LARGEST_RATE))
         loop = LoopConfig(
@@ -256,7 +258,7 @@ class _Reproduction:
             seconds=read_progress(folder).seconds + max(seconds - (time.monotonic() - begin), 0.0),
             largest_rate=LARGEST_RATE if paper else 0.0,
             evaluate_every_s=min(600.0, max(60.0, seconds / 6)),
-            precision="bfloat16" if on_gpu else "float32",
+            precision=half if on_gpu else "float32",
             device=self.device,
             seed=self.config.seed,
         )

@@ -82,7 +82,7 @@ PRECISIONS = ("auto", "float32", "float16", "bfloat16", "int8")
 def choose_device(name: str = "auto") -> str:
     """The device for 'auto' (a GPU where there is one), 'cpu', 'cuda' or 'cuda:N'. Raises DeviceError."""
     kind, _, index = name.partition(":")
-    if name not in ("auto", "cpu", "cuda") and not re.fullmatch("cuda:[0-9]{1,4}", name):
+    if name not in ("auto", "cpu", "cuda") and not re.fullmatch("cuda:(0|[1-9][0-9]{0,3})", name):
         raise DeviceError(f"device {name!r} is not known; allowed are auto, cpu, cuda and cuda:N")
     if is_forked() or (kind != "cpu" and _may_have_gpu()):
         import torch
@@ -94,7 +94,7 @@ def choose_device(name: str = "auto") -> str:
     else:
         count = 0
     if name == "auto":
-        return "cuda" if count and not _cuda_is_the_parents() else "cpu"
+        return "cuda" if count and not _cuda_is_the_parents() and _has_kernels(0) else "cpu"
     if kind == "cuda":
         if count == 0:
             raise DeviceError(
@@ -109,7 +109,22 @@ def choose_device(name: str = "auto") -> str:
                 f"device {name!r} cannot be used in a forked child of a process that uses CUDA: start the child with "
                 "multiprocessing's spawn, or use cpu"
             )
+        if not _has_kernels(int(index or 0)):
+            raise DeviceError(
+                f"device {name!r} was requested, but this build of torch has no kernels for that GPU: install another "
+                "(pytorch.org lists which builds are for which GPUs), or use cpu"
+            )
     return name
+
+
+def _has_kernels(index: int) -> bool:
+    """Whether this torch was built for a GPU: its wheels leave old ones out."""
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(index)
+    built = [re.match(r"(sm|compute)_(\d+)", name) for name in torch.cuda.get_arch_list()]
+    own, known = 10 * major + minor, [(found[1], int(found[2])) for found in built if found]  # none on ROCm
+    return not known or any(n <= own and (kind == "compute" or n // 10 == major) for kind, n in known)
 
 
 def _may_have_gpu() -> bool:
@@ -204,18 +219,25 @@ def make_runner(recipe: Recipe, device: str, precision: str, threads: int = 1) -
     from hand_pose_3d.device import DeviceRunner
 
     module = recipe.build().eval().requires_grad_(False)
-    return GuardedRunner(DeviceRunner(module, torch.device(device), getattr(torch, precision)))
+    return GuardedRunner(DeviceRunner(module, _torch_device(device), getattr(torch, precision)))
 
 
 def make_upload(device: str, precision: str) -> Callable[[Any], Image]:
     """A function that moves an image to the device of the networks."""
     if choose_backend(device, precision) == "onnxruntime":
         return _keep
-    import torch
-
     from hand_pose_3d.device import DeviceImage
 
-    return GuardedRunner(partial(DeviceImage, device=torch.device(device)))
+    return GuardedRunner(partial(DeviceImage, device=_torch_device(device)))
+
+
+def _torch_device(name: str) -> Any:
+    """The device, with the number that cuda means in this thread: another thread's may be another."""
+    import torch
+
+    device = torch.device(name)
+    floats = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if floats else device
 
 
 def _keep(image: np.ndarray) -> Image:

@@ -137,6 +137,7 @@ def test_hands_are_those_of_onnx_runtime(request, device, tolerance_px, tracking
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError('NVML_SUCCESS == r INTERNAL ASSERT FAILED at "CUDACachingAllocator.cpp":1131'),
     ],
 )
 @pytest.mark.parametrize("place", ["forward", "to"])
@@ -241,3 +242,48 @@ def test_arrays_stay_where_onnx_runtime_runs_and_go_up_once_elsewhere():
     assert runtime.make_upload("cpu", "float32")(image) is image
     there: Any = runtime.make_upload("cpu", "bfloat16")(image)
     np.testing.assert_array_equal(there.planes.permute(1, 2, 0), image)
+
+
+def test_a_network_that_cannot_be_recorded_runs_without_a_graph(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(module, "_Graph", fail)
+    run = DeviceRunner(nn.Linear(3, 2), torch.device("cpu"), torch.float32)
+    run._records = True
+    first = run(np.ones((1, 3), np.float32))[0]
+    with pytest.warns(UserWarning, match="without a CUDA graph: operation not permitted"):
+        np.testing.assert_array_equal(run(np.ones((1, 3), np.float32))[0], first)
+    np.testing.assert_array_equal(run(np.ones((1, 3), np.float32))[0], first)
+
+
+def test_while_a_graph_is_recorded_the_precision_stays(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    with module._benchmarking():
+        assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("own", "built", "there"),
+    [
+        ((9, 0), ["sm_75", "sm_90", "sm_120"], True),
+        ((8, 9), ["sm_80", "sm_90"], True),  # kernels of the same generation
+        ((6, 1), ["sm_75", "sm_80", "compute_120"], False),
+        ((12, 1), ["sm_90", "compute_120"], True),  # to be compiled there
+        ((9, 0), ["gfx942"], True),  # ROCm says nothing of it
+    ],
+)
+def test_a_gpu_without_kernels_in_this_build_of_torch_is_none(monkeypatch, own, built, there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: own)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built)
+    assert runtime.choose_device("auto") == ("cuda" if there else "cpu")
+    if there:
+        assert runtime.choose_device("cuda:0") == "cuda:0"
+    else:
+        with pytest.raises(DeviceError, match="has no kernels for that GPU"):
+            runtime.choose_device("cuda:0")
+    with pytest.raises(DeviceError, match="not known"):
+        runtime.choose_device("cuda:00")

@@ -277,8 +277,8 @@ def soft_argmax(score_maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     ys = torch.arange(h, dtype=p.dtype, device=p.device)
     px, py = p.sum(2), p.sum(3)
     u, v = (px * xs).sum(-1), (py * ys).sum(-1)
-    variance = (px * xs**2).sum(-1) - u**2 + (py * ys**2).sum(-1) - v**2
-    return torch.stack([u, v], -1), variance.clamp_min(0).sqrt()
+    variance = (px * (xs - u[..., None]) ** 2).sum(-1) + (py * (ys - v[..., None]) ** 2).sum(-1)
+    return torch.stack([u, v], -1), variance.sqrt()
 
 
 class _Block(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -85,6 +86,8 @@ class SwappableEstimator:
         """Drop the networks, and those that are being loaded."""
         with self.lock:
             self.estimator = self._loaded = self._settled = self._loader = self._failure = None
+        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # for other programs
 
     def close(self, wait_s: float) -> bool:
         """Wait for all loaders; False when one is still busy after wait_s seconds."""

@@ -234,6 +234,7 @@ class Trainer:
             same_groups = groups == [len(group["params"]) for group in self.optimiser.param_groups]
             if same_groups:
                 self.optimiser.load_state_dict(state["optimiser"])
+            self.scaler.load_state_dict(state.get("scaler") or self.scaler.state_dict())  # older ones do not hold it
             self.images_seen, self.seconds = int(state["seen"]), float(state.get("seconds", 0.0))
         except (KeyError, RuntimeError, ValueError) as error:
             raise InvalidInputError(f"{self.checkpoint} is of another network; choose another --out") from error
@@ -252,7 +253,7 @@ class Trainer:
         """
         import matplotlib  # noqa: F401 - if it is missing, say so before the long work
 
-        with process_group(self.device):
+        with process_group(torch.device(self.config.device)):
             return self._run()
 
     def _run(self) -> dict[str, float]:
@@ -385,8 +386,13 @@ class Trainer:
             )
         if self.rank == 0:
             state: dict[str, Any] = {"network": self.network.state_dict(), "average": self.average.state_dict()}
-            state |= {"optimiser": self.optimiser.state_dict(), "seen": self.images_seen}
-            state |= {"seconds": self.seconds, "finished": self.finished, "kind": type(self.network).__name__}
+            state |= {"optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict()}
+            state |= {
+                "seen": self.images_seen,
+                "seconds": self.seconds,
+                "finished": self.finished,
+                "kind": type(self.network).__name__,
+            }
             try:
                 with replacing(self.checkpoint) as stream:
                     torch.save(state, stream)

@@ -270,7 +270,9 @@ class PaperLiftingStage(Stage):
         maps = self.maps(*inputs)
         if isinstance(self.network, LocalLifting):
             chain = self.network.chain(maps, side).float()
-            terms = {"loss_chain": F.mse_loss(chain[:, 1:], chain_from_keypoints(relative)[:, 1:])}
+            with torch.autocast(relative.device.type, enabled=False):
+                target = chain_from_keypoints(relative)
+            terms = {"loss_chain": F.mse_loss(chain[:, 1:], target[:, 1:])}
         else:
             result = self.network(maps, side)
             terms = {"loss_relative": F.mse_loss(result.relative.float(), relative)}

@@ -49,7 +49,7 @@ def average_gradients(parameters: list[nn.Parameter], world: int) -> None:
     dist.all_reduce(flat)
     flat /= world
     for p, piece in zip(parameters, flat.split([p.numel() for p in parameters])):
-        p.grad = piece.view_as(p).clone()
+        p.grad = torch.empty_like(p).copy_(piece.view_as(p))
 
 
 def largest(values: list[float], world: int) -> list[float]:

@@ -171,3 +171,14 @@ def test_keypoints_are_a_mean_as_far_as_both_networks_agree():
     for name in ("scores", "right", "presence"):  # those of LitePoseNet, whatever the other says
         torch.testing.assert_close(getattr(both, name), getattr(alone, name), atol=1e-3, rtol=0)
     assert not torch.allclose(both.canonical[0], alone.canonical[0], atol=1e-4)  # lifted from the keypoints that count
+
+
+def test_the_spread_of_a_map_survives_half_precision():
+    """As E[x^2] - E[x]^2 it would be the difference of two large numbers."""
+    grid = torch.arange(40.0)
+    maps = -((grid - 33.2) ** 2)[None, :] / 4.5 - ((grid - 32.1) ** 2)[:, None] / 4.5
+    uv, spread = soft_argmax(maps[None, None])
+    half_uv, half_spread = soft_argmax(maps[None, None].half())
+    np.testing.assert_allclose(uv[0, 0], [33.2, 32.1], atol=0.01)
+    np.testing.assert_allclose(half_uv.float(), uv, atol=0.05)
+    np.testing.assert_allclose(half_spread.float(), spread, atol=0.02)
