@@ -1,5 +1,7 @@
 """Identities over time, and when a new hand is believed."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -345,6 +347,17 @@ def test_what_is_not_finite_spoils_no_later_frame(field):
         for each in out:
             assert np.isfinite([*each.keypoints_px.ravel(), *each.keypoints_m.ravel(), each.scale_m]).all()
     assert spoiled == [5]
+
+
+def test_where_boxes_are_one_a_new_hand_is_none():
+    """A fist read as of both sides, palms apart; hands that pass each other are followed as before."""
+    first, second = hand_at(200, 300), hand_at(200, 300, Side.LEFT, score=0.8, angle=math.pi)
+    second = second.replace(roi_px=first.roi_px)
+    assert len(distinct([first, second])) == 2
+    assert distinct([first, second], overlap=0.7) == [first]
+    x, y, width, height = first.roi_px
+    beside = second.replace(roi_px=(x + 0.25 * width, y, width, height))  # 0.6 of both
+    assert len(distinct([first, beside], overlap=0.7)) == 2
 
 
 @settings(max_examples=25, deadline=None)
