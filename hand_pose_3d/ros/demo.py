@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hand_pose_3d.errors import HandPoseError
+from hand_pose_3d.estimator import STAGES
 from hand_pose_3d.ros import play
 from hand_pose_3d.ros.diagnostics import Diagnosis, parse
 from hand_pose_3d.ros.messages import stamp_seconds
@@ -73,11 +74,12 @@ class Demo(play.Player):
             rows.insert(3, ("  replaced in the node by newer ones", str(said.replaced)))
             rows.append(("networks", f"{said.model} on {said.device}"))
             rows.append(("metric placement", said.placement))
-            rows += [
-                (name, f"{p50:.1f} / {p95:.1f} ms (p50 / p95)")
-                for name, (p50, p95) in said.stages_ms.items()
-                if not name.startswith("stamp")
-            ]
+            rows.append(("times of an image, ms", "p50 / p95"))
+            parts = ("waiting", "converting", "estimating", *STAGES, "publishing")
+            for name in ("in the node", *parts):
+                if name in said.stages_ms:
+                    depth = (name in parts) + (name in STAGES)
+                    rows.append((2 * depth * " " + name, "{:.1f} / {:.1f}".format(*said.stages_ms[name])))
         table = play.aligned(rows)
         return table if self.metrics.with_hand else f"{table}\n\nNo hand was found in the input."
 
