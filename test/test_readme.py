@@ -1,8 +1,10 @@
 """What README, docs and model card show exists: commands, options, programs, launch arguments, links and pictures."""
 
 import ast
+import json
 import re
 import shlex
+import shutil
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -172,6 +174,25 @@ def test_python_that_is_shown_can_be_imported(page):
             if isinstance(node, ast.ImportFrom):
                 module = import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_python_that_is_shown_runs_with_what_ships(page, tmp_path, monkeypatch, capsys):
+    from hand_pose_3d.images import CLIP, Video
+    from hand_pose_3d.outputs import encode_image
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    shutil.copy(CLIP, "video.mp4")
+    Path("photo.jpg").write_bytes(encode_image(next(iter(Video(CLIP))), ".jpg"))
+    camera = json.loads(CLIP.with_suffix(".json").read_text())["camera"]
+    matrix = [camera["fx"], 0, camera["cx"], 0, camera["fy"], camera["cy"], 0, 0, 1]
+    size = f"image_width: {camera['width']}\nimage_height: {camera['height']}\n"
+    Path("camera.yaml").write_text(f"{size}camera_matrix: {{rows: 3, cols: 3, data: {matrix}}}\n")
+    for block in re.findall(r"^```python\n(.*?)^```", PAGES[page], re.MULTILINE | re.DOTALL):
+        exec(block, {})
+    assert "right 0.99" in capsys.readouterr().out
+    assert page == "README.md" or Path("hands.png").stat().st_size > 10_000
 
 
 def test_documentation_is_linked_from_the_readme():
