@@ -57,7 +57,7 @@ def _write(path: Path, data: bytes) -> None:
     with suppress(OSError):
         with replacing(path) as stream:
             stream.write(hashlib.sha256(data).digest() + data)
-        for left in path.parent.glob(".*"):  # by a process that was killed
+        for left in path.parent.glob(".hand_pose_3d-*.part"):  # by a process that was killed
             if time.time() - left.stat().st_mtime > _DAY_S:
                 left.unlink(missing_ok=True)
         entries = [entry for entry in path.parent.iterdir() if entry.is_file() and not entry.name.startswith(".")]

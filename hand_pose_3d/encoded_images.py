@@ -70,8 +70,8 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
 
     Grey, palette, alpha and 16-bit pictures are accepted: alpha is dropped, 16 bits are taken to span the full range.
     A JPEG may lack its end marker, as some cameras send it, and is refused if more is missing. A photograph is rotated
-    by its EXIF orientation (not a TIFF or AVIF). from_camera: it is not. mosaic: keep a single channel, (H, W), as a
-    Bayer pattern needs.
+    by its EXIF orientation (not a TIFF or AVIF). from_camera: it is not, and a JPEG that lacks its last block at most
+    counts as whole. mosaic: keep a single channel, (H, W), as a Bayer pattern needs.
     Raises InvalidInputError, whose text starts with what the data are.
     """
     import cv2
@@ -91,7 +91,7 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
     endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
     image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
-    if endless:
+    if endless and (not from_camera or image is None or _ends_flat(image)):
         # Bytes after a complete picture change nothing; in a picture that is cut off they would be decoded as pixels.
         other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
         if image is None or other is None or not np.array_equal(image, other):
@@ -104,6 +104,11 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     if image.dtype != np.uint8:
         raise InvalidInputError(f"a {kind} image of {image.dtype} numbers: 8 or 16 bits a channel are needed")
     return image
+
+
+def _ends_flat(image: np.ndarray) -> bool:
+    """Whether the last pixels of an image are of one colour, as those of every JPEG are that is cut off."""
+    return not np.ptp(image[-1, -8:], axis=0).any()
 
 
 def decode_raw(data: bytes, flags: int) -> np.ndarray | None:

@@ -84,7 +84,7 @@ class HandPoseEstimator:
         self._upload = make_upload(self.device, self.precision)
         self._tracker = HandTracker(config.tracker_config())
         self._searches = 0
-        self._camera: Camera | None = None  # of the first image since hands are followed that has a known one
+        self._camera: Camera | None = None  # the first one since the last reset
         self._waiting: list[Detection] = []
         self.timings_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
@@ -213,8 +213,8 @@ class HandPoseEstimator:
         hands = self._read_detections(frame, places)
         least = self._tracker.config.start_score if config.tracking else config.score_threshold
         hands = [hand for hand in hands if hand.score >= least]
-        distinct_hands = distinct([*known, *sorted(hands, key=lambda hand: -hand.score)], overlap=_ONE_HAND)
-        return [hand for hand in distinct_hands if not any(hand is k for k in known)][: config.max_hands]
+        hands = sorted(hands, key=lambda hand: -hand.score)
+        return distinct(hands, overlap=_ONE_HAND, known=known)[: config.max_hands]
 
     def _places(self, frame: Frame, known: Sequence[HandPose]) -> list[Detection]:
         """Detections besides the known hands: in a video those of the last pass that were not read yet, if any."""

@@ -153,8 +153,8 @@ class Teleoperation:
         self._good: Observation | None = None
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
-        # By source of metres: its last stamp, factor and rest that make its positions go on from the others', the
-        # same factor of its pinch.
+        # By source of metres: its last stamp, factor and rest that make its positions go on from the others' while
+        # these come, too, and such a factor of its pinch.
         self._offsets: dict[ScaleSource, tuple[float, float, np.ndarray, float | None]] = {}
         self._from_hand: Observation
         self._turn = [0.0] * 3
@@ -257,12 +257,16 @@ class Teleoperation:
         if shifted and raw is not None:  # no motion of the hand: it counts from there now
             factor = _farther(raw.position_m, hand)
             rest_m = raw.position_m - _moved_out(hand, factor)
+        moved_out = _moved_out(hand, factor) + rest_m
+        known = [last for source, (last, *_) in self._offsets.items() if source != hand.scale_source]
+        if not any(stamp_s - last <= _SOURCE_KEPT_S for last in known):  # alone it may say how far the hand moves
+            factor, rest_m = 1.0, moved_out - hand.position_m
         if larger is None and raw is not None and hand.scale_source != raw.scale_source:
             before, now = self._pinch_m or 0.0, hand.pinch_m or 0.0
             if before > _SMALL_PINCH_M and now > _SMALL_PINCH_M:  # neither is NaN
                 larger = min(max(before / now, 1 / _MOST_LARGER), _MOST_LARGER)
         pinch_m = None if hand.pinch_m is None else (larger or 1.0) * hand.pinch_m
-        hand = replace(hand, position_m=_moved_out(hand, factor) + rest_m, pinch_m=pinch_m)
+        hand = replace(hand, position_m=moved_out, pinch_m=pinch_m)
         if raw is not None:
             elapsed = stamp_s - self._good_stamp_s
             moved = math.dist(hand.position_m, raw.position_m)

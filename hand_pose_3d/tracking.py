@@ -310,20 +310,22 @@ def _is_sound(hand: HandPose) -> bool:
     return all(np.isfinite(value).all() for name, value in hand.numbers.items() if name != "position_stddev_m")
 
 
-def distinct(hands: Sequence[HandPose], duplicate: float = 0.5, overlap: float = 1.0) -> list[HandPose]:
-    """Hands without duplicates, of which the first is kept.
+def distinct(
+    hands: Sequence[HandPose], duplicate: float = 0.5, overlap: float = math.inf, known: Sequence[HandPose] = ()
+) -> list[HandPose]:
+    """Hands without duplicates, of which the first is kept, and without those that are known.
 
     A hand is dropped if its similarity to a kept one, or that of its palm, is at least `duplicate`, if the intersection
     of their boxes over their union is more than `overlap`, or if it is a part of one: less than half as large and
     mostly inside its box.
     """
 
-    def known(hand: HandPose, other: HandPose) -> bool:
+    def same(hand: HandPose, other: HandPose) -> bool:
         return _is_same(hand, other, duplicate) or _is_piece(hand, other) or _overlap(hand, other) > overlap
 
     kept: list[HandPose] = []
     for hand in hands:
-        if not any(known(hand, k) for k in kept):
+        if not any(same(hand, k) for k in (*known, *kept)):
             kept = [k for k in kept if not _is_piece(k, hand)] + [hand]
     return kept
 

@@ -98,11 +98,11 @@ def test_the_oldest_entries_are_dropped(folder):
 
 def test_what_a_killed_process_left_goes_after_a_day(folder):
     folder.mkdir()
-    for name, age_s in ((".new-old", 90_000), (".new-young", 60)):
+    for name, age_s in ((".hand_pose_3d-old.part", 90_000), (".hand_pose_3d-young.part", 60)):
         (folder / name).touch()
         os.utime(folder / name, (time.time() - age_s,) * 2)
     cached("a", "1", Maker())
-    assert not (folder / ".new-old").exists() and (folder / ".new-young").exists()
+    assert not (folder / ".hand_pose_3d-old.part").exists() and (folder / ".hand_pose_3d-young.part").exists()
 
 
 class Bodies:

@@ -509,6 +509,31 @@ def test_sources_that_alternate_agree_wherever_the_hand_goes(pattern):
     assert run.core.engaged and run.core.stops == 0
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_source_that_stays_says_how_far_the_hand_moves(closed):
+    """Metres that were assumed too large, then depth for good: 10 cm are 10 cm."""
+    eye, run = np.array([1.2, 0.1, 0.6]), Run()
+
+    def seen(x, farther, source):
+        return hand(eye + farther * ([x, 0.0, 0.3] - eye), scale_source=source, camera_m=eye)
+
+    assumed = seen(0.3, 1.6, ScaleSource.ASSUMED)
+    if closed:
+        run.engaged(assumed)
+    else:
+        for _ in range(10):
+            run.frame(assumed)
+    for _ in range(30):
+        run.frame(seen(0.3, 1.0, ScaleSource.DEPTH))
+    if not closed:
+        run.see(seen(0.3, 1.0, ScaleSource.DEPTH), good=True)
+        assert run.engage(start=True) == ""
+    for k in range(90):
+        run.frame(seen(0.3 + 0.1 * min(k / 30, 1), 1.0, ScaleSource.DEPTH))
+    assert np.allclose(run.targets[-1].position_m, START + [0.1, 0, 0], atol=2e-3)
+    assert run.core.engaged and run.core.stops == 0
+
+
 def test_a_robot_that_does_not_follow_opens_the_clutch():
     run = Run().engaged(hand())
     for k in range(30):

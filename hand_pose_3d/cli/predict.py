@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -104,7 +105,7 @@ class _Results:
             return
         if kind is None:
             self._list.close()
-            if self._path != "-":
+            if self._path and os.path.isfile(self._path):  # not a pipe, or the terminal
                 click.echo(f"wrote {one_line(self._path)}")
         elif part := self._list.abandon():
             click.echo(f"Not finished: what was found so far is in {one_line(part)}", err=True)

@@ -63,6 +63,8 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     known = sample.visible & np.isfinite(sample.keypoints_px).all(axis=-1)
     if not known.any():
         known = np.isfinite(sample.keypoints_px).all(axis=-1)
+    if not known.any():  # no label at all
+        return Match(sample, None, math.nan, tuple(hands))
     target = box_of(sample.keypoints_px[known])
     spans = bool(target[2:].all())
     if not hands:

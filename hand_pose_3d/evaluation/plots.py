@@ -88,7 +88,7 @@ def plot_precision_recall(
     for index, (label, x, y) in enumerate(points):
         marker, colour = ("o", _OURS) if index == 0 else ("D", _PEER)
         axis.plot([x], [y], marker, color=colour, markersize=8, label=f"{label}: recall {x:.1%}, precision {y:.1%}")
-    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(min(0.4, *precision) - 0.02, 1.02), title=title)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(min([0.4, *precision]) - 0.02, 1.02), title=title)
     axis.grid(alpha=0.3)
     axis.legend(loc="lower left", fontsize=8)
     save_figure(figure, path)

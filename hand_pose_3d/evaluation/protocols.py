@@ -145,13 +145,13 @@ def per_image(errors: np.ndarray) -> np.ndarray:
         return np.where(number > 0, np.where(counted, errors, 0).sum(axis=1) / number, np.nan)
 
 
-def detection(matches: Sequence[Match]) -> dict[str, float]:
-    """Shares of labelled hands with a prediction, and found (box IoU over 0.5, of those whose label spans a box; NaN
+def detection(matches: Sequence[Match]) -> dict[str, float | None]:
+    """Shares of labelled hands with a prediction, and found (box IoU over 0.5, of those whose label spans a box; None
     without any); further predictions an image."""
     found = [item.iou > FOUND_IOU for item in matches if not math.isnan(item.iou)]
     return {
         "answered": float(np.mean([item.hand is not None for item in matches])),
-        "found": float(np.mean(found)) if found else math.nan,
+        "found": float(np.mean(found)) if found else None,
         "other_hands_per_image": float(np.mean(_further(matches))),
     }
 

@@ -283,7 +283,7 @@ def paper(
     report.metrics = {"detection": found, "side": side}
     rows = [("hand predicted", found["answered"]), ("hand found (box IoU > 0.5)", found["found"])]
     rows += [("side correct, predicted hands", side["of_answered"])] if side else []
-    texts: list[tuple[str, ...]] = [(what, f"{share:.1%}") for what, share in rows]
+    texts: list[tuple[str, ...]] = [(what, _text(share, "{:.1%}")) for what, share in rows]
     false = protocols.false_hands(matches)
     if false is not None:
         report.metrics["detection"] = {**found, "false_hands_per_image": false}

@@ -109,7 +109,7 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
         time.sleep(0.5)  # discovery has to match both ends of a connection
 
     begin = start = next_s = time.monotonic()
-    count = 0
+    count, shown = 0, None
     for picture, due_s in _endless(pictures, settings.loop, settings.rate, say):
         while not pictures.live and (wait := start + due_s - time.monotonic()) > 0:
             rclpy.spin_once(node, timeout_sec=wait)
@@ -124,10 +124,13 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
                 next_s = max(next_s + 1 / settings.rate, now)
         # A source that cannot keep up continues from now instead of catching up.
         start = max(start, time.monotonic() - due_s)
-        if not pictures.live and settings.longest_side:
-            picture = shrink(picture, settings.longest_side)
-        message = rgb_to_image(picture, _header(node, settings.frame_id))
-        infos.publish(camera_info(pictures.camera, picture.shape, message.header))
+        if picture is not shown:  # a photograph comes again and again
+            small, shown, camera = picture, picture, pictures.camera
+            if not pictures.live and settings.longest_side < max(picture.shape) and settings.longest_side:
+                camera = camera and camera.fitted_to(*picture.shape[1::-1])  # before its size is another
+                small = shrink(picture, settings.longest_side)
+        message = rgb_to_image(small, _header(node, settings.frame_id))
+        infos.publish(camera_info(camera, small.shape, message.header))
         images.publish(message)
         count += 1
         if settings.duration and time.monotonic() - begin >= settings.duration:
@@ -137,13 +140,11 @@ def publish(node: Any, pictures: Pictures, settings: SourceParameters, say: Call
 
 
 def shrink(picture: np.ndarray, longest_side: int) -> np.ndarray:
-    """A picture (H, W, 3), smaller where its longer side has more pixels than that."""
+    """A picture (H, W, 3) with so many pixels on its longer side."""
     import cv2
 
     height, width = picture.shape[:2]
     factor = longest_side / max(height, width)
-    if factor >= 1:
-        return picture
     size = max(round(factor * width), 1), max(round(factor * height), 1)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 

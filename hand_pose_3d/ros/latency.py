@@ -137,7 +137,7 @@ def run(
         ready_s = time.monotonic() - begin
         before, began = cpu_seconds(worker.pid), time.monotonic()
         # The input begins when the node is subscribed to images, and the listener to their camera_info.
-        parameters = {**source, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
+        parameters = {**source, "longest_side": 0, "rate": rate_hz, "duration": seconds + _WARM_UP_S, "loop": True}
         images = children.start(_SOURCE, parameters, wait_for=1, wait_for_info=2)
         early = memory_mb(worker.pid)
         while images.poll() is None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from hand_pose_3d.calibration import CalibrationResult
 from hand_pose_3d.interfaces import NodeEstimator
@@ -86,8 +87,9 @@ class SwappableEstimator:
         """Drop the networks, and those that are being loaded."""
         with self.lock:
             self.estimator = self._loaded = self._settled = self._loader = self._failure = None
-        if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
-            torch.cuda.empty_cache()  # for other programs
+        cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)  # None while another thread imports it
+        if getattr(cuda, "is_initialized", bool)():
+            cuda.empty_cache()  # for other programs
 
     def close(self, wait_s: float) -> bool:
         """Wait for all loaders; False when one is still busy after wait_s seconds."""

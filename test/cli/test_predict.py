@@ -312,6 +312,11 @@ def test_where_metres_come_from_is_said_to_the_estimator(folder, fake_estimator)
         assert refused.exit_code == 2 and "'auto', 'none', 'assumed', 'calibrated'." in refused.output
 
 
+def test_what_was_written_is_said_but_not_into_it(folder):
+    assert predict(folder / "a.png", "--json", folder / "o.json").output == f"wrote {folder / 'o.json'}\n"
+    assert "wrote" not in predict(folder / "a.png", "--json", "/dev/null").output
+
+
 def test_options_about_metres_without_a_camera_are_told(folder):
     (folder / "c.yaml").write_text(CAMERA)
     told = predict(folder / "a.png", "--reference-length", 0.05, "--scale-source", "calibrated", "--hand-side", "left")

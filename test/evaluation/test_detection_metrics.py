@@ -185,6 +185,11 @@ def test_table_has_a_column_for_each_detector():
     assert row.split() == ["precision", "50.0%", "(1/2)", "-"]
 
 
+def test_a_curve_without_a_prediction_is_empty(tmp_path):
+    plot_precision_recall(tmp_path / "curve.png", [], [], [("score", 0.0, 0.0)], "nothing")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
 def test_curve_and_contact_sheet_are_written(tmp_path):
     pytest.importorskip("matplotlib")
     pixels = np.full((500, 1000, 3), 128, np.uint8)

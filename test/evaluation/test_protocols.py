@@ -81,7 +81,10 @@ def test_of_labels_without_an_area_the_nearest_hand_is_the_one(known):
     assert np.nanmax(protocols.errors_px([found])) == 0
     measured = protocols.detection([found, matching.match(labelled(), []), matching.match(sample, [])])
     assert measured["found"] == 0.0 and measured["answered"] == pytest.approx(1 / 3)
-    assert np.isnan(protocols.detection([found])["found"])
+    assert protocols.detection([found])["found"] is None
+    assert "nan" not in report.photographs([found]).text() and "nan" not in report.paper("dexter", [found]).text()
+    nothing = labelled(keypoints_px=np.full((21, 2), np.nan), visible=np.zeros(21, bool))
+    assert matching.match(nothing, [near]).hand is None
 
 
 def test_misses_are_infinite_in_medians_and_left_out_of_found_figures():

@@ -279,7 +279,7 @@ def test_the_demo_takes_away_only_what_it_made(tmp_path):
 
 @pytest.mark.parametrize(
     ("shape", "longest", "now"),
-    [((3000, 4000), 1280, (960, 1280)), ((480, 640), 1280, (480, 640)), ((4, 9000), 9, (1, 9))],
+    [((3000, 4000), 1280, (960, 1280)), ((4, 9000), 9, (1, 9))],
 )
 def test_large_pictures_of_files_are_shrunk_as_a_whole(shape, longest, now):
     pytest.importorskip("rclpy")

@@ -323,6 +323,37 @@ def test_a_joysticks_button_is_the_clutch_and_frames_come_from_tf(robot):
     assert not closed()
 
 
+@pytest.mark.parametrize("moving", [True, False])
+def test_a_robot_whose_transforms_end_opens_the_clutch(robot, moving):
+    """Unless its frame is static, which says nothing of where it is."""
+    from geometry_msgs.msg import TransformStamped
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    tf2_msgs = pytest.importorskip("tf2_msgs.msg")
+    made = robot("-p", "effector_frame:=tool")
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    frames = made.ros.create_publisher(tf2_msgs.TFMessage, *(("/tf", 5) if moving else ("/tf_static", latched)))
+    tool = TransformStamped(child_frame_id="tool")
+    tool.header.frame_id = "base_link"
+    tool.transform.rotation.w, tool.transform.translation.x, tool.transform.translation.z = 1.0, 0.45, 0.3
+
+    def hands_at(t: float):
+        frames.publish(tf2_msgs.TFMessage(transforms=[tool]))
+        return [a_hand(0.0)]
+
+    for _ in range(20):
+        made.stream(0.4, hands_at)
+        made.stream(0.1, lambda t: [a_hand(0.0)])
+        if not made.engage().success:
+            continue
+        begin = len(made.engaged)
+        made.stream(1.5, lambda t: [a_hand(min(0.1 * t, 0.15))], until=lambda: not made.engaged[-1].data)
+        stopped = not all(message.data for message in made.engaged[begin:])
+        if stopped == moving:
+            break
+    assert stopped == moving
+
+
 def test_a_robot_that_stays_behind_opens_the_clutch(robot):
     from diagnostic_msgs.msg import DiagnosticArray
     from geometry_msgs.msg import TransformStamped
