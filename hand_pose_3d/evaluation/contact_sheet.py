@@ -13,7 +13,7 @@ from hand_pose_3d.datasets.boxes import BoxImage
 from hand_pose_3d.evaluation.boxes import Outcome, Prediction
 from hand_pose_3d.outputs import encode_image, write_beside
 
-TILE_PX, COLUMNS, LEAST_COLUMNS = 168, 10, 3  # edge of a crop, crops per row
+TILE_PX, COLUMNS, LEAST_COLUMNS = 168, 6, 3  # edge of a crop, crops per row
 MAX_TILES = 150
 """Crops per section; its title gives the total."""
 

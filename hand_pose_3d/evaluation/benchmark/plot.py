@@ -11,6 +11,7 @@ from hand_pose_3d.evaluation.plots import save_figure
 
 _COLOURS = ("#2a6fdb", "#7fb2ff", "#f2a33a", "#4daf7c", "#b46fd0", "#c9ced6")
 _PEER = "#9aa3ad"
+_FAMILIES = {"lite": "#2a6fdb", "paper": "#4daf7c", "mediapipe": "#d9480f"}
 
 
 def plot_benchmark(path: str | Path, report: dict[str, Any]) -> bool:
@@ -34,7 +35,7 @@ def plot_benchmark(path: str | Path, report: dict[str, Any]) -> bool:
         return False
     columns = min(len(panels), 2)
     rows_of_panels = -(-len(panels) // columns)
-    figure = Figure(figsize=(7.2 * columns, 4.2 * rows_of_panels), layout="constrained")
+    figure = Figure(figsize=(5.6 * columns, 3.6 * rows_of_panels), layout="constrained")
     for (draw, data), axes in zip(panels, figure.subplots(rows_of_panels, columns, squeeze=False).flat):
         draw(axes, data)
         axes.spines[["top", "right"]].set_visible(False)
@@ -68,17 +69,17 @@ def _stages(axes: Any, data: tuple[str, Sequence[dict[str, Any]]]) -> None:
         marks = [total[key] for key in ("p50_ms", "p95_ms", "p99_ms")]
         axes.plot(marks, [y] * 3, "k|-", linewidth=1, markersize=9)
         axes.annotate(
-            f"{total['fps']:.0f} fps", (max(marks[2], left), y), (5, 0), textcoords="offset points", va="center"
+            f"{total['fps']:.0f} images/s", (max(marks[2], left), y), (5, 0), textcoords="offset points", va="center"
         )
     for stage, colour in zip([*stages, OTHER], _COLOURS):
         axes.barh(0, 0, color=colour, label=stage)
     if any(row["family"] == "mediapipe" for row in rows):
         axes.barh(0, 0, color=_PEER, label="whole")
-    axes.set_yticks(range(len(labels)), labels, fontsize=8)
-    axes.margins(x=0.15)
+    axes.set_yticks(range(len(labels)), [label.replace(", ", "\n") for label in labels])
+    axes.margins(x=0.3)
     axes.set(xlabel="ms an image: bars mean, marks p50, p95, p99", title=f"Stages, {name}", xlim=(0, None))
-    axes.set_ylim(len(labels) + 0.9, -0.6)
-    axes.legend(fontsize=7, ncols=4, loc="lower right")
+    axes.set_ylim(len(labels) + 1.2, -0.6)
+    axes.legend(fontsize=8, ncols=3, loc="lower right")
 
 
 def _cost(axes: Any, data: tuple[str, str, Sequence[dict[str, Any]]]) -> None:
@@ -86,13 +87,16 @@ def _cost(axes: Any, data: tuple[str, str, Sequence[dict[str, Any]]]) -> None:
     for name in dict.fromkeys(_label(row) for row in rows):
         own = sorted((row for row in rows if _label(row) == name), key=lambda row: row[key])
         x = [row[key] for row in own]
-        line = axes.plot(x, [row["p50_ms"] for row in own], "o-", label=name)[0]
-        axes.plot(x, [row["p95_ms"] for row in own], ":", color=line.get_color())
+        colour = _FAMILIES[own[0]["family"]]
+        style = ("o-", ":") if own[0]["mode"] == "detect" else ("s--", ":")
+        axes.plot(x, [row["p50_ms"] for row in own], style[0], color=colour, label=name)
+        axes.plot(x, [row["p95_ms"] for row in own], style[1], color=colour, linewidth=1)
     axes.set_xticks(sorted({row[key] for row in rows}))
     axes.xaxis.set_major_formatter("{x:.2g}")
-    axes.set(xlabel=label, ylabel="ms an image", ylim=(0, None), title="p50 (line) and p95 (dotted)")
+    axes.set(xlabel=label, ylabel="ms an image", ylim=(0, None), title="p50, and p95 (dotted)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    if key == "shown":  # the other one has the same
+        axes.legend(fontsize=8)
 
 
 def _ros(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
