@@ -137,8 +137,8 @@ def command(
     on_a_trunk = family == "lite" and stage != "lifting"
     if on_a_trunk and options["trunk"] is None and start is None and not (out / "checkpoint.pt").exists():
         raise click.UsageError(
-            f"{stage} of lite starts from a trunk: give --trunk (pip download --no-deps mediapipe==0.10.21) or "
-            "--from-weights"
+            f"{stage} of lite starts from a trunk: give --trunk or --from-weights. The wheel that --trunk takes: "
+            "pip download --no-deps mediapipe==0.10.21"
         )
     if given("photograph_share") and not options["photographs"]:
         raise click.UsageError("--photograph-share is about --photographs, which are not given")
