@@ -89,9 +89,14 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
     if kind == "TIFF":  # floating-point numbers, as 8 bits, are all white in OpenCV 4
         flags |= cv2.IMREAD_ANYDEPTH
     flags |= cv2.IMREAD_IGNORE_ORIENTATION if from_camera else 0
-    endless = kind == "JPEG" and _END_OF_JPEG not in data[_jpeg_frame(data) :]
+    endless, baseline = False, False
+    if kind == "JPEG":
+        frame = _jpeg_frame(data)
+        endless, baseline = _END_OF_JPEG not in data[frame:], data[frame + 1] in (0xC0, 0xC1)
+    if endless:
+        data = data.rstrip(b"\xff")  # half a marker
     image = decode_raw(data + _END_OF_JPEG if endless else data, flags)
-    if endless and (not from_camera or image is None or _ends_flat(image)):
+    if endless and not (from_camera and baseline and image is not None and not _ends_flat(image)):
         # Bytes after a complete picture change nothing; in a picture that is cut off they would be decoded as pixels.
         other = decode_raw(data + 512 * b"\x55" + _END_OF_JPEG, flags)
         if image is None or other is None or not np.array_equal(image, other):
@@ -107,7 +112,7 @@ def decode_image(data: bytes, *, from_camera: bool = False, mosaic: bool = False
 
 
 def _ends_flat(image: np.ndarray) -> bool:
-    """Whether the last pixels of an image are of one colour, as those of every JPEG are that is cut off."""
+    """Whether the last pixels of an image are of one colour, as those of a baseline JPEG are that is cut off."""
     return not np.ptp(image[-1, -8:], axis=0).any()
 
 

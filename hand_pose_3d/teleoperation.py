@@ -154,7 +154,7 @@ class Teleoperation:
         self._good_stamp_s = 0.0
         self._raw: Observation | None = None
         # By source of metres: its last stamp, factor and rest that make its positions go on from the others' while
-        # these come, too, and such a factor of its pinch.
+        # these come, too, and a factor of its pinch, which stays.
         self._offsets: dict[ScaleSource, tuple[float, float, np.ndarray, float | None]] = {}
         self._from_hand: Observation
         self._turn = [0.0] * 3
@@ -255,7 +255,7 @@ class Teleoperation:
         last_s, factor, rest_m, larger = self._offsets.get(hand.scale_source, unknown)
         shifted = raw is not None and hand.scale_source != raw.scale_source and stamp_s - last_s > _SOURCE_KEPT_S
         if shifted and raw is not None:  # no motion of the hand: it counts from there now
-            factor = _farther(raw.position_m, hand)
+            factor = _farther(raw.position_m - self._offsets[raw.scale_source][2], hand)
             rest_m = raw.position_m - _moved_out(hand, factor)
         moved_out = _moved_out(hand, factor) + rest_m
         known = [last for source, (last, *_) in self._offsets.items() if source != hand.scale_source]

@@ -488,8 +488,9 @@ def test_a_hand_is_followed_where_metres_come_from_two_sources_in_turn(every):
     assert run.core.engaged and run.core.stops == 0
 
 
+@pytest.mark.parametrize("before", ["", 10 * "A" + 30 * "D"])
 @pytest.mark.parametrize("pattern", ["DA", "DDDAAA", "DDDDDDDDAAAAAAAA", "DDDDA", "AAAAD"])
-def test_sources_that_alternate_agree_wherever_the_hand_goes(pattern):
+def test_sources_that_alternate_agree_wherever_the_hand_goes(pattern, before):
     """Another size puts the hand elsewhere on its ray: what two sources differ by shrinks as it comes nearer."""
     sources = {"D": (ScaleSource.DEPTH, 1.0), "A": (ScaleSource.ASSUMED, 1.15)}
     eye, ends = np.array([1.2, 0.1, 0.6]), []
@@ -502,6 +503,9 @@ def test_sources_that_alternate_agree_wherever_the_hand_goes(pattern):
 
     source, farther = sources[pattern[0]]
     run = Run().engaged(hand(eye + farther * ([0.3, 0.0, 0.3] - eye), scale_source=source, camera_m=eye))
+    for each in before:  # a source that was alone for a while
+        source, farther = sources[each]
+        run.frame(hand(eye + farther * ([0.3, 0.0, 0.3] - eye), scale_source=source, camera_m=eye))
     for k in range(120):
         see(k, 0.3 + 0.2 * min(k / 60, 1))
     assert np.ptp(ends[-40:], axis=0).max() < 0.003

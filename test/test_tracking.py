@@ -358,9 +358,8 @@ def test_where_boxes_are_one_a_new_hand_is_none():
     x, y, width, height = first.roi_px
     beside = second.replace(roi_px=(x + 0.25 * width, y, width, height))  # 0.6 of both
     assert len(distinct([first, beside], overlap=0.7)) == 2
-    assert distinct([second], overlap=0.7, known=[first]) == [] and distinct([beside], overlap=0.7, known=[first]) == [
-        beside
-    ]
+    assert distinct([second], overlap=0.7, known=[first]) == []
+    assert distinct([beside], overlap=0.7, known=[first]) == [beside]
 
 
 @settings(max_examples=25, deadline=None)

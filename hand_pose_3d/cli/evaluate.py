@@ -147,6 +147,8 @@ def command(
         raise InvalidInputError(f"{root} holds no labelled hand")
     estimator = _estimator(peer, options)
     matches = matching.run(estimator, samples, upscale_px=upscale_px)
+    if not matches:
+        raise InvalidInputError(f"{root} holds no hand of which a keypoint is labelled")
     name = str(estimator.model) if peer else f"this work, {estimator.model}"
     if dataset == "keypoints":
         result = report.photographs(matches, name)
@@ -156,12 +158,12 @@ def command(
     else:
         result = report.measure(estimator, dataset, matches, keypoint0, upscale_px, name)
 
-    click.echo(f"{dataset} {root}: {len(samples)} hands, {estimator.model} on {estimator.device}\n")
+    click.echo(f"{dataset} {root}: {len(matches)} hands, {estimator.model} on {estimator.device}\n")
     click.echo(result.text())
     if json_path:
         content = {
             "split": split,
-            "hands": len(samples),
+            "hands": len(matches),
             "upscale": upscale_px,
             "keypoint_0": keypoint0,
             "figures": result.metrics,
@@ -169,7 +171,7 @@ def command(
         }
         _write_json(json_path, dataset, root, estimator, options, content)
     if plot:
-        plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(samples)} hands", name)
+        plots.plot_pck(plot, result.curves, f"{root.resolve().name}: {len(matches)} hands", name)
         click.echo(f"wrote {plot}")
     if worst:
         _write_worst(worst, matches, keypoint0)

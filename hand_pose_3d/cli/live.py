@@ -78,7 +78,9 @@ def _follow(
         now = stamp_s = time.monotonic()
         if isinstance(source, Video):  # has times of its own, and would be over too soon
             stamp_s = source.time_s
-            time.sleep(min(max(0.0, begin + stamp_s - now), 1.0))
+            wait_s = max(0.0, begin + stamp_s - now)
+            begin -= max(0.0, wait_s - 1.0)  # not through a gap
+            time.sleep(min(wait_s, 1.0))
         hands = estimator(image, camera=intrinsics, stamp_s=stamp_s)
         if count:  # a rate needs two
             rate += (0.1 if count > 1 else 1.0) * (1 / max(now - last, 1e-3) - rate)

@@ -63,8 +63,6 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
     known = sample.visible & np.isfinite(sample.keypoints_px).all(axis=-1)
     if not known.any():
         known = np.isfinite(sample.keypoints_px).all(axis=-1)
-    if not known.any():  # no label at all
-        return Match(sample, None, math.nan, tuple(hands))
     target = box_of(sample.keypoints_px[known])
     spans = bool(target[2:].all())
     if not hands:
@@ -78,13 +76,14 @@ def match(sample: Sample, hands: Sequence[HandPose]) -> Match:
 
 
 def run(estimator: ImageEstimator, samples: Iterable[Sample], *, upscale_px: int = 0) -> list[Match]:
-    """Run the estimator on every whole image and match its predictions; shows progress.
+    """Run the estimator on every whole image and match its predictions; shows progress. Without what has no label.
 
     upscale_px: images whose longer side is shorter are enlarged to it first; results are in pixels of the original.
     """
     from tqdm import tqdm
 
     matches = []
+    samples = [each for each in samples if np.isfinite(each.keypoints_px).all(axis=-1).any()]
     for sample in tqdm(samples, desc="images", unit="image", delay=2, disable=None, leave=False):
         image, camera = sample.image(), sample.camera
         factor = upscale_px / max(image.shape[:2])

@@ -84,7 +84,7 @@ def test_of_labels_without_an_area_the_nearest_hand_is_the_one(known):
     assert protocols.detection([found])["found"] is None
     assert "nan" not in report.photographs([found]).text() and "nan" not in report.paper("dexter", [found]).text()
     nothing = labelled(keypoints_px=np.full((21, 2), np.nan), visible=np.zeros(21, bool))
-    assert matching.match(nothing, [near]).hand is None
+    assert matching.run(None, [nothing]) == []
 
 
 def test_misses_are_infinite_in_medians_and_left_out_of_found_figures():

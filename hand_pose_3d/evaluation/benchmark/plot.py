@@ -84,13 +84,14 @@ def _stages(axes: Any, data: tuple[str, Sequence[dict[str, Any]]]) -> None:
 
 def _cost(axes: Any, data: tuple[str, str, Sequence[dict[str, Any]]]) -> None:
     key, label, rows = data
+    several = len({(row["family"], row["mode"]) for row in rows}) < len({_label(row) for row in rows})
     for name in dict.fromkeys(_label(row) for row in rows):
         own = sorted((row for row in rows if _label(row) == name), key=lambda row: row[key])
         x = [row[key] for row in own]
-        colour = _FAMILIES[own[0]["family"]]
+        colour = None if several else _FAMILIES[own[0]["family"]]
         style = ("o-", ":") if own[0]["mode"] == "detect" else ("s--", ":")
-        axes.plot(x, [row["p50_ms"] for row in own], style[0], color=colour, label=name)
-        axes.plot(x, [row["p95_ms"] for row in own], style[1], color=colour, linewidth=1)
+        line = axes.plot(x, [row["p50_ms"] for row in own], style[0], color=colour, label=name)[0]
+        axes.plot(x, [row["p95_ms"] for row in own], style[1], color=line.get_color(), linewidth=1)
     axes.set_xticks(sorted({row[key] for row in rows}))
     axes.xaxis.set_major_formatter("{x:.2g}")
     axes.set(xlabel=label, ylabel="ms an image", ylim=(0, None), title="p50, and p95 (dotted)")
