@@ -210,15 +210,17 @@ def distances(errors: np.ndarray, matches: Sequence[Match]) -> dict[str, float |
         images = images[~np.isnan(images)]
         pooled = values[~np.isnan(values)]
         found = images[np.isfinite(images)]
-        metrics[f"median_{unit}"] = _finite(np.median(images))
-        metrics[f"pooled_median_{unit}"] = _finite(np.median(pooled))
-        metrics[f"found_median_{unit}"] = _finite(np.median(found)) if len(found) else None
-        metrics[f"found_mean_{unit}"] = _finite(np.mean(found)) if len(found) else None
+        metrics[f"median_{unit}"] = _known(np.median, images)
+        metrics[f"pooled_median_{unit}"] = _known(np.median, pooled)
+        metrics[f"found_median_{unit}"] = _known(np.median, found)
+        metrics[f"found_mean_{unit}"] = _known(np.mean, found)
     return metrics
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _known(middle: Callable[[np.ndarray], Any], values: np.ndarray) -> float | None:
+    """A mean or median, None where it is infinite or there is no value."""
+    value = float(middle(values)) if len(values) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def found_only(errors: np.ndarray) -> np.ndarray:

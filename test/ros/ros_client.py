@@ -191,6 +191,19 @@ class Client:
         self.until(lambda: any(h.header.stamp == wanted for h in hands), timeout, "no answer to an image")
         return next(h for h in hands if h.header.stamp == wanted)
 
+    def answered(self, value: int = 100):
+        """The answer to one of several images: the first may be lost while the node subscribes anew."""
+        hands = self.got["~/hands"]
+        before = len(hands)
+
+        def came() -> bool:
+            self.image.publish(self.make_image(value))
+            self.spin(0.2)
+            return len(hands) > before
+
+        self.until(came, what="no answer to any image")
+        return hands[-1]
+
     def ask_until(self, condition: Callable[[], object], value: int = 100):
         """Ask images of one value until the condition holds; the last answer.
 

@@ -564,7 +564,7 @@ def test_lifecycle_by_an_external_manager(client, start_node):
         for _ in range(2):
             assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
             client.connect()
-            assert client.ask(client.make_image(100)).hands
+            assert client.answered().hands
             assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
             client.until(lambda: client.ros.count_subscribers("image") == 0)
         assert change(Transition.TRANSITION_CLEANUP) and state() == "unconfigured"
