@@ -283,6 +283,19 @@ def test_two_hands_and_no_more_than_are_asked_for(reader):
     assert make()(np.zeros((480, 640, 3), np.uint8)) == []
 
 
+@pytest.mark.parametrize("tracking", [True, False])
+def test_a_fist_read_as_of_both_sides_is_one_hand(reader, monkeypatch, tracking):
+    """The readings share their box, not their palm."""
+    estimator = make(tracking=tracking)
+    (hand,) = make()(picture(hand_at((320, 240))))
+    x, y, width, height = hand.roi_px
+    turned = 2 * np.array([x + width / 2, y + height / 2]) - hand.keypoints_px
+    other = hand.replace(keypoints_px=turned, side=hand.side.other, score=0.92)
+    monkeypatch.setattr(estimator, "_read_detections", lambda frame, places: [other, hand])
+    (found,) = estimator(picture(hand_at((320, 240))), stamp_s=0.0)
+    assert found.side == hand.side
+
+
 def test_a_hand_found_twice_is_one_hand(reader):
     reader.spoil = "twice"
     assert len(make()(picture(hand_at((320, 240))))) == 1
